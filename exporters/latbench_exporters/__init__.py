@@ -1,0 +1,1 @@
+"""First-party exporters: one file per format."""

@@ -1,0 +1,1 @@
+"""First-party runners: one file per runtime."""

@@ -1,0 +1,57 @@
+"""latbench: time models on devices, keep the evidence, check the claims.
+
+``run`` measures and stores, ``export`` makes a checked file, ``Registry`` reads records back and
+``summarise`` computes what a record says. Everything is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from latbench.cache import Cached as Cached
+    from latbench.core.codec import decode_record as decode_record
+    from latbench.core.codec import encode_record as encode_record
+    from latbench.core.errors import LatbenchError as LatbenchError
+    from latbench.core.errors import RegistryError as RegistryError
+    from latbench.core.errors import StageError as StageError
+    from latbench.core.errors import UsageError as UsageError
+    from latbench.core.records import Record as Record
+    from latbench.core.summary import Summary as Summary
+    from latbench.core.summary import summarise as summarise
+    from latbench.pipeline import Result as Result
+    from latbench.pipeline import export as export
+    from latbench.pipeline import run as run
+    from latbench.store.registry import Registry as Registry
+
+_HOMES = {
+    "Cached": "latbench.cache",
+    "LatbenchError": "latbench.core.errors",
+    "Record": "latbench.core.records",
+    "Registry": "latbench.store.registry",
+    "RegistryError": "latbench.core.errors",
+    "Result": "latbench.pipeline",
+    "StageError": "latbench.core.errors",
+    "Summary": "latbench.core.summary",
+    "UsageError": "latbench.core.errors",
+    "decode_record": "latbench.core.codec",
+    "encode_record": "latbench.core.codec",
+    "export": "latbench.pipeline",
+    "run": "latbench.pipeline",
+    "summarise": "latbench.core.summary",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,187 @@
+"""All that a backend may know: what it is given, what it must offer, what it may raise.
+
+A backend is an *exporter* (PyTorch model -> file of one format) and a *runner* (file -> timed
+inferences). Either may exist without the other. ``docs/BACKENDS.md`` lists those that are shipped
+and ``CONTRIBUTING.md`` walks through adding one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+from latbench.core.errors import StageError, UsageError
+from latbench.core.inputs import make_inputs
+from latbench.core.records import Artifact, Capability, Counts, ModelIdentity, Placement, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+else:
+    Array: TypeAlias = Any
+
+__all__ = [
+    "Array",
+    "Artifact",
+    "Capability",
+    "Counts",
+    "ExportSpec",
+    "Exported",
+    "Exporter",
+    "Model",
+    "ModelIdentity",
+    "Placement",
+    "RunOptions",
+    "Runner",
+    "SelfTimedSession",
+    "Session",
+    "StageError",
+    "TensorSpec",
+    "UsageError",
+    "make_inputs",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSpec:
+    """How to export. ``dims`` gives sizes to named dynamic axes of a ready file."""
+
+    precision: str = "fp32"
+    batch: int | None = None
+    resolution: tuple[int, int] | None = None
+    dims: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an exporter says about the file that it wrote."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    counts: Counts | None
+    """Read back from the file, by the definitions of :class:`~latbench.core.records.Counts`;
+    ``None`` where the format holds no graph to count."""
+    details: Mapping[str, str]
+    from_module: bool = True
+    """Whether the file was made from the PyTorch module, whose outputs are then the reference."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """An architecture with weights and an input shape, built only when it is asked for."""
+
+    @property
+    def identity(self) -> ModelIdentity: ...
+
+    def module(self) -> torch.nn.Module:
+        """The network in eval mode and deploy form: branches fused, BatchNorm folded.
+
+        Raises :class:`StageError` (stage ``build``) where it cannot be built.
+        """
+        ...
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Concrete input shapes, batch first; images are NCHW."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes files of one format."""
+
+    @property
+    def format(self) -> str: ...
+
+    @property
+    def suffix(self) -> str:
+        """File name ending, with its dot."""
+        ...
+
+    @property
+    def precisions(self) -> tuple[str, ...]: ...
+
+    def toolchain(self) -> Mapping[str, str]:
+        """Package -> version of everything that shapes the file. Imports nothing heavy."""
+        ...
+
+    def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
+        """Write ``model`` as one file at ``out``. Raises :class:`StageError`."""
+        ...
+
+    def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        """Check the ready file at ``path``; write it as one file at ``out``, input shapes fixed."""
+        ...
+
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """The outputs of the file at ``path``, for the parity check. Not timed."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to open a session. ``extra`` holds the runner's own options, by name, as strings."""
+
+    threads: int
+    seed: int = 0
+    process: int = 0
+    """Which of the run's processes this is, from 0."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Session(Protocol):
+    """One loaded artifact in one process, its seeded inputs where the runtime wants them."""
+
+    def run(self) -> None:
+        """One synchronous inference: returns when the outputs can be read."""
+        ...
+
+    def outputs(self) -> tuple[Array, ...]:
+        """The outputs of the latest inference."""
+        ...
+
+    def placement(self) -> Placement: ...
+
+    def settings(self) -> Mapping[str, str]:
+        """Threads, precision, provider, ... as they really are, not as they were asked for."""
+        ...
+
+
+@runtime_checkable
+class SelfTimedSession(Session, Protocol):
+    """A session whose time must be taken by the device or runtime itself (CUDA events, a phone)."""
+
+    def time_block(self, calls: int) -> Sequence[int]:
+        """Run ``calls`` inferences back to back; integer nanoseconds of each, in order."""
+        ...
+
+
+class Runner(Protocol):
+    """Executes artifacts of the formats that it names."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats that it executes, the preferred one first."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Name -> meaning of each key that it takes in :attr:`RunOptions.extra`."""
+        ...
+
+    def probe(self) -> Capability:
+        """Whether it can run here. Never raises; loads the runtime only if that is safe."""
+        ...
+
+    def open(
+        self, artifact: Artifact, path: Path, options: RunOptions
+    ) -> AbstractContextManager[Session]:
+        """Load the file at ``path``. Raises :class:`StageError` (stage ``open``)."""
+        ...

@@ -1,0 +1,1 @@
+"""Values and pure functions: no clock, file, process, environment or unseeded randomness."""

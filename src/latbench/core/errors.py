@@ -1,0 +1,45 @@
+"""The errors that a user can meet, each with what to do about it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Stage = Literal["build", "export", "verify", "probe", "open", "warmup", "time", "outputs"]
+"""Where on the way to a number something went wrong, in the order in which they happen."""
+
+FailureKind = Literal["error", "crash", "timeout", "out_of_memory", "mismatch", "unavailable"]
+
+
+class LatbenchError(Exception):
+    """Something that the user can act on. Printed as two lines, never as a traceback."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LatbenchError):
+    """The request cannot be understood or cannot be met as it was asked for (exit status 2)."""
+
+
+class StageError(LatbenchError):
+    """A step failed after the request was understood; it becomes the failure of a record."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        message: str,
+        *,
+        hint: str | None = None,
+        kind: FailureKind = "error",
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.stage = stage
+        self.kind = kind
+        self.detail = detail
+
+
+class RegistryError(LatbenchError):
+    """The registry of records cannot be opened, read or written (exit status 3)."""

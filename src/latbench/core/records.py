@@ -1,0 +1,323 @@
+"""The record: what was asked for, what was timed, where, how, and what the clock said.
+
+These structs are the stored format (``docs/FORMAT.md``). A record holds facts only; everything that
+is computed from it (median, interval, trust) lives in :mod:`latbench.core.summary`.
+
+Units are in the names: ``_ns`` nanoseconds, ``_bytes``, ``_mc`` millidegrees Celsius, ``_khz``,
+``_milli`` thousandths. ``None`` means that a fact is not known; it never means zero.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from latbench.core.errors import FailureKind, Stage
+
+SCHEMA = 1
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An immutable value with named fields and a strict codec.
+
+    Subclasses repeat ``frozen`` and ``kw_only``: the first for type checkers, the second because it
+    concerns only the fields of the class that says it.
+    """
+
+
+class TensorSpec(Value, frozen=True, kw_only=True):
+    """Name, concrete shape and element type (numpy name, e.g. ``float32``) of one tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Counts(Value, frozen=True, kw_only=True):
+    """What a model or an artifact consists of.
+
+    ``macs`` are the multiply-accumulates of convolutions and of products with constant weights
+    (linear layers), at the artifact's input shape, batch included. Products of two activations
+    (attention) and elementwise work are not counted. ``operators`` counts calls, by
+    ``conv`` and ``linear``.
+    """
+
+    macs: int
+    parameters: int
+    parameter_bytes: int
+    operators: dict[str, int]
+
+
+class Parity(Value, frozen=True, kw_only=True):
+    """How far an artifact's outputs are from the reference's, on the same seeded inputs."""
+
+    reference: str
+    seed: int
+    max_abs_error: float
+    max_rel_error: float
+    """Largest absolute error over the largest absolute reference value, over all outputs."""
+    tolerance: float
+    """The bound on ``max_rel_error`` that was enforced."""
+
+
+class ModelIdentity(Value, frozen=True, kw_only=True):
+    """Which network, with which weights, at which input."""
+
+    name: str
+    source: Literal["zoo", "timm", "user", "file"]
+    architecture: str
+    """``sha256:`` of the architecture's source, or of the file for a ready one."""
+    weights: str
+    """``seed:N``, ``sha256:`` of the weights file, or ``file`` where they came with the model."""
+    batch: int | None
+    resolution: tuple[int, int] | None
+    """Height and width; ``None`` where the model's own default was left in place."""
+    paper: str | None = None
+
+
+class Artifact(Value, frozen=True, kw_only=True):
+    """One exported file, addressed by its digest, and what was checked about it."""
+
+    sha256: str
+    size_bytes: int
+    format: str
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    counts: Counts | None
+    """As read back from the file."""
+    model_counts: Counts | None
+    """Of the PyTorch model in its deploy form; ``None`` for a ready file."""
+    trained_parameters: int | None
+    """Parameters of the model as published (before fusion); ``None`` for a ready file."""
+    parity: Parity | None
+    details: dict[str, str]
+    toolchain: dict[str, str]
+
+
+class Placement(Value, frozen=True, kw_only=True):
+    """What ran where, and how well that is known."""
+
+    units: dict[str, int | None]
+    """Compute unit or execution provider -> operators placed on it (``None``: not known)."""
+    known: Literal["proven", "planned", "unknown"]
+    note: str | None = None
+
+
+class Capability(Value, frozen=True, kw_only=True):
+    """Whether a backend can run here, with what, and otherwise why not and what to do."""
+
+    available: bool
+    version: str | None = None
+    units: tuple[str, ...] = ()
+    reason: str | None = None
+    hint: str | None = None
+
+
+class Fact(Value, frozen=True, kw_only=True):
+    """A device fact and where it was read."""
+
+    value: str | int | float | bool | tuple[str, ...]
+    source: str
+
+
+class Device(Value, frozen=True, kw_only=True):
+    """One row of ``devices.yaml``: facts with a source, or ``None``. No behaviour."""
+
+    id: str
+    name: str
+    kind: Literal["phone", "tablet", "laptop", "desktop", "server", "board", "gpu", "unknown"]
+    transport: Literal["local", "ssh", "adb", "apple"] | None = None
+    """How latbench would reach it; ``None`` where the row only documents published claims."""
+    soc: Fact | None = None
+    cpu: Fact | None = None
+    gpu: Fact | None = None
+    npu: Fact | None = None
+    memory_bytes: Fact | None = None
+    os: Fact | None = None
+    year: Fact | None = None
+    backends: Fact | None = None
+    note: str | None = None
+
+
+class Cache(Value, frozen=True, kw_only=True):
+    """One level of CPU cache as CPU 0 sees it."""
+
+    level: int
+    type: str
+    size_bytes: int | None
+    shared_by: int | None
+    """Logical CPUs that share it."""
+
+
+class Machine(Value, frozen=True, kw_only=True):
+    """What does not change while a machine is up."""
+
+    hostname: str | None
+    os: str | None
+    kernel: str | None
+    libc: str | None
+    architecture: str | None
+    hypervisor: str | None
+    cpu_model: str | None
+    cpu_features: tuple[str, ...] | None
+    caches: tuple[Cache, ...] | None
+    sockets: int | None
+    physical_cores: int | None
+    logical_cpus: int | None
+    smt: bool | None
+    memory_bytes: int | None
+
+
+class Software(Value, frozen=True, kw_only=True):
+    """Versions that matter for a number."""
+
+    latbench: str
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    """Commit of the working directory's repository, ``+dirty`` where it has changes."""
+
+
+class Conditions(Value, frozen=True, kw_only=True):
+    """What can change from one minute to the next."""
+
+    unix_ns: int
+    affinity: tuple[int, ...] | None
+    cpu_quota_milli: int | None
+    """CPU bandwidth limit of the control group, in thousandths of a CPU; ``None``: no limit."""
+    usable_cpus: int
+    """CPUs that this process may really use: affinity and quota together."""
+    governor: tuple[str, ...] | None
+    turbo: bool | None
+    frequency_khz: tuple[int, ...] | None
+    temperature_mc: int | None
+    """The hottest CPU sensor."""
+    memory_available_bytes: int | None
+    load_1m_milli: int | None
+    throttled_ns: int | None
+    """Time that the control group has been throttled, since it was made."""
+    steal_ns: int | None
+    """Time taken by the hypervisor for others, over all CPUs, since boot."""
+    on_battery: bool | None
+
+
+class Environment(Value, frozen=True, kw_only=True):
+    """The machine and its state before and after the measurement."""
+
+    machine: Machine
+    software: Software
+    before: Conditions
+    after: Conditions | None
+
+
+class TimingProtocol(Value, frozen=True, kw_only=True):
+    """How a number is taken, fully resolved: two records with equal hashes were taken alike."""
+
+    name: str
+    version: int
+    processes: int
+    warmup_calls: int
+    """Untimed-for-the-statistic calls per process; they are timed and kept all the same."""
+    blocks: int
+    block_calls: int
+    process_budget_ns: int
+    """No new block is begun in a process whose warm-up and blocks have taken this long."""
+    load_pattern: str
+    reload: str
+    statistic: str
+    clock: str
+    timed_region: str
+
+
+class Block(Value, frozen=True, kw_only=True):
+    """Back-to-back inferences. ``start_ns`` counts from the moment the session was open."""
+
+    start_ns: int
+    sample_ns: tuple[int, ...]
+
+
+class Trace(Value, frozen=True, kw_only=True):
+    """What the clock said in one process, in order."""
+
+    process: int
+    load_ns: int
+    first_ns: int | None
+    warmup_ns: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    peak_rss_bytes: int | None
+
+
+class OutputCheck(Value, frozen=True, kw_only=True):
+    """The outputs of the timed session, after timing, looked at."""
+
+    process: int
+    finite: bool
+    denormals: int
+    max_rel_error: float | None
+    """Against the PyTorch reference; ``None`` where there is none."""
+    tolerance: float | None
+
+
+class Failure(Value, frozen=True, kw_only=True):
+    """Why there is no number."""
+
+    stage: Stage
+    kind: FailureKind
+    message: str
+    hint: str | None = None
+    detail: str | None = None
+    """The end of what the failed program wrote to its standard error."""
+
+
+class Outcome(Value, frozen=True, kw_only=True):
+    """The traces, complete or up to where it ended, and why it ended early where it did."""
+
+    status: Literal["measured", "failed", "interrupted"]
+    traces: tuple[Trace, ...] = ()
+    checks: tuple[OutputCheck, ...] = ()
+    failure: Failure | None = None
+
+
+class Runtime(Value, frozen=True, kw_only=True):
+    """The program that executed the artifact, its settings as they really were, and placement."""
+
+    name: str
+    version: str | None
+    settings: dict[str, str]
+    placement: Placement | None
+
+
+class Request(Value, frozen=True, kw_only=True):
+    """What was asked for, in the user's words."""
+
+    model: str
+    backend: str
+    device: str
+    weights: str | None
+    batch: int | None
+    resolution: tuple[int, int] | None
+    precision: str
+    threads: int | None
+    seed: int
+    options: dict[str, str]
+    dims: dict[str, int]
+
+
+class Record(Value, frozen=True, kw_only=True):
+    """The unit of storage."""
+
+    schema: int
+    id: str
+    created_unix_ns: int
+    request: Request
+    model: ModelIdentity
+    backend: str
+    """The backend that was used; ``request.backend`` differs from it after a fallback."""
+    device: Device
+    artifact: Artifact | None
+    runtime: Runtime | None
+    environment: Environment
+    protocol: TimingProtocol
+    outcome: Outcome
