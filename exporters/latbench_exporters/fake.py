@@ -1,0 +1,66 @@
+"""Files for the fake backend: a latency, made up from the model's name and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from latbench.api import (
+    Array,
+    Exported,
+    Exporter,
+    ExportSpec,
+    Model,
+    StageError,
+    TensorSpec,
+    make_inputs,
+)
+
+LATENCY_NS = (500_000, 20_000_000)
+
+
+class FakeExporter:
+    """Writes a latency; never builds the model, so that it needs no torch."""
+
+    format = "fake"
+    suffix = ".fake.json"
+    precisions = ("fp32",)
+
+    def toolchain(self) -> Mapping[str, str]:
+        return {"fake": "1"}
+
+    def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
+        """Write ``{"latency_ns": N}``; N is a function of the model's identity alone."""
+        identity = model.identity
+        name = f"{identity.name}/{identity.weights}/{spec.batch}/{spec.resolution}"
+        low, high = LATENCY_NS
+        draw = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+        height, width = spec.resolution or (224, 224)
+        batch = spec.batch or 1
+        logits = TensorSpec(name="logits", shape=(batch, 1000), dtype="float32")
+        out.write_text(
+            json.dumps({"latency_ns": low + draw % (high - low), "outputs": logits.shape})
+        )
+        return Exported(
+            inputs=(TensorSpec(name="image", shape=(batch, 3, height, width), dtype="float32"),),
+            outputs=(logits,),
+            counts=None,
+            details={},
+            from_module=False,
+        )
+
+    def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        """There are no ready files of this format."""
+        raise StageError("export", "the fake backend cannot take a ready file")
+
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Seeded noise of the shape that the file states: what an honest session gives."""
+        shape = tuple(json.loads(path.read_text())["outputs"])
+        return make_inputs((TensorSpec(name="logits", shape=shape, dtype="float32"),), seed=0)
+
+
+def exporter() -> Exporter:
+    """Entry point."""
+    return FakeExporter()

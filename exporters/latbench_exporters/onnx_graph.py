@@ -1,0 +1,251 @@
+"""Reading, checking, counting and writing ONNX graphs. Nothing here is executed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latbench.api import Counts, StageError, TensorSpec, UsageError
+
+if TYPE_CHECKING:
+    import onnx
+
+LIMIT_BYTES = 2**31 - 1
+"""Most that one protobuf file can hold."""
+KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
+IMAGE_AXES = 4
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """The model, external data loaded and functions inlined. Raises :class:`StageError`."""
+    import onnx
+    import onnx.inliner
+    from google.protobuf.message import DecodeError
+
+    try:
+        model: onnx.ModelProto = onnx.load(path)
+        onnx.checker.check_model(model)
+        model = onnx.inliner.inline_local_functions(model)
+    except (DecodeError, onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StageError(
+            "export",
+            f"{path.name} is not a valid ONNX file: {reason}",
+            hint="truncated, corrupt, or not ONNX at all: make or fetch it again",
+        ) from error
+    _refuse_custom_operators(model, path.name)
+    return model
+
+
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Write one file. Traces of the machine that made it (paths, stack traces) are left out."""
+    for node in _nodes(model.graph):
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    size = model.ByteSize()
+    if size > LIMIT_BYTES:
+        raise StageError(
+            "export",
+            f"the model takes {size} bytes; one ONNX file holds at most {LIMIT_BYTES}",
+            hint="a smaller model, or a smaller precision",
+        )
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def describe(
+    model: onnx.ModelProto,
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs; a dimension of an output that shape inference cannot tell is 0."""
+    inferred = _inferred(model).graph
+    return (
+        tuple(_spec(value) for value in _real_inputs(inferred)),
+        tuple(_spec(value) for value in inferred.output),
+    )
+
+
+def fix_shapes(
+    model: onnx.ModelProto,
+    *,
+    batch: int | None,
+    resolution: tuple[int, int] | None,
+    dims: Mapping[str, int],
+) -> None:
+    """Give every dynamic axis of the inputs a size, in place.
+
+    ``batch`` is the first axis of every input, ``resolution`` the height and width of 4-D inputs;
+    ``dims`` names any other axis. Raises :class:`StageError` where one is left without a size, and
+    :class:`UsageError` where the file has another, fixed size.
+    """
+    inputs = _real_inputs(model.graph)
+    if not inputs:
+        raise StageError(
+            "export",
+            "the ONNX file has no inputs, so there is nothing to time an inference of",
+            hint="it computes a constant; export the model with its input",
+        )
+    missing = []
+    unused = set(dims)
+    for value in inputs:
+        if not value.type.HasField("tensor_type"):
+            raise StageError("export", f"input {value.name!r} is not a tensor")
+        shape = value.type.tensor_type.shape.dim
+        for axis, dim in enumerate(shape):
+            unused.discard(dim.dim_param)
+            asked = _asked(shape, axis, batch=batch, resolution=resolution, dims=dims)
+            if dim.dim_value > 0:
+                if asked is not None and asked != dim.dim_value:
+                    raise UsageError(
+                        f"axis {axis} of input {value.name!r} is fixed at {dim.dim_value} in the "
+                        f"file; {asked} was asked for",
+                        hint="leave the option out, or export the file again with that size",
+                    )
+            elif asked is None:
+                missing.append(f"axis {axis} ({dim.dim_param or 'unnamed'}) of {value.name!r}")
+            else:
+                dim.dim_value = asked
+    if unused:
+        raise UsageError(f"the file has no axis named {', '.join(sorted(unused))}")
+    if missing:
+        raise StageError(
+            "export",
+            f"no size for the dynamic {', '.join(missing)}",
+            hint="give --batch, --resolution, or --dim NAME=SIZE",
+        )
+    # Shapes of other tensors may still speak of the names; they are inferred again.
+    del model.graph.value_info[:]
+
+
+def count(model: onnx.ModelProto) -> Counts | None:
+    """MACs, parameters and operators; ``None`` where control flow makes them depend on the data."""
+    import onnx
+
+    if any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node):
+        return None
+    graph = _inferred(model).graph
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    shapes.update({tensor.name: tuple(tensor.dims) for tensor in graph.initializer})
+    constants = {tensor.name for tensor in graph.initializer}
+    macs, operators = 0, {"conv": 0, "linear": 0}
+    for node in graph.node:
+        inputs = [name for name in node.input if name]
+        if node.op_type == "Constant" or (inputs and constants.issuperset(inputs)):
+            constants.update(node.output)
+        elif "Conv" in node.op_type:
+            operators["conv"] += 1
+            macs += _conv_macs(node, shapes)
+        elif node.op_type in ("Gemm", "MatMul") and not constants.isdisjoint(inputs[:2]):
+            operators["linear"] += 1
+            macs += _product_macs(node, shapes)
+    floats = [
+        tensor
+        for tensor in graph.initializer
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        and math.prod(tensor.dims) > 1
+    ]
+    return Counts(
+        macs=macs,
+        parameters=sum(math.prod(tensor.dims) for tensor in floats),
+        parameter_bytes=sum(_size_bytes(tensor) for tensor in floats),
+        operators=operators,
+    )
+
+
+def _conv_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Each output element (of a transposed one: each input element) takes one kernel slice."""
+    kernel = math.prod(shapes[node.input[1]][1:])
+    across = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]
+    return math.prod(shapes[across]) * kernel
+
+
+def _product_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    transposed = any(a.name == "transA" and a.i for a in node.attribute)
+    left = shapes[node.input[0]]
+    return math.prod(shapes[node.output[0]]) * (left[0] if transposed else left[-1])
+
+
+def _size_bytes(tensor: onnx.TensorProto) -> int:
+    import onnx
+
+    itemsize = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return math.prod(tensor.dims) * itemsize
+
+
+def _asked(
+    shape: object,
+    axis: int,
+    *,
+    batch: int | None,
+    resolution: tuple[int, int] | None,
+    dims: Mapping[str, int],
+) -> int | None:
+    """The size that the user wants on one axis of an input."""
+    axes = list(shape)  # type: ignore[call-overload]
+    if axes[axis].dim_param in dims:
+        return dims[axes[axis].dim_param]
+    if axis == 0:
+        return batch
+    if len(axes) != IMAGE_AXES or resolution is None:
+        return None
+    first = 1 if axes[3].dim_value in (1, 3, 4) and axes[1].dim_value not in (1, 3, 4) else 2
+    return resolution[axis - first] if axis in (first, first + 1) else None
+
+
+def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Inputs without initializers: until IR version 4 weights were listed as inputs too."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    if tensor.elem_type == onnx.TensorProto.STRING:
+        raise StageError("export", f"tensor {value.name!r} holds strings; they cannot be seeded")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return TensorSpec(
+        name=value.name, shape=tuple(dim.dim_value for dim in tensor.shape.dim), dtype=dtype
+    )
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _refuse_custom_operators(model: onnx.ModelProto, name: str) -> None:
+    custom = sorted(
+        {
+            f"{node.domain}::{node.op_type}"
+            for node in _nodes(model.graph)
+            if node.domain not in KNOWN_DOMAINS
+        }
+    )
+    if custom:
+        raise StageError(
+            "export",
+            f"{name} needs custom operators that no runtime here has: {', '.join(custom)}",
+            hint="export it with standard operators; loading operator libraries is not supported",
+        )
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of subgraphs included, without recursion: depth is the file's choice."""
+    pending = [graph]
+    while pending:
+        for node in pending.pop().node:
+            yield node
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    pending.append(attribute.g)
+                pending.extend(attribute.graphs)

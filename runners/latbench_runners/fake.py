@@ -1,0 +1,171 @@
+"""A backend whose truth is known: seeded traces, and it crashes, hangs and lies on request.
+
+It times nothing. Tests, the documentation and the golden files use it; its numbers never mean a
+machine. The artifact holds the true latency, the options below say how the trace departs from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from latbench.api import (
+    Array,
+    Artifact,
+    Capability,
+    Placement,
+    Runner,
+    RunOptions,
+    Session,
+    StageError,
+    UsageError,
+    make_inputs,
+)
+
+MISBEHAVIOURS = ("none", "crash", "exit", "hang", "error", "oom", "lie", "nan", "chatter")
+STAGES = ("open", "warmup", "time", "outputs")
+
+
+class FakeRunner:
+    """Executes files of format ``fake``."""
+
+    name = "fake"
+    formats = ("fake",)
+    options: Mapping[str, str] = {
+        "noise": "standard deviation of a sample relative to the true latency (default 0.01)",
+        "ar1": "autocorrelation of the noise from one sample to the next, 0 to 0.99 (default 0)",
+        "warmup": "calls that are slow at first, from 2x down to 1x (default 5)",
+        "between": "standard deviation between processes, relative (default 0.005)",
+        "shift": "factor on all samples after the 100th of a process (default 1)",
+        "misbehave": f"one of {', '.join(MISBEHAVIOURS)} (default none)",
+        "at": f"where to misbehave: {', '.join(STAGES)} (default time)",
+        "real_time": "yes or no: whether a call really takes its time (default no)",
+    }
+
+    def probe(self) -> Capability:
+        """Available, unless LATBENCH_FAKE_UNAVAILABLE is set."""
+        if os.environ.get("LATBENCH_FAKE_UNAVAILABLE"):
+            return Capability(
+                available=False, reason="the fake device is unplugged", hint="plug it in"
+            )
+        return Capability(available=True, version="1", units=("fake",))
+
+    @contextmanager
+    def open(self, artifact: Artifact, path: Path, options: RunOptions) -> Iterator[Session]:
+        """A session over the latency that the file at ``path`` states."""
+        settings = _settings(options)
+        misbehaviour = settings["misbehave"] if settings["at"] == "open" else "none"
+        _misbehave(misbehaviour)
+        true_ns = int(json.loads(path.read_text())["latency_ns"])
+        draw = random.Random(f"{options.seed}/{options.process}")  # noqa: S311 - a trace, no secret
+        yield FakeSession(artifact, true_ns, settings, draw)
+
+
+class FakeSession:
+    """Gives its own times, as a device does that must take them itself."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        true_ns: int,
+        settings: Mapping[str, str],
+        draw: random.Random,
+    ) -> None:
+        self._artifact = artifact
+        self._settings = settings
+        self._random = draw
+        self._level = true_ns * (1 + self._random.gauss(0, float(settings["between"])))
+        self._noise = 0.0
+        self._calls = 0
+
+    def time_block(self, calls: int) -> Sequence[int]:
+        if self._settings["at"] == ("warmup" if self._calls < 2 else "time"):
+            _misbehave(self._settings["misbehave"])
+        return [self._next() for _ in range(calls)]
+
+    def run(self) -> None:
+        self._next()
+
+    def outputs(self) -> tuple[Array, ...]:
+        import numpy as np
+
+        if self._settings["at"] == "outputs":
+            _misbehave(self._settings["misbehave"])
+        outputs = make_inputs(self._artifact.outputs, seed=0)
+        if self._settings["misbehave"] == "lie":
+            return tuple(-array for array in outputs)
+        if self._settings["misbehave"] == "nan":
+            return tuple(np.full_like(array, np.nan) for array in outputs)
+        return outputs
+
+    def placement(self) -> Placement:
+        return Placement(units={"fake": None}, known="unknown", note="nothing was executed")
+
+    def settings(self) -> Mapping[str, str]:
+        return self._settings
+
+    def _next(self) -> int:
+        rho, sigma = float(self._settings["ar1"]), float(self._settings["noise"])
+        self._noise = rho * self._noise + (1 - rho**2) ** 0.5 * self._random.gauss(0, sigma)
+        slow = max(0.0, 1 - self._calls / max(int(self._settings["warmup"]), 1))
+        shift = float(self._settings["shift"]) if self._calls > 100 else 1.0
+        self._calls += 1
+        elapsed = max(1, round(self._level * (1 + slow) * (1 + self._noise) * shift))
+        if self._settings["real_time"] == "yes":
+            time.sleep(elapsed / 1e9)
+        return elapsed
+
+
+def runner() -> Runner:
+    """Entry point."""
+    return FakeRunner()
+
+
+def _settings(options: RunOptions) -> dict[str, str]:
+    settings = {
+        "threads": str(options.threads),
+        "noise": "0.01",
+        "ar1": "0",
+        "warmup": "5",
+        "between": "0.005",
+        "shift": "1",
+        "misbehave": "none",
+        "at": "time",
+        "real_time": "no",
+        **options.extra,
+    }
+    if settings["misbehave"] not in MISBEHAVIOURS or settings["at"] not in STAGES:
+        raise UsageError(
+            f"cannot misbehave by {settings['misbehave']!r} at {settings['at']!r}",
+            hint=f"misbehave: {', '.join(MISBEHAVIOURS)}; at: {', '.join(STAGES)}",
+        )
+    for key in ("noise", "ar1", "warmup", "between", "shift"):
+        try:
+            float(settings[key])
+        except ValueError:
+            raise UsageError(f"option {key} is not a number: {settings[key]!r}") from None
+    return settings
+
+
+def _misbehave(how: str) -> None:
+    match how:
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            print("the fake runtime gave up", file=sys.stderr)  # noqa: T201 - as a runtime does
+            os._exit(7)
+        case "hang":
+            time.sleep(3600)
+        case "error":
+            raise StageError("time", "the fake runtime failed", hint="ask it not to")
+        case "oom":
+            raise MemoryError("the fake runtime ran out of memory")
+        case "chatter":
+            os.write(1, b"a runtime that prints to standard output\n")

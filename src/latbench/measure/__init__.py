@@ -1,0 +1,1 @@
+"""The clock, the worker program and the conversation with it."""

@@ -1,0 +1,195 @@
+"""The harness's end: start a program, ask it, and turn whatever happens to it into a value."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from latbench.core.errors import FailureKind, Stage, StageError
+from latbench.measure import wire
+
+A = TypeVar("A", bound=wire.Message)
+
+START_DEADLINE_S = 120.0
+"""A cold machine has been seen to take 20 s to start Python from a slow disk."""
+DETAIL_BYTES = 4000
+
+
+class Conversation:
+    """One program, spoken to in JSON lines. Leaving the ``with`` block always ends the program."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        # A file, not a pipe: a program that writes much must not stop because nobody reads.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._oom_kills = _oom_kills()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            # Its own group: Ctrl-C reaches the harness alone, which then ends the program in order.
+            start_new_session=True,
+        )
+        self._answers: SimpleQueue[bytes] = SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.hello = self._expect(wire.Hello, "open", START_DEADLINE_S)
+        if self.hello.protocol != wire.VERSION:
+            self._end()
+            raise StageError(
+                "open",
+                f"{self.hello.program} {self.hello.version} speaks protocol "
+                f"{self.hello.protocol}, this latbench speaks {wire.VERSION}",
+                hint="install the same latbench version on both sides",
+            )
+
+    @classmethod
+    def with_module(cls, module: str) -> Conversation:
+        """Start ``python -m module`` with this interpreter."""
+        # -P: a file of the working directory must not stand in for a library.
+        return cls([sys.executable, "-P", "-m", module])
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def ask(self, request: wire.Request, expect: type[A], *, stage: Stage, deadline_s: float) -> A:
+        """Send ``request`` and wait for its answer.
+
+        Raises :class:`StageError` where the program says that it failed, ends, says something else,
+        or has not answered after ``deadline_s`` seconds; in the last three cases it is killed.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(msgspec.json.encode(request) + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # It has ended; waiting for its answer finds out how.
+        return self._expect(expect, stage, deadline_s)
+
+    def _expect(self, expect: type[A], stage: Stage, deadline_s: float) -> A:
+        try:
+            line = self._answers.get(timeout=deadline_s)
+        except Empty:
+            self._end()
+            raise StageError(
+                stage,
+                f"no answer within {deadline_s:.0f} s; the program was ended",
+                hint="allow more time with --deadline, or try fewer threads",
+                kind="timeout",
+                detail=self._detail(),
+            ) from None
+        if not line:
+            raise self._died(stage)
+        try:
+            answer = msgspec.json.decode(line, type=wire.Answer)
+        except msgspec.DecodeError as error:
+            self._end()
+            raise StageError(
+                stage,
+                f"the program answered something that is not a message: {error}",
+                kind="crash",
+            ) from error
+        if isinstance(answer, wire.Failed):
+            raise StageError(
+                answer.stage,
+                answer.message,
+                hint=answer.hint,
+                kind=answer.kind,
+                detail=self._detail(),
+            )
+        if not isinstance(answer, expect):
+            self._end()
+            raise StageError(stage, f"the program answered {type(answer).__name__}", kind="crash")
+        return answer
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(b"")
+
+    def _died(self, stage: Stage) -> StageError:
+        try:
+            status = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._end()
+            return StageError(stage, "the program closed its output and went on", kind="crash")
+        kind, message, hint = _explain(status, _oom_kills() > self._oom_kills)
+        return StageError(stage, message, hint=hint, kind=kind, detail=self._detail())
+
+    def _detail(self) -> str | None:
+        # pread: the program shares the file's offset, which must stay where it writes next.
+        file = self._stderr.fileno()
+        end = os.fstat(file).st_size
+        tail = os.pread(file, DETAIL_BYTES, max(0, end - DETAIL_BYTES))
+        return tail.decode(errors="replace").strip() or None
+
+    def _end(self) -> None:
+        """End the program and whatever it started, and reap it."""
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=0.5)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _explain(status: int, out_of_memory: bool) -> tuple[FailureKind, str, str]:
+    if out_of_memory:
+        return (
+            "out_of_memory",
+            "the kernel ended the program for lack of memory",
+            "try a smaller batch or resolution, or a machine with more memory",
+        )
+    if status >= 0:
+        return (
+            "crash",
+            f"the program ended by itself with status {status}",
+            "its last words are in the record: latbench show ID --json",
+        )
+    name = signal.Signals(-status).name
+    if name == "SIGKILL":
+        return (
+            "crash",
+            "the program was killed (SIGKILL)",
+            "often the kernel's answer to lack of memory: see dmesg; else somebody killed it",
+        )
+    return (
+        "crash",
+        f"the runtime crashed ({name})",
+        "a fault in native code: try another version of the runtime or other options",
+    )
+
+
+def _oom_kills() -> int:
+    """Processes of this control group that the kernel has killed for lack of memory (Linux, v2)."""
+    try:
+        groups = Path("/proc/self/cgroup").read_text()
+        path = next(line[3:] for line in groups.splitlines() if line.startswith("0::"))
+        events = Path(f"/sys/fs/cgroup{path}/memory.events").read_text()
+        return int(
+            next(line for line in events.splitlines() if line.startswith("oom_kill ")).split()[1]
+        )
+    except (OSError, StopIteration, ValueError):
+        return 0

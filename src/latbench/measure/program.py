@@ -1,0 +1,103 @@
+"""The other end of the conversation: reads requests, answers them, and ends when nobody listens."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import BinaryIO
+
+import msgspec
+
+import latbench
+from latbench.core.errors import LatbenchError, Stage, StageError
+from latbench.measure import wire
+
+Handler = Callable[[wire.Request], wire.Answer]
+
+
+def serve(program: str, handle: Handler) -> None:
+    """Greet, then answer requests by ``handle`` until ``close`` or the end of the input."""
+    lines, out = _streams()
+    encode = msgspec.json.Encoder().encode
+    decode = msgspec.json.Decoder(wire.Request).decode
+
+    def send(answer: wire.Answer) -> None:
+        out.write(encode(answer) + b"\n")
+        out.flush()
+
+    send(
+        wire.Hello(
+            protocol=wire.VERSION, program=program, version=latbench.__version__, pid=os.getpid()
+        )
+    )
+    while True:
+        request = decode(lines.get())
+        try:
+            answer = handle(request)
+        except StageError as error:
+            answer = wire.Failed(
+                stage=error.stage, kind=error.kind, message=error.message, hint=error.hint
+            )
+        except LatbenchError as error:
+            answer = wire.Failed(
+                stage=_stage_of(request), kind="error", message=error.message, hint=error.hint
+            )
+        except Exception as error:  # noqa: BLE001 - foreign code runs below: runtimes, converters
+            traceback.print_exc()
+            answer = _foreign_failure(_stage_of(request), error)
+        send(answer)
+        if isinstance(answer, wire.Closed):
+            return
+
+
+def _foreign_failure(stage: Stage, error: Exception) -> wire.Failed:
+    """A runtime's own exception as a failure; its traceback is on standard error."""
+    message = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+    if isinstance(error, MemoryError) or "bad_alloc" in message or "allocate memory" in message:
+        return wire.Failed(
+            stage=stage,
+            kind="out_of_memory",
+            message=message,
+            hint="try a smaller batch or resolution, or a machine with more memory",
+        )
+    return wire.Failed(stage=stage, kind="error", message=message)
+
+
+def _stage_of(request: wire.Request) -> Stage:
+    match request:
+        case wire.Export():
+            return "export"
+        case wire.Open():
+            return "open"
+        case wire.Time():
+            return "time"
+        case wire.Outputs() | wire.Close():
+            return "outputs"
+
+
+def _streams() -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
+    """Requests as they come in, and a private copy of standard output.
+
+    Runtimes and converters print to standard output, from native code too; descriptor 1 is pointed
+    at standard error so that nothing but answers reaches the harness. The reading thread sleeps in
+    the kernel; when the harness is gone it ends the process at once, in mid-inference too, because
+    a measuring process that outlives its owner spoils the next run.
+    """
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    source = os.fdopen(os.dup(0), "rb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+    def read() -> None:
+        for line in source:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines, out

@@ -1,0 +1,104 @@
+"""The worker program, ``python -m latbench.measure.worker``: one artifact, timed in blocks."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from latbench.api import Runner, RunOptions, SelfTimedSession, Session, StageError
+from latbench.measure import wire
+from latbench.measure.clock import now_ns, time_calls
+from latbench.measure.program import serve
+
+
+class Worker:
+    """Answers the requests of one session."""
+
+    def __init__(self, exits: ExitStack) -> None:
+        self._exits = exits
+        self._session: Session | None = None
+        self._opened_ns = 0
+
+    def handle(self, request: wire.Request) -> wire.Answer:
+        """Meet one request. Raises :class:`StageError`."""
+        match request:
+            case wire.Open():
+                return self._open(request)
+            case wire.Time(calls=calls):
+                return self._time(self._live("time"), calls)
+            case wire.Outputs():
+                return _outputs(self._live("outputs"))
+            case wire.Close():
+                self._exits.close()
+                return wire.Closed()
+            case wire.Export():
+                raise StageError("export", "this program times; it does not export")
+
+    def _open(self, request: wire.Open) -> wire.Answer:
+        from latbench.plugins import load_runner
+
+        runner: Runner = load_runner(request.backend)
+        capability = runner.probe()
+        start = now_ns()
+        self._session = self._exits.enter_context(
+            runner.open(
+                request.artifact,
+                Path(request.path),
+                RunOptions(
+                    threads=request.threads,
+                    seed=request.seed,
+                    process=request.process,
+                    extra=request.extra,
+                ),
+            )
+        )
+        self._opened_ns = now_ns()
+        return wire.Opened(
+            load_ns=self._opened_ns - start,
+            version=capability.version,
+            settings=self._session.settings(),
+            placement=self._session.placement(),
+        )
+
+    def _live(self, stage: str) -> Session:
+        if self._session is None:
+            raise StageError("open", f"asked to {stage} before a session was open")
+        return self._session
+
+    def _time(self, session: Session, calls: int) -> wire.Answer:
+        start = now_ns() - self._opened_ns
+        if isinstance(session, SelfTimedSession):
+            elapsed = session.time_block(calls)
+        else:
+            elapsed = time_calls(session.run, calls)
+        return wire.Timed(start_ns=start, sample_ns=tuple(elapsed))
+
+
+def _outputs(session: Session) -> wire.Answer:
+    import numpy as np
+
+    tensors = []
+    for array in session.outputs():
+        plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        tensors.append(wire.Tensor(dtype=array.dtype.name, shape=array.shape, data=plain.tobytes()))
+    return wire.OutputsGiven(tensors=tuple(tensors), peak_rss_bytes=_peak_rss_bytes())
+
+
+def _peak_rss_bytes() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main() -> None:
+    """Serve one session on standard input and output."""
+    with ExitStack() as exits:
+        serve("latbench-worker", Worker(exits).handle)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""What every installed runner must do, first-party or not; those that cannot run here are named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from latbench.api import RunOptions, Session, make_inputs
+from latbench.measure import wire
+from latbench.measure.conversation import Conversation
+from latbench.plugins import exporter_for, load_exporter, load_runner, runner_names
+
+if TYPE_CHECKING:
+    from conftest import Made
+
+HEAVY = {"torch", "onnx", "onnxruntime", "timm", "coremltools", "tensorrt", "openvino", "numpy"}
+RUNNERS = runner_names()
+
+
+def able(name: str) -> str:
+    """The format that the runner takes, or a skip that says why it cannot run here."""
+    runner = load_runner(name)
+    capability = runner.probe()
+    if not capability.available:
+        pytest.skip(f"{name} cannot run here: {capability.reason}")
+    return exporter_for(runner).format
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_is_called_as_it_is_registered(name: str) -> None:
+    runner = load_runner(name)
+    assert runner.name == name
+    assert runner.formats
+    assert all(runner.options.values())
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_probing_tells_why_not(name: str) -> None:
+    capability = load_runner(name).probe()
+    if capability.available:
+        assert capability.version
+        assert capability.units
+    else:
+        assert capability.reason
+        assert capability.hint
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_finding_the_runner_loads_nothing_heavy(name: str) -> None:
+    (entry,) = entry_points(group="latbench.runners", name=name)
+    code = (
+        "import sys; from importlib.metadata import EntryPoint;"
+        f"runner = EntryPoint({entry.name!r}, {entry.value!r}, {entry.group!r}).load()();"
+        "runner.name, runner.formats, runner.options;"
+        f"sys.exit(', '.join(sorted(set(sys.modules) & {HEAVY!r})) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", RUNNERS)
+def test_a_session_keeps_its_promises(name: str, made: dict[str, Made]) -> None:
+    file = made[able(name)]
+    options = RunOptions(threads=1, seed=5)
+    with load_runner(name).open(file.artifact, file.path, options) as session:
+        assert isinstance(session, Session)
+        assert session.run() is None  # type: ignore[func-returns-value]
+        first = session.outputs()
+        session.run()
+        second = session.outputs()
+        for once, again, spec in zip(first, second, file.artifact.outputs, strict=True):
+            assert once.shape == spec.shape
+            assert once.dtype.name == spec.dtype
+            np.testing.assert_array_equal(once, again)
+        settings = session.settings()
+        assert settings["threads"] == "1"
+        assert all(isinstance(value, str) for value in settings.values())
+        placement = session.placement()
+        assert placement.units
+        assert placement.known in ("proven", "planned", "unknown")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", RUNNERS)
+def test_outputs_are_those_of_the_file(name: str, made: dict[str, Made]) -> None:
+    format = able(name)
+    file = made[format]
+    with load_runner(name).open(
+        file.artifact, file.path, RunOptions(threads=2, seed=9)
+    ) as session:
+        session.run()
+        actual = session.outputs()
+    expected = load_exporter(format).evaluate(file.path, make_inputs(file.artifact.inputs, 9))
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", RUNNERS)
+def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
+    file = made[able(name)]
+    with Conversation.with_module("latbench.measure.worker") as worker:
+        request = wire.Open(
+            backend=name,
+            artifact=file.artifact,
+            path=str(file.path),
+            threads=1,
+            seed=0,
+            process=0,
+            extra={},
+        )
+        opened = worker.ask(request, wire.Opened, stage="open", deadline_s=120)
+        assert opened.load_ns > 0
+        starts = []
+        for calls in (1, 5, 3):
+            timed = worker.ask(wire.Time(calls=calls), wire.Timed, stage="time", deadline_s=120)
+            assert len(timed.sample_ns) == calls
+            assert all(ns > 0 for ns in timed.sample_ns)
+            starts.append(timed.start_ns)
+        assert starts == sorted(starts)
+        given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+        assert [t.shape for t in given.tensors] == [t.shape for t in file.artifact.outputs]
+        worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=60)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", RUNNERS)
+def test_a_damaged_file_does_not_open(name: str, made: dict[str, Made], tmp_path: Path) -> None:
+    file = made[able(name)]
+    broken = tmp_path / file.path.name
+    broken.write_bytes(file.path.read_bytes()[: file.path.stat().st_size // 2])
+    with (
+        pytest.raises(Exception) as caught,  # noqa: PT011, B017 - runtimes raise their own
+        load_runner(name).open(file.artifact, broken, RunOptions(threads=1)),
+    ):
+        pass
+    assert str(caught.value)

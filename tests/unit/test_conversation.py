@@ -1,0 +1,213 @@
+"""The conversation with real programs: honest ones, and ones that die, hang and babble."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from latbench_exporters.fake import exporter as fake_exporter
+from tiny import TinyModel
+
+from latbench.api import ExportSpec
+from latbench.core.errors import StageError
+from latbench.core.records import Artifact
+from latbench.measure import wire
+from latbench.measure.conversation import Conversation
+
+WORKER = "latbench.measure.worker"
+HELLO = '{"type":"hello","protocol":1,"program":"p","version":"0","pid":1}'
+
+
+@pytest.fixture(scope="module")
+def fake_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fake") / "model.fake.json"
+    fake_exporter().export(TinyModel(), ExportSpec(), path)
+    return path
+
+
+def artifact(path: Path) -> Artifact:
+    exported = fake_exporter().export(TinyModel(), ExportSpec(), path)
+    return Artifact(
+        sha256="0" * 64,
+        size_bytes=path.stat().st_size,
+        format="fake",
+        precision="fp32",
+        inputs=exported.inputs,
+        outputs=exported.outputs,
+        counts=None,
+        model_counts=None,
+        trained_parameters=None,
+        parity=None,
+        details={},
+        toolchain={},
+    )
+
+
+def open_request(path: Path, **extra: str) -> wire.Open:
+    return wire.Open(
+        backend="fake",
+        artifact=artifact(path),
+        path=str(path),
+        threads=1,
+        seed=0,
+        process=0,
+        extra=extra,
+    )
+
+
+def script(text: str) -> list[str]:
+    return [sys.executable, "-c", text]
+
+
+def test_a_session_from_hello_to_closed(fake_file: Path) -> None:
+    with Conversation.with_module(WORKER) as worker:
+        assert worker.hello.protocol == wire.VERSION
+        opened = worker.ask(open_request(fake_file), wire.Opened, stage="open", deadline_s=60)
+        assert opened.load_ns > 0
+        timed = worker.ask(wire.Time(calls=7), wire.Timed, stage="time", deadline_s=60)
+        assert len(timed.sample_ns) == 7
+        given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+        assert given.tensors[0].shape == (1, 1000)
+        worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=60)
+
+
+def test_what_a_runtime_prints_does_not_disturb(fake_file: Path) -> None:
+    with Conversation.with_module(WORKER) as worker:
+        request = open_request(fake_file, misbehave="chatter")
+        worker.ask(request, wire.Opened, stage="open", deadline_s=60)
+        for _ in range(3):
+            worker.ask(wire.Time(calls=2), wire.Timed, stage="time", deadline_s=60)
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "kind", "words"),
+    [
+        ("crash", "crash", "SIGSEGV"),
+        ("exit", "crash", "status 7"),
+        ("error", "error", "the fake runtime failed"),
+        ("oom", "out_of_memory", "ran out of memory"),
+        ("hang", "timeout", "no answer within 1 s"),
+    ],
+)
+@pytest.mark.parametrize("at", ["open", "warmup", "time"])
+def test_every_end_of_a_runtime_is_a_failure(
+    fake_file: Path, misbehave: str, at: str, kind: str, words: str
+) -> None:
+    with (
+        pytest.raises(StageError) as caught,
+        Conversation.with_module(WORKER) as worker,
+    ):
+        request = open_request(fake_file, misbehave=misbehave, at=at)
+        worker.ask(request, wire.Opened, stage="open", deadline_s=1 if kind == "timeout" else 60)
+        for _ in range(4):
+            worker.ask(
+                wire.Time(calls=1),
+                wire.Timed,
+                stage="time",
+                deadline_s=1 if kind == "timeout" else 60,
+            )
+    assert caught.value.kind == kind
+    assert words in caught.value.message
+    if misbehave == "exit":
+        assert "the fake runtime gave up" in (caught.value.detail or "")
+
+
+def test_asking_before_opening_is_a_failure() -> None:
+    with (
+        Conversation.with_module(WORKER) as worker,
+        pytest.raises(StageError, match="before a session was open"),
+    ):
+        worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
+
+
+def test_another_protocol_is_refused() -> None:
+    with pytest.raises(StageError, match="speaks protocol 99"):
+        Conversation(script(f"print('{HELLO.replace(':1,', ':99,', 1)}')"))
+
+
+@pytest.mark.parametrize("line", ["not json", "{}", '{"type":"unheard_of"}', "[1]", "\\xff"])
+def test_babble_is_a_crash(line: str) -> None:
+    with pytest.raises(StageError) as caught:
+        Conversation(script(f"import sys; sys.stdout.buffer.write(b'{line}\\n')"))
+    assert caught.value.kind == "crash"
+
+
+def test_the_wrong_answer_is_a_crash() -> None:
+    with (
+        Conversation(script(f"print('{HELLO}'); input(); print('{HELLO}')")) as program,
+        pytest.raises(StageError) as caught,
+    ):
+        program.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
+    assert caught.value.kind == "crash"
+
+
+def test_newer_fields_are_ignored() -> None:
+    hello = HELLO.replace("{", '{"news":[1,2],', 1)
+    with Conversation(script(f"print('{hello}'); input()")) as program:
+        assert program.hello.program == "p"
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "\nState:\tZ" not in status.read_text()
+
+
+def wait_until_dead(pid: int, within_s: float) -> bool:
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if not alive(pid):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_leaving_ends_the_program_and_its_children() -> None:
+    text = (
+        "import subprocess, sys;"
+        "child = subprocess.Popen(['sleep', '600']);"
+        f"print('{HELLO}'.replace('\"pid\":1', f'\"pid\":{{child.pid}}'), flush=True);"
+        "import time; time.sleep(600)"
+    )
+    with Conversation(script(text)) as program:
+        child = program.hello.pid
+        assert alive(child)
+    assert wait_until_dead(child, 5)
+
+
+def test_a_worker_does_not_outlive_its_owner(fake_file: Path) -> None:
+    """Killed outright, the owner cannot end its worker; the worker ends by itself, while hanging."""
+    request = msgspec.json.encode(open_request(fake_file, misbehave="hang", at="time")).decode()
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, msgspec\n"
+            "from latbench.measure import wire\n"
+            "from latbench.measure.conversation import Conversation\n"
+            f"worker = Conversation.with_module({WORKER!r})\n"
+            f"request = msgspec.json.decode({request!r}, type=wire.Request)\n"
+            "worker.ask(request, wire.Opened, stage='open', deadline_s=60)\n"
+            "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=60)\n"
+            "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=60)\n"
+            "print(worker.hello.pid, flush=True)\n"
+            "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=600)\n",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    worker = int(owner.stdout.readline())
+    assert alive(worker)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert wait_until_dead(worker, 5)
