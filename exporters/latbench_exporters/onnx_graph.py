@@ -176,7 +176,8 @@ def _size_bytes(tensor: onnx.TensorProto) -> int:
     import onnx
 
     itemsize = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return math.prod(tensor.dims) * itemsize
+    elements: int = math.prod(tensor.dims)
+    return elements * itemsize
 
 
 def _asked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from typing import cast
 
 from latbench.api import Exporter, Runner
 from latbench.core.errors import UsageError
@@ -25,14 +26,12 @@ def format_names() -> tuple[str, ...]:
 
 def load_runner(name: str) -> Runner:
     """The runner called ``name``. Raises :class:`UsageError` with the nearest names."""
-    runner: Runner = _load("latbench.runners", name, "backend", runner_names())
-    return runner
+    return cast("Runner", _load("latbench.runners", name, "backend", runner_names()))
 
 
 def load_exporter(format: str) -> Exporter:
     """The exporter of ``format``. Raises :class:`UsageError` with the nearest names."""
-    exporter: Exporter = _load("latbench.exporters", format, "format", format_names())
-    return exporter
+    return cast("Exporter", _load("latbench.exporters", format, "format", format_names()))
 
 
 def exporter_for(runner: Runner) -> Exporter:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tiny import TinyModel
 
 from latbench.api import Exported, ExportSpec
 from latbench.core.records import Artifact
 from latbench.plugins import format_names, load_exporter
+from tiny import TinyModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,5 +49,3 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
             ),
         )
     return files
-
-

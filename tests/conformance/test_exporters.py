@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tiny import TinyModel
 
 from latbench.api import ExportSpec, StageError, make_inputs
 from latbench.plugins import format_names, load_exporter
+from tiny import TinyModel
 
 if TYPE_CHECKING:
     from conftest import Made

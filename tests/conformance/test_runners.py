@@ -92,9 +92,7 @@ def test_a_session_keeps_its_promises(name: str, made: dict[str, Made]) -> None:
 def test_outputs_are_those_of_the_file(name: str, made: dict[str, Made]) -> None:
     format = able(name)
     file = made[format]
-    with load_runner(name).open(
-        file.artifact, file.path, RunOptions(threads=2, seed=9)
-    ) as session:
+    with load_runner(name).open(file.artifact, file.path, RunOptions(threads=2, seed=9)) as session:
         session.run()
         actual = session.outputs()
     expected = load_exporter(format).evaluate(file.path, make_inputs(file.artifact.inputs, 9))
@@ -137,7 +135,7 @@ def test_a_damaged_file_does_not_open(name: str, made: dict[str, Made], tmp_path
     broken = tmp_path / file.path.name
     broken.write_bytes(file.path.read_bytes()[: file.path.stat().st_size // 2])
     with (
-        pytest.raises(Exception) as caught,  # noqa: PT011, B017 - runtimes raise their own
+        pytest.raises(Exception) as caught,
         load_runner(name).open(file.artifact, broken, RunOptions(threads=1)),
     ):
         pass

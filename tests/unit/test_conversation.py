@@ -11,14 +11,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from latbench_exporters.fake import exporter as fake_exporter
-from tiny import TinyModel
 
 from latbench.api import ExportSpec
 from latbench.core.errors import StageError
 from latbench.core.records import Artifact
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
+from latbench_exporters.fake import exporter as fake_exporter
+from tiny import TinyModel
 
 WORKER = "latbench.measure.worker"
 HELLO = '{"type":"hello","protocol":1,"program":"p","version":"0","pid":1}'
@@ -99,19 +99,17 @@ def test_what_a_runtime_prints_does_not_disturb(fake_file: Path) -> None:
 def test_every_end_of_a_runtime_is_a_failure(
     fake_file: Path, misbehave: str, at: str, kind: str, words: str
 ) -> None:
-    with (
-        pytest.raises(StageError) as caught,
-        Conversation.with_module(WORKER) as worker,
-    ):
-        request = open_request(fake_file, misbehave=misbehave, at=at)
-        worker.ask(request, wire.Opened, stage="open", deadline_s=1 if kind == "timeout" else 60)
-        for _ in range(4):
-            worker.ask(
-                wire.Time(calls=1),
-                wire.Timed,
-                stage="time",
-                deadline_s=1 if kind == "timeout" else 60,
-            )
+    deadline_s = 1 if kind == "timeout" else 60
+
+    def session() -> None:
+        with Conversation.with_module(WORKER) as worker:
+            request = open_request(fake_file, misbehave=misbehave, at=at)
+            worker.ask(request, wire.Opened, stage="open", deadline_s=deadline_s)
+            for _ in range(4):
+                worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=deadline_s)
+
+    with pytest.raises(StageError) as caught:
+        session()
     assert caught.value.kind == kind
     assert words in caught.value.message
     if misbehave == "exit":
@@ -185,7 +183,7 @@ def test_leaving_ends_the_program_and_its_children() -> None:
 
 
 def test_a_worker_does_not_outlive_its_owner(fake_file: Path) -> None:
-    """Killed outright, the owner cannot end its worker; the worker ends by itself, while hanging."""
+    """Killed outright, the owner cannot end its worker; the worker ends itself, though hanging."""
     request = msgspec.json.encode(open_request(fake_file, misbehave="hang", at="time")).decode()
     owner = subprocess.Popen(
         [

@@ -41,7 +41,12 @@ def test_formula(seed: int, i: int) -> None:
 
 def test_first_values_never_change() -> None:
     (x,) = make_inputs((spec((4,)),), 1)
-    assert x.tolist() == [0.8514049649238586, -0.784347414970398, 1.407265067100525, 0.3508554697036743]
+    assert x.tolist() == [
+        0.8514049649238586,
+        -0.784347414970398,
+        1.407265067100525,
+        0.3508554697036743,
+    ]
 
 
 def test_looks_like_a_normalised_image() -> None:
