@@ -1,0 +1,207 @@
+"""Builds a resolved model: constructed, checked, given weights, brought into deploy form."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latbench.core.errors import LatbenchError, StageError
+from latbench.core.inputs import make_inputs
+from latbench.core.records import Counts, TensorSpec
+from latbench.zoo import timm_bridge
+from latbench.zoo.catalog import ZooModel
+from latbench.zoo.counting import count
+from latbench.zoo.deploy import deploy_form, fold_batch_norms
+from latbench.zoo.weights import load_weights, seed_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from latbench.zoo.resolve import ResolvedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A model that is ready to be exported."""
+
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    counts: Counts
+    trained_parameters: int
+
+
+def build(model: ResolvedModel) -> Built:
+    """Raises :class:`StageError` (stage ``build``), or ``UsageError`` for unfit weights."""
+    if importlib.util.find_spec("torch") is None:
+        raise StageError(
+            "build",
+            "building a PyTorch model needs torch, which is not installed",
+            hint="pip install 'latbench[export]', or give a ready .onnx file",
+            kind="unavailable",
+        )
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        module = _construct(model)
+    trained = sum(parameter.numel() for parameter in module.parameters())
+    if model.entry is not None:
+        _check(module, model.entry, trained)
+    if model.weights is None:
+        seed_weights(module, model.seed)
+    else:
+        load_weights(module, model.weights)
+    module.eval().requires_grad_(False)
+    image = _image(model, module)
+    inputs = tuple(torch.from_numpy(array) for array in make_inputs((image,), model.seed))
+    _try(module, inputs, image)
+    if model.identity.source == "timm":
+        module = fold_batch_norms(timm_bridge.reparameterize(module), inputs)
+    else:
+        module = deploy_form(module, inputs)
+    return Built(
+        module=module,
+        inputs=(image,),
+        counts=count(module, inputs),
+        trained_parameters=trained,
+    )
+
+
+def _construct(model: ResolvedModel) -> nn.Module:
+    from torch import nn
+
+    if model.entry is not None:
+        name, _, function = model.entry.factory.partition(":")
+        built: object = getattr(importlib.import_module(name), function)()
+    elif model.source is None:
+        assert model.factory is not None
+        with _told(f"timm cannot build {model.factory}"):
+            built = timm_bridge.build(model.factory, model.identity.resolution)
+    else:
+        built = _call_factory(model, model.source)
+    if not isinstance(built, nn.Module):
+        raise StageError(
+            "build",
+            f"{model.identity.name} gave {type(built).__name__}, not a torch.nn.Module",
+            hint="the factory must return the network",
+        )
+    return built
+
+
+def _call_factory(model: ResolvedModel, source: Path) -> object:
+    """Import the user's module with its own folder importable, and call its factory."""
+    assert model.factory is not None
+    module_name, _, factory_name = model.factory.partition(":")
+    with _importable(model.search), _told(f"{model.identity.name} failed"):
+        if model.identity.name.rpartition(":")[0].endswith(".py"):
+            spec = importlib.util.spec_from_file_location(module_name, source)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            # Under its own name, so that what it imports can import it back.
+            sys.modules.setdefault(module_name, module)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(module_name)
+        factory = getattr(module, factory_name, None)
+        if not callable(factory):
+            raise StageError(
+                "build",
+                f"{source} has no function {factory_name!r}",
+                hint=f"it has: {', '.join(_functions(module)) or 'none'}",
+            )
+        return factory(**_wanted(factory, model.identity.resolution))
+
+
+def _functions(module: object) -> list[str]:
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if callable(value) and not name.startswith("_") and hasattr(value, "__module__")
+    )[:10]
+
+
+def _wanted(
+    factory: Callable[..., object], resolution: tuple[int, int] | None
+) -> dict[str, tuple[int, int]]:
+    """The resolution, for a factory that asks for it by name."""
+    if resolution is None:
+        return {}
+    names = inspect.signature(factory).parameters
+    return {name: resolution for name in ("resolution", "img_size") if name in names}
+
+
+def _check(module: nn.Module, entry: ZooModel, parameters: int) -> None:
+    """Published counts, exactly: a wrong head or a missing branch is another network."""
+    import torch
+
+    image = torch.zeros(1, *entry.input_shape)
+    training = module.training
+    macs = count(module.eval(), (image,)).macs
+    module.train(training)
+    for what, found, declared in (
+        ("parameters", parameters, entry.parameters),
+        ("multiply-accumulates", macs, entry.macs),
+    ):
+        if found != declared:
+            raise StageError(
+                "build",
+                f"{entry.name} has {found:,} {what}; {declared:,} are declared",
+                kind="mismatch",
+            )
+
+
+def _image(model: ResolvedModel, module: nn.Module) -> TensorSpec:
+    if model.identity.source == "timm":
+        channels, height, width = timm_bridge.default_input(module)
+    else:
+        channels, height, width = getattr(module, "input_shape", (3, 224, 224))
+    if model.identity.resolution is not None:
+        height, width = model.identity.resolution
+    shape = (model.identity.batch or 1, channels, height, width)
+    return TensorSpec(name="image", shape=shape, dtype="float32")
+
+
+def _try(module: nn.Module, inputs: tuple[torch.Tensor, ...], image: TensorSpec) -> None:
+    import torch
+
+    shape = "x".join(map(str, image.shape))
+    with _told(f"the network cannot take an input of {shape}"), torch.no_grad():
+        module(*inputs)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever the network's own code raises, as a failure that names the place."""
+    try:
+        yield
+    except LatbenchError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise StageError(
+            "build",
+            f"{what}: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})",
+            hint="another resolution or batch, or a mistake in the network's own code",
+        ) from error
+
+
+@contextmanager
+def _importable(search: tuple[str, ...]) -> Iterator[None]:
+    """``search`` as the import path, for the time of the block."""
+    before = list(sys.path)
+    sys.path[:] = search
+    try:
+        yield
+    finally:
+        sys.path[:] = before

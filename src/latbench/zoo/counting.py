@@ -1,0 +1,79 @@
+"""Counts of a PyTorch module, taken while it runs, as ``core.records.Counts`` defines them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from latbench.core.records import Counts
+
+if TYPE_CHECKING:
+    import torch
+
+
+def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Counts:
+    """Run ``module`` once on ``inputs`` and count its convolutions and products.
+
+    A product of two matrices counts where one of them is constant: a parameter, a buffer, or
+    computed from such alone. Those of two activations (attention) do not.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counting(TorchDispatchMode):
+        """Sees every ATen call below autograd."""
+
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.macs = 0
+            self.operators = {"conv": 0, "linear": 0}
+            # Kept alive, because an id may be used again once its tensor is gone.
+            self._constants = [*module.parameters(), *module.buffers()]
+            self._ids = {id(tensor) for tensor in self._constants}
+
+        def __torch_dispatch__(
+            self,
+            func: Any,
+            types: Any,
+            args: Any = (),
+            kwargs: Any = None,
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            tensors = [value for value in args if isinstance(value, torch.Tensor)]
+            name = func.overloadpacket.__name__
+            if name == "convolution":
+                self.operators["conv"] += 1
+                transposed = args[6]
+                self.macs += (args[0] if transposed else result).numel() * math.prod(
+                    args[1].shape[1:]
+                )
+            elif name in PRODUCTS and any(id(t) in self._ids for t in _operands(name, tensors)):
+                self.operators["linear"] += 1
+                self.macs += result.numel() * _operands(name, tensors)[0].shape[-1]
+            elif tensors and all(id(tensor) in self._ids for tensor in tensors):
+                self._learn(result)
+            return result
+
+        def _learn(self, result: Any) -> None:
+            for tensor in result if isinstance(result, list | tuple) else (result,):
+                if isinstance(tensor, torch.Tensor):
+                    self._constants.append(tensor)
+                    self._ids.add(id(tensor))
+
+    with torch.no_grad(), Counting() as counting:
+        module(*inputs)
+    parameters = [parameter for parameter in module.parameters() if parameter.numel() > 1]
+    return Counts(
+        macs=counting.macs,
+        parameters=sum(parameter.numel() for parameter in parameters),
+        parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        operators=counting.operators,
+    )
+
+
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+
+
+def _operands(name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The two factors; addmm and baddbmm have the addend first."""
+    return tensors[1:3] if name in ("addmm", "baddbmm") else tensors[:2]

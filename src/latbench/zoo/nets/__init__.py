@@ -1,0 +1,1 @@
+"""Architectures as torch modules: the only modules here that import torch at their top."""

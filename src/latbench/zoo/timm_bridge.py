@@ -1,0 +1,103 @@
+"""timm's models by name, also beside a torchvision whose compiled part does not load."""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import importlib.util
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from latbench.core.errors import StageError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPERATORS = ("nms", "qnms")
+
+
+def build(name: str, resolution: tuple[int, int] | None) -> nn.Module:
+    """The model with timm's own initialisation, for ``resolution`` if it must know it.
+
+    Raises :class:`UsageError` for an unknown name, with the nearest ones.
+    """
+    timm = _import_timm()
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise UsageError(
+            f"timm {timm.__version__} has no model {name!r}",
+            hint=f"did you mean {', '.join(close)}?" if close else "see timm.list_models()",
+        )
+    if resolution is not None:
+        # Networks with windows or position tables are built for a size; others refuse the argument.
+        try:
+            return _create(timm, name, img_size=resolution)
+        except TypeError:
+            pass
+    return _create(timm, name)
+
+
+def default_input(module: nn.Module) -> tuple[int, int, int]:
+    """Channels, height and width that the weights were trained at."""
+    config = getattr(module, "pretrained_cfg", None) or {}
+    channels, height, width = config.get("input_size", (3, 224, 224))
+    return channels, height, width
+
+
+def reparameterize(module: nn.Module) -> nn.Module:
+    """timm's own fusing of branches."""
+    from timm.utils.model import reparameterize_model
+
+    fused: nn.Module = reparameterize_model(module)
+    return fused
+
+
+def _create(timm: Any, name: str, **arguments: object) -> nn.Module:
+    module: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    return module
+
+
+def _import_timm() -> ModuleType:
+    if importlib.util.find_spec("timm") is None:
+        raise StageError(
+            "build",
+            "timm is not installed",
+            hint="pip install 'latbench[timm]'",
+            kind="unavailable",
+        )
+    _mend_torchvision()
+    with redirect_stdout(sys.stderr):
+        import timm
+    module: ModuleType = timm
+    return module
+
+
+def _mend_torchvision() -> None:
+    """Declare the operators that torchvision's Python part expects of a compiled part.
+
+    The torchvision that pip finds beside a CPU build of torch was compiled for CUDA; its library
+    does not load, and then `import torchvision`, and so `import timm`, fails on the first of these.
+    timm's models call none of them.
+    """
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or not spec.submodule_search_locations or "torchvision" in sys.modules:
+        return
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    libraries = [*folder.glob("_C*.so"), *folder.glob("_C*.pyd"), *folder.glob("_C*.dylib")]
+    try:
+        for library in libraries:
+            ctypes.CDLL(str(library))
+    except OSError:
+        declared = torch.library.Library("torchvision", "FRAGMENT")
+        for name in OPERATORS:
+            declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        # The operators live as long as the library object, and that as long as torchvision needs.
+        _KEPT.append(declared)
+
+
+_KEPT: list[object] = []
