@@ -1,0 +1,1 @@
+"""devices.yaml, and what this machine is."""

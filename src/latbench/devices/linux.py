@@ -1,0 +1,178 @@
+"""Facts and readings from /proc and /sys. ``root`` stands before both, so that trees can be kept.
+
+Every function gives ``None`` where a file is missing, unreadable or holds something unexpected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from latbench.core.records import Cache
+
+CPUS = "sys/devices/system/cpu"
+SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scpi_sensors")
+"""hwmon drivers whose sensors sit in the CPU."""
+ZONES = ("x86_pkg_temp", "cpu", "soc")
+"""Beginnings of thermal zone types that mean the CPU."""
+NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10_000_000
+PLAUSIBLE_MC = range(-50_000, 200_000)
+
+
+def read(path: Path) -> str | None:
+    """The text of a small file, stripped."""
+    try:
+        return path.read_bytes()[:1_000_000].decode().strip("\0\n \t")
+    except (OSError, UnicodeDecodeError, ValueError):
+        return None
+
+
+def number(path: Path) -> int | None:
+    """A file that holds one whole number, not below zero."""
+    text = read(path)
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,19}", text) else None
+
+
+def os_name(root: Path) -> str | None:
+    """``PRETTY_NAME`` of /etc/os-release."""
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', read(root / "etc/os-release") or "", re.M)
+    return found[1] if found else None
+
+
+def cpu_model(root: Path) -> str | None:
+    """The name that the CPU gives itself; on ARM, which has none, implementer and part numbers."""
+    text = read(root / "proc/cpuinfo") or ""
+    if name := _field(text, "model name"):
+        return " ".join(name.split())
+    if board := read(root / "proc/device-tree/model"):
+        return board
+    implementer, part = _field(text, "CPU implementer"), _field(text, "CPU part")
+    return f"ARM implementer {implementer} part {part}" if implementer and part else None
+
+
+def cpu_features(root: Path) -> tuple[str, ...] | None:
+    """Instruction set extensions, sorted."""
+    text = read(root / "proc/cpuinfo") or ""
+    features = _field(text, "flags") or _field(text, "Features")
+    return tuple(sorted(features.split())) if features else None
+
+
+def caches(root: Path) -> tuple[Cache, ...] | None:
+    """Caches of CPU 0, the innermost first."""
+    found = []
+    for index in sorted((root / CPUS / "cpu0/cache").glob("index*")):
+        level, kind = number(index / "level"), read(index / "type")
+        if level is None or kind is None:
+            continue
+        size = re.fullmatch(r"(\d+)K", read(index / "size") or "")
+        found.append(
+            Cache(
+                level=level,
+                type=kind.lower(),
+                size_bytes=int(size[1]) * 1024 if size else None,
+                shared_by=_listed(index / "shared_cpu_list"),
+            )
+        )
+    return tuple(found) or None
+
+
+def sockets(root: Path) -> int | None:
+    """Distinct packages of all online CPUs."""
+    packages = _topology(root, "physical_package_id")
+    return len(set(packages)) if packages else None
+
+
+def physical_cores(root: Path) -> int | None:
+    """Distinct (package, core) pairs."""
+    packages, cores = _topology(root, "physical_package_id"), _topology(root, "core_id")
+    if not packages or not cores or len(packages) != len(cores):
+        return None
+    return len(set(zip(packages, cores, strict=True)))
+
+
+def smt(root: Path) -> bool | None:
+    """Whether several logical CPUs share a core now."""
+    return {0: False, 1: True}.get(_or(number(root / CPUS / "smt/active"), -1))
+
+
+def hypervisor(root: Path) -> str | None:
+    """Who virtualises this machine, as far as it says; ``None``: nobody, or it does not say."""
+    if name := read(root / "sys/hypervisor/type"):
+        return name
+    vendor = read(root / "sys/class/dmi/id/sys_vendor") or ""
+    product = read(root / "sys/class/dmi/id/product_name") or ""
+    dmi = f"{vendor} {product}".strip()
+    flagged = "hypervisor" in (cpu_features(root) or ())
+    if re.search(r"KVM|QEMU|VMware|VirtualBox|Xen|Virtual Machine|Amazon EC2|Google", dmi):
+        return dmi if flagged or "metal" not in product else None
+    return "unnamed hypervisor" if flagged else None
+
+
+def governors(root: Path) -> tuple[str, ...] | None:
+    """Frequency governor of each CPU."""
+    found = [read(path) for path in _cpu_files(root, "cpufreq/scaling_governor")]
+    return tuple(name for name in found if name) or None
+
+
+def frequencies_khz(root: Path) -> tuple[int, ...] | None:
+    """Current frequency of each CPU, as cpufreq says; not where there is no cpufreq."""
+    found = [number(path) for path in _cpu_files(root, "cpufreq/scaling_cur_freq")]
+    return tuple(khz for khz in found if khz is not None) or None
+
+
+def turbo(root: Path) -> bool | None:
+    """Whether frequencies above the nominal one are allowed."""
+    disabled = number(root / CPUS / "intel_pstate/no_turbo")
+    if disabled is not None:
+        return disabled == 0
+    boost = number(root / CPUS / "cpufreq/boost")
+    return None if boost is None else boost == 1
+
+
+def cpu_temperature_mc(root: Path) -> int | None:
+    """The hottest sensor that is known to sit in the CPU, in millidegrees."""
+    sensors: list[Path] = []
+    for chip in (root / "sys/class/hwmon").glob("hwmon*"):
+        if read(chip / "name") in SENSORS:
+            sensors += chip.glob("temp*_input")
+    for zone in (root / "sys/class/thermal").glob("thermal_zone*"):
+        if (read(zone / "type") or "").lower().startswith(ZONES):
+            sensors.append(zone / "temp")
+    found = [number(path) for path in sensors]
+    return max((mc for mc in found if mc is not None and mc in PLAUSIBLE_MC), default=None)
+
+
+def steal_ns(root: Path) -> int | None:
+    """CPU time, over all CPUs since boot, that the hypervisor gave to others."""
+    found = re.search(r"^cpu +(?:\d+ +){7}(\d+)", read(root / "proc/stat") or "", re.M)
+    return int(found[1]) * NS_PER_TICK if found else None
+
+
+def _field(cpuinfo: str, name: str) -> str | None:
+    found = re.search(rf"^{re.escape(name)}\s*:[ \t]*(\S.*)$", cpuinfo, re.M)
+    return found[1].strip() if found else None
+
+
+def _cpu_files(root: Path, name: str) -> Iterable[Path]:
+    folders = [path for path in (root / CPUS).glob("cpu*") if path.name[3:].isdecimal()]
+    return [folder / name for folder in sorted(folders, key=lambda path: int(path.name[3:]))]
+
+
+def _topology(root: Path, name: str) -> list[int]:
+    found = [number(path) for path in _cpu_files(root, f"topology/{name}")]
+    return [value for value in found if value is not None]
+
+
+def _listed(path: Path) -> int | None:
+    """How many CPUs a list such as ``0-3,8`` names."""
+    text = read(path)
+    if not text or not re.fullmatch(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", text):
+        return None
+    spans = [part.split("-") for part in text.split(",")]
+    return sum(int(span[-1]) - int(span[0]) + 1 for span in spans)
+
+
+def _or(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value

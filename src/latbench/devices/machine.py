@@ -1,0 +1,158 @@
+"""What this machine is and how it is doing: the one reader of the environment.
+
+What cannot be read is ``None``; nothing is guessed. Readings are taken before and after samples,
+never while they are taken. On Linux everything is read from /proc and /sys, without a process being
+started; elsewhere psutil and ``platform`` give what they can.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import latbench
+from latbench.core.records import Conditions, Device, Fact, Machine, Software
+from latbench.devices import cgroup, linux
+
+GIT_TIMEOUT_S = 5
+SYSCTL_TIMEOUT_S = 5
+
+
+def read_machine(root: Path = Path("/")) -> Machine:
+    """What does not change while the machine is up. ``root`` stands before /proc and /sys."""
+    import psutil
+
+    on_linux = sys.platform == "linux"
+    return Machine(
+        hostname=platform.node() or None,
+        os=_os_name(root),
+        kernel=f"{platform.system()} {platform.release()}".strip() or None,
+        libc=" ".join(platform.libc_ver()).strip() or None,
+        architecture=platform.machine() or None,
+        hypervisor=linux.hypervisor(root) if on_linux else None,
+        cpu_model=linux.cpu_model(root) if on_linux else _sysctl("machdep.cpu.brand_string"),
+        cpu_features=linux.cpu_features(root) if on_linux else None,
+        caches=linux.caches(root) if on_linux else None,
+        sockets=linux.sockets(root) if on_linux else None,
+        physical_cores=linux.physical_cores(root) if on_linux else psutil.cpu_count(logical=False),
+        logical_cpus=os.cpu_count(),
+        smt=linux.smt(root) if on_linux else None,
+        memory_bytes=psutil.virtual_memory().total,
+    )
+
+
+def read_conditions(root: Path = Path("/")) -> Conditions:
+    """What can change from one minute to the next. Takes a few milliseconds, starts nothing."""
+    import psutil
+
+    on_linux = sys.platform == "linux"
+    quota = cgroup.cpu_quota_milli(root) if on_linux else None
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    return Conditions(
+        unix_ns=time.time_ns(),
+        affinity=_affinity(),
+        cpu_quota_milli=quota,
+        usable_cpus=_usable(quota),
+        governor=linux.governors(root) if on_linux else None,
+        turbo=linux.turbo(root) if on_linux else None,
+        frequency_khz=linux.frequencies_khz(root) if on_linux else None,
+        temperature_mc=linux.cpu_temperature_mc(root) if on_linux else None,
+        memory_available_bytes=psutil.virtual_memory().available,
+        load_1m_milli=round(os.getloadavg()[0] * 1000) if hasattr(os, "getloadavg") else None,
+        throttled_ns=cgroup.throttled_ns(root) if on_linux else None,
+        steal_ns=linux.steal_ns(root) if on_linux else None,
+        on_battery=None if battery is None else battery.power_plugged is False,
+    )
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may really use: its affinity, limited by the group's quota."""
+    return _usable(cgroup.cpu_quota_milli(Path("/")) if sys.platform == "linux" else None)
+
+
+def read_software(packages: Iterable[str]) -> Software:
+    """Versions of those ``packages`` that are installed, and the working directory's commit."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return Software(
+        latbench=latbench.__version__,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages=found,
+        commit=_commit(),
+    )
+
+
+def this_device(machine: Machine) -> Device:
+    """This machine's row, made on the fly.
+
+    Its id is made of the CPU model and the number of CPUs, so that it is the same on the next
+    machine of the kind, in a fresh container too: the host's name is in the record.
+    """
+    model = machine.cpu_model or machine.architecture or "unknown"
+    slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    source = "/proc and /sys" if sys.platform == "linux" else "the operating system"
+    count = machine.logical_cpus
+    return Device(
+        id=f"{slug}-{count}cpu" if count else slug,
+        name=f"{model}, {count} CPU{'' if count == 1 else 's'}" if count else model,
+        kind="unknown",
+        transport="local",
+        cpu=Fact(value=machine.cpu_model, source=source) if machine.cpu_model else None,
+        memory_bytes=Fact(value=machine.memory_bytes, source=source)
+        if machine.memory_bytes
+        else None,
+        os=Fact(value=machine.os, source=source) if machine.os else None,
+    )
+
+
+def _usable(quota_milli: int | None) -> int:
+    affinity = _affinity()
+    cpus = len(affinity) if affinity is not None else os.cpu_count() or 1
+    return cpus if quota_milli is None else max(1, min(cpus, quota_milli // 1000))
+
+
+def _affinity() -> tuple[int, ...] | None:
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
+
+
+def _os_name(root: Path) -> str | None:
+    if sys.platform == "linux":
+        return linux.os_name(root)
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]} ({_sysctl('kern.osversion')})"
+    return platform.platform() or None
+
+
+def _sysctl(name: str) -> str | None:
+    return _said(["sysctl", "-n", name], SYSCTL_TIMEOUT_S) if sys.platform == "darwin" else None
+
+
+def _commit() -> str | None:
+    commit = _said(["git", "rev-parse", "HEAD"], GIT_TIMEOUT_S)
+    if commit is None:
+        return None
+    # Untracked files are not part of what was measured; changed ones are.
+    changes = _said(["git", "status", "--porcelain", "--untracked-files=no"], GIT_TIMEOUT_S)
+    return f"{commit}+dirty" if changes else commit
+
+
+def _said(command: list[str], timeout_s: int) -> str | None:
+    """Standard output of a command that succeeds, else ``None``."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
