@@ -1,0 +1,128 @@
+"""Records as JSON, samples as blobs: ``docs/FORMAT.md`` is this file in words."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from latbench.core.errors import LatbenchError
+from latbench.core.records import SCHEMA, Record
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+MIGRATIONS: Mapping[int, Migration] = {}
+"""Schema -> how a record of it becomes one of the next schema. The first schema is 1."""
+
+BLOB_VERSION = 1
+HEADER_BYTES = 10
+WIDTHS = {4: "I", 8: "Q"}
+
+
+def encode_record(record: Record) -> bytes:
+    """The whole record as one JSON object."""
+    return msgspec.json.encode(record)
+
+
+def decode_record(
+    data: bytes, *, schema: int = SCHEMA, migrations: Mapping[int, Migration] = MIGRATIONS
+) -> Record:
+    """The record in ``data``, brought up to date a schema at a time.
+
+    Raises :class:`LatbenchError` where it is of a newer schema, damaged, or has wrong fields.
+    """
+    try:
+        tree = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise LatbenchError(
+            f"this is not a record: {error}", hint="the file is damaged, or not a JSON record"
+        ) from error
+    return convert_record(tree, schema=schema, migrations=migrations)
+
+
+def convert_record(
+    tree: object, *, schema: int = SCHEMA, migrations: Mapping[int, Migration] = MIGRATIONS
+) -> Record:
+    """As :func:`decode_record`, from JSON that has been read already."""
+    found = tree.get("schema") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or not isinstance(found, int) or found < 1:
+        raise LatbenchError(
+            "this is not a record: it has no schema number", hint="a record says `schema` first"
+        )
+    if found > schema:
+        raise LatbenchError(
+            f"the record was written by a newer latbench (schema {found}; this one reads up to "
+            f"{schema})",
+            hint="upgrade latbench",
+        )
+    for step in range(found, schema):
+        tree = migrations[step](tree)
+    try:
+        return msgspec.convert(tree, Record)
+    except msgspec.ValidationError as error:
+        raise LatbenchError(
+            f"the record has a wrong field: {error}", hint="it is damaged or was edited by hand"
+        ) from error
+
+
+def digest(value: object) -> str:
+    """Hexadecimal SHA-256 of the canonical JSON of ``value`` (keys sorted, no spaces)."""
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
+
+
+def pack_ns(values: Sequence[int]) -> bytes:
+    """Nanoseconds as a compressed blob.
+
+    Header: version, bytes per value (4 where all values fit, else 8), count as unsigned 64-bit
+    little-endian. Then the values, little-endian, the first bytes of all, then the second bytes and
+    so on (which zlib packs 15 % tighter than one value after the other), through zlib.
+    Raises :class:`ValueError` for a value below 0 or from 2**64.
+    """
+    width = 4 if max(values, default=0) < 2**32 else 8
+    try:
+        numbers = array(WIDTHS[width], values)
+    except OverflowError as error:
+        raise ValueError(f"a time does not fit into 64 bits: {error}") from error
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    plain = numbers.tobytes()
+    shuffled = b"".join(plain[i::width] for i in range(width))
+    return (
+        bytes((BLOB_VERSION, width)) + len(values).to_bytes(8, "little") + zlib.compress(shuffled)
+    )
+
+
+def unpack_ns(blob: bytes) -> tuple[int, ...]:
+    """What :func:`pack_ns` packed. Raises :class:`LatbenchError` for anything else."""
+    if len(blob) < HEADER_BYTES or blob[0] != BLOB_VERSION or blob[1] not in WIDTHS:
+        raise _damaged("its header is unknown")
+    width, count = blob[1], int.from_bytes(blob[2:HEADER_BYTES], "little")
+    size = count * width
+    # The header bounds what is unpacked; zlib itself never packs tighter than about 1 : 1032.
+    if size > (len(blob) + 64) * 1100:
+        raise _damaged("its count is larger than its bytes can hold")
+    unpacker = zlib.decompressobj()
+    try:
+        shuffled = unpacker.decompress(blob[HEADER_BYTES:], size + 1)
+    except zlib.error as error:
+        raise _damaged(str(error)) from error
+    if len(shuffled) != size or not unpacker.eof or unpacker.unused_data:
+        raise _damaged("its length is not what its header says")
+    plain = bytearray(size)
+    for i in range(width):
+        plain[i::width] = shuffled[i * count : (i + 1) * count]
+    numbers = array(WIDTHS[width])
+    numbers.frombytes(plain)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return tuple(numbers)
+
+
+def _damaged(why: str) -> LatbenchError:
+    return LatbenchError(
+        f"a blob of samples is damaged: {why}", hint="restore the registry from a copy"
+    )

@@ -1,0 +1,1 @@
+"""The registry of records: tables, queries, migrations."""

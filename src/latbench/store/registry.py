@@ -1,0 +1,293 @@
+"""The registry: records in, records out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from sqlalchemy import URL, Engine, RowMapping, Select, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from latbench.core.codec import convert_record, digest, pack_ns, unpack_ns
+from latbench.core.errors import RegistryError, UsageError
+from latbench.core.records import Record, Value
+from latbench.core.summary import typical_ns
+from latbench.store import schema
+from latbench.store.engine import LOCK_TIMEOUT_S, make_engine, registry_url, shown, translated
+from latbench.store.tables import latest, machines, records, traces
+
+
+class Row(Value, frozen=True, kw_only=True):
+    """What a list shows of a record, without decoding it."""
+
+    id: str
+    created_unix_ns: int
+    model: str
+    device: str
+    backend: str
+    requested_backend: str
+    status: str
+    precision: str
+    protocol: str
+    median_ns: int | None
+    sample_count: int
+
+
+LISTED = tuple(records.c[name] for name in Row.__struct_fields__)
+
+
+class Registry:
+    """Records in an SQLite file or a PostgreSQL database. Use it in a ``with`` block."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(
+        cls, url: str | None = None, *, create: bool = True, lock_timeout_s: float = LOCK_TIMEOUT_S
+    ) -> Registry:
+        """Open the registry at ``url`` (else ``LATBENCH_REGISTRY``, else the user's own).
+
+        With ``create`` a missing one is made and an older one migrated. Raises
+        :class:`RegistryError` where it cannot be used and :class:`UsageError` for an unknown URL.
+        """
+        parsed = registry_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            parsed = _prepared(parsed, create=create)
+        engine = make_engine(parsed, lock_timeout_s=lock_timeout_s)
+        try:
+            with translated(parsed):
+                schema.require_current(engine, create=create)
+        except RegistryError:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._engine.dispose()
+
+    @property
+    def url(self) -> str:
+        """The path of the file, or the URL without its password."""
+        return shown(self._engine.url)
+
+    def add(self, record: Record) -> None:
+        """Store one record: all of it or, on an error, nothing."""
+        self.add_many((record,))
+
+    def add_many(self, new: Sequence[Record]) -> None:
+        """Store records in one transaction. When it returns they survive a power cut.
+
+        Raises :class:`RegistryError`, also where a record of the same id is there already.
+        """
+        if not new:
+            return
+        insert: Any = (
+            postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        )
+        machine_rows = {row["digest"]: row for row in map(_machine_row, new)}
+        newest = insert(latest)
+        newest = newest.on_conflict_do_update(
+            index_elements=list(latest.primary_key),
+            set_={
+                "created_unix_ns": newest.excluded.created_unix_ns,
+                "record_id": newest.excluded.record_id,
+            },
+            where=newest.excluded.created_unix_ns >= latest.c.created_unix_ns,
+        )
+        with (
+            translated(self._engine.url),
+            self._engine.connect().execution_options(latbench_writes=True) as connection,
+            connection.begin(),
+        ):
+            connection.execute(
+                insert(machines).on_conflict_do_nothing(), list(machine_rows.values())
+            )
+            connection.execute(records.insert(), [_record_row(record) for record in new])
+            trace_rows = [row for record in new for row in _trace_rows(record)]
+            if trace_rows:
+                connection.execute(traces.insert(), trace_rows)
+            connection.execute(newest, [_latest_row(record) for record in new])
+
+    def get(self, id: str) -> Record:
+        """The record of that id, or of the only one that begins so.
+
+        Raises :class:`UsageError` where there is none or more than one.
+        """
+        with translated(self._engine.url), self._engine.connect() as connection:
+            found = connection.execute(_whole(records.c.id == id)).mappings().all()
+            if not found:
+                begins = records.c.id.startswith(id, autoescape=True)
+                found = connection.execute(_whole(begins).limit(4)).mappings().all()
+            if len(found) != 1:
+                raise _none_or_many(id, [row["id"] for row in found], self.url)
+            parts = connection.execute(
+                select(traces)
+                .where(traces.c.record_id == found[0]["id"])
+                .order_by(traces.c.process)
+            ).mappings()
+            return _record(found[0], [_trace_tree(part) for part in parts])
+
+    def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
+        """The newest records of one model on one device and backend, the newest first."""
+        return self._rows(
+            select(*LISTED)
+            .where(
+                records.c.model == model,
+                records.c.device == device,
+                records.c.backend == backend,
+            )
+            .order_by(records.c.created_unix_ns.desc())
+            .limit(limit)
+        )
+
+    def latest(self, device: str | None = None) -> tuple[Row, ...]:
+        """The newest record of each model x device x backend, whatever its status."""
+        query = (
+            select(*LISTED)
+            .join(latest, latest.c.record_id == records.c.id)
+            .order_by(latest.c.device, latest.c.model, latest.c.backend)
+        )
+        return self._rows(query if device is None else query.where(latest.c.device == device))
+
+    def count(self) -> int:
+        """How many records there are."""
+        with translated(self._engine.url), self._engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(records)).scalar_one()
+
+    def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
+        with translated(self._engine.url), self._engine.connect() as connection:
+            return tuple(Row(**row) for row in connection.execute(query).mappings())
+
+
+def _prepared(url: URL, *, create: bool) -> URL:
+    """The folder of an SQLite file made; for reading what may not be written, a read-only URL."""
+    path = Path(url.database or "")
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.exists():
+            raise RegistryError(
+                f"there is no registry at {path} yet", hint="the first `latbench run` makes it"
+            )
+    except OSError as error:
+        raise RegistryError(
+            f"cannot make the folder of the registry {path}: {error.strerror}",
+            hint="permit writing there, or name another place with --registry or LATBENCH_REGISTRY",
+        ) from error
+    if create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return url
+    # Where SQLite may not write its shared-memory file, it must be told that nobody else does.
+    return url.set(
+        database=f"file:{quote(str(path))}", query={"mode": "ro", "immutable": "1", "uri": "true"}
+    )
+
+
+def _whole(where: Any) -> Select[Any]:
+    return (
+        select(records.c.id, records.c.body, machines.c.body.label("machine_body"))
+        .join(machines, machines.c.digest == records.c.machine)
+        .where(where)
+    )
+
+
+def _machine_row(record: Record) -> dict[str, Any]:
+    machine = record.environment.machine
+    return {"digest": digest(machine), "body": msgspec.json.encode(machine).decode()}
+
+
+def _record_row(record: Record) -> dict[str, Any]:
+    tree = msgspec.to_builtins(record)
+    del tree["environment"]["machine"], tree["outcome"]["traces"]
+    return {
+        "id": record.id,
+        "schema": record.schema,
+        "created_unix_ns": record.created_unix_ns,
+        "model": record.model.name,
+        "device": record.device.id,
+        "backend": record.backend,
+        "requested_backend": record.request.backend,
+        "status": record.outcome.status,
+        "precision": record.request.precision,
+        "protocol": f"{record.protocol.name}@{record.protocol.version}",
+        "median_ns": typical_ns(record),
+        "sample_count": sum(
+            len(block.sample_ns) for trace in record.outcome.traces for block in trace.blocks
+        ),
+        "machine": digest(record.environment.machine),
+        "body": json.dumps(tree, separators=(",", ":"), ensure_ascii=False),
+    }
+
+
+def _trace_rows(record: Record) -> Iterable[dict[str, Any]]:
+    for trace in record.outcome.traces:
+        yield {
+            "record_id": record.id,
+            "process": trace.process,
+            "load_ns": trace.load_ns,
+            "first_ns": trace.first_ns,
+            "warmup": pack_ns(trace.warmup_ns),
+            "samples": pack_ns([ns for block in trace.blocks for ns in block.sample_ns]),
+            "block_starts": pack_ns([block.start_ns for block in trace.blocks]),
+            "block_calls": pack_ns([len(block.sample_ns) for block in trace.blocks]),
+            "peak_rss_bytes": trace.peak_rss_bytes,
+        }
+
+
+def _latest_row(record: Record) -> dict[str, Any]:
+    return {
+        "device": record.device.id,
+        "model": record.model.name,
+        "backend": record.backend,
+        "created_unix_ns": record.created_unix_ns,
+        "record_id": record.id,
+    }
+
+
+def _record(row: RowMapping, trace_trees: list[dict[str, Any]]) -> Record:
+    tree = json.loads(row["body"])
+    tree["environment"]["machine"] = json.loads(row["machine_body"])
+    tree["outcome"]["traces"] = trace_trees
+    return convert_record(tree)
+
+
+def _trace_tree(row: RowMapping) -> dict[str, Any]:
+    """The trace as JSON, because a record of an older schema is migrated as JSON."""
+    values, blocks, start = unpack_ns(row["samples"]), [], 0
+    for begun, calls in zip(
+        unpack_ns(row["block_starts"]), unpack_ns(row["block_calls"]), strict=True
+    ):
+        blocks.append({"start_ns": begun, "sample_ns": list(values[start : start + calls])})
+        start += calls
+    return {
+        "process": row["process"],
+        "load_ns": row["load_ns"],
+        "first_ns": row["first_ns"],
+        "warmup_ns": list(unpack_ns(row["warmup"])),
+        "blocks": blocks,
+        "peak_rss_bytes": row["peak_rss_bytes"],
+    }
+
+
+def _none_or_many(id: str, found: list[str], where: str) -> UsageError:
+    if found:
+        return UsageError(
+            f"several records begin with {id!r}: {', '.join(found[:3])}", hint="give more of the id"
+        )
+    return UsageError(
+        f"no record {id!r} in {where}", hint="`latbench show` lists the latest of each group"
+    )

@@ -1,0 +1,96 @@
+"""Brings a database to the schema that this version writes, or says why it will not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from latbench.core.errors import RegistryError
+from latbench.store.engine import LOCK_TIMEOUT_S, shown
+
+HEAD = "0001"
+"""The newest revision in ``migrations/versions``; asked for without importing Alembic (0.2 s)."""
+KNOWN = ("0001",)
+LOCK = 0x1A7B
+"""PostgreSQL advisory lock under which migrations run."""
+
+
+def require_current(engine: Engine, *, create: bool) -> None:
+    """Return if the schema is current; make or migrate it if ``create``; else raise."""
+    with engine.connect() as connection:
+        found = _revision(connection)
+        if found == HEAD:
+            return
+        _refuse_strangers(connection, found)
+    if not create:
+        raise RegistryError(
+            f"there are no records in {shown(engine.url)} yet"
+            if found is None
+            else f"the registry {shown(engine.url)} is of an older version ({found})",
+            hint="the first `latbench run` makes it ready",
+        )
+    _migrate(engine)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("latbench_version"):
+        return None
+    return connection.execute(text("select version_num from latbench_version")).scalar()
+
+
+def _refuse_strangers(connection: Connection, found: str | None) -> None:
+    where = shown(connection.engine.url)
+    if found is not None and found not in KNOWN:
+        raise RegistryError(
+            f"the registry {where} was written by a newer latbench (revision {found})",
+            hint="upgrade latbench",
+        )
+    if found is None and connection.dialect.name == "sqlite":
+        tables = inspect(connection).get_table_names()
+        if tables:
+            raise RegistryError(
+                f"{where} is not a latbench registry: it holds {', '.join(sorted(tables)[:5])}",
+                hint="name another file with --registry",
+            )
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    if engine.dialect.name == "sqlite":
+        _write_ahead(engine)
+    with (
+        engine.connect().execution_options(latbench_writes=True) as connection,
+        connection.begin(),
+    ):
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"select pg_advisory_xact_lock({LOCK})"))
+        # Whoever came first has done it by now; then there is nothing left to do.
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _write_ahead(engine: Engine) -> None:
+    """Switch the file to WAL, once for all: readers then never wait for a writer.
+
+    SQLite does not wait for a lock here, whatever its time-out, so several processes that open a
+    new file at once have to try again.
+    """
+    connection = engine.raw_connection()
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    try:
+        while True:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode = WAL")
+                return
+            except engine.dialect.loaded_dbapi.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+    finally:
+        connection.close()

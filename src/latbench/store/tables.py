@@ -1,0 +1,73 @@
+"""The tables, as they are at the head of the migrations."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+machines = Table(
+    "machines",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+)
+"""Machine facts, once for each machine: the longest part of a record, and the same in all."""
+
+records = Table(
+    "records",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("schema", Integer, nullable=False),
+    Column("created_unix_ns", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("requested_backend", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("protocol", Text, nullable=False),
+    Column("median_ns", BigInteger),
+    Column("sample_count", Integer, nullable=False),
+    Column("machine", Text, ForeignKey("machines.digest"), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("records_by_group", "model", "device", "backend", "created_unix_ns"),
+)
+"""The record without its traces and machine facts, and the columns that lists are made from."""
+
+traces = Table(
+    "traces",
+    metadata,
+    Column("record_id", Text, ForeignKey("records.id"), primary_key=True),
+    Column("process", Integer, primary_key=True),
+    Column("load_ns", BigInteger, nullable=False),
+    Column("first_ns", BigInteger),
+    Column("warmup", LargeBinary, nullable=False),
+    Column("samples", LargeBinary, nullable=False),
+    Column("block_starts", LargeBinary, nullable=False),
+    Column("block_calls", LargeBinary, nullable=False),
+    Column("peak_rss_bytes", BigInteger),
+)
+"""What the clock said in one process: blobs of ``latbench.core.codec.pack_ns``."""
+
+latest = Table(
+    "latest",
+    metadata,
+    # The device first, so that all groups of a device stand together in the key's index.
+    Column("device", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("backend", Text, primary_key=True),
+    Column("created_unix_ns", BigInteger, nullable=False),
+    Column("record_id", Text, ForeignKey("records.id"), nullable=False),
+)
+"""The newest record of each model x device x backend, kept in the transaction of each insert."""
