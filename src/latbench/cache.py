@@ -1,0 +1,166 @@
+"""Artifacts, addressed by content, and the keys under which they are found again.
+
+``artifacts/<sha256><suffix>`` is the file, ``references/<sha256>.npz`` the outputs that it must
+give and ``keys/<key>.json`` what was made from what. Everything is written beside its place and
+renamed, so a reader never sees half a file. A file whose digest no longer fits is set aside, never
+used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from latbench.core.errors import LatbenchError
+from latbench.core.records import Artifact, Value
+
+
+class Entry(Value, frozen=True, kw_only=True):
+    """What is stored under a key."""
+
+    artifact: Artifact
+    reference_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cached:
+    """An artifact and where its files are."""
+
+    artifact: Artifact
+    path: Path
+    reference: Path
+
+
+class ArtifactCache:
+    """The cache below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def find(self, key: str, suffix: str) -> Cached | None:
+        """The artifact under ``key`` if it is there and whole.
+
+        Raises :class:`Changed` where a file is there and is not what was written: it has been set
+        aside by then, so that looking again finds nothing.
+        """
+        try:
+            entry = msgspec.json.decode(self._key(key).read_bytes(), type=Entry)
+        except FileNotFoundError:
+            return None
+        except (msgspec.DecodeError, OSError) as error:
+            raise self._set_aside(self._key(key), str(error)) from error
+        cached = self._cached(entry, suffix)
+        for path, digest in (
+            (cached.path, entry.artifact.sha256),
+            (cached.reference, entry.reference_sha256),
+        ):
+            try:
+                actual = file_sha256(path)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise LatbenchError(f"cannot read {path}: {error.strerror}") from error
+            if actual != digest:
+                raise self._set_aside(path, f"sha256 is {actual[:12]}…, not {digest[:12]}…")
+        return cached
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A folder of one's own on the cache's file system, removed at the end."""
+        try:
+            (self._root / "tmp").mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=self._root / "tmp"))
+        except OSError as error:
+            raise LatbenchError(
+                f"cannot write to the artifact cache {self._root}: {error.strerror}",
+                hint="make room or permit writing there, or set LATBENCH_CACHE to another folder",
+            ) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def store(
+        self, key: str, artifact: Artifact, suffix: str, made: Path, reference: Path
+    ) -> Cached:
+        """Move the files of a workspace to their places; the key comes last."""
+        entry = Entry(artifact=artifact, reference_sha256=file_sha256(reference))
+        cached = self._cached(entry, suffix)
+        written = made.with_name("key.json")
+        try:
+            written.write_bytes(msgspec.json.encode(entry))
+            for source, target in (
+                (made, cached.path),
+                (reference, cached.reference),
+                (written, self._key(key)),
+            ):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)  # noqa: PTH105 - says what it does
+        except OSError as error:
+            raise LatbenchError(
+                f"cannot write to the artifact cache {self._root}: {error.strerror}",
+                hint="make room there, or set LATBENCH_CACHE to another folder",
+            ) from error
+        return cached
+
+    def _cached(self, entry: Entry, suffix: str) -> Cached:
+        return Cached(
+            artifact=entry.artifact,
+            path=self._root / "artifacts" / f"{entry.artifact.sha256}{suffix}",
+            reference=self._root / "references" / f"{entry.reference_sha256}.npz",
+        )
+
+    def _key(self, key: str) -> Path:
+        return self._root / "keys" / f"{key}.json"
+
+    def _set_aside(self, path: Path, reason: str) -> Changed:
+        aside = path.with_name(path.name + ".changed")
+        os.replace(path, aside)  # noqa: PTH105
+        return Changed(f"{path} was changed on disk ({reason}); set aside as {aside.name}")
+
+
+class Changed(LatbenchError):
+    """A file of the cache is not what was written."""
+
+
+def cache_folder() -> Path:
+    """``LATBENCH_CACHE``, else the user's cache folder."""
+    if named := os.environ.get("LATBENCH_CACHE"):
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/latbench"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "latbench/cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latbench"
+
+
+def copy_beside(source: Path, target: Path) -> Path:
+    """Copy ``source`` to ``target`` (a folder keeps the name), beside it first, then renamed."""
+    if target.is_dir():
+        target /= source.name
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(source, beside)
+        os.replace(beside, target)  # noqa: PTH105
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise LatbenchError(
+            f"cannot write {target}: {error.strerror}",
+            hint="name a folder that exists and has room",
+        ) from error
+    return target
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,48 @@
+"""``latbench devices``."""
+
+from __future__ import annotations
+
+import click
+
+from latbench.cli.options import json_option
+
+
+@click.command("devices")
+@click.argument("id", required=False)
+@json_option
+def command(*, id: str | None, as_json: bool) -> None:
+    """List the known devices, this machine first, or describe one with the source of each fact.
+
+    Your own devices go into a file of the same form as the shipped devices.yaml, named by
+    LATBENCH_DEVICES or found in the configuration folder.
+    """
+    from latbench.devices.catalog import find_device, load_devices, user_devices_path
+    from latbench.devices.machine import read_machine, this_device
+    from latbench.report.json import to_json
+    from latbench.report.text import device_lines, table
+
+    here = this_device(read_machine())
+    devices = (here, *load_devices(user_devices_path()))
+    if id is not None:
+        device = here if id == "local" else find_device(devices, id)
+        if as_json:
+            click.echo(to_json(device))
+            return
+        for line in device_lines(device):
+            click.echo(line)
+        return
+    if as_json:
+        click.echo(to_json(devices))
+        return
+    rows = (
+        (
+            device.id,
+            device.name,
+            device.kind,
+            str(device.soc.value) if device.soc else "",
+            "this machine" if device is here else device.transport or "",
+        )
+        for device in devices
+    )
+    for line in table(("id", "name", "kind", "SoC", "reached by"), rows):
+        click.echo(line)

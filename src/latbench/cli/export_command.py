@@ -1,0 +1,59 @@
+"""``latbench export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latbench.cli.options import json_option, model_options, warn
+
+
+@click.command("export")
+@model_options
+@click.option("--format", default="onnx", show_default=True, help="Format of the file.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where to write the file (else: the cache)."
+)
+@json_option
+def command(
+    *,
+    model: str,
+    weights: str | None,
+    batch: int | None,
+    resolution: tuple[int, int] | None,
+    dims: tuple[tuple[str, int], ...],
+    precision: str,
+    seed: int,
+    fresh: bool,
+    format: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Export a model to a file, checked against PyTorch."""
+    from latbench.pipeline import export
+    from latbench.report.json import to_json
+    from latbench.report.text import artifact_lines
+
+    cached = export(
+        model,
+        format=format,
+        weights=weights,
+        batch=batch,
+        resolution=resolution,
+        precision=precision,
+        seed=seed,
+        dims=dict(dims),
+        fresh=fresh,
+        warn=warn,
+    )
+    path = cached.path
+    if output is not None:
+        from latbench.cache import copy_beside
+
+        path = copy_beside(cached.path, output)
+    if as_json:
+        click.echo(to_json({"artifact": cached.artifact, "path": str(path)}))
+        return
+    for line in artifact_lines(cached.artifact, str(path)):
+        click.echo(line)

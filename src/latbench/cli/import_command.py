@@ -1,0 +1,31 @@
+"""``latbench import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latbench.cli.options import json_option, registry_option
+
+
+@click.command("import")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@registry_option
+@json_option
+def command(*, files: tuple[Path, ...], registry: str | None, as_json: bool) -> None:
+    """Store records from JSON files: those that a run had to leave, or another machine's.
+
+    All of them or, where one is damaged or already there, none.
+    """
+    from latbench.core.codec import decode_record
+    from latbench.report.json import to_json
+    from latbench.store.registry import Registry
+
+    records = [decode_record(path.read_bytes()) for path in files]
+    with Registry.open(registry) as store:
+        store.add_many(records)
+    ids = [record.id for record in records]
+    click.echo(to_json(ids) if as_json else "\n".join(ids))

@@ -1,0 +1,38 @@
+"""``latbench models``."""
+
+from __future__ import annotations
+
+import click
+
+from latbench.cli.options import json_option
+
+
+@click.command("models")
+@click.argument("name", required=False)
+@json_option
+def command(*, name: str | None, as_json: bool) -> None:
+    """List the models of the zoo, or describe one.
+
+    Any timm model is `timm:NAME`; your own is `package.module:factory` or
+    `path/to/file.py:factory`; a ready `.onnx` file is its path.
+    """
+    from latbench.report.json import to_json
+    from latbench.report.text import table
+    from latbench.zoo.catalog import ZOO, find
+
+    entries = (find(name),) if name else ZOO
+    if as_json:
+        click.echo(to_json(entries))
+        return
+    rows = (
+        (
+            entry.name,
+            f"{entry.parameters:,}",
+            f"{entry.macs:,}",
+            "x".join(map(str, entry.input_shape)),
+            entry.paper,
+        )
+        for entry in entries
+    )
+    for line in table(("model", "parameters", "MACs", "input", "paper"), rows):
+        click.echo(line)

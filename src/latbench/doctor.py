@@ -1,0 +1,126 @@
+"""What works on this machine, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from latbench.cache import ArtifactCache, cache_folder
+from latbench.core.errors import LatbenchError
+from latbench.core.records import Value
+from latbench.devices.machine import read_conditions, read_machine
+from latbench.plugins import FALLBACK, load_runner, runner_names
+from latbench.report.text import cpu_line
+
+
+class Finding(Value, frozen=True, kw_only=True):
+    """One thing that was looked at. ``works`` is ``None`` for what is neither good nor bad."""
+
+    subject: str
+    works: bool | None
+    message: str
+    hint: str | None = None
+    needed: bool = False
+    """Whether the portable path (a ready ``.onnx`` on the CPU, stored) needs it."""
+
+
+EXTRAS = (
+    ("torch", "export", "exporting PyTorch models"),
+    ("onnxscript", "export", "exporting PyTorch models"),
+    ("safetensors", "export", "weights in .safetensors"),
+    ("timm", "timm", "timm:NAME models"),
+    ("psycopg", "postgresql", "a registry in PostgreSQL"),
+)
+
+
+def examine(registry: str | None) -> tuple[Finding, ...]:
+    """All findings, the necessary ones first. Changes nothing but creates missing folders."""
+    return (
+        *_storage(registry),
+        *_backends(),
+        *_extras(),
+        *_conditions(),
+    )
+
+
+def _storage(registry: str | None) -> Iterator[Finding]:
+    yield Finding(subject="python", works=True, message=sys.version.split()[0], needed=True)
+    try:
+        with ArtifactCache(cache_folder()).workspace():
+            pass
+        yield Finding(subject="cache", works=True, message=str(cache_folder()), needed=True)
+    except LatbenchError as error:
+        yield _broken("cache", error)
+    from latbench.store.registry import Registry
+
+    try:
+        with Registry.open(registry) as store:
+            yield Finding(
+                subject="registry",
+                works=True,
+                message=f"{store.url}, {store.count()} records",
+                needed=True,
+            )
+    except LatbenchError as error:
+        yield _broken("registry", error)
+
+
+def _backends() -> Iterator[Finding]:
+    for name in runner_names():
+        try:
+            capability = load_runner(name).probe()
+        except LatbenchError as error:
+            yield Finding(
+                subject=f"backend {name}", works=False, message=error.message, hint=error.hint
+            )
+            continue
+        yield Finding(
+            subject=f"backend {name}",
+            works=capability.available,
+            message=f"version {capability.version}, {', '.join(capability.units)}"
+            if capability.available
+            else capability.reason or "no reason given",
+            hint=capability.hint,
+            needed=name == FALLBACK,
+        )
+
+
+def _extras() -> Iterator[Finding]:
+    for package, extra, use in EXTRAS:
+        try:
+            yield Finding(subject=package, works=True, message=f"{version(package)}, for {use}")
+        except PackageNotFoundError:
+            yield Finding(
+                subject=package,
+                works=False,
+                message=f"not installed; needed for {use}",
+                hint=f"pip install 'latbench[{extra}]'",
+            )
+
+
+def _conditions() -> Iterator[Finding]:
+    """What makes numbers on this machine better or worse."""
+    machine, now = read_machine(), read_conditions()
+    yield Finding(subject="cpu", works=None, message=cpu_line(machine, now))
+    if now.governor and set(now.governor) != {"performance"}:
+        yield Finding(
+            subject="governor",
+            works=None,
+            message="/".join(sorted(set(now.governor))),
+            hint="numbers vary less under `performance`",
+        )
+    if machine.hypervisor:
+        yield Finding(
+            subject="hypervisor",
+            works=None,
+            message=f"{machine.hypervisor}: neighbours can slow this machine unseen",
+        )
+    if now.on_battery:
+        yield Finding(subject="power", works=None, message="on battery", hint="plug the machine in")
+
+
+def _broken(subject: str, error: LatbenchError) -> Finding:
+    return Finding(
+        subject=subject, works=False, message=error.message, hint=error.hint, needed=True
+    )

@@ -1,0 +1,201 @@
+"""From a model to a checked artifact: out of the cache, or made in a program of its own.
+
+Converters print, leak gigabytes and crash; and a process that has torch loaded is a poor place to
+measure from. So the model is built, exported and checked in ``python -m latbench.exporting``,
+spoken to like a worker, and a cache hit needs no torch at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import latbench
+from latbench.api import Array, Exporter, ExportSpec, Model, StageError, make_inputs
+from latbench.cache import ArtifactCache, Cached, Changed, file_sha256
+from latbench.core.checks import TOLERANCE, check_counts, check_parity, errors, finite
+from latbench.core.codec import digest
+from latbench.core.errors import UsageError
+from latbench.core.records import Artifact, ModelIdentity, Parity, Request
+from latbench.measure import wire
+from latbench.measure.conversation import Conversation
+from latbench.measure.program import serve
+from latbench.plugins import load_exporter
+from latbench.zoo.resolve import resolve
+
+DEADLINE_S = 1800.0
+
+
+def obtain(
+    request: Request,
+    model: ModelIdentity,
+    exporter: Exporter,
+    cache: ArtifactCache,
+    *,
+    fresh: bool = False,
+    warn: Callable[[str], None],
+) -> Cached:
+    """The artifact for ``request``, made if the cache has none or ``fresh`` is set.
+
+    Raises :class:`StageError` where it cannot be made or is not the model.
+    """
+    if request.precision not in exporter.precisions:
+        raise UsageError(
+            f"{exporter.format} cannot be exported in {request.precision}",
+            hint=f"it can be in: {', '.join(exporter.precisions)}",
+        )
+    key = digest(_ingredients(request, model, exporter))
+    try:
+        found = None if fresh else cache.find(key, exporter.suffix)
+    except Changed as changed:
+        warn(f"{changed.message}; the artifact is made again")
+        found = None
+    if found is not None:
+        return found
+    with cache.workspace() as folder:
+        made, reference = folder / f"made{exporter.suffix}", folder / "reference.npz"
+        with Conversation.with_module("latbench.exporting") as program:
+            done = program.ask(
+                wire.Export(
+                    model=request.model,
+                    weights=request.weights,
+                    batch=request.batch,
+                    resolution=request.resolution,
+                    seed=request.seed,
+                    format=exporter.format,
+                    precision=request.precision,
+                    dims=request.dims,
+                    out=str(made),
+                    reference=str(reference),
+                ),
+                wire.ExportDone,
+                stage="export",
+                deadline_s=DEADLINE_S,
+            )
+        return cache.store(key, done.artifact, exporter.suffix, made, reference)
+
+
+def _ingredients(request: Request, model: ModelIdentity, exporter: Exporter) -> dict[str, object]:
+    """Everything that shapes the file. The code that makes it counts as its toolchain."""
+    return {
+        "model": model,
+        "seed": request.seed,
+        "dims": request.dims,
+        "format": exporter.format,
+        "precision": request.precision,
+        "toolchain": dict(exporter.toolchain()),
+        "latbench": latbench.__version__,
+        "code": _code_digest(Path(__file__).parent / "zoo", Path(inspect.getfile(type(exporter)))),
+    }
+
+
+def _code_digest(*places: Path) -> str:
+    """Digest of the zoo's Python files and of the exporter's folder."""
+    total = hashlib.sha256()
+    for place in places:
+        folder = place if place.is_dir() else place.parent
+        for path in sorted(folder.rglob("*.py")):
+            total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def _handle(request: wire.Request) -> wire.Answer:
+    if not isinstance(request, wire.Export):
+        raise StageError("export", "this program exports; it does not time")
+    return wire.ExportDone(artifact=_make(request))
+
+
+def _make(request: wire.Export) -> Artifact:
+    """Build, export, check, and write the file and its reference outputs."""
+    import numpy as np
+
+    model = resolve(
+        request.model,
+        weights=Path(request.weights) if request.weights else None,
+        batch=request.batch,
+        resolution=request.resolution,
+        seed=request.seed,
+    )
+    exporter = load_exporter(request.format)
+    spec = ExportSpec(
+        precision=request.precision,
+        batch=request.batch,
+        resolution=request.resolution,
+        dims=request.dims,
+    )
+    out = Path(request.out)
+    if model.path is not None:
+        exported = exporter.adopt(model.path, spec, out)
+    else:
+        exported = exporter.export(model, spec, out)
+    counted = None
+    if model.path is None and exported.from_module:
+        counted = model.counts()
+        check_counts(counted, exported.counts)
+    inputs = make_inputs(exported.inputs, request.seed)
+    actual = exporter.evaluate(out, inputs)
+    parity, reference = None, actual
+    if counted is not None:
+        reference = _reference_outputs(model, inputs)
+        parity = _parity(reference, actual, request)
+    if not finite(reference):
+        raise StageError(
+            "verify",
+            "the outputs on the seeded inputs are not finite",
+            hint="weights or shapes at which the network overflows; try another seed or weights",
+            kind="mismatch",
+        )
+    np.savez(request.reference, *reference)
+    return Artifact(
+        sha256=file_sha256(out),
+        size_bytes=out.stat().st_size,
+        format=exporter.format,
+        precision=request.precision,
+        inputs=exported.inputs,
+        outputs=exported.outputs,
+        counts=exported.counts,
+        model_counts=counted,
+        trained_parameters=model.trained_parameters() if counted is not None else None,
+        parity=parity,
+        details=dict(exported.details),
+        toolchain=dict(exporter.toolchain()),
+    )
+
+
+def _reference_outputs(model: Model, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    import torch
+
+    with torch.no_grad():
+        outputs = model.module()(*(torch.from_numpy(array) for array in inputs))
+    flat: list[Array] = []
+    pending = [outputs]
+    while pending:
+        value = pending.pop(0)
+        if isinstance(value, torch.Tensor):
+            flat.append(value.numpy())
+        else:
+            pending = [*(value.values() if isinstance(value, dict) else value), *pending]
+    return tuple(flat)
+
+
+def _parity(
+    reference: tuple[Array, ...], actual: tuple[Array, ...], request: wire.Export
+) -> Parity:
+    import torch
+
+    absolute, relative = errors(reference, actual)
+    tolerance = TOLERANCE[request.precision]
+    check_parity(relative, tolerance, "verify", "the exported file differs from the PyTorch model")
+    return Parity(
+        reference=f"torch {torch.__version__}",
+        seed=request.seed,
+        max_abs_error=absolute,
+        max_rel_error=relative,
+        tolerance=tolerance,
+    )
+
+
+if __name__ == "__main__":
+    serve("latbench-exporter", _handle)
