@@ -1,0 +1,43 @@
+# Sets up .venv by itself; needs git, make and Python >= 3.11.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $(p))))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ARGS ?=
+
+.PHONY: run test check wheel clean
+
+run: .venv/run.stamp  ## measure MobileViG-Ti on ONNX Runtime and store the record
+	$(BIN)/latbench run --model mobilevig_ti --backend onnxruntime $(ARGS)
+
+test: .venv/test.stamp  ## run all tests
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: .venv/test.stamp  ## style, types and the dependence rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: .venv/test.stamp
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+.venv/python.stamp:
+	@test -n "$(PYTHON)" || { echo "latbench needs Python >= 3.11; name one with: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# torch first and alone: left to another package's requirement, pip takes the newest build there is.
+.venv/torch.stamp: .venv/python.stamp constraints.txt
+	$(PIP) torch
+	touch $@
+
+.venv/run.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) --editable '.[export]'
+	touch $@
+
+.venv/test.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) --editable '.[dev]'
+	touch $@ .venv/run.stamp
+
+clean:
+	rm -rf .venv dist

@@ -1,0 +1,1 @@
+"""A backend that executes plain chains of layers with numpy."""

@@ -1,0 +1,205 @@
+"""Ready ONNX files, a user's own models, the cache and the places that are written to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import onnx_files
+from conftest import QUICK, TESTS, Latbench
+
+TINY = f"{TESTS / 'tiny.py'}:factory"
+
+
+def cache_of(folder: Path) -> dict[str, str]:
+    return {"LATBENCH_CACHE": str(folder / "cache")}
+
+
+def test_a_ready_file_runs_without_torch(latbench: Latbench, tmp_path: Path) -> None:
+    onnx_files.classifier(tmp_path / "c.onnx")
+    ran = latbench("run", "--model", "c.onnx", "--threads", "1", *QUICK, "--json")
+    assert ran.status == 0, ran.err
+    record = ran.json["record"]
+    assert record["model"]["source"] == "file"
+    assert record["artifact"]["counts"]["macs"] == 4 * 27 * 64
+    assert record["runtime"]["settings"]["threads"] == "1"
+    assert record["runtime"]["settings"]["provider"] == "CPUExecutionProvider"
+    assert record["outcome"]["checks"][0]["max_rel_error"] <= 1e-4
+
+
+def test_dynamic_axes_need_a_value(latbench: Latbench, tmp_path: Path) -> None:
+    onnx_files.classifier(tmp_path / "d.onnx", batch="N", side="S")
+    ended = latbench("run", "--model", "d.onnx", *QUICK)
+    assert ended.status == 3
+    assert "no size for the dynamic axis 0 (N)" in ended.out
+    assert "--batch" in ended.out
+    ran = latbench(
+        "run", "--model", "d.onnx", "--batch", "3", "--resolution", "16", *QUICK, "--json"
+    )
+    assert ran.status == 0, ran
+    assert ran.json["record"]["artifact"]["inputs"][0]["shape"] == [3, 3, 16, 16]
+    assert ran.json["record"]["artifact"]["outputs"][0]["shape"] == [3, 4]
+    named = latbench(
+        *("run", "--model", "d.onnx", "--dim", "N=2", "--dim", "S=8"), *QUICK, "--json"
+    )
+    assert named.json["record"]["artifact"]["inputs"][0]["shape"] == [2, 3, 8, 8]
+
+
+def test_a_fixed_axis_stays_fixed(latbench: Latbench, tmp_path: Path) -> None:
+    onnx_files.classifier(tmp_path / "c.onnx")
+    ended = latbench("run", "--model", "c.onnx", "--batch", "4", *QUICK)
+    assert ended.status in (2, 3)
+    assert "fixed at 1" in ended.out + ended.err
+
+
+BAD = {
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"\x08\x07 this is no model" * 50),
+    "truncated": lambda path: path.write_bytes(
+        onnx_files.classifier(path).read_bytes()[: path.stat().st_size // 2]
+    ),
+    "no inputs": onnx_files.without_inputs,
+    "custom operator": onnx_files.with_custom_operator,
+    "escaping data": lambda path: onnx_files.with_escaping_data(path, "../../../../etc/passwd"),
+    "absolute data": lambda path: onnx_files.with_escaping_data(path, "/etc/passwd"),
+    "cycle": onnx_files.with_cycle,
+    "greedy": onnx_files.asking_for_much_memory,
+    "strings": onnx_files.with_strings,
+}
+WORDS = {
+    "no inputs": "no inputs",
+    "custom operator": "acme.secret::Warp",
+    "strings": "strings",
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_files_are_refused_in_words(latbench: Latbench, tmp_path: Path, what: str) -> None:
+    BAD[what](tmp_path / "bad.onnx")
+    ended = latbench("run", "--model", "bad.onnx", *QUICK)
+    assert ended.status in (2, 3), ended
+    told = ended.out + ended.err
+    assert WORDS.get(what, "bad.onnx") in told or "cannot execute" in told, told
+    assert "root:" not in told
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "folder.onnx"])
+def test_no_file_at_all(latbench: Latbench, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    ended = latbench("run", "--model", name, *QUICK)
+    assert ended.status == 2
+    assert name in ended.err
+
+
+@pytest.mark.torch
+def test_a_users_model_from_export_to_record(latbench: Latbench, tmp_path: Path) -> None:
+    ran = latbench("run", "--model", TINY, *QUICK, "--json")
+    assert ran.status == 0, ran
+    artifact = ran.json["record"]["artifact"]
+    assert artifact["counts"] == artifact["model_counts"]
+    assert artifact["parity"]["max_rel_error"] < 1e-5
+    assert artifact["inputs"][0]["shape"] == [1, 3, 32, 32]
+    # BatchNorm is folded: scale and shift are gone into the convolution.
+    assert artifact["model_counts"]["parameters"] == 8 * 27 + 8 + 8 * 10 + 10
+    assert artifact["trained_parameters"] == 8 * 27 + 8 + 2 * 8 + 8 * 10 + 10
+    batched = latbench(
+        "run", "--model", TINY, "--batch", "4", "--resolution", "48x64", *QUICK, "--json"
+    )
+    assert batched.json["record"]["artifact"]["inputs"][0]["shape"] == [4, 3, 48, 64]
+
+
+@pytest.mark.torch
+def test_a_cache_hit_imports_no_torch(latbench: Latbench, tmp_path: Path) -> None:
+    first = latbench("run", "--model", TINY, *QUICK, "--json", **cache_of(tmp_path))
+    broken = tmp_path / "broken"
+    (broken / "torch").mkdir(parents=True)
+    (broken / "torch/__init__.py").write_text("raise RuntimeError('torch was imported')")
+    path = f"{broken}:{TESTS}"
+    second = latbench(
+        "run", "--model", TINY, *QUICK, "--json", PYTHONPATH=path, **cache_of(tmp_path)
+    )
+    assert second.status == 0, second
+    assert second.json["record"]["artifact"] == first.json["record"]["artifact"]
+    fresh = latbench(
+        "run", "--model", TINY, "--fresh", *QUICK, PYTHONPATH=path, **cache_of(tmp_path)
+    )
+    assert fresh.status == 3
+    assert "torch was imported" in fresh.out
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["artifacts", "references", "keys"])
+def test_a_changed_cache_file_is_not_used(latbench: Latbench, tmp_path: Path, kind: str) -> None:
+    first = latbench("run", "--model", TINY, *QUICK, "--json", **cache_of(tmp_path))
+    (victim,) = (tmp_path / "cache" / kind).iterdir()
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    victim.write_bytes(content)
+    again = latbench("run", "--model", TINY, *QUICK, "--json", **cache_of(tmp_path))
+    assert again.status == 0, again
+    assert "changed on disk" in again.err
+    assert again.json["record"]["artifact"] == first.json["record"]["artifact"]
+    assert [path.name for path in victim.parent.iterdir() if "changed" in path.name]
+    quiet = latbench("run", "--model", TINY, *QUICK, **cache_of(tmp_path))
+    assert quiet.err == ""
+
+
+@pytest.mark.torch
+def test_an_unavailable_backend_falls_back_and_says_so(latbench: Latbench) -> None:
+    unplugged = {"LATBENCH_FAKE_UNAVAILABLE": "1"}
+    arguments = ("run", "--model", TINY, "--backend", "fake", *QUICK)
+    ran = latbench(*arguments, **unplugged)
+    assert ran.status == 0, ran
+    assert ran.out.splitlines()[0].startswith("fake could not run here; this is onnxruntime")
+    record = latbench(*arguments, "--json", **unplugged).json["record"]
+    assert (record["request"]["backend"], record["backend"]) == ("fake", "onnxruntime")
+    assert latbench("history", "--model", TINY, "--backend", "fake", "--json").json == []
+    assert len(latbench("history", "--model", TINY, "--json").json) == 2
+    strict = latbench(*arguments, "--strict", "--json", **unplugged)
+    assert strict.status == 3
+    failure = strict.json["record"]["outcome"]["failure"]
+    assert (failure["stage"], failure["kind"]) == ("probe", "unavailable")
+    assert failure["hint"] == "plug it in"
+
+
+@pytest.mark.torch
+def test_export_writes_a_checked_file(latbench: Latbench, tmp_path: Path) -> None:
+    ended = latbench("export", "--model", TINY, "--output", "tiny.onnx")
+    assert ended.status == 0, ended
+    assert "parity" in ended.out
+    ran = latbench("run", "--model", "tiny.onnx", *QUICK)
+    assert ran.status == 0
+    assert [path.name for path in tmp_path.glob("*.onnx*")] == ["tiny.onnx"]
+    assert latbench("export", "--model", TINY, "--output", "no/such/folder/x.onnx").status == 3
+    assert latbench("export", "--model", TINY, "--format", "onxx").status == 2
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def factory(): raise ValueError('no weights today')", "no weights today"),
+        ("def factory(): return 5", "int"),
+        ("def other(): pass", "factory"),
+        ("import nosuchmodule\ndef factory(): pass", "nosuchmodule"),
+        ("def factory(:", "bad.py"),
+        ("import os\ndef factory(): os._exit(9)", "status 9"),
+        ("import os, signal\ndef factory(): os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+    ],
+)
+def test_a_users_mistakes_are_told(
+    latbench: Latbench, tmp_path: Path, code: str, words: str
+) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    ended = latbench("run", "--model", "bad.py:factory", *QUICK)
+    assert ended.status in (2, 3)
+    assert words in ended.out + ended.err
+
+
+@pytest.mark.parametrize("variable", ["LATBENCH_REGISTRY", "LATBENCH_CACHE"])
+def test_places_that_cannot_be_written(latbench: Latbench, tmp_path: Path, variable: str) -> None:
+    onnx_files.classifier(tmp_path / "c.onnx")
+    ended = latbench("run", "--model", "c.onnx", *QUICK, **{variable: "/dev/null/place"})
+    assert ended.status == 3
+    assert "/dev/null/place" in ended.err

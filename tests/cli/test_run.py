@@ -1,0 +1,227 @@
+"""``latbench run`` and what it leaves in the registry, on the fake backend."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND, QUICK, Latbench
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+FAKE = ("run", "--model", "mobilevig_ti", "--backend", "fake", "--threads", "1")
+
+
+def test_a_run_is_printed_stored_and_shown(latbench: Latbench) -> None:
+    ran = latbench(*FAKE)
+    assert ran.status == 0, ran
+    assert ran.err == ""
+    (record,) = re.findall(r"record +(\w{26}) ", ran.out)
+    assert latbench("show", record).out == ran.out
+    assert latbench("show", record[:20]).out == ran.out
+
+
+def test_what_a_run_prints(latbench: Latbench) -> None:
+    """Golden: the fake backend's traces are seeded, so all but machine and moment is fixed."""
+    lines = latbench(*FAKE).out.splitlines()
+    kept = [line for line in lines if not re.match(r"  (conditions|record|start|trust)", line)]
+    kept[0] = kept[0].rsplit(" · ", 1)[0]
+    assert "\n".join(kept) + "\n" == (GOLDEN / "run-fake.txt").read_text()
+
+
+def test_json_is_the_record_and_its_summary(latbench: Latbench) -> None:
+    ran = latbench(*FAKE, *QUICK, "--json")
+    assert ran.status == 0
+    record, summary = ran.json["record"], ran.json["summary"]
+    assert record["schema"] == 1
+    assert record["protocol"]["processes"] == summary["processes"] == 2
+    traces = record["outcome"]["traces"]
+    assert [trace["process"] for trace in traces] == [0, 1]
+    for trace in traces:
+        assert len(trace["warmup_ns"]) == 3
+        assert [len(block["sample_ns"]) for block in trace["blocks"]] == [5, 5]
+        assert trace["first_ns"] > 0
+        assert trace["load_ns"] > 0
+    assert summary["trust"] == "cannot tell"
+    assert latbench("show", record["id"], "--json").json == ran.json
+
+
+def test_the_same_seed_gives_the_same_trace(latbench: Latbench) -> None:
+    def samples(seed: str) -> object:
+        record = latbench(*FAKE, *QUICK, "--seed", seed, "--json").json["record"]
+        return [trace["blocks"] for trace in record["outcome"]["traces"]]
+
+    def times(seed: str) -> object:
+        return [[block["sample_ns"] for block in blocks] for blocks in samples(seed)]  # type: ignore[attr-defined]
+
+    assert times("1") == times("1") != times("2")
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "at", "kind", "stage"),
+    [
+        ("crash", "open", "crash", "open"),
+        ("crash", "time", "crash", "time"),
+        ("exit", "warmup", "crash", "warmup"),
+        ("hang", "time", "timeout", "time"),
+        ("oom", "time", "out_of_memory", "time"),
+        ("error", "open", "error", "time"),
+        ("lie", "time", "mismatch", "outputs"),
+        ("nan", "time", "mismatch", "outputs"),
+    ],
+)
+def test_what_goes_wrong_is_a_record(
+    latbench: Latbench, misbehave: str, at: str, kind: str, stage: str
+) -> None:
+    ran = latbench(
+        *FAKE,
+        *QUICK,
+        *("--option", f"misbehave={misbehave}", "--option", f"at={at}"),
+        *(("--deadline", "2") if misbehave == "hang" else ()),
+        "--json",
+    )
+    assert ran.status == 3
+    outcome = ran.json["record"]["outcome"]
+    assert outcome["status"] == "failed"
+    assert (outcome["failure"]["kind"], outcome["failure"]["stage"]) == (kind, stage)
+    assert outcome["failure"]["message"]
+    if stage == "time" and at == "time":
+        # What had been measured before it went wrong is kept.
+        assert len(outcome["traces"][0]["warmup_ns"]) == 3
+    shown = latbench("show", ran.json["record"]["id"])
+    assert shown.status == 0
+    assert f"at {stage} ({kind})" in shown.out
+
+
+def test_chatter_on_standard_output_changes_nothing(latbench: Latbench) -> None:
+    ran = latbench(*FAKE, *QUICK, "--option", "misbehave=chatter", "--json")
+    assert ran.status == 0
+    assert ran.json["record"]["outcome"]["status"] == "measured"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--model", "mobilevig_tii"), "mobilevig_ti"),
+        (("run", "--model", "mobilevig_ti", "--backend", "onxruntime"), "onnxruntime"),
+        (("run", "--model", "mobilevig_ti", "--device", "iphone-13-mni"), "iphone-13-mini"),
+        (("run", "--model", "mobilevig_ti", "--device", "iphone-13-mini"), "cannot be reached"),
+        (("rn",), "run"),
+        ((*FAKE, "--batch", "0"), "batch"),
+        ((*FAKE, "--resolution", "0"), "224"),
+        ((*FAKE, "--resolution", "big"), "224"),
+        ((*FAKE, "--threads", "0"), "threads"),
+        ((*FAKE, "--option", "nois=1"), "noise"),
+        ((*FAKE, "--option", "noise"), "KEY=VALUE"),
+        ((*FAKE, "--precision", "fp12"), "fp32"),
+        ((*FAKE, "--deadline", "0"), "deadline"),
+        (("run",), "--model"),
+        (("show", "nosuchrecord"), "nosuchrecord"),
+    ],
+)
+def test_requests_that_make_no_sense(
+    latbench: Latbench, arguments: tuple[str, ...], words: str
+) -> None:
+    latbench(*FAKE, *QUICK)
+    ended = latbench(*arguments)
+    assert ended.status == 2
+    assert ended.out == ""
+    assert words in ended.err
+
+
+def test_history_latest_and_groups(latbench: Latbench) -> None:
+    for model in ("mobilevig_ti", "mobilevig_s", "mobilevig_ti"):
+        assert latbench("run", "--model", model, "--backend", "fake", *QUICK).status == 0
+    history = latbench("history", "--model", "mobilevig_ti", "--backend", "fake", "--json").json
+    assert len(history) == 2
+    assert history[0]["created_unix_ns"] > history[1]["created_unix_ns"]
+    latest = latbench("show", "--json").json
+    assert sorted(row["model"] for row in latest) == ["mobilevig_s", "mobilevig_ti"]
+    assert history[0]["id"] in {row["id"] for row in latest}
+    assert "no records" in latbench("history", "--model", "mobilevig_b", "--backend", "fake").out
+    assert len(latbench("show").out.splitlines()) == 3
+
+
+def start(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def workers_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in children.read_text().split()] if children.exists() else []
+
+
+SLOW = (
+    *FAKE,
+    *("--option", "real_time=yes", "--processes", "50", "--warmup", "2"),
+    *("--blocks", "50", "--block-calls", "2"),
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_recorded(
+    latbench: Latbench, environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    running = start(environment, tmp_path, *SLOW, "--json")
+    time.sleep(3)
+    workers = workers_of(running.pid)
+    assert workers
+    running.send_signal(number)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 3, err
+    assert "Traceback" not in err
+    for worker in workers:
+        assert not Path(f"/proc/{worker}").exists()
+    (row,) = latbench("show", "--json").json or latbench("history", *HISTORY, "--json").json
+    assert row["status"] == "interrupted"
+    record = latbench("show", row["id"], "--json").json["record"]
+    assert sum(len(trace["blocks"]) for trace in record["outcome"]["traces"]) > 0
+    assert record["environment"]["after"] is not None
+
+
+HISTORY = ("--model", "mobilevig_ti", "--backend", "fake")
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_registry_is_whole(
+    latbench: Latbench, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """SIGKILL at 20 random moments: no half record, no worker left, and the next run works."""
+    draw = random.Random(os.environ.get("PYTEST_RANDOM", "7"))
+    begun = time.monotonic()
+    assert latbench(*FAKE, *QUICK).status == 0
+    whole_run = time.monotonic() - begun
+    stored = 1
+    for _ in range(20):
+        running = start(environment, tmp_path, *FAKE, *QUICK)
+        time.sleep(draw.uniform(0, whole_run * 1.1))
+        workers = workers_of(running.pid)
+        running.kill()
+        out, _ = running.communicate()
+        stored += "record " in out
+        for worker in workers:
+            gone_by = time.monotonic() + 5
+            while Path(f"/proc/{worker}").exists() and time.monotonic() < gone_by:
+                time.sleep(0.02)
+            assert not Path(f"/proc/{worker}").exists()
+    rows = latbench("history", *HISTORY, "--limit", "1000", "--json").json
+    assert stored <= len(rows) <= 21
+    for row in rows:
+        outcome = latbench("show", row["id"], "--json").json["record"]["outcome"]
+        assert outcome["status"] == "measured"
+        assert [len(trace["blocks"]) for trace in outcome["traces"]] == [2, 2]
+    assert latbench(*FAKE, *QUICK).status == 0
