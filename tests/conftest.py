@@ -1,14 +1,10 @@
-"""Shared by all tests: their helper modules on the path, and nothing of the user's touched."""
+"""Shared by all tests: nothing of the user's is touched."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session", autouse=True)

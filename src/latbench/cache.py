@@ -54,9 +54,11 @@ class ArtifactCache:
         """
         try:
             entry = msgspec.json.decode(self._key(key).read_bytes(), type=Entry)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (msgspec.DecodeError, OSError) as error:
+        except OSError as error:
+            raise LatbenchError(f"cannot read {self._key(key)}: {error.strerror}") from error
+        except msgspec.DecodeError as error:
             raise self._set_aside(self._key(key), str(error)) from error
         cached = self._cached(entry, suffix)
         for path, digest in (

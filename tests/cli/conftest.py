@@ -1,37 +1,14 @@
-"""The product through its own command line, in a process of its own."""
+"""The command line with a registry and a data folder of each test's own."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-TESTS = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "latbench"]
-QUICK = ("--processes", "2", "--warmup", "3", "--blocks", "2", "--block-calls", "5")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Latbench = Callable[..., Ended]
+from command_line import COMMAND, TESTS, Ended, Latbench
 
 
 @pytest.fixture

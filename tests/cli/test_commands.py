@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import QUICK, Latbench
+from command_line import QUICK, Latbench
 from latbench.cli import COMMANDS
 
 HEAVY = ("numpy", "torch", "sqlalchemy", "alembic", "onnx", "onnxruntime", "rich", "yaml", "psutil")

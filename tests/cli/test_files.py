@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import onnx_files
-from conftest import QUICK, TESTS, Latbench
+from command_line import QUICK, TESTS, Latbench
 
 TINY = f"{TESTS / 'tiny.py'}:factory"
 

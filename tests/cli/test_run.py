@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND, QUICK, Latbench
+from command_line import COMMAND, QUICK, Latbench
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FAKE = ("run", "--model", "mobilevig_ti", "--backend", "fake", "--threads", "1")

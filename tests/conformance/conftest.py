@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 
-from latbench.api import Exported, ExportSpec
+from latbench.api import ExportSpec
 from latbench.core.records import Artifact
 from latbench.plugins import format_names, load_exporter
+from made import Made
 from tiny import TinyModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """A file, what the exporter said of it, and the value that a worker gets."""
-
-    path: Path
-    exported: Exported
-    artifact: Artifact
 
 
 @pytest.fixture(scope="session")

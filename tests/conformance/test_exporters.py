@@ -16,7 +16,7 @@ from latbench.plugins import format_names, load_exporter
 from tiny import TinyModel
 
 if TYPE_CHECKING:
-    from conftest import Made
+    from made import Made
 
 HEAVY = {"torch", "onnx", "onnxruntime", "timm", "coremltools", "tensorrt", "openvino", "numpy"}
 FORMATS = format_names()

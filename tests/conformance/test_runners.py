@@ -17,7 +17,7 @@ from latbench.measure.conversation import Conversation
 from latbench.plugins import exporter_for, load_exporter, load_runner, runner_names
 
 if TYPE_CHECKING:
-    from conftest import Made
+    from made import Made
 
 HEAVY = {"torch", "onnx", "onnxruntime", "timm", "coremltools", "tensorrt", "openvino", "numpy"}
 RUNNERS = runner_names()

@@ -13,7 +13,6 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
-    IntegrityError,
     NoSuchModuleError,
     OperationalError,
 )
@@ -68,11 +67,6 @@ def translated(url: URL) -> Iterator[None]:
     """Database errors as :class:`RegistryError`, without the password."""
     try:
         yield
-    except IntegrityError as error:
-        raise RegistryError(
-            f"the registry already has such a record, or one that it refers to is missing: "
-            f"{_first_line(error)}"
-        ) from error
     except DBAPIError as error:
         reason = _first_line(error)
         hint = next(

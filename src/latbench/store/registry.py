@@ -117,7 +117,13 @@ class Registry:
             connection.execute(
                 insert(machines).on_conflict_do_nothing(), list(machine_rows.values())
             )
-            connection.execute(records.insert(), [_record_row(record) for record in new])
+            stored = connection.execute(
+                insert(records).on_conflict_do_nothing().returning(records.c.id),
+                [_record_row(record) for record in new],
+            )
+            if taken := {record.id for record in new} - set(stored.scalars()):
+                # Leaving the block by an error takes the whole transaction back.
+                raise RegistryError(f"already in {self.url}: {', '.join(sorted(taken)[:3])}")
             trace_rows = [row for record in new for row in _trace_rows(record)]
             if trace_rows:
                 connection.execute(traces.insert(), trace_rows)
