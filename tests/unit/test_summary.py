@@ -7,10 +7,10 @@ from statistics import median
 
 import msgspec
 import pytest
-from builders import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import make_record
 from latbench.core.records import Block, OutputCheck, Record, Trace
 from latbench.core.summary import _interval, _quantile, samples, summarise, typical_ns
 

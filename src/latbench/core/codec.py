@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import struct
 import zlib
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -84,12 +83,9 @@ def pack_ns(values: Sequence[int]) -> bytes:
     """
     width = 4 if max(values, default=0) < 2**32 else 8
     try:
-        numbers = array(WIDTHS[width], values)
-    except OverflowError as error:
+        plain = struct.pack(f"<{len(values)}{WIDTHS[width]}", *values)
+    except struct.error as error:
         raise ValueError(f"a time does not fit into 64 bits: {error}") from error
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    plain = numbers.tobytes()
     shuffled = b"".join(plain[i::width] for i in range(width))
     return (
         bytes((BLOB_VERSION, width)) + len(values).to_bytes(8, "little") + zlib.compress(shuffled)
@@ -115,11 +111,7 @@ def unpack_ns(blob: bytes) -> tuple[int, ...]:
     plain = bytearray(size)
     for i in range(width):
         plain[i::width] = shuffled[i * count : (i + 1) * count]
-    numbers = array(WIDTHS[width])
-    numbers.frombytes(plain)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return tuple(numbers)
+    return struct.unpack(f"<{count}{WIDTHS[width]}", plain)
 
 
 def _damaged(why: str) -> LatbenchError:

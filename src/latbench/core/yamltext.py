@@ -25,7 +25,7 @@ Path = tuple[str | int, ...]
 LIMIT_BYTES = 4_000_000
 LIMIT_DEPTH = 32
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
-FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
+FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+([eE][-+]?[0-9]{1,3})?|[eE][-+]?[0-9]{1,3})")
 WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 

@@ -20,7 +20,7 @@ from latbench.zoo import timm_bridge
 from latbench.zoo.catalog import ZooModel
 from latbench.zoo.counting import count
 from latbench.zoo.deploy import deploy_form, fold_batch_norms
-from latbench.zoo.weights import load_weights, seed_weights
+from latbench.zoo.weights import load_weights, seed_statistics, seed_weights
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,8 @@ def build(model: ResolvedModel) -> Built:
     image = _image(model, module)
     inputs = tuple(torch.from_numpy(array) for array in make_inputs((image,), model.seed))
     _try(module, inputs, image)
+    if model.weights is None:
+        seed_statistics(module, inputs, model.seed)
     if model.identity.source == "timm":
         module = fold_batch_norms(timm_bridge.reparameterize(module), inputs)
     else:

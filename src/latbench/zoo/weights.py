@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latbench.core.errors import StageError, UsageError
 
@@ -24,31 +24,62 @@ def seed_weights(module: nn.Module, seed: int) -> None:
     A branch that is multiplied by zero (zero-initialised BatchNorm scales) or almost zero (layer
     scales of 1e-5) can be folded away by an exporter or hides an error from the parity check, and
     equal constants can be merged. Tensors with all elements equal are drawn anew: around their
-    value where it is near one, around zero where it is small. BatchNorm statistics are drawn too,
-    because those of a fresh network are zeros and ones.
+    value where it is near one, around zero where it is small.
     """
     import torch
-    from torch.nn.modules.batchnorm import _BatchNorm
 
     draw = torch.Generator().manual_seed(seed)
-
-    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
-        return torch.rand(like.shape, generator=draw) * (high - low) + low
-
     with torch.no_grad():
         for parameter in module.parameters():
             value = float(parameter.flatten()[0]) if parameter.numel() else 0.0
             if not parameter.is_floating_point() or not bool((parameter == value).all()):
                 continue
             if abs(value) < 0.5:
-                parameter.copy_(uniform(parameter, -0.1, 0.1))
+                parameter.copy_(_uniform(parameter, -0.1, 0.1, draw))
             else:
-                parameter.copy_(value * uniform(parameter, 0.5, 1.5))
-        for part in module.modules():
-            if isinstance(part, _BatchNorm) and part.running_mean is not None:
-                assert part.running_var is not None
-                part.running_mean.copy_(uniform(part.running_mean, -0.2, 0.2))
-                part.running_var.copy_(uniform(part.running_var, 0.5, 1.5))
+                parameter.copy_(value * _uniform(parameter, 0.5, 1.5, draw))
+
+
+def seed_statistics(module: nn.Module, inputs: tuple[torch.Tensor, ...], seed: int) -> None:
+    """Give every BatchNorm statistics that suit what it meets on ``inputs``, with a random part.
+
+    Those of a fresh network are zeros and ones, which fold to nothing, and drawn blindly they let
+    the activations of a network without shortcuts grow by 1e17. The true ones would not do either:
+    where a channel hardly varies within one image they enlarge rounding errors a hundredfold. So
+    about half of each channel's mean is taken off, and what is left is scaled to about one.
+    """
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    draw = torch.Generator().manual_seed(seed)
+
+    def measure(norm: Any, args: tuple[torch.Tensor, ...]) -> None:
+        channels = args[0].transpose(0, 1).flatten(1)
+        mean = channels.mean(1)
+        mean = mean * _uniform(mean, 0.4, 0.6, draw)
+        power = (channels - mean[:, None]).square().mean(1)
+        # A channel that is quiet on these inputs need not be on others: all have a part in each.
+        power = (power + power.mean()) / 2 + 1e-12
+        norm.running_mean.copy_(mean + power.sqrt() * _uniform(mean, -0.1, 0.1, draw))
+        norm.running_var.copy_(power * _uniform(power, 0.5, 1.5, draw))
+
+    hooks = [
+        part.register_forward_pre_hook(measure)
+        for part in module.modules()
+        if isinstance(part, _BatchNorm) and part.running_mean is not None
+    ]
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _uniform(like: torch.Tensor, low: float, high: float, draw: torch.Generator) -> torch.Tensor:
+    import torch
+
+    return torch.rand(like.shape, generator=draw) * (high - low) + low
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -17,10 +17,10 @@ from latbench.zoo import build, catalog  # noqa: E402
 from latbench.zoo.counting import count  # noqa: E402
 from latbench.zoo.deploy import deploy_form, fold_batch_norms  # noqa: E402
 from latbench.zoo.resolve import ResolvedModel, resolve  # noqa: E402
-from latbench.zoo.weights import seed_weights  # noqa: E402
+from latbench.zoo.weights import seed_statistics, seed_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
-# Not importorskip: beside a torchvision that does not load, timm is importable only as we import it.
+# Not importorskip: beside a torchvision that does not load, only we can import timm.
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the `timm` extra")
 TINY = f"{Path(__file__).parent.parent.parent / 'tiny.py'}:factory"
 
@@ -164,10 +164,12 @@ def test_nothing_is_left_constant() -> None:
     nn.init.zeros_(module[1].weight)
     module.register_parameter("layer_scale", nn.Parameter(torch.full((8,), 1e-5)))
     seed_weights(module, 0)
+    seed_statistics(module.eval(), (x(2, 3, 1, 1),), 0)
     for name, parameter in module.named_parameters():
         assert parameter.unique().numel() == parameter.numel(), name
         assert float(parameter.detach().abs().max()) > 1e-3, name
-    assert float(module[1].running_var.min()) >= 0.5
+    assert float(module[1].running_var.min()) > 0
+    assert module[1].running_var.unique().numel() == 8
     assert module[1].running_mean.unique().numel() == 8
 
 

@@ -1,0 +1,81 @@
+"""Counts and outputs compared: every way in which a file is not the model."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from latbench.core.checks import check_counts, check_parity, denormals, errors, finite
+from latbench.core.errors import StageError
+from latbench.core.records import Counts
+
+MODEL = Counts(
+    macs=1000, parameters=10_000, parameter_bytes=40_000, operators={"conv": 5, "linear": 1}
+)
+
+
+def test_equal_counts_pass() -> None:
+    check_counts(MODEL, MODEL)
+
+
+def test_tables_computed_ahead_pass() -> None:
+    check_counts(MODEL, msgspec.structs.replace(MODEL, parameters=12_000))
+    check_counts(MODEL, msgspec.structs.replace(MODEL, parameters=9_960))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"macs": 999}, "multiply-accumulates: 1,000 in the model, 999 in the file"),
+        ({"macs": 1001}, "multiply-accumulates"),
+        ({"operators": {"conv": 4, "linear": 1}}, "operators"),
+        ({"parameters": 9_900}, "parameters: 10,000 in the model, 9,900 in the file"),
+    ],
+)
+def test_any_difference_is_an_error(change: dict[str, object], words: str) -> None:
+    with pytest.raises(StageError, match=words) as caught:
+        check_counts(MODEL, msgspec.structs.replace(MODEL, **change))
+    assert (caught.value.stage, caught.value.kind) == ("verify", "mismatch")
+
+
+def test_what_cannot_be_counted_is_an_error() -> None:
+    with pytest.raises(StageError, match="cannot be counted"):
+        check_counts(MODEL, None)
+
+
+def test_errors_are_relative_to_the_largest_value() -> None:
+    reference = (np.float32([1, -4]), np.float32([[2]]))
+    assert errors(reference, reference) == (0, 0)
+    assert errors(reference, (np.float32([1, -4]), np.float32([[2.5]]))) == (0.5, 0.125)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (np.float32([1, 2, 3]),),
+        (np.float32([[1, 2]]),),
+        (),
+        (np.float32([1, np.nan]),),
+        (np.float32([1, np.inf]),),
+    ],
+)
+def test_other_shapes_and_non_numbers_are_infinitely_wrong(other: tuple[np.ndarray, ...]) -> None:
+    assert errors((np.float32([1, 2]),), other)[1] == float("inf")
+
+
+def test_an_error_that_is_no_number_does_not_pass() -> None:
+    for error in (float("nan"), float("inf"), 2e-4):
+        with pytest.raises(StageError):
+            check_parity(error, 1e-4, "outputs", "outputs")
+    check_parity(1e-4, 1e-4, "outputs", "outputs")
+
+
+def test_denormals_and_finiteness() -> None:
+    assert denormals((np.float32([0, 1e-40, -1e-45, 1]), np.float16([6e-8, 1]))) == 3
+    assert finite((np.float32([1]), np.int64([5])))
+    assert not finite((np.float32([1, np.inf]),))
+
+
+def test_empty_outputs() -> None:
+    assert errors((np.zeros((0, 3), np.float32),), (np.zeros((0, 3), np.float32),)) == (0, 0)
