@@ -49,9 +49,10 @@ class OnnxExporter:
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
         """Trace the deploy form at its input shape. Raises :class:`StageError`."""
+        # Building comes first: where torch is missing it says so in words.
+        specs = model.inputs()
         import torch
 
-        specs = model.inputs()
         arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
         names = [tensor.name for tensor in specs]
         module = model.module()

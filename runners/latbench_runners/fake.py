@@ -57,8 +57,13 @@ class FakeRunner:
             )
         return Capability(available=True, version="1", units=("fake",))
 
+    def prepare(self) -> None:
+        """There is nothing to import."""
+
     @contextmanager
-    def open(self, artifact: Artifact, path: Path, options: RunOptions) -> Iterator[Session]:
+    def open(
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
+    ) -> Iterator[Session]:
         """A session over the latency that the file at ``path`` states."""
         settings = _settings(options)
         misbehaviour = settings["misbehave"] if settings["at"] == "open" else "none"

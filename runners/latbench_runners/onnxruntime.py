@@ -6,7 +6,7 @@ sessions the spinning threads of one slow the other by 2x.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,6 @@ from latbench.api import (
     Session,
     StageError,
     UsageError,
-    make_inputs,
 )
 
 if TYPE_CHECKING:
@@ -62,9 +61,15 @@ class OnnxRuntimeRunner:
             hint="pip install onnxruntime",
         )
 
+    def prepare(self) -> None:
+        """Import the package."""
+        import onnxruntime  # noqa: F401
+
     @contextmanager
-    def open(self, artifact: Artifact, path: Path, options: RunOptions) -> Iterator[Session]:
-        """Load ``path`` and bind seeded inputs. Raises :class:`StageError` or ``UsageError``."""
+    def open(
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
+    ) -> Iterator[Session]:
+        """Load ``path`` and bind ``inputs``. Raises :class:`StageError` or ``UsageError``."""
         import onnxruntime as ort
 
         settings = _settings(options)
@@ -76,7 +81,6 @@ class OnnxRuntimeRunner:
                 hint=f"it has: {', '.join(ort.get_available_providers())}",
                 kind="unavailable",
             )
-        inputs = make_inputs(artifact.inputs, options.seed)
         session = ort.InferenceSession(str(path), _session_options(settings), providers=[provider])
         yield _BoundSession(session, artifact, inputs, settings)
 
@@ -93,7 +97,7 @@ class _BoundSession:
         self,
         session: ort.InferenceSession,
         artifact: Artifact,
-        inputs: tuple[Array, ...],
+        inputs: Sequence[Array],
         settings: Mapping[str, str],
     ) -> None:
         import onnxruntime as ort

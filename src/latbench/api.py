@@ -123,7 +123,8 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to open a session. ``extra`` holds the runner's own options, by name, as strings."""
+    """How to open a session. ``extra`` holds the runner's own options, by name, as strings; the
+    ``seed`` is that of the inputs."""
 
     threads: int
     seed: int = 0
@@ -180,8 +181,15 @@ class Runner(Protocol):
         """Whether it can run here. Never raises; loads the runtime only if that is safe."""
         ...
 
+    def prepare(self) -> None:
+        """Import the runtime, wake its driver: what is of the program, not of the load time."""
+        ...
+
     def open(
-        self, artifact: Artifact, path: Path, options: RunOptions
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> AbstractContextManager[Session]:
-        """Load the file at ``path``. Raises :class:`StageError` (stage ``open``)."""
+        """Load the file at ``path`` and put ``inputs`` where the runtime wants them.
+
+        All of it is the load time. Raises :class:`StageError` (stage ``open``).
+        """
         ...

@@ -69,7 +69,8 @@ def test_finding_the_runner_loads_nothing_heavy(name: str) -> None:
 def test_a_session_keeps_its_promises(name: str, made: dict[str, Made]) -> None:
     file = made[able(name)]
     options = RunOptions(threads=1, seed=5)
-    with load_runner(name).open(file.artifact, file.path, options) as session:
+    inputs = make_inputs(file.artifact.inputs, 5)
+    with load_runner(name).open(file.artifact, file.path, inputs, options) as session:
         assert isinstance(session, Session)
         assert session.run() is None  # type: ignore[func-returns-value]
         first = session.outputs()
@@ -92,7 +93,9 @@ def test_a_session_keeps_its_promises(name: str, made: dict[str, Made]) -> None:
 def test_outputs_are_those_of_the_file(name: str, made: dict[str, Made]) -> None:
     format = able(name)
     file = made[format]
-    with load_runner(name).open(file.artifact, file.path, RunOptions(threads=2, seed=9)) as session:
+    inputs = make_inputs(file.artifact.inputs, 9)
+    options = RunOptions(threads=2, seed=9)
+    with load_runner(name).open(file.artifact, file.path, inputs, options) as session:
         session.run()
         actual = session.outputs()
     expected = load_exporter(format).evaluate(file.path, make_inputs(file.artifact.inputs, 9))
@@ -134,9 +137,10 @@ def test_a_damaged_file_does_not_open(name: str, made: dict[str, Made], tmp_path
     file = made[able(name)]
     broken = tmp_path / file.path.name
     broken.write_bytes(file.path.read_bytes()[: file.path.stat().st_size // 2])
+    inputs = make_inputs(file.artifact.inputs, 0)
     with (
         pytest.raises(Exception) as caught,
-        load_runner(name).open(file.artifact, broken, RunOptions(threads=1)),
+        load_runner(name).open(file.artifact, broken, inputs, RunOptions(threads=1)),
     ):
         pass
     assert str(caught.value)

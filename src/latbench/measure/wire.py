@@ -49,7 +49,7 @@ class Open(Message, frozen=True, kw_only=True):
 
 
 class Opened(Message, frozen=True, kw_only=True):
-    """``load_ns``: from the request to a session that can run, importing the runtime excluded."""
+    """``load_ns``: from a runtime that is awake to a session that can run, inputs in place."""
 
     load_ns: int
     version: str | None

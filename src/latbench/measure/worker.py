@@ -6,7 +6,14 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from latbench.api import Runner, RunOptions, SelfTimedSession, Session, StageError
+from latbench.api import (
+    Runner,
+    RunOptions,
+    SelfTimedSession,
+    Session,
+    StageError,
+    make_inputs,
+)
 from latbench.measure import wire
 from latbench.measure.clock import now_ns, time_calls
 from latbench.measure.program import serve
@@ -40,11 +47,14 @@ class Worker:
 
         runner: Runner = load_runner(request.backend)
         capability = runner.probe()
+        runner.prepare()
+        inputs = make_inputs(request.artifact.inputs, request.seed)
         start = now_ns()
         self._session = self._exits.enter_context(
             runner.open(
                 request.artifact,
                 Path(request.path),
+                inputs,
                 RunOptions(
                     threads=request.threads,
                     seed=request.seed,

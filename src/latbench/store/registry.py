@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import msgspec
 from sqlalchemy import URL, Engine, RowMapping, Select, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from latbench.core.codec import convert_record, digest, pack_ns, unpack_ns
 from latbench.core.errors import RegistryError, UsageError
@@ -96,9 +95,7 @@ class Registry:
         """
         if not new:
             return
-        insert: Any = (
-            postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        )
+        insert = _insert(self._engine.dialect.name)
         machine_rows = {row["digest"]: row for row in map(_machine_row, new)}
         newest = insert(latest)
         newest = newest.on_conflict_do_update(
@@ -178,6 +175,17 @@ class Registry:
     def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
         with translated(self._engine.url), self._engine.connect() as connection:
             return tuple(Row(**row) for row in connection.execute(query).mappings())
+
+
+def _insert(dialect: str) -> Any:
+    """``insert`` with ON CONFLICT; of the dialect in use alone, as either takes 25 ms to import."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
 
 
 def _prepared(url: URL, *, create: bool) -> URL:

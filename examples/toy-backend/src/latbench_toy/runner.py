@@ -18,7 +18,6 @@ from latbench.api import (
     Runner,
     RunOptions,
     Session,
-    make_inputs,
 )
 
 
@@ -43,9 +42,14 @@ class ToyRunner:
     def probe(self) -> Capability:
         return Capability(available=True, version=version("latbench-toy"), units=("numpy",))
 
+    def prepare(self) -> None:
+        import numpy  # noqa: F401
+
     @contextmanager
-    def open(self, artifact: Artifact, path: Path, options: RunOptions) -> Iterator[Session]:
-        yield ToySession(load(path), make_inputs(artifact.inputs, options.seed)[0])
+    def open(
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
+    ) -> Iterator[Session]:
+        yield ToySession(load(path), inputs[0])
 
 
 class ToySession:

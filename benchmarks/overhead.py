@@ -1,0 +1,119 @@
+"""What a run of a cached artifact costs beside what it is for, and what a worker holds in memory.
+
+    python benchmarks/overhead.py [--rounds N]
+
+*Time*: the wall time of ``latbench run`` less, for each process, starting it, loading, first
+inference, warm-up and samples. Goal: at most 1.0 s.
+*Memory*: resident memory of a worker with an open session against a bare Python script that holds
+the same ``InferenceSession``. Goal: at most 60 MB more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import msgspec
+
+import onnx_files
+from latbench.core.records import Artifact
+from latbench.measure import wire
+from latbench.measure.conversation import Conversation
+
+WORKER = "latbench.measure.worker"
+HOLD = """
+import sys
+import numpy as np, onnxruntime as ort
+session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+shape = session.get_inputs()[0].shape
+session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def resident_mb(pid: int) -> float:
+    """VmRSS of a process (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024 / 1e6
+
+
+def start_s(request: wire.Open) -> float:
+    """Median time to start a worker, have it import its runtime, and end it; loading taken off."""
+    times = []
+    for _ in range(7):
+        begun = perf_counter()
+        with Conversation.with_module(WORKER) as worker:
+            opened = worker.ask(request, wire.Opened, stage="open", deadline_s=60)
+            worker.ask(wire.Close(), wire.Closed, stage="open", deadline_s=60)
+        times.append(perf_counter() - begun - opened.load_ns / 1e9)
+    return median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        os.environ |= {"LATBENCH_CACHE": f"{place}/cache", "LATBENCH_REGISTRY": f"{place}/r.db"}
+        model = onnx_files.stack(folder / "model.onnx", side=96)
+        command = [sys.executable, "-m", "latbench", "run", "--model", str(model), "--json"]
+        command += ["--threads", "1", "--block-calls", "5"]
+        first = subprocess.run(command, check=True, capture_output=True)
+        artifact = msgspec.convert(json.loads(first.stdout)["record"]["artifact"], Artifact)
+        (path,) = (folder / "cache/artifacts").glob("*.onnx")
+        request = wire.Open(
+            backend="onnxruntime",
+            artifact=artifact,
+            path=str(path),
+            threads=1,
+            seed=0,
+            process=0,
+            extra={},
+        )
+        process_s, beside = start_s(request), []
+        for _ in range(rounds):
+            begun = perf_counter()
+            done = subprocess.run(command, check=True, capture_output=True)
+            wall = perf_counter() - begun
+            record = json.loads(done.stdout)["record"]
+            inside = 0.0
+            for trace in record["outcome"]["traces"]:
+                timed = [ns for block in trace["blocks"] for ns in block["sample_ns"]]
+                parts = [trace["load_ns"], trace["first_ns"], *trace["warmup_ns"], *timed]
+                inside += process_s + sum(parts) / 1e9
+            beside.append(wall - inside)
+        print(
+            f"time of a run beside its purpose: median {median(beside):.2f} s, "
+            f"most {max(beside):.2f} s ({len(record['outcome']['traces'])} processes, "
+            f"each {process_s:.2f} s to start and end)"
+        )
+        with Conversation.with_module(WORKER) as worker:
+            worker.ask(request, wire.Opened, stage="open", deadline_s=60)
+            worker.ask(wire.Time(calls=10), wire.Timed, stage="time", deadline_s=60)
+            ours = resident_mb(worker.hello.pid)
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        theirs = resident_mb(holder.pid)
+        holder.kill()
+        print(
+            f"memory: worker {ours:.0f} MB, bare script with the same session {theirs:.0f} MB, "
+            f"{ours - theirs:.0f} MB more"
+        )
+
+
+if __name__ == "__main__":
+    main()
