@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from sqlalchemy import URL, Engine, RowMapping, Select, func, select
+from sqlalchemy import URL, Column, Engine, RowMapping, Select, Table, func, select
 
 from latbench.core.codec import convert_record, digest, pack_ns, unpack_ns
 from latbench.core.errors import RegistryError, UsageError
@@ -38,7 +38,8 @@ class Row(Value, frozen=True, kw_only=True):
     sample_count: int
 
 
-LISTED = tuple(records.c[name] for name in Row.__struct_fields__)
+GROUP = ("device", "model", "backend")
+"""What one group of the latest records shares."""
 
 
 class Registry:
@@ -101,8 +102,7 @@ class Registry:
         newest = newest.on_conflict_do_update(
             index_elements=list(latest.primary_key),
             set_={
-                "created_unix_ns": newest.excluded.created_unix_ns,
-                "record_id": newest.excluded.record_id,
+                name: newest.excluded[name] for name in Row.__struct_fields__ if name not in GROUP
             },
             where=newest.excluded.created_unix_ns >= latest.c.created_unix_ns,
         )
@@ -114,9 +114,9 @@ class Registry:
             connection.execute(
                 insert(machines).on_conflict_do_nothing(), list(machine_rows.values())
             )
+            rows = [_record_row(record) for record in new]
             stored = connection.execute(
-                insert(records).on_conflict_do_nothing().returning(records.c.id),
-                [_record_row(record) for record in new],
+                insert(records).on_conflict_do_nothing().returning(records.c.id), rows
             )
             if taken := {record.id for record in new} - set(stored.scalars()):
                 # Leaving the block by an error takes the whole transaction back.
@@ -124,7 +124,9 @@ class Registry:
             trace_rows = [row for record in new for row in _trace_rows(record)]
             if trace_rows:
                 connection.execute(traces.insert(), trace_rows)
-            connection.execute(newest, [_latest_row(record) for record in new])
+            connection.execute(
+                newest, [{name: row[name] for name in Row.__struct_fields__} for row in rows]
+            )
 
     def get(self, id: str) -> Record:
         """The record of that id, or of the only one that begins so.
@@ -148,7 +150,7 @@ class Registry:
     def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
         """The newest records of one model on one device and backend, the newest first."""
         return self._rows(
-            select(*LISTED)
+            select(*_listed(records))
             .where(
                 records.c.model == model,
                 records.c.device == device,
@@ -160,11 +162,7 @@ class Registry:
 
     def latest(self, device: str | None = None) -> tuple[Row, ...]:
         """The newest record of each model x device x backend, whatever its status."""
-        query = (
-            select(*LISTED)
-            .join(latest, latest.c.record_id == records.c.id)
-            .order_by(latest.c.device, latest.c.model, latest.c.backend)
-        )
+        query = select(*_listed(latest)).order_by(*(latest.c[name] for name in GROUP))
         return self._rows(query if device is None else query.where(latest.c.device == device))
 
     def count(self) -> int:
@@ -175,6 +173,10 @@ class Registry:
     def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
         with translated(self._engine.url), self._engine.connect() as connection:
             return tuple(Row(**row) for row in connection.execute(query).mappings())
+
+
+def _listed(table: Table) -> list[Column[Any]]:
+    return [table.c[name] for name in Row.__struct_fields__]
 
 
 def _insert(dialect: str) -> Any:
@@ -260,16 +262,6 @@ def _trace_rows(record: Record) -> Iterable[dict[str, Any]]:
             "block_calls": pack_ns([len(block.sample_ns) for block in trace.blocks]),
             "peak_rss_bytes": trace.peak_rss_bytes,
         }
-
-
-def _latest_row(record: Record) -> dict[str, Any]:
-    return {
-        "device": record.device.id,
-        "model": record.model.name,
-        "backend": record.backend,
-        "created_unix_ns": record.created_unix_ns,
-        "record_id": record.id,
-    }
 
 
 def _record(row: RowMapping, trace_trees: list[dict[str, Any]]) -> Record:

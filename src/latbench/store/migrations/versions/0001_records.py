@@ -53,8 +53,15 @@ def upgrade() -> None:
         sa.Column("device", sa.Text, primary_key=True),
         sa.Column("model", sa.Text, primary_key=True),
         sa.Column("backend", sa.Text, primary_key=True),
+        sa.Column("id", sa.Text, sa.ForeignKey("records.id"), nullable=False),
         sa.Column("created_unix_ns", sa.BigInteger, nullable=False),
-        sa.Column("record_id", sa.Text, sa.ForeignKey("records.id"), nullable=False),
+        sa.Column("requested_backend", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("precision", sa.Text, nullable=False),
+        sa.Column("protocol", sa.Text, nullable=False),
+        sa.Column("median_ns", sa.BigInteger),
+        sa.Column("sample_count", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
     )
 
 
