@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import onnx_files
-from command_line import QUICK, TESTS, Latbench
+from command_line import COMMAND, QUICK, TESTS, Latbench
 
 TINY = f"{TESTS / 'tiny.py'}:factory"
 
@@ -203,3 +208,63 @@ def test_places_that_cannot_be_written(latbench: Latbench, tmp_path: Path, varia
     ended = latbench("run", "--model", "c.onnx", *QUICK, **{variable: "/dev/null/place"})
     assert ended.status == 3
     assert "/dev/null/place" in ended.err
+
+
+def test_the_registry_may_be_a_server(latbench: Latbench, tmp_path: Path, postgresql: str) -> None:
+    onnx_files.classifier(tmp_path / "c.onnx")
+    ran = latbench(*("run", "--model", "c.onnx", "--registry", postgresql), *QUICK, "--json")
+    assert ran.status == 0, ran
+    shown = latbench("show", ran.json["record"]["id"], "--json", LATBENCH_REGISTRY=postgresql)
+    assert shown.json == ran.json
+    assert "c.onnx" in latbench("show", "--registry", postgresql).out
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room."""
+    with suppress(OSError), path.open("wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 1024)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 kB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "none", place]
+    if os.getuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here: that needs root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_fills_up_loses_no_measurement(
+    latbench: Latbench, environment: dict[str, str], tmp_path: Path, small_disk: Path
+) -> None:
+    full = {"LATBENCH_REGISTRY": str(small_disk / "registry.db")}
+    run = ("run", "--model", "mobilevig_ti", "--backend", "fake")
+    assert latbench(*run, *QUICK, **full).status == 0
+    # Three seconds of samples: the disk fills up in their midst.
+    slow = ("--option", "real_time=yes", "--processes", "1", "--block-calls", "200")
+    running = subprocess.Popen(
+        [*COMMAND, *run, *slow],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**environment, **full},
+    )
+    time.sleep(1.5)
+    fill(small_disk / "filler")
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 3
+    assert "Traceback" not in told
+    assert "not lost" in told
+    (left,) = tmp_path.glob("latbench-*.json")
+    assert f"latbench import {left}" in told
+    # Full from the start: refused before measuring where that can be seen, else nothing lost either.
+    ended = latbench(*run, *QUICK, **full)
+    assert ended.status == 3
+    assert "make room" in ended.err or "not lost" in ended.err
+    (small_disk / "filler").unlink()
+    assert latbench("import", left, **full).status == 0
+    assert latbench("show", left.stem.removeprefix("latbench-"), **full).status == 0

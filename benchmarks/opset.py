@@ -1,0 +1,77 @@
+"""Does the opset matter for speed in ONNX Runtime?
+
+    python benchmarks/opset.py [--model mobilevig_ti] [--rounds N]
+
+The same model exported at several opsets, one session each with one thread (nothing spins), blocks
+taken in random turn; ratio of medians to opset 20.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import warnings
+from pathlib import Path
+from statistics import median
+
+import onnx
+import onnxruntime as ort
+import torch
+
+from latbench.api import make_inputs
+from latbench.measure.clock import time_calls
+from latbench.zoo.resolve import resolve
+
+OPSETS = (17, 18, 20, 22, 23)
+
+
+def session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="mobilevig_ti")
+    parser.add_argument("--rounds", type=int, default=40)
+    arguments = parser.parse_args()
+    model = resolve(arguments.model, weights=None, batch=None, resolution=None, seed=0)
+    image = make_inputs(model.inputs(), 0)
+    runs, nodes = {}, {}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for opset in OPSETS:
+            path = Path(folder) / f"{opset}.onnx"
+            torch.onnx.export(
+                model.module(),
+                tuple(torch.from_numpy(array) for array in image),
+                path,
+                dynamo=True,
+                opset_version=opset,
+                input_names=["image"],
+                external_data=False,
+                verbose=False,
+            )
+            graph = onnx.load(path)
+            opened = session(path)
+            feed = {"image": image[0]}
+            runs[opset] = lambda opened=opened, feed=feed: opened.run(None, feed)
+            nodes[opset] = (graph.opset_import[0].version, len(graph.graph.node))
+    blocks: dict[int, list[float]] = {opset: [] for opset in OPSETS}
+    draw = random.Random(0)
+    for turn in range(arguments.rounds + 3):
+        for opset in draw.sample(OPSETS, len(OPSETS)):
+            taken = median(time_calls(runs[opset], 5))
+            if turn >= 3:
+                blocks[opset].append(taken)
+    print("| asked for | in the file | nodes | time relative to opset 20 |")
+    print("|---|---|---|---|")
+    for opset in OPSETS:
+        ratio = median(a / b for a, b in zip(blocks[opset], blocks[20], strict=True))
+        print(f"| {opset} | {nodes[opset][0]} | {nodes[opset][1]} | {ratio:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
