@@ -58,7 +58,7 @@ class ArtifactCache:
             return None
         except OSError as error:
             raise LatbenchError(f"cannot read {self._key(key)}: {error.strerror}") from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._set_aside(self._key(key), str(error)) from error
         cached = self._cached(entry, suffix)
         for path, digest in (

@@ -163,6 +163,12 @@ def test_anything_else_is_an_error_in_words(content: bytes) -> None:
         decode_record(content)
 
 
+@pytest.mark.parametrize("content", [b'{"schema":"\x9c"}', b'{"\x9c":1}', b"\xff"])
+def test_what_is_not_utf8_is_an_error_in_words(content: bytes) -> None:
+    with pytest.raises(LatbenchError):
+        decode_record(content)
+
+
 def test_deep_nesting_is_an_error_in_words() -> None:
     with pytest.raises(LatbenchError):
         decode_record(b"[" * 100_000)

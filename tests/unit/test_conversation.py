@@ -129,7 +129,9 @@ def test_another_protocol_is_refused() -> None:
         Conversation(script(f"print('{HELLO.replace(':1,', ':99,', 1)}')"))
 
 
-@pytest.mark.parametrize("line", ["not json", "{}", '{"type":"unheard_of"}', "[1]", "\\xff"])
+@pytest.mark.parametrize(
+    "line", ["not json", "{}", '{"type":"unheard_of"}', "[1]", "\\xff", '{"type":"\\x9c"}']
+)
 def test_babble_is_a_crash(line: str) -> None:
     with pytest.raises(StageError) as caught:
         Conversation(script(f"import sys; sys.stdout.buffer.write(b'{line}\\n')"))

@@ -36,7 +36,7 @@ def decode_record(
     """
     try:
         tree = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LatbenchError(
             f"this is not a record: {error}", hint="the file is damaged, or not a JSON record"
         ) from error

@@ -101,7 +101,7 @@ class Conversation:
             raise self._died(stage)
         try:
             answer = msgspec.json.decode(line, type=wire.Answer)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._end()
             raise StageError(
                 stage,
