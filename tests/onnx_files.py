@@ -39,7 +39,7 @@ def identity(path: Path) -> Path:
 
 
 def stack(path: Path, *, side: int) -> Path:
-    """Six convolutions 3x3 of 32 channels on 3xSxS: about 1 ms at S = 96 on one CPU of 2024."""
+    """Six convolutions 3x3 of 32 channels on 3xSxS, then the mean: 1 ms at S = 36 on one CPU."""
     draw = np.random.default_rng(0)
     weights = [
         draw.standard_normal((32, 3 if i == 0 else 32, 3, 3), dtype=np.float32) / 17
@@ -49,11 +49,12 @@ def stack(path: Path, *, side: int) -> Path:
         helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], pads=[1, 1, 1, 1])
         for i in range(6)
     ]
+    nodes.append(helper.make_node("GlobalAveragePool", ["x6"], ["mean"]))
     graph = helper.make_graph(
         nodes,
         "stack",
         [helper.make_tensor_value_info("x0", TensorProto.FLOAT, [1, 3, side, side])],
-        [helper.make_tensor_value_info("x6", TensorProto.FLOAT, [1, 32, side, side])],
+        [helper.make_tensor_value_info("mean", TensorProto.FLOAT, [1, 32, 1, 1])],
         [numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights)],
     )
     return _save(graph, path)

@@ -61,7 +61,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
 def describe(
     model: onnx.ModelProto,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs; a dimension of an output that shape inference cannot tell is 0."""
+    """Inputs and outputs; what shape inference cannot tell of an output is 0 or left out."""
     inferred = _inferred(model).graph
     return (
         tuple(_spec(value) for value in _real_inputs(inferred)),
@@ -92,8 +92,6 @@ def fix_shapes(
     missing = []
     unused = set(dims)
     for value in inputs:
-        if not value.type.HasField("tensor_type"):
-            raise StageError("export", f"input {value.name!r} is not a tensor")
         shape = value.type.tensor_type.shape.dim
         for axis, dim in enumerate(shape):
             unused.discard(dim.dim_param)
@@ -122,7 +120,8 @@ def fix_shapes(
 
 
 def count(model: onnx.ModelProto) -> Counts | None:
-    """MACs, parameters and operators; ``None`` where control flow makes them depend on the data."""
+    """MACs, parameters and operators; ``None`` where they depend on the data: control flow, or
+    shapes that inference cannot tell."""
     import onnx
 
     if any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node):
@@ -139,12 +138,15 @@ def count(model: onnx.ModelProto) -> Counts | None:
         inputs = [name for name in node.input if name]
         if node.op_type == "Constant" or (inputs and constants.issuperset(inputs)):
             constants.update(node.output)
-        elif "Conv" in node.op_type:
-            operators["conv"] += 1
-            macs += _conv_macs(node, shapes)
-        elif node.op_type in ("Gemm", "MatMul") and not constants.isdisjoint(inputs[:2]):
-            operators["linear"] += 1
-            macs += _product_macs(node, shapes)
+        elif "Conv" in node.op_type or node.op_type in ("Gemm", "MatMul"):
+            if any(min(shapes.get(name, (0,)), default=1) < 1 for name in (*inputs, *node.output)):
+                return None
+            if "Conv" in node.op_type:
+                operators["conv"] += 1
+                macs += _conv_macs(node, shapes)
+            elif not constants.isdisjoint(inputs[:2]):
+                operators["linear"] += 1
+                macs += _product_macs(node, shapes)
     floats = [
         tensor
         for tensor in graph.initializer
@@ -210,8 +212,12 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     import onnx
 
     tensor = value.type.tensor_type
-    if tensor.elem_type == onnx.TensorProto.STRING:
-        raise StageError("export", f"tensor {value.name!r} holds strings; they cannot be seeded")
+    if tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        raise StageError(
+            "export",
+            f"{value.name!r} is not a tensor of numbers (a sequence, a map, or strings)",
+            hint="only tensors of numbers can be seeded and compared",
+        )
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     return TensorSpec(
         name=value.name, shape=tuple(dim.dim_value for dim in tensor.shape.dim), dtype=dtype

@@ -18,7 +18,7 @@ from latbench.cache import ArtifactCache, Cached, Changed, file_sha256
 from latbench.core.checks import TOLERANCE, check_counts, check_parity, errors, finite
 from latbench.core.codec import digest
 from latbench.core.errors import UsageError
-from latbench.core.records import Artifact, ModelIdentity, Parity, Request
+from latbench.core.records import Artifact, ModelIdentity, Parity, Request, TensorSpec
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.measure.program import serve
@@ -154,7 +154,11 @@ def _make(request: wire.Export) -> Artifact:
         format=exporter.format,
         precision=request.precision,
         inputs=exported.inputs,
-        outputs=exported.outputs,
+        # As they really are: shape inference cannot always tell.
+        outputs=tuple(
+            TensorSpec(name=spec.name, shape=array.shape, dtype=array.dtype.name)
+            for spec, array in zip(exported.outputs, actual, strict=True)
+        ),
         counts=exported.counts,
         model_counts=counted,
         trained_parameters=model.trained_parameters() if counted is not None else None,

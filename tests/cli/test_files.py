@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import onnx_files
-from command_line import COMMAND, QUICK, TESTS, Latbench
+from command_line import COMMAND, QUICK, TESTS, Latbench, wait_for_workers
 
 TINY = f"{TESTS / 'tiny.py'}:factory"
 
@@ -253,7 +252,7 @@ def test_a_disk_that_fills_up_loses_no_measurement(
         cwd=tmp_path,
         env={**environment, **full},
     )
-    time.sleep(1.5)
+    wait_for_workers(running.pid, 1)  # the registry has been opened by then
     fill(small_disk / "filler")
     _, told = running.communicate(timeout=60)
     assert running.returncode == 3

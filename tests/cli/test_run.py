@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, QUICK, Latbench
+from command_line import COMMAND, QUICK, Latbench, wait_for_workers, workers_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FAKE = ("run", "--model", "mobilevig_ti", "--backend", "fake", "--threads", "1")
@@ -160,9 +160,12 @@ def start(environment: dict[str, str], folder: Path, *arguments: str) -> subproc
     )
 
 
-def workers_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in children.read_text().split()] if children.exists() else []
+def gone(worker: int) -> bool:
+    """Whether a worker has ended, within five seconds."""
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not Path(f"/proc/{worker}").exists()
 
 
 SLOW = (
@@ -177,15 +180,13 @@ def test_an_interrupted_run_is_recorded(
     latbench: Latbench, environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
     running = start(environment, tmp_path, *SLOW, "--json")
-    time.sleep(3)
-    workers = workers_of(running.pid)
-    assert workers
+    workers = wait_for_workers(running.pid, 3)  # two processes are done by then
     running.send_signal(number)
+    running.send_signal(number)  # an impatient user
     _, err = running.communicate(timeout=20)
     assert running.returncode == 3, err
     assert "Traceback" not in err
-    for worker in workers:
-        assert not Path(f"/proc/{worker}").exists()
+    assert all(gone(worker) for worker in workers)
     (row,) = latbench("show", "--json").json or latbench("history", *HISTORY, "--json").json
     assert row["status"] == "interrupted"
     record = latbench("show", row["id"], "--json").json["record"]
@@ -213,11 +214,7 @@ def test_killed_at_any_moment_the_registry_is_whole(
         running.kill()
         out, _ = running.communicate()
         stored += "record " in out
-        for worker in workers:
-            gone_by = time.monotonic() + 5
-            while Path(f"/proc/{worker}").exists() and time.monotonic() < gone_by:
-                time.sleep(0.02)
-            assert not Path(f"/proc/{worker}").exists()
+        assert all(gone(worker) for worker in workers)
     rows = latbench("history", *HISTORY, "--limit", "1000", "--json").json
     assert stored <= len(rows) <= 21
     for row in rows:

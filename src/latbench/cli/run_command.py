@@ -89,7 +89,7 @@ def command(
         "blocks": blocks,
         "block_calls": block_calls,
     }
-    with _terminated_like_interrupted(), _progress_bar() as progress:
+    with _interrupted_once(), _progress_bar() as progress:
         result = run(
             model,
             backend=backend,
@@ -147,14 +147,21 @@ def _progress_bar() -> Iterator[Progress]:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM, as a CI system sends it, ends a run as cleanly as Ctrl-C does."""
+def _interrupted_once() -> Iterator[None]:
+    """Ctrl-C, or SIGTERM as a CI system sends it, ends a run; a second one does not disturb that.
+
+    Ending means to end the worker and to store what was measured, which takes a moment.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

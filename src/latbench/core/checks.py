@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TOLERANCE = {"fp32": 1e-4}
 """Precision -> bound on the relative error of outputs. Sound fp32 exports measure 1e-7 to 1e-5."""
 MISSING_PARAMETERS = 0.005
-"""Share of the parameters that a file may lack. Exporters may compute small tables ahead (a
+"""Share of the parameters' bytes that a file may lack. Exporters may compute small tables ahead (a
 relative position bias is gathered once), never weights. More than the model has is not an error:
 the table computed ahead is larger than what it came from."""
 
@@ -38,9 +38,10 @@ def check_counts(model: Counts, artifact: Counts | None) -> None:
         raise _mismatch(
             f"multiply-accumulates: {model.macs:,} in the model, {artifact.macs:,} in the file"
         )
-    if artifact.parameters < model.parameters * (1 - MISSING_PARAMETERS):
+    if artifact.parameter_bytes < model.parameter_bytes * (1 - MISSING_PARAMETERS):
         raise _mismatch(
-            f"parameters: {model.parameters:,} in the model, {artifact.parameters:,} in the file"
+            f"bytes of parameters: {model.parameter_bytes:,} in the model, "
+            f"{artifact.parameter_bytes:,} in the file"
         )
 
 

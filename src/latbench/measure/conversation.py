@@ -44,15 +44,23 @@ class Conversation:
         )
         self._answers: SimpleQueue[bytes] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
-        self.hello = self._expect(wire.Hello, "open", START_DEADLINE_S)
-        if self.hello.protocol != wire.VERSION:
+        try:
+            self.hello = self._greeted()
+        except BaseException:
+            # Whatever it is, Ctrl-C too: nobody has entered the `with` block that would end it.
             self._end()
+            raise
+
+    def _greeted(self) -> wire.Hello:
+        hello = self._expect(wire.Hello, "open", START_DEADLINE_S)
+        if hello.protocol != wire.VERSION:
             raise StageError(
                 "open",
-                f"{self.hello.program} {self.hello.version} speaks protocol "
-                f"{self.hello.protocol}, this latbench speaks {wire.VERSION}",
+                f"{hello.program} {hello.version} speaks protocol {hello.protocol}, "
+                f"this latbench speaks {wire.VERSION}",
                 hint="install the same latbench version on both sides",
             )
+        return hello
 
     @classmethod
     def with_module(cls, module: str) -> Conversation:
