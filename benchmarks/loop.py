@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import onnxruntime as ort
 
 import onnx_files
+from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, make_inputs
-from latbench.core.records import Artifact
 from latbench.measure.clock import time_calls
 from latbench_exporters.onnx import exporter
 from latbench_runners.onnxruntime import runner
@@ -41,20 +41,7 @@ def bare(session: ort.InferenceSession, binding: ort.IOBinding, calls: int) -> l
 def measure(path: Path, rounds: int, calls: int) -> tuple[list[float], list[float]]:
     """Medians of blocks through latbench's session and loop, and of bare blocks, in random turn."""
     exported = exporter().adopt(path, ExportSpec(), path.with_suffix(".fixed.onnx"))
-    artifact = Artifact(
-        sha256="0" * 64,
-        size_bytes=0,
-        format="onnx",
-        precision="fp32",
-        inputs=exported.inputs,
-        outputs=exported.outputs,
-        counts=None,
-        model_counts=None,
-        trained_parameters=None,
-        parity=None,
-        details={},
-        toolchain={},
-    )
+    artifact = make_artifact(path, exported, "onnx")
     ours: list[float] = []
     theirs: list[float] = []
     draw = random.Random(0)

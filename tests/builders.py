@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
+from latbench.api import Exported
 from latbench.core.protocols import FIXED
 from latbench.core.records import (
     SCHEMA,
@@ -81,6 +83,24 @@ def make_conditions(unix_ns: int = 1_790_000_000_000_000_000) -> Conditions:
         throttled_ns=0,
         steal_ns=0,
         on_battery=None,
+    )
+
+
+def make_artifact(path: Path, exported: Exported, format: str) -> Artifact:
+    """What a worker is told of a file that an exporter has just made."""
+    return Artifact(
+        sha256="0" * 64,
+        size_bytes=path.stat().st_size,
+        format=format,
+        precision="fp32",
+        inputs=exported.inputs,
+        outputs=exported.outputs,
+        counts=exported.counts,
+        model_counts=None,
+        trained_parameters=None,
+        parity=None,
+        details=dict(exported.details),
+        toolchain={},
     )
 
 

@@ -119,7 +119,8 @@ class FakeSession:
     def _next(self) -> int:
         rho, sigma = float(self._settings["ar1"]), float(self._settings["noise"])
         self._noise = rho * self._noise + (1 - rho**2) ** 0.5 * self._random.gauss(0, sigma)
-        slow = max(0.0, 1 - self._calls / max(int(self._settings["warmup"]), 1))
+        warmup = float(self._settings["warmup"])
+        slow = 1 - self._calls / warmup if self._calls < warmup else 0.0
         shift = float(self._settings["shift"]) if self._calls > 100 else 1.0
         self._calls += 1
         elapsed = max(1, round(self._level * (1 + slow) * (1 + self._noise) * shift))

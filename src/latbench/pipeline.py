@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from latbench.api import Runner
 from latbench.cache import ArtifactCache, Cached, cache_folder
 from latbench.core.codec import encode_record
-from latbench.core.errors import RegistryError, StageError, UsageError
+from latbench.core.errors import RegistryError, StageError
 from latbench.core.protocols import FIXED
 from latbench.core.records import (
     SCHEMA,
@@ -31,24 +31,27 @@ from latbench.core.records import (
     TimingProtocol,
 )
 from latbench.core.summary import Summary, summarise
-from latbench.devices.catalog import find_device, load_devices, user_devices_path
 from latbench.devices.machine import (
     read_conditions,
     read_machine,
     read_software,
-    this_device,
     usable_cpus,
 )
 from latbench.exporting import obtain
 from latbench.measure.execute import Execution, Job, Progress, failure_of
-from latbench.plugins import FALLBACK, exporter_for, load_exporter, load_runner, nearest
-from latbench.zoo.resolve import resolve
+from latbench.plugins import FALLBACK, exporter_for, load_exporter, load_runner
+from latbench.requests import (
+    LOCAL,
+    check_options,
+    check_protocol,
+    find_here,
+    identify,
+    make_request,
+)
 
 if TYPE_CHECKING:
     from latbench.store.registry import Registry
 
-LOCAL = "local"
-"""The device that is this machine."""
 DEADLINE_S = 300.0
 PACKAGES = (
     "latbench",
@@ -108,7 +111,7 @@ def run(
     :class:`~latbench.UsageError` for a request that makes no sense and
     :class:`~latbench.RegistryError` where the registry cannot be used.
     """
-    request = _request(
+    request = make_request(
         model,
         backend=backend,
         device=device,
@@ -121,12 +124,12 @@ def run(
         options=options,
         dims=dims,
     )
-    _check_protocol(protocol, deadline_s)
-    identity = _identity(request)
+    check_protocol(protocol, deadline_s)
+    identity = identify(request)
     machine = read_machine()
-    where = _local_device(device, machine)
+    where = find_here(device, machine)
     runner = load_runner(backend)
-    _check_options(runner, request.options)
+    check_options(runner, request.options)
     from latbench.store.registry import Registry
 
     with Registry.open(registry) as store:
@@ -166,7 +169,7 @@ def export(
 
     Raises :class:`~latbench.StageError` where it cannot be built or exported, or is not the model.
     """
-    request = _request(
+    request = make_request(
         model,
         weights=weights,
         batch=batch,
@@ -178,60 +181,12 @@ def export(
     exporter = load_exporter(format)
     return obtain(
         request,
-        _identity(request),
+        identify(request),
         exporter,
         ArtifactCache(cache_folder()),
         fresh=fresh,
         warn=warn,
     )
-
-
-def _request(
-    model: str,
-    *,
-    weights: str | Path | None,
-    batch: int | None,
-    resolution: int | tuple[int, int] | None,
-    precision: str,
-    seed: int,
-    dims: Mapping[str, int] | None,
-    backend: str = "",
-    device: str = "",
-    threads: int | None = None,
-    options: Mapping[str, str] | None = None,
-) -> Request:
-    """The request as a value, its numbers checked."""
-    request = Request(
-        model=model,
-        backend=backend,
-        device=device,
-        weights=str(weights) if weights is not None else None,
-        batch=batch,
-        resolution=(resolution, resolution) if isinstance(resolution, int) else resolution,
-        precision=precision,
-        threads=threads,
-        seed=seed,
-        options=dict(options or {}),
-        dims=dict(dims or {}),
-    )
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, not {threads}")
-    if not 0 <= seed < 2**31:
-        raise UsageError(f"seed must be from 0 to {2**31 - 1}, not {seed}")
-    for name, size in request.dims.items():
-        if size < 1:
-            raise UsageError(f"axis {name} must have a size of at least 1, not {size}")
-    return request
-
-
-def _identity(request: Request) -> ModelIdentity:
-    return resolve(
-        request.model,
-        weights=Path(request.weights) if request.weights is not None else None,
-        batch=request.batch,
-        resolution=request.resolution,
-        seed=request.seed,
-    ).identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,37 +288,6 @@ def _keep(record: Record, store: Registry) -> None:
             f"{error.message}. The measurement is not lost: {folder / path}",
             hint=f"mend the registry, then: latbench import {folder / path}",
         ) from error
-
-
-def _local_device(name: str, machine: Machine) -> Device:
-    """This machine's row. Other devices are known, but nothing here reaches them yet."""
-    here = this_device(machine)
-    if name in (LOCAL, here.id):
-        return here
-    device = find_device(load_devices(user_devices_path()), name)
-    if device.transport == "local":
-        return device
-    raise UsageError(
-        f"device {name!r} ({device.name}) cannot be reached from here: only this machine can",
-        hint=f"leave --device out, or give {LOCAL} or {here.id}",
-    )
-
-
-def _check_options(runner: Runner, options: Mapping[str, str]) -> None:
-    for name in options:
-        if name not in runner.options:
-            raise UsageError(
-                f"backend {runner.name!r} has no option {name!r}",
-                hint=nearest(name, runner.options),
-            )
-
-
-def _check_protocol(protocol: TimingProtocol, deadline_s: float) -> None:
-    if deadline_s <= 0:
-        raise UsageError(f"the deadline must be above 0 s, not {deadline_s:g}")
-    for name in ("processes", "warmup_calls", "blocks", "block_calls"):
-        if getattr(protocol, name) < 1:
-            raise UsageError(f"{name.replace('_', ' ')} must be at least 1")
 
 
 def _new_id(unix_ns: int) -> str:

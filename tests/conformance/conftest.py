@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from builders import make_artifact
 from latbench.api import ExportSpec
-from latbench.core.records import Artifact
 from latbench.plugins import format_names, load_exporter
 from made import Made
 from tiny import TinyModel
@@ -22,19 +22,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
         files[format] = Made(
             path=path,
             exported=exported,
-            artifact=Artifact(
-                sha256="0" * 64,
-                size_bytes=path.stat().st_size,
-                format=format,
-                precision="fp32",
-                inputs=exported.inputs,
-                outputs=exported.outputs,
-                counts=exported.counts,
-                model_counts=None,
-                trained_parameters=None,
-                parity=None,
-                details=dict(exported.details),
-                toolchain={},
-            ),
+            artifact=make_artifact(path, exported, format),
         )
     return files

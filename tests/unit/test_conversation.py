@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from builders import make_artifact
 from latbench.api import ExportSpec
 from latbench.core.errors import StageError
 from latbench.core.records import Artifact
@@ -33,20 +34,7 @@ def fake_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def artifact(path: Path) -> Artifact:
     exported = fake_exporter().export(TinyModel(), ExportSpec(), path)
-    return Artifact(
-        sha256="0" * 64,
-        size_bytes=path.stat().st_size,
-        format="fake",
-        precision="fp32",
-        inputs=exported.inputs,
-        outputs=exported.outputs,
-        counts=None,
-        model_counts=None,
-        trained_parameters=None,
-        parity=None,
-        details={},
-        toolchain={},
-    )
+    return make_artifact(path, exported, "fake")
 
 
 def open_request(path: Path, **extra: str) -> wire.Open:

@@ -256,8 +256,8 @@ class OutputCheck(Value, frozen=True, kw_only=True):
     finite: bool
     denormals: int
     max_rel_error: float | None
-    """Against the PyTorch reference; ``None`` where there is none."""
-    tolerance: float | None
+    """Against the reference; ``None``: not comparable, as shapes differ or values are not finite."""
+    tolerance: float
 
 
 class Failure(Value, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -73,7 +74,32 @@ class Execution:
 
     def _session(self, worker: Conversation, process: int) -> None:
         """One process: load, first inference, warm-up, blocks, outputs."""
-        job, protocol = self._job, self._job.protocol
+        protocol = self._job.protocol
+        trace = self._current = _TraceSoFar(process, self._open(worker, process))
+        trace.first_ns = self._time(worker, 1, "warmup").sample_ns[0]
+        calls = calls_that_fit(
+            protocol.warmup_calls, trace.first_ns, protocol.process_budget_ns // 4
+        )
+        trace.warmup_ns = self._time(worker, calls, "warmup").sample_ns
+        typical_ns = sorted(trace.warmup_ns)[len(trace.warmup_ns) // 2]
+        left_ns = protocol.process_budget_ns - sum(trace.warmup_ns)
+        for block in range(protocol.blocks):
+            if block and left_ns <= 0:
+                break
+            calls = calls_that_fit(protocol.block_calls, typical_ns, left_ns)
+            timed = self._time(worker, calls, "time")
+            trace.blocks.append(Block(start_ns=timed.start_ns, sample_ns=timed.sample_ns))
+            left_ns -= sum(timed.sample_ns)
+            done = process * protocol.blocks + block + 1
+            self._progress(done, protocol.processes * protocol.blocks)
+        self._check_outputs(worker, process, trace)
+        self._traces.append(trace.value())
+        self._current = None
+        worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=self._job.deadline_s)
+
+    def _open(self, worker: Conversation, process: int) -> int:
+        """Open the session and learn what it is; the load time in ns."""
+        job = self._job
         opened = worker.ask(
             wire.Open(
                 backend=job.backend,
@@ -94,28 +120,7 @@ class Execution:
             settings=dict(opened.settings),
             placement=opened.placement,
         )
-        trace = self._current = _TraceSoFar(process, opened.load_ns)
-        trace.first_ns = self._time(worker, 1, "warmup").sample_ns[0]
-        calls = calls_that_fit(
-            protocol.warmup_calls, trace.first_ns, protocol.process_budget_ns // 4
-        )
-        trace.warmup_ns = self._time(worker, calls, "warmup").sample_ns
-        typical = sorted(trace.warmup_ns)[len(trace.warmup_ns) // 2]
-        spent = sum(trace.warmup_ns)
-        for block in range(protocol.blocks):
-            left = protocol.process_budget_ns - spent
-            if block and left <= 0:
-                break
-            timed = self._time(worker, calls_that_fit(protocol.block_calls, typical, left), "time")
-            trace.blocks.append(Block(start_ns=timed.start_ns, sample_ns=timed.sample_ns))
-            spent += sum(timed.sample_ns)
-            self._progress(
-                process * protocol.blocks + block + 1, protocol.processes * protocol.blocks
-            )
-        self._check_outputs(worker, process, trace)
-        self._traces.append(trace.value())
-        self._current = None
-        worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=job.deadline_s)
+        return opened.load_ns
 
     def _time(
         self, worker: Conversation, calls: int, stage: Literal["warmup", "time"]
@@ -143,7 +148,7 @@ class Execution:
                 process=process,
                 finite=finite(arrays),
                 denormals=denormals(arrays),
-                max_rel_error=error,
+                max_rel_error=error if isfinite(error) else None,
                 tolerance=tolerance,
             )
         )

@@ -111,7 +111,7 @@ def row_lines(rows: Sequence[Row]) -> list[str]:
     """Rows of the registry as a table."""
     if not rows:
         return ["no records"]
-    header = ("record", "when", "model", "device", "backend", "status", "latency", "samples")
+    header = ("record", "when", "model", "device", "backend", "input", "threads", "latency")
     return table(
         header,
         (
@@ -126,9 +126,9 @@ def row_lines(rows: Sequence[Row]) -> list[str]:
                     if row.requested_backend != row.backend
                     else ""
                 ),
-                row.status,
-                time(row.median_ns) if row.median_ns is not None else "",
-                str(row.sample_count),
+                row.input or "",
+                "" if row.threads is None else str(row.threads),
+                time(row.median_ns) if row.median_ns is not None else row.status,
             )
             for row in rows
         ),

@@ -33,6 +33,10 @@ class Row(Value, frozen=True, kw_only=True):
     requested_backend: str
     status: str
     precision: str
+    input: str | None
+    """Shape of the first input, e.g. ``1x3x224x224``; ``None`` where there was no artifact."""
+    threads: int | None
+    """As they really were; ``None`` where no session was open, or its runtime has none."""
     protocol: str
     median_ns: int | None
     sample_count: int
@@ -228,6 +232,8 @@ def _machine_row(record: Record) -> dict[str, Any]:
 
 def _record_row(record: Record) -> dict[str, Any]:
     tree = msgspec.to_builtins(record)
+    threads = record.runtime.settings.get("threads", "") if record.runtime else ""
+    inputs = record.artifact.inputs if record.artifact else ()
     del tree["environment"]["machine"], tree["outcome"]["traces"]
     return {
         "id": record.id,
@@ -239,13 +245,15 @@ def _record_row(record: Record) -> dict[str, Any]:
         "requested_backend": record.request.backend,
         "status": record.outcome.status,
         "precision": record.request.precision,
+        "input": "x".join(map(str, inputs[0].shape)) if inputs else None,
+        "threads": int(threads) if threads.isdecimal() else None,
         "protocol": f"{record.protocol.name}@{record.protocol.version}",
         "median_ns": typical_ns(record),
         "sample_count": sum(
             len(block.sample_ns) for trace in record.outcome.traces for block in trace.blocks
         ),
         "machine": digest(record.environment.machine),
-        "body": json.dumps(tree, separators=(",", ":"), ensure_ascii=False),
+        "body": msgspec.json.encode(tree).decode(),
     }
 
 

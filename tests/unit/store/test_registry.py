@@ -65,6 +65,7 @@ def test_history_is_newest_first_and_of_one_group(url: str) -> None:
     (first, *_) = rows
     assert (first.status, first.median_ns, first.sample_count) == ("measured", 6_405_000, 4)
     assert (first.precision, first.protocol) == ("fp32", "latbench-fixed@1")
+    assert (first.input, first.threads) == ("1x3x224x224", 2)
 
 
 def test_latest_of_each_group_whatever_its_status(url: str) -> None:
