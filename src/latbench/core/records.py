@@ -256,7 +256,7 @@ class OutputCheck(Value, frozen=True, kw_only=True):
     finite: bool
     denormals: int
     max_rel_error: float | None
-    """Against the reference; ``None``: not comparable, as shapes differ or values are not finite."""
+    """Against the reference; ``None``: not comparable, for its shape or for what is not finite."""
     tolerance: float
 
 

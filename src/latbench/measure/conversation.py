@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from latbench.core.errors import FailureKind, Stage, StageError
+from latbench.core.errors import FailureKind, Stage, StageError, UsageError
 from latbench.measure import wire
 
 A = TypeVar("A", bound=wire.Message)
@@ -84,6 +84,7 @@ class Conversation:
 
         Raises :class:`StageError` where the program says that it failed, ends, says something else,
         or has not answered after ``deadline_s`` seconds; in the last three cases it is killed.
+        Raises :class:`UsageError` where it says that the request makes no sense.
         """
         assert self._process.stdin is not None
         try:
@@ -116,6 +117,8 @@ class Conversation:
                 f"the program answered something that is not a message: {error}",
                 kind="crash",
             ) from error
+        if isinstance(answer, wire.Refused):
+            raise UsageError(answer.message, hint=answer.hint)
         if isinstance(answer, wire.Failed):
             raise StageError(
                 answer.stage,

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 import latbench
-from latbench.core.errors import LatbenchError, Stage, StageError
+from latbench.core.errors import Stage, StageError, UsageError
 from latbench.measure import wire
 
 Handler = Callable[[wire.Request], wire.Answer]
@@ -42,10 +42,8 @@ def serve(program: str, handle: Handler) -> None:
             answer = wire.Failed(
                 stage=error.stage, kind=error.kind, message=error.message, hint=error.hint
             )
-        except LatbenchError as error:
-            answer = wire.Failed(
-                stage=_stage_of(request), kind="error", message=error.message, hint=error.hint
-            )
+        except UsageError as error:
+            answer = wire.Refused(message=error.message, hint=error.hint)
         except Exception as error:  # noqa: BLE001 - foreign code runs below: runtimes, converters
             traceback.print_exc()
             answer = _foreign_failure(_stage_of(request), error)

@@ -106,6 +106,13 @@ class Failed(Message, frozen=True, kw_only=True):
     hint: str | None = None
 
 
+class Refused(Message, frozen=True, kw_only=True):
+    """The request itself makes no sense: an option, a name or a file that does not fit."""
+
+    message: str
+    hint: str | None = None
+
+
 class Export(Message, frozen=True, kw_only=True):
     """Make an artifact: the one request to the exporting program."""
 
@@ -130,4 +137,4 @@ class ExportDone(Message, frozen=True, kw_only=True):
 
 
 Request = Open | Time | Outputs | Close | Export
-Answer = Hello | Opened | Timed | OutputsGiven | Closed | Failed | ExportDone
+Answer = Hello | Opened | Timed | OutputsGiven | Closed | Failed | Refused | ExportDone

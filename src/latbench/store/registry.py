@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -273,9 +272,14 @@ def _trace_rows(record: Record) -> Iterable[dict[str, Any]]:
 
 
 def _record(row: RowMapping, trace_trees: list[dict[str, Any]]) -> Record:
-    tree = json.loads(row["body"])
-    tree["environment"]["machine"] = json.loads(row["machine_body"])
-    tree["outcome"]["traces"] = trace_trees
+    try:
+        tree = msgspec.json.decode(row["body"])
+        tree["environment"]["machine"] = msgspec.json.decode(row["machine_body"])
+        tree["outcome"]["traces"] = trace_trees
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise RegistryError(
+            f"record {row['id']} is damaged: {error}", hint="restore the registry from a copy"
+        ) from error
     return convert_record(tree)
 
 

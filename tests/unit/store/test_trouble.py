@@ -72,6 +72,16 @@ def test_damaged_pages(file: Path) -> None:
         use()
 
 
+def test_a_record_that_was_edited_by_hand(file: Path) -> None:
+    for body in ("{", "[]", "{}", '{"environment": 5}'):
+        other = sqlite3.connect(file)
+        other.execute("update records set body = ?", (body,))
+        other.commit()
+        other.close()
+        with Registry.open(str(file)) as registry, pytest.raises(RegistryError, match="is damaged"):
+            registry.get("01m")
+
+
 def test_somebody_elses_database(tmp_path: Path) -> None:
     path = tmp_path / "photos.db"
     other = sqlite3.connect(path)
