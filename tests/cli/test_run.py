@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
 import random
 import re
 import signal
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -146,6 +149,22 @@ def test_history_latest_and_groups(latbench: Latbench) -> None:
     assert history[0]["id"] in {row["id"] for row in latest}
     assert "no records" in latbench("history", "--model", "mobilevig_b", "--backend", "fake").out
     assert len(latbench("show").out.splitlines()) == 3
+
+
+def test_progress_on_a_terminal_only(environment: dict[str, str], tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [*COMMAND, *FAKE, *QUICK], environment)
+    shown = b""
+    with suppress(OSError):  # a terminal whose program has ended gives an error, not an end
+        while part := os.read(terminal, 4096):
+            shown += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"timing" in shown
+    assert b"100%" in shown
+    assert shown.count(b"timing") <= 5  # once a block: nothing is drawn while samples are taken
+    assert b"median" in shown
 
 
 def start(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -130,18 +130,19 @@ def _print(result: Result, as_json: bool) -> None:
 
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
-    """A bar on a terminal; nothing elsewhere."""
+    """A bar on a terminal, drawn between blocks only: while they run it would take a CPU."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("exporting", total=None)
+    with Bar(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("getting the artifact", total=None)
+        bar.refresh()
 
         def advance(done: int, total: int) -> None:
-            bar.update(task, description="timing", completed=done, total=total)
+            bar.update(task, description="timing", completed=done, total=total, refresh=True)
 
         yield advance
 
