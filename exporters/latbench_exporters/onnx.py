@@ -89,9 +89,12 @@ class OnnxExporter:
             names = [tensor.name for tensor in session.get_inputs()]
             return tuple(session.run(None, dict(zip(names, inputs, strict=True))))
         except Exception as error:
+            # Its errors share no nearer ancestor. Lack of memory is for the harness to tell.
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise
             raise StageError(
                 "export",
-                f"ONNX Runtime cannot execute the file: {str(error).splitlines()[0]}",
+                f"ONNX Runtime cannot execute the file: {_first_line(error)}",
                 hint="an operator, type or opset that this onnxruntime does not know, or a shape "
                 "that the graph cannot take; see its version with `latbench backends`",
             ) from error
@@ -125,7 +128,7 @@ def _trace(
                     verbose=False,
                 )
         except Exception as error:  # noqa: BLE001 - converters raise whatever they meet
-            errors.append(f"{route}: {str(error).strip().splitlines()[0]}")
+            errors.append(f"{route}: {_first_line(error)}")
             continue
         return route
     raise StageError(
@@ -133,6 +136,10 @@ def _trace(
         f"torch.onnx.export cannot convert the model ({'; '.join(errors)})",
         hint="make its control flow independent of the data, or give a ready .onnx file",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _details(graph: object, route: str) -> Mapping[str, str]:

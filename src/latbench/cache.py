@@ -13,8 +13,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ import msgspec
 
 from latbench.core.errors import LatbenchError
 from latbench.core.records import Artifact, Value
+
+STALE_S = 24 * 3600
 
 
 class Entry(Value, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class ArtifactCache:
         """A folder of one's own on the cache's file system, removed at the end."""
         try:
             (self._root / "tmp").mkdir(parents=True, exist_ok=True)
+            self._sweep()
             folder = Path(tempfile.mkdtemp(dir=self._root / "tmp"))
         except OSError as error:
             raise LatbenchError(
@@ -90,6 +94,13 @@ class ArtifactCache:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove the workspaces of programs that were killed a day ago or more."""
+        for left in (self._root / "tmp").iterdir():
+            with suppress(FileNotFoundError):  # another program may end meanwhile
+                if time.time() - left.stat().st_mtime > STALE_S:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def store(
         self, key: str, artifact: Artifact, suffix: str, made: Path, reference: Path

@@ -89,6 +89,26 @@ def test_bad_files_are_refused_in_words(latbench: Latbench, tmp_path: Path, what
     assert "root:" not in told
 
 
+def test_lack_of_memory_is_told_as_such(latbench: Latbench, tmp_path: Path) -> None:
+    onnx_files.asking_for_much_memory(tmp_path / "greedy.onnx")
+    ended = latbench("run", "--model", "greedy.onnx", *QUICK, "--json")
+    assert ended.status == 3
+    failure = ended.json["record"]["outcome"]["failure"]
+    assert failure["kind"] == "out_of_memory"
+    assert "smaller batch" in failure["hint"]
+
+
+def test_workspaces_of_killed_programs_are_removed(latbench: Latbench, tmp_path: Path) -> None:
+    onnx_files.classifier(tmp_path / "c.onnx")
+    old, new = (tmp_path / "cache/tmp" / name for name in ("old", "new"))
+    for left in (old, new):
+        left.mkdir(parents=True)
+        (left / "half.onnx").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert latbench("run", "--model", "c.onnx", *QUICK, **cache_of(tmp_path)).status == 0
+    assert [path.name for path in (tmp_path / "cache/tmp").iterdir()] == ["new"]
+
+
 @pytest.mark.parametrize("name", ["missing.onnx", "folder.onnx"])
 def test_no_file_at_all(latbench: Latbench, tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.onnx").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import random
@@ -211,6 +212,21 @@ def test_an_interrupted_run_is_recorded(
     record = latbench("show", row["id"], "--json").json["record"]
     assert sum(len(trace["blocks"]) for trace in record["outcome"]["traces"]) > 0
     assert record["environment"]["after"] is not None
+
+
+def test_a_worker_that_is_killed_is_a_failure(
+    latbench: Latbench, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """As the kernel does it for lack of memory."""
+    running = start(environment, tmp_path, *SLOW, "--json")
+    for worker in wait_for_workers(running.pid, 2):
+        os.kill(worker, signal.SIGKILL)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 3, err
+    failure = json.loads(out)["record"]["outcome"]["failure"]
+    assert failure["kind"] == "crash"
+    assert "SIGKILL" in failure["message"]
+    assert "memory" in failure["hint"]
 
 
 HISTORY = ("--model", "mobilevig_ti", "--backend", "fake")
