@@ -35,7 +35,7 @@ EXTRAS = (
 
 
 def examine(registry: str | None) -> tuple[Finding, ...]:
-    """All findings, the necessary ones first. Changes nothing but creates missing folders."""
+    """All findings, the necessary ones first. A missing cache folder or registry is made."""
     return (
         *_storage(registry),
         *_backends(),

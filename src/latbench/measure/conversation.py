@@ -49,6 +49,7 @@ class Conversation:
         except BaseException:
             # Whatever it is, Ctrl-C too: nobody has entered the `with` block that would end it.
             self._end()
+            self._stderr.close()
             raise
 
     def _greeted(self) -> wire.Hello:
@@ -78,6 +79,7 @@ class Conversation:
         tb: TracebackType | None,
     ) -> None:
         self._end()
+        self._stderr.close()
 
     def ask(self, request: wire.Request, expect: type[A], *, stage: Stage, deadline_s: float) -> A:
         """Send ``request`` and wait for its answer.
@@ -179,7 +181,7 @@ def _explain(status: int, out_of_memory: bool) -> tuple[FailureKind, str, str]:
             f"the program ended by itself with status {status}",
             "its last words are in the record: latbench show ID --json",
         )
-    name = signal.Signals(-status).name
+    name = next((s.name for s in signal.Signals if s == -status), f"signal {-status}")
     if name == "SIGKILL":
         return (
             "crash",
