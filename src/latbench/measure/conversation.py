@@ -103,7 +103,7 @@ class Conversation:
             self._end()
             raise StageError(
                 stage,
-                f"no answer within {deadline_s:.0f} s; the program was ended",
+                f"no answer within {deadline_s:g} s; the program was ended",
                 hint="allow more time with --deadline, or try fewer threads",
                 kind="timeout",
                 detail=self._detail(),

@@ -189,6 +189,8 @@ def _told(what: str) -> Iterator[None]:
     except LatbenchError:
         raise
     except Exception as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise  # lack of memory is for the harness to tell
         traceback.print_exc()
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise StageError(

@@ -50,7 +50,7 @@ def find(name: str) -> ZooModel:
     if name not in known:
         raise UsageError(
             f"unknown model {name!r}",
-            hint=f"{nearest(name, known)} Else: timm:NAME, package.module:factory, "
-            "path/to/file.py:factory, or FILE.onnx",
+            hint=f"{nearest(name, known)} (or timm:NAME, package.module:factory, "
+            "path/to/file.py:factory, FILE.onnx)",
         )
     return known[name]

@@ -45,8 +45,9 @@ def seed_statistics(module: nn.Module, inputs: tuple[torch.Tensor, ...], seed: i
 
     Those of a fresh network are zeros and ones, which fold to nothing, and drawn blindly they let
     the activations of a network without shortcuts grow by 1e17. The true ones would not do either:
-    where a channel hardly varies within one image they enlarge rounding errors a hundredfold. So
-    about half of each channel's mean is taken off, and what is left is scaled to about one.
+    taking off the mean of a channel that hardly varies within one image leaves its rounding errors,
+    and scaling enlarges them, layer by layer. So each channel is scaled to about one by its power,
+    and shifted by a tenth of that at most.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -54,13 +55,10 @@ def seed_statistics(module: nn.Module, inputs: tuple[torch.Tensor, ...], seed: i
     draw = torch.Generator().manual_seed(seed)
 
     def measure(norm: Any, args: tuple[torch.Tensor, ...]) -> None:
-        channels = args[0].transpose(0, 1).flatten(1)
-        mean = channels.mean(1)
-        mean = mean * _uniform(mean, 0.4, 0.6, draw)
-        power = (channels - mean[:, None]).square().mean(1)
+        power = args[0].transpose(0, 1).flatten(1).square().mean(1)
         # A channel that is quiet on these inputs need not be on others: all have a part in each.
         power = (power + power.mean()) / 2 + 1e-12
-        norm.running_mean.copy_(mean + power.sqrt() * _uniform(mean, -0.1, 0.1, draw))
+        norm.running_mean.copy_(power.sqrt() * _uniform(power, -0.1, 0.1, draw))
         norm.running_var.copy_(power * _uniform(power, 0.5, 1.5, draw))
 
     hooks = [
