@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from latbench.api import Exported
-from latbench.core.protocols import FIXED
+from latbench.core.protocols import FIXED, protocol_sha256
 from latbench.core.records import (
     SCHEMA,
     Artifact,
@@ -196,6 +196,9 @@ def make_record(
             after=make_conditions(created_unix_ns + 10_000_000_000),
         ),
         protocol=FIXED,
+        protocol_sha256=protocol_sha256(FIXED),
+        sentinel=None,
+        interleaved=None,
         outcome=Outcome(
             status=status,
             traces=tuple(traces)

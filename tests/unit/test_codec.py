@@ -17,10 +17,13 @@ from latbench.core.codec import (
     decode_record,
     digest,
     encode_record,
+    pack_json,
     pack_ns,
+    unpack_json,
     unpack_ns,
 )
 from latbench.core.errors import LatbenchError
+from latbench.core.protocols import protocol_sha256
 from latbench.core.records import Record
 
 GOLDEN = Path(__file__).parent.parent / "golden/records"
@@ -107,8 +110,66 @@ def test_any_values_survive(processes: list[list[int]], name: str, mc: int | Non
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("schema1-*.json")), ids=lambda path: path.name)
 def test_golden_records_are_read_for_ever(path: Path) -> None:
+    """Schema 1 knew one kind of protocol; everything else is as it was."""
+    old, record = msgspec.json.decode(path.read_bytes()), decode_record(path.read_bytes())
+    now = msgspec.json.decode(encode_record(record))
+    for name in set(old) - {"schema", "protocol", "outcome", "request"}:
+        assert now[name] == old[name]
+    assert {**old["request"], "protocol": None} == now["request"]
+    for was, trace in zip(old["outcome"]["traces"], record.outcome.traces, strict=True):
+        assert [list(block.sample_ns) for block in trace.blocks] == [
+            block["sample_ns"] for block in was["blocks"]
+        ]
+        assert list(trace.warmup_ns) == was["warmup_ns"]
+        assert (trace.session, trace.opened_ns) == (0, None)
+    protocol = record.protocol
+    assert protocol.label == "latbench-fixed@1"
+    assert protocol.processes == protocol.max_processes == old["protocol"]["processes"]
+    assert protocol.min_calls == old["protocol"]["blocks"] * old["protocol"]["block_calls"]
+    assert record.protocol_sha256 == protocol_sha256(protocol)
+    assert record.sentinel is record.interleaved is record.outcome.stopped is None
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("schema2-*.json")), ids=lambda path: path.name)
+def test_golden_records_of_today_stay_as_they_are(path: Path) -> None:
     record = decode_record(path.read_bytes())
     assert msgspec.json.decode(encode_record(record)) == msgspec.json.decode(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sample_ns": [5, -1]}, r"-1 ns in outcome.traces\[0\].blocks\[1\]"),
+        ({"sample_ns": [2**62]}, r"4611686018427387904 ns"),
+        ({"start_ns": -5}, r"-5 ns in outcome.traces\[0\].blocks\[\*\].start_ns"),
+        ({"sample_ns": [1, 2], "settle_calls": 3}, "lets 3 of 2 samples settle"),
+    ],
+)
+def test_times_that_no_clock_gives_are_refused(change: dict[str, object], words: str) -> None:
+    record = make_record(traces=[make_trace(0, range(1, 30))])
+    tree = msgspec.json.decode(encode_record(record))
+    tree["outcome"]["traces"][0]["blocks"][1] |= change
+    with pytest.raises(LatbenchError, match=words):
+        convert_record(tree)
+
+
+@pytest.mark.parametrize("tree", [{}, {"protocol": {}}, {"protocol": {"blocks": "a"}}])
+def test_a_damaged_record_of_an_older_schema_is_told(tree: dict[str, object]) -> None:
+    with pytest.raises(LatbenchError, match="wrong field"):
+        convert_record({"schema": 1, **tree})
+
+
+@given(st.binary(max_size=64) | st.binary(max_size=40).map(lambda b: b"\x10" + b"\0" * 7 + b))
+def test_any_bytes_are_json_in_a_blob_or_an_error(content: bytes) -> None:
+    with suppress(LatbenchError):
+        unpack_json(content)
+
+
+def test_json_in_a_blob_comes_back() -> None:
+    value = [{"wall_ns": 5, "wait_ns": None}, None]
+    assert unpack_json(pack_json(value)) == value
+    with pytest.raises(LatbenchError, match="damaged"):
+        unpack_json(pack_json(value)[:-3])
 
 
 def test_there_are_golden_records_of_each_outcome() -> None:
@@ -117,28 +178,28 @@ def test_there_are_golden_records_of_each_outcome() -> None:
 
 
 def test_newer_records_are_refused_in_words() -> None:
-    newer = encode_record(make_record()).replace(b'"schema":1', b'"schema":7')
-    with pytest.raises(LatbenchError, match=r"newer latbench \(schema 7; .* up to 1\)") as caught:
+    newer = encode_record(make_record()).replace(b'"schema":2', b'"schema":7')
+    with pytest.raises(LatbenchError, match=r"newer latbench \(schema 7; .* up to 2\)") as caught:
         decode_record(newer)
     assert caught.value.hint == "upgrade latbench"
 
 
 def test_older_records_are_brought_up_to_date_a_step_at_a_time() -> None:
-    """As it will be at schema 3: a renamed field, then a new one."""
+    """As it will be at schema 4: a renamed field, then a new one."""
 
     def rename(tree: dict[str, object]) -> dict[str, object]:
-        tree = {**tree, "schema": 2}
+        tree = {**tree, "schema": 3}
         tree["backend"] = tree.pop("runtime_name")
         return tree
 
     def add(tree: dict[str, object]) -> dict[str, object]:
-        return {**tree, "schema": 3, "artifact": None}
+        return {**tree, "schema": 4, "artifact": None}
 
     old = msgspec.to_builtins(make_record())
     old["runtime_name"] = old.pop("backend")
     del old["artifact"]
-    record = convert_record(old, schema=3, migrations={1: rename, 2: add})
-    assert (record.backend, record.artifact, record.schema) == ("onnxruntime", None, 3)
+    record = convert_record(old, schema=4, migrations={2: rename, 3: add})
+    assert (record.backend, record.artifact, record.schema) == ("onnxruntime", None, 4)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,50 @@ from typing import Any
 import msgspec
 
 from latbench.core.errors import LatbenchError
+from latbench.core.protocols import TimingProtocol, protocol_sha256
 from latbench.core.records import SCHEMA, Record
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
-MIGRATIONS: Mapping[int, Migration] = {}
+
+
+def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 knows protocols of all kinds; schema 1 had one kind, with fixed counts."""
+    old = tree["protocol"]
+    calls = old["blocks"] * old["block_calls"]
+    protocol = {
+        "name": old["name"],
+        "version": old["version"],
+        "what": "the same number of calls whatever the samples say",
+        "source": "latbench 0.1.0",
+        "processes": old["processes"],
+        "max_processes": old["processes"],
+        "warmup": "fixed",
+        "warmup_calls": old["warmup_calls"],
+        "warmup_limit_ns": old["process_budget_ns"] // 4,
+        "block_calls": old["block_calls"],
+        "min_calls": calls,
+        "max_ns": old["process_budget_ns"],
+        "statistic": {"kind": "median"},
+        "clock": old["clock"],
+        "timed_region": old["timed_region"],
+    }
+    resolved = msgspec.convert(protocol, TimingProtocol)
+    return {
+        **tree,
+        "schema": 2,
+        "protocol": msgspec.to_builtins(resolved),
+        "protocol_sha256": protocol_sha256(resolved),
+        "sentinel": None,
+        "interleaved": None,
+    }
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _from_1}
 """Schema -> how a record of it becomes one of the next schema. The first schema is 1."""
 
 BLOB_VERSION = 1
+LONGEST_NS = 2**62
+"""Sums and medians of times below this fit into 64 bits: 146 years."""
 HEADER_BYTES = 10
 WIDTHS = {4: "I", 8: "Q"}
 
@@ -58,14 +95,47 @@ def convert_record(
             f"{schema})",
             hint="upgrade latbench",
         )
-    for step in range(found, schema):
-        tree = migrations[step](tree)
     try:
-        return msgspec.convert(tree, Record)
-    except msgspec.ValidationError as error:
+        for step in range(found, schema):
+            tree = migrations[step](tree)
+        record = msgspec.convert(tree, Record)
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+        missing = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise LatbenchError(
-            f"the record has a wrong field: {error}", hint="it is damaged or was edited by hand"
+            f"the record has a wrong field: {missing}", hint="it is damaged or was edited by hand"
         ) from error
+    _check_times(record)
+    return record
+
+
+def _check_times(record: Record) -> None:
+    """Refuse times that no clock gives."""
+    for role in ("traces", "sentinel"):
+        for i, trace in enumerate(getattr(record.outcome, role)):
+            parts = (
+                ("load_ns", (trace.load_ns,)),
+                ("first_ns", (trace.first_ns or 0,)),
+                ("opened_ns", (trace.opened_ns or 0,)),
+                ("peak_rss_bytes", (trace.peak_rss_bytes or 0,)),
+                ("blocks[*].start_ns", tuple(block.start_ns for block in trace.blocks)),
+                ("warmup_ns", trace.warmup_ns),
+                *((f"blocks[{j}]", block.sample_ns) for j, block in enumerate(trace.blocks)),
+            )
+            for name, values in parts:
+                if values and not 0 <= min(values) <= max(values) < LONGEST_NS:
+                    worst = min(values) if min(values) < 0 else max(values)
+                    raise LatbenchError(
+                        f"the record holds a time that cannot be: {worst} ns in "
+                        f"outcome.{role}[{i}].{name}",
+                        hint="the clock went backwards, or the record was edited or damaged",
+                    )
+            for j, block in enumerate(trace.blocks):
+                if not 0 <= block.settle_calls <= len(block.sample_ns):
+                    raise LatbenchError(
+                        f"outcome.{role}[{i}].blocks[{j}] lets {block.settle_calls} of "
+                        f"{len(block.sample_ns)} samples settle",
+                        hint="the record was edited or damaged",
+                    )
 
 
 def digest(value: object) -> str:
@@ -112,6 +182,27 @@ def unpack_ns(blob: bytes) -> tuple[int, ...]:
     for i in range(width):
         plain[i::width] = shuffled[i * count : (i + 1) * count]
     return struct.unpack(f"<{count}{WIDTHS[width]}", plain)
+
+
+def pack_json(value: object) -> bytes:
+    """Any value as compressed JSON: the length as unsigned 64-bit little-endian, then zlib."""
+    plain = msgspec.json.encode(value)
+    return len(plain).to_bytes(8, "little") + zlib.compress(plain)
+
+
+def unpack_json(blob: bytes) -> Any:
+    """What :func:`pack_json` packed. Raises :class:`LatbenchError` for anything else."""
+    size = int.from_bytes(blob[:8], "little")
+    if len(blob) < 8 or size > (len(blob) + 64) * 1100:
+        raise _damaged("its length is more than its bytes can hold")
+    unpacker = zlib.decompressobj()
+    try:
+        plain = unpacker.decompress(blob[8:], size + 1)
+        if len(plain) != size or not unpacker.eof:
+            raise _damaged("its length is not what its header says")
+        return msgspec.json.decode(plain)
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(str(error)) from error
 
 
 def _damaged(why: str) -> LatbenchError:

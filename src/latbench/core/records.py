@@ -11,19 +11,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 from latbench.core.errors import FailureKind, Stage
+from latbench.core.protocols import TimingProtocol
+from latbench.core.values import Value
 
-SCHEMA = 1
-
-
-class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An immutable value with named fields and a strict codec.
-
-    Subclasses repeat ``frozen`` and ``kw_only``: the first for type checkers, the second because it
-    concerns only the fields of the class that says it.
-    """
+SCHEMA = 2
 
 
 class TensorSpec(Value, frozen=True, kw_only=True):
@@ -212,23 +204,27 @@ class Environment(Value, frozen=True, kw_only=True):
     after: Conditions | None
 
 
-class TimingProtocol(Value, frozen=True, kw_only=True):
-    """How a number is taken, fully resolved: two records with equal hashes were taken alike."""
+class Readings(Value, frozen=True, kw_only=True):
+    """What the machine did while one block was timed; read just before and just after it.
 
-    name: str
-    version: int
-    processes: int
-    warmup_calls: int
-    """Untimed-for-the-statistic calls per process; they are timed and kept all the same."""
-    blocks: int
-    block_calls: int
-    process_budget_ns: int
-    """No new block is begun in a process whose warm-up and blocks have taken this long."""
-    load_pattern: str
-    reload: str
-    statistic: str
-    clock: str
-    timed_region: str
+    Differences between the two, unless a field says otherwise.
+    """
+
+    wall_ns: int
+    cpu_ns: int | None
+    """CPU time of the worker, all its threads."""
+    wait_ns: int | None
+    """How long the worker's threads were ready to run and had no CPU (Linux: run-queue wait)."""
+    involuntary_switches: int | None
+    others_ns: int | None
+    """CPU time of everything else on the machine, all CPUs; known to some 10 ms."""
+    steal_ns: int | None
+    """CPU time that the hypervisor gave to others, all CPUs; known to some 10 ms."""
+    throttled_ns: int | None
+    frequency_khz: int | None
+    """Of the fastest CPU, after the block: idle ones clock down and that means nothing."""
+    temperature_mc: int | None
+    """The hottest CPU sensor, after the block."""
 
 
 class Block(Value, frozen=True, kw_only=True):
@@ -236,12 +232,19 @@ class Block(Value, frozen=True, kw_only=True):
 
     start_ns: int
     sample_ns: tuple[int, ...]
+    settle_calls: int = 0
+    """How many of the first samples are not counted: something else ran just before."""
+    readings: Readings | None = None
 
 
 class Trace(Value, frozen=True, kw_only=True):
-    """What the clock said in one process, in order."""
+    """What the clock said in one session, in order."""
 
     process: int
+    session: int = 0
+    """Which of the process's sessions, from 0: some protocols load the model anew."""
+    opened_ns: int | None = None
+    """When the session was open, since the run began."""
     load_ns: int
     first_ns: int | None
     warmup_ns: tuple[int, ...]
@@ -275,7 +278,12 @@ class Outcome(Value, frozen=True, kw_only=True):
     """The traces, complete or up to where it ended, and why it ended early where it did."""
 
     status: Literal["measured", "failed", "interrupted"]
+    stopped: Literal["complete", "precise", "budget", "processes"] | None = None
+    """Why a measured run ended: all calls made, precise enough, budget spent, or as many processes
+    as the protocol allows without being precise enough."""
     traces: tuple[Trace, ...] = ()
+    sentinel: tuple[Trace, ...] = ()
+    """Of the sentinel that alternated with the model, block by block."""
     checks: tuple[OutputCheck, ...] = ()
     failure: Failure | None = None
 
@@ -287,6 +295,29 @@ class Runtime(Value, frozen=True, kw_only=True):
     version: str | None
     settings: dict[str, str]
     placement: Placement | None
+
+
+class Sentinel(Value, frozen=True, kw_only=True):
+    """The fixed workload that alternated with the model, or why there was none."""
+
+    name: str | None
+    """With its version; latencies over sentinels of different names are not comparable."""
+    sha256: str | None
+    absent: str | None = None
+
+
+class Interleaved(Value, frozen=True, kw_only=True):
+    """The record's part in a comparison whose parts were timed in turn, block by block.
+
+    Block ``i`` of session ``j`` of process ``k`` was timed beside the same of the other parts.
+    """
+
+    comparison: str
+    """Shared by the records of one comparison."""
+    part: int
+    parts: int
+    order_seed: int
+    """Seed of the random order of the parts in each round."""
 
 
 class Request(Value, frozen=True, kw_only=True):
@@ -303,6 +334,8 @@ class Request(Value, frozen=True, kw_only=True):
     seed: int
     options: dict[str, str]
     dims: dict[str, int]
+    protocol: str | None = None
+    """As named, ``None`` in records from before protocols had names."""
 
 
 class Record(Value, frozen=True, kw_only=True):
@@ -320,4 +353,10 @@ class Record(Value, frozen=True, kw_only=True):
     runtime: Runtime | None
     environment: Environment
     protocol: TimingProtocol
+    protocol_sha256: str
+    """Of the canonical JSON of ``protocol``: equal where numbers were taken alike."""
+    sentinel: Sentinel | None
+    """``None`` where the protocol asks for none."""
+    interleaved: Interleaved | None
+    """``None`` where nothing was compared."""
     outcome: Outcome

@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from latbench.core.errors import UsageError
-from latbench.core.records import Device, Value
+from latbench.core.records import Device
+from latbench.core.values import Value
 from latbench.core.yamltext import Document, parse
 from latbench.plugins import nearest
 

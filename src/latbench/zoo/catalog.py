@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latbench.core.errors import UsageError
-from latbench.core.records import Value
+from latbench.core.values import Value
 from latbench.plugins import nearest
 
 

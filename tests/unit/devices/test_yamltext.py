@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latbench.core.errors import UsageError
-from latbench.core.records import Value
+from latbench.core.values import Value
 from latbench.core.yamltext import parse
 
 plain = st.text(string.ascii_letters + string.digits + " .:-_/()#'\"é", max_size=12).filter(
