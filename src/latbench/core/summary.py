@@ -1,29 +1,107 @@
-"""What a record says: a pure function of its traces and conditions, computed each time it is shown.
+"""What a record says: a pure function of it, computed each time it is shown.
 
-The estimator is deliberately simple. The *typical latency* is the median, over processes, of each
-process's median. Processes are the level at which repeated runs on one machine differ (Kalibera &
-Jones 2013, ISMM), so the interval is taken over them: order statistics of the process medians,
-which assume only that the processes are independent and alike (Hahn & Meeker 1991, *Statistical
-Intervals*, section 5.2). With six processes the smallest and the largest cover the median with
-96.9 %.
+Three quantities are kept apart (``docs/METHODOLOGY.md`` argues for them):
+
+* **typical**: the median over processes of each process's median after its warm-up. What a user of
+  this machine meets, neighbours included.
+* **undisturbed**: the same of each process's 10th percentile. What the model takes where nothing is
+  in its way.
+* **referred**: the latency over the sentinel's, of blocks timed beside each other. What is left
+  when the machine's own ups and downs are divided out.
+
+Processes are the level at which repeated runs differ (Kalibera & Jones 2013, ISMM), so intervals
+are made over them (:func:`latbench.core.stats.order_interval`). From one process alone only an
+interval within it can be made; it is labelled so and is never enough for trust.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import comb
+from collections import Counter
+from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from latbench.core.records import Record, Trace, Value
+from latbench.core.disturbance import disturbed
+from latbench.core.protocols import Statistic
+from latbench.core.records import Record, Trace
+from latbench.core.sessions import (
+    Session,
+    by_process,
+    counted,
+    paired_ratios,
+    process_samples,
+    sessions,
+)
+from latbench.core.stats import (
+    CONFIDENCE,
+    FEWEST,
+    order_interval,
+    quantile,
+    serial_interval,
+    student_interval,
+    supported,
+)
+from latbench.core.steady import FEWEST_SAMPLES
+from latbench.core.trust import Findings, judge
+from latbench.core.values import Value
 
-CONFIDENCE = 0.95
-DISAGREEMENT = 0.05
-"""Half-width of the interval, relative to the median, above which the processes disagree."""
-DRIFT = 0.05
-"""Relative change from the first to the last third of a process that counts as drift."""
-STEAL = 0.02
-"""Share of the usable CPUs' time taken by the hypervisor above which a run is disturbed."""
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+UNDISTURBED = 0.1
+"""Lower quantiles hang on single lucky samples, higher ones on how much of the time the machine
+was disturbed: ``benchmarks/truth/README.md`` has the comparison."""
+PERCENTILES = (0.9, 0.95, 0.99, 0.999)
+SEQUENTIAL_CONFIDENCE = 0.965
+"""Stopping when the interval is narrow favours intervals that are narrow by luck: made for 95 %,
+they contained the truth in 91 to 93 % of simulated runs; made for 96.5 %, in 92 to 97 %."""
+SUSTAINED_NS = 60_000_000_000
+
+
+class Percentile(Value, frozen=True, kw_only=True):
+    """One that the samples support."""
+
+    quantile_milli: int
+    value_ns: int
+    interval_ns: tuple[int, int]
+
+
+class Referred(Value, frozen=True, kw_only=True):
+    """Latency over the sentinel's, of blocks timed beside each other."""
+
+    name: str
+    ratio: float
+    interval: tuple[float, float] | None
+    sentinel_ns: int
+    drift: float | None
+    """Relative change of the sentinel from the first to the last third of its blocks."""
+
+
+RegimeName = Literal["cold", "burst", "steady", "sustained", "duty-cycled", "changing"]
+
+
+class Regime(Value, frozen=True, kw_only=True):
+    """A state in which processes were seen, and its typical latency there.
+
+    ``cold``: the first inference. ``burst``: a faster level before a slower one that stays.
+    ``steady``: the last level. ``sustained``: a last level that goes on beyond a minute without a
+    pause.
+    ``duty-cycled``: with idle gaps. ``changing``: levels that come and go.
+    """
+
+    name: RegimeName
+    processes: int
+    median_ns: int
+
+
+class Reported(Value, frozen=True, kw_only=True):
+    """The number that the protocol's own statistic gives."""
+
+    statistic: str
+    value: float
+    unit: Literal["ns", "images/s"]
 
 
 class Summary(Value, frozen=True, kw_only=True):
@@ -31,42 +109,123 @@ class Summary(Value, frozen=True, kw_only=True):
 
     processes: int
     samples: int
+    """Counted ones: without warm-up and settling calls."""
     median_ns: int
+    """The typical latency."""
     interval_ns: tuple[int, int] | None
-    confidence: float | None
-    """What the interval really covers, at least :data:`CONFIDENCE`."""
+    interval_level: Literal["processes", "within"] | None
+    """``within``: of one process, or as if several did not differ."""
+    confidence: float
+    undisturbed_ns: int
+    undisturbed_interval_ns: tuple[int, int] | None
+    referred: Referred | None
     p10_ns: int
+    """Of these samples, as is the next: a description, not an estimate."""
     p90_ns: int
+    percentiles: tuple[Percentile, ...]
     process_median_ns: tuple[int, ...]
+    reported: Reported
     load_ns: int
-    first_ns: int
+    first_ns: int | None
+    warmup_calls: tuple[int | None, ...]
+    """Of each process, the first inference not counted in; ``None``: no steady state."""
+    regimes: tuple[Regime, ...]
+    level_starts: tuple[tuple[int, ...], ...]
+    """For each trace, where its levels begin: indices into warm-up and blocks joined."""
+    blocks: int
+    disturbed_blocks: int
+    disturbances: dict[str, int]
+    """Why, and how many blocks for each reason."""
+    quiet_median_ns: int | None
+    """The typical latency of the blocks that were not disturbed."""
+    quiet_interval_ns: tuple[int, int] | None
+    half_width: float | None
+    """Of the interval, relative to the typical latency."""
+    target: float | None
+    reached: bool | None
+    """Whether the protocol's target was; ``None``: it has none."""
     trust: Literal["yes", "no", "cannot tell"]
     reasons: tuple[str, ...]
 
 
 def summarise(record: Record) -> Summary | None:
     """The summary, or ``None`` where not one timed sample is there."""
-    traces = [trace for trace in record.outcome.traces if trace.blocks]
-    if not traces:
+    marks = disturbed(record)
+    runs = sessions(record, marks)
+    if not runs:
         return None
-    medians = tuple(round(median(samples(trace))) for trace in traces)
-    pooled = sorted(ns for trace in traces for ns in samples(trace))
-    interval, confidence = _interval(medians)
-    typical = round(median(medians))
-    against = tuple(_reasons_against(record, traces, typical, interval))
+    protocol = record.protocol
+    confidence = SEQUENTIAL_CONFIDENCE if protocol.target_ppm is not None else CONFIDENCE
+    parts = list(by_process([(run.trace.process, run.steady) for run in runs]).values())
+    typical, interval, level = _over_processes(parts, _median, confidence, 0.5)
+    low, low_interval, _ = _over_processes(parts, _low, confidence, UNDISTURBED)
+    pooled = _sorted(parts)
+    quiet = _quiet(runs)
+    quiet_value, quiet_interval = None, None
+    if quiet:
+        quiet_value, quiet_interval, _ = _over_processes(quiet, _median, confidence, 0.5)
+    reasons = Counter(reason for trace in marks for block in trace for reason in block)
+    blocks = sum(len(trace) for trace in marks)
+    disturbed_blocks = sum(bool(block) for trace in marks for block in trace)
+    half_width = (interval[1] - interval[0]) / 2 / typical if interval and typical else None
+    # Of parts of a comparison the target is that of their ratio.
+    alone = record.interleaved is None
+    target = protocol.target_ppm / 1e6 if protocol.target_ppm is not None and alone else None
+    over_processes = level == "processes" and len(parts) >= FEWEST
+    judgement = judge(
+        record,
+        Findings(
+            processes=len(parts),
+            half_width=half_width if level == "processes" else None,
+            process_medians=tuple(_median(part) for part in parts),
+            too_few=sum(len(run.steady) < FEWEST_SAMPLES for run in runs if run.trace.blocks),
+            long_warmup=sum(
+                (run.warmup or 0) * 3 > len(run.all) for run in runs if run.trace.blocks
+            ),
+            unsteady=sum(run.warmup is None or not run.steady_state for run in runs),
+            changed=sum(len(run.starts) > 1 for run in runs),
+            drifted=sum(run.trend != 0 for run in runs),
+            sessions=len(runs),
+            blocks=blocks,
+            disturbed=disturbed_blocks,
+            reasons=dict(reasons),
+            typical=typical,
+            quiet=quiet_value,
+            enough=over_processes,
+        ),
+    )
     return Summary(
-        processes=len(traces),
+        processes=len(parts),
         samples=len(pooled),
-        median_ns=typical,
-        interval_ns=interval,
-        confidence=confidence,
-        p10_ns=_quantile(pooled, 0.1),
-        p90_ns=_quantile(pooled, 0.9),
-        process_median_ns=medians,
-        load_ns=round(median(trace.load_ns for trace in traces)),
-        first_ns=round(median(trace.first_ns for trace in traces if trace.first_ns is not None)),
-        trust="no" if against else "yes" if interval else "cannot tell",
-        reasons=against or (() if interval else (_too_few(len(traces)),)),
+        median_ns=round(typical),
+        interval_ns=_rounded(interval),
+        interval_level=level,
+        confidence=CONFIDENCE,
+        undisturbed_ns=round(low),
+        undisturbed_interval_ns=_rounded(low_interval),
+        referred=_referred(record, confidence),
+        p10_ns=round(quantile(pooled, 0.1)),
+        p90_ns=round(quantile(pooled, 0.9)),
+        percentiles=_percentiles(parts, pooled),
+        process_median_ns=tuple(round(_median(part)) for part in parts),
+        reported=_reported(record, runs, typical),
+        load_ns=round(median(run.trace.load_ns for run in runs)),
+        first_ns=_first(runs),
+        warmup_calls=tuple(run.warmup for run in runs),
+        regimes=_regimes(record, runs),
+        level_starts=tuple(run.starts for run in runs),
+        blocks=blocks,
+        disturbed_blocks=disturbed_blocks,
+        disturbances=dict(sorted(reasons.items())),
+        quiet_median_ns=None if quiet_value is None else round(quiet_value),
+        quiet_interval_ns=_rounded(quiet_interval),
+        half_width=half_width,
+        target=target,
+        reached=None
+        if target is None
+        else bool(over_processes and half_width is not None and half_width <= target),
+        trust=judgement.trust,
+        reasons=judgement.reasons,
     )
 
 
@@ -74,78 +233,167 @@ def typical_ns(record: Record) -> int | None:
     """The typical latency of a measured record; ``None`` for a failed or interrupted one."""
     if record.outcome.status != "measured":
         return None
-    medians = [median(samples(trace)) for trace in record.outcome.traces if trace.blocks]
-    return round(median(medians)) if medians else None
+    parts = list(process_samples(record.outcome.traces).values())
+    if not parts:
+        return None
+    # A float next to 2**63 rounds up to it, which is no 64-bit integer any more.
+    return min(round(median(_median(part) for part in parts)), 2**63 - 1)
 
 
-def samples(trace: Trace) -> list[int]:
-    """All timed samples of one process, in order, without its warm-up."""
-    return [ns for block in trace.blocks for ns in block.sample_ns]
+def precise(traces: Sequence[Trace], target: float) -> bool:
+    """Whether the interval of the typical latency of these processes is within ±``target``."""
+    parts = list(process_samples(traces).values())
+    typical, interval, level = _over_processes(parts, _median, SEQUENTIAL_CONFIDENCE, 0.5)
+    if interval is None or level != "processes" or len(parts) < FEWEST or not typical:
+        return False
+    return (interval[1] - interval[0]) / 2 / typical <= target
 
 
-def _interval(medians: Sequence[int]) -> tuple[tuple[int, int] | None, float | None]:
-    """The narrowest pair of order statistics, symmetric in rank, that covers the median."""
-    ordered, n = sorted(medians), len(medians)
-    best: tuple[tuple[int, int] | None, float | None] = (None, None)
-    for rank in range((n + 1) // 2):
-        covered = 1 - 2 * sum(comb(n, k) for k in range(rank + 1)) / 2**n
-        if covered < CONFIDENCE:
-            break
-        best = (ordered[rank], ordered[n - 1 - rank]), covered
-    return best
+def _over_processes(
+    parts: Sequence[Array], of: Callable[[Array], float], confidence: float, q: float
+) -> tuple[float, tuple[float, float] | None, Literal["processes", "within"] | None]:
+    """The median over processes, its interval, and the level at which that was made."""
+    values = [of(part) for part in parts]
+    interval = order_interval(values, confidence) or student_interval(values, confidence)
+    if interval is not None:
+        return median(values), interval, "processes"
+    within, _ = serial_interval(parts, q, confidence)
+    return median(values), within, "within" if within else None
 
 
-def _quantile(ordered: Sequence[int], q: float) -> int:
-    """The smallest sample that at least ``q`` of all are at or below (Hyndman & Fan 1996, 1)."""
-    return ordered[max(0, -(-int(q * 1000) * len(ordered) // 1000) - 1)]
+def _quiet(runs: Sequence[Session]) -> list[Array]:
+    """The samples of undisturbed blocks, by process; warm-up left out as everywhere."""
+    quiet = [(run.trace.process, run.all[run.quiet]) for run in runs if len(run.quiet)]
+    return list(by_process(quiet).values())
 
 
-def _too_few(processes: int) -> str:
-    return f"{processes} process{'es' if processes > 1 else ''}: an interval needs at least 6"
+def _referred(record: Record, confidence: float) -> Referred | None:
+    """The ratio to the sentinel: of the blocks beside each other, then over processes."""
+    beside = record.outcome.sentinel
+    if record.sentinel is None or record.sentinel.name is None:
+        return None
+    ratios = paired_ratios(beside, record.outcome.traces)
+    if not ratios:
+        return None
+    blocks = [median(counted(b)) for t in beside for b in t.blocks if counted(b)]
+    third = len(blocks) // 3
+    parts = list(process_samples(beside).values())
+    return Referred(
+        name=record.sentinel.name,
+        ratio=median(ratios),
+        interval=order_interval(ratios, confidence) or student_interval(ratios, confidence),
+        sentinel_ns=round(median(_median(part) for part in parts)),
+        drift=median(blocks[-third:]) / max(median(blocks[:third]), 1) - 1 if third >= 3 else None,
+    )
 
 
-def _reasons_against(
-    record: Record, traces: Sequence[Trace], typical: int, interval: tuple[int, int] | None
-) -> list[str]:
-    """Why the number should not be trusted, in plain words; empty where nothing was found."""
-    reasons = []
-    if record.outcome.status != "measured":
-        reasons.append(f"the run was not completed ({record.outcome.status})")
-    if interval and interval[1] - interval[0] > 2 * DISAGREEMENT * typical:
-        spread = (interval[1] - interval[0]) / typical
-        reasons.append(f"processes disagree: their medians span {spread:.0%} of the median")
-    drifting = sum(abs(_drift(samples(trace))) > DRIFT for trace in traces)
-    if drifting * 2 > len(traces):
-        reasons.append(f"not steady: {drifting} of {len(traces)} processes drifted while timed")
-    if any(check.denormals for check in record.outcome.checks):
-        reasons.append("the outputs hold denormal numbers, which some units compute slowly")
-    return reasons + _disturbances(record)
+def _percentiles(parts: Sequence[Array], pooled: Array) -> tuple[Percentile, ...]:
+    """Those that the samples support; autocorrelation makes samples worth less than they count."""
+    found = []
+    for q in PERCENTILES:
+        interval, worth = serial_interval(parts, q, CONFIDENCE)
+        if supported(q, worth) and interval is not None:
+            found.append(
+                Percentile(
+                    quantile_milli=round(q * 1000),
+                    value_ns=round(quantile(pooled, q)),
+                    interval_ns=(round(interval[0]), round(interval[1])),
+                )
+            )
+    return tuple(found)
 
 
-def _drift(values: Sequence[int]) -> float:
-    """Relative change of the median from the first third to the last; 0 below 15 samples."""
-    third = len(values) // 3
-    if third < 5:
-        return 0.0
-    return median(values[-third:]) / median(values[:third]) - 1
+def _reported(record: Record, runs: Sequence[Session], typical: float) -> Reported:
+    """The protocol's own statistic, of the samples that the protocol counts."""
+    import numpy as np
+
+    statistic = record.protocol.statistic
+    if statistic.kind == "median":
+        return Reported(statistic="median of process medians", value=typical, unit="ns")
+    if statistic.kind == "last level":
+        value = median(_median(run.all[run.starts[-1] :]) for run in runs)
+        return Reported(statistic="median of last levels", value=value, unit="ns")
+    if statistic.kind == "cold":
+        value = median(run.trace.load_ns + (run.trace.first_ns or 0) for run in runs)
+        return Reported(statistic="median of load and first inference", value=value, unit="ns")
+    kept = np.concatenate([_trimmed(run.counted, statistic) for run in runs])
+    if statistic.kind == "quantile":
+        q = (statistic.quantile_milli or 500) / 1000
+        name = f"p{100 * q:g}"
+        return Reported(statistic=name, value=quantile(np.sort(kept), q), unit="ns")
+    mean = float(np.mean(kept))
+    if statistic.kind == "throughput":
+        shapes = [spec.shape for spec in record.artifact.inputs] if record.artifact else []
+        batch = shapes[0][0] if shapes and shapes[0] else 1
+        return Reported(
+            statistic="throughput", value=batch * 1e9 / mean if mean else 0.0, unit="images/s"
+        )
+    trimmed = "trimmed mean" if statistic.trim_low or statistic.trim_high else "mean"
+    return Reported(statistic=trimmed, value=mean, unit="ns")
 
 
-def _disturbances(record: Record) -> list[str]:
-    """What the conditions before and after say about the time between them."""
-    before, after = record.environment.before, record.environment.after
-    reasons = []
-    threads = record.runtime.settings.get("threads", "") if record.runtime else ""
-    if threads.isdecimal() and int(threads) > before.usable_cpus:
-        reasons.append(f"{threads} threads on {before.usable_cpus} usable CPUs")
-    if before.on_battery:
-        reasons.append("on battery")
-    if after is None:
-        return reasons
-    if (after.throttled_ns or 0) > (before.throttled_ns or 0):
-        reasons.append("the control group's CPU quota throttled the run")
-    if before.steal_ns is not None and after.steal_ns is not None:
-        wall = (after.unix_ns - before.unix_ns) * (record.environment.machine.logical_cpus or 1)
-        share = (after.steal_ns - before.steal_ns) / wall if wall > 0 else 0.0
-        if share > STEAL:
-            reasons.append(f"the hypervisor took {share:.0%} of the CPU time for others")
-    return reasons
+def _trimmed(values: Array, statistic: Statistic) -> Array:
+    import numpy as np
+
+    if not statistic.trim_low and not statistic.trim_high:
+        return values
+    if statistic.trim_low + statistic.trim_high >= len(values):
+        return values
+    return np.sort(values)[statistic.trim_low : len(values) - statistic.trim_high]
+
+
+def _regimes(record: Record, runs: Sequence[Session]) -> tuple[Regime, ...]:
+    found: dict[RegimeName, list[float]] = {}
+    for run in runs:
+        if run.trace.first_ns is not None:
+            found.setdefault("cold", []).append(run.trace.first_ns)
+        if not run.trace.blocks:
+            continue
+        stops = (*run.starts[1:], len(run.all))
+        medians = [
+            _median(run.all[start:stop]) for start, stop in zip(run.starts, stops, strict=True)
+        ]
+        if record.protocol.period_ns is not None:
+            found.setdefault("duty-cycled", []).append(_median(run.steady))
+            continue
+        if not run.steady_state:
+            found.setdefault("changing", []).append(_median(run.steady))
+            continue
+        if len(medians) > 1 and medians[0] < medians[-1]:
+            found.setdefault("burst", []).append(medians[0])
+        # One after another without a pause, so their sum is the time that has passed.
+        last: RegimeName = "sustained" if run.all.sum() >= SUSTAINED_NS else "steady"
+        found.setdefault(last, []).append(medians[-1])
+    return tuple(
+        Regime(name=name, processes=len(found[name]), median_ns=round(median(found[name])))
+        for name in get_args(RegimeName)
+        if name in found
+    )
+
+
+def _first(runs: Sequence[Session]) -> int | None:
+    first = [run.trace.first_ns for run in runs if run.trace.first_ns is not None]
+    return round(median(first)) if first else None
+
+
+def _median(values: Array) -> float:
+    import numpy as np
+
+    return float(np.median(values))
+
+
+def _low(values: Array) -> float:
+    """The undisturbed latency: as ``numpy.quantile`` does, interpolated."""
+    import numpy as np
+
+    return float(np.quantile(values, UNDISTURBED))
+
+
+def _sorted(parts: Sequence[Array]) -> Array:
+    import numpy as np
+
+    return np.sort(np.concatenate(parts))
+
+
+def _rounded(interval: tuple[float, float] | None) -> tuple[int, int] | None:
+    return None if interval is None else (round(interval[0]), round(interval[1]))

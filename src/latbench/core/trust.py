@@ -1,0 +1,187 @@
+"""Whether to trust a record's number, and why not in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+from latbench.core.records import Conditions, Record, Trace
+from latbench.core.stats import FEWEST, kendall_p
+from latbench.core.values import Value
+
+DISAGREEMENT = 0.05
+"""Half-width of the interval above which the processes disagree."""
+UNSTEADY = 0.25
+"""Share of the sessions that may change while they are timed."""
+DISTURBED = 1 / 3
+"""Share of the blocks that may be disturbed."""
+MOVED = 0.03
+"""How far the disturbed blocks may move the typical latency."""
+GROUPS = 0.03
+"""Gap between two groups of processes that matters, relative."""
+TREND_P = 0.01
+TREND = DISAGREEMENT
+"""Change over the run's processes, in their order, that matters."""
+STEAL = 0.02
+"""Share of the CPUs' time, over the whole run."""
+
+
+class Findings(Value, frozen=True, kw_only=True):
+    """What a summary found that bears on trust."""
+
+    processes: int
+    half_width: float | None
+    """Of an interval over processes."""
+    process_medians: tuple[float, ...]
+    too_few: int
+    """Sessions with too few samples to look for a warm-up or a change of level."""
+    long_warmup: int
+    """Sessions whose warm-up is more than a third of their samples."""
+    unsteady: int
+    """Sessions whose warm-up does not end, or whose level keeps changing."""
+    changed: int
+    """Sessions with more than one level."""
+    drifted: int
+    sessions: int
+    blocks: int
+    disturbed: int
+    reasons: Mapping[str, int]
+    typical: float
+    quiet: float | None
+    enough: bool
+    """Whether there is an interval that assumes no shape."""
+
+
+class Judgement(Value, frozen=True, kw_only=True):
+    """The answer; ``reasons`` are empty where it is yes."""
+
+    trust: Literal["yes", "no", "cannot tell"]
+    reasons: tuple[str, ...]
+
+
+def judge(record: Record, found: Findings) -> Judgement:
+    """Yes, no with every reason, or cannot tell."""
+    against = (
+        *_of_the_outcome(record),
+        *_of_the_traces(found),
+        *_of_the_neighbours(found),
+        *_of_the_conditions(record),
+    )
+    if against:
+        return Judgement(trust="no", reasons=against)
+    if not found.enough:
+        few = f"{found.processes} process{'es' if found.processes > 1 else ''}"
+        why = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
+        return Judgement(trust="cannot tell", reasons=(why,))
+    if found.too_few > UNSTEADY * found.sessions:
+        why = f"too few samples to look for a warm-up or a change of level in {found.too_few} of "
+        return Judgement(trust="cannot tell", reasons=(f"{why}{found.sessions} sessions",))
+    return Judgement(trust="yes", reasons=())
+
+
+def _of_the_outcome(record: Record) -> Sequence[str]:
+    reasons, traces = [], record.outcome.traces
+    if record.outcome.status != "measured":
+        reasons.append("the run was not completed")
+    if any(check.denormals for check in record.outcome.checks):
+        reasons.append("the outputs hold denormal numbers, which some units compute slowly")
+    least = min((min(b.sample_ns, default=1) for t in traces for b in t.blocks), default=1)
+    if least < 0 or any(_backwards(trace) for trace in traces):
+        reasons.append("the clock went backwards")
+    elif least == 0:
+        reasons.append("some inferences took no time: the clock is too coarse for this model")
+    return reasons
+
+
+def _backwards(trace: Trace) -> bool:
+    """Whether a block began before the one before it. (A runtime that times itself has a clock of
+    its own, so how long a block took says nothing of when the next one can begin.)"""
+    starts = [block.start_ns for block in trace.blocks]
+    return any(later < earlier for earlier, later in pairwise(starts))
+
+
+def _of_the_traces(found: Findings) -> Sequence[str]:
+    reasons = []
+    if found.half_width is not None and found.half_width > DISAGREEMENT:
+        reasons.append(
+            f"processes disagree: the interval is ±{found.half_width:.0%} of the latency"
+        )
+    if apart := _two_groups(found.process_medians):
+        reasons.append(apart)
+    allowed = UNSTEADY * found.sessions
+    of = f"{found.sessions} session{'s' if found.sessions > 1 else ''}"
+    if found.unsteady > allowed:
+        reasons.append(f"no steady state in {found.unsteady} of {of}")
+    elif found.changed > allowed:
+        reasons.append(f"the level changed while it was timed in {found.changed} of {of}")
+    if found.long_warmup > allowed:
+        reasons.append(f"warm-up is over a third of the samples in {found.long_warmup} of {of}")
+    if found.drifted > allowed:
+        reasons.append(f"not steady: {found.drifted} of {of} drifted while timed")
+    medians = found.process_medians
+    if len(medians) >= FEWEST and kendall_p(medians) < TREND_P:
+        third = max(1, len(medians) // 3)
+        first, last = sum(medians[:third]) / third, sum(medians[-third:]) / third
+        if first > 0 and abs(last / first - 1) > TREND:
+            reasons.append(
+                f"the machine drifted: the last processes were {last / first - 1:+.0%} "
+                "against the first"
+            )
+    return reasons
+
+
+def _two_groups(medians: Sequence[float]) -> str | None:
+    """Processes that fall into two groups, further apart than either is wide: which one a fresh
+    process falls into is luck, and no interval around one number says that."""
+    ordered = sorted(medians)
+    if len(ordered) < FEWEST or ordered[0] <= 0:
+        return None
+    gap, at = max((ordered[i] - ordered[i - 1], i) for i in range(1, len(ordered)))
+    low, high = ordered[:at], ordered[at:]
+    widest = max(low[-1] - low[0], high[-1] - high[0])
+    if gap <= widest or gap < GROUPS * ordered[0]:
+        return None
+    apart = sum(high) / len(high) / (sum(low) / len(low)) - 1
+    return f"processes fall into two groups: {len(high)} of {len(ordered)} are {apart:.0%} slower"
+
+
+def _of_the_neighbours(found: Findings) -> Sequence[str]:
+    if not found.blocks or not found.disturbed:
+        return ()
+    share = found.disturbed / found.blocks
+    why = ", ".join(sorted(found.reasons, key=lambda reason: -found.reasons[reason]))
+    if share > DISTURBED:
+        return (f"{share:.0%} of the blocks were disturbed ({why})",)
+    if found.quiet and abs(found.typical / found.quiet - 1) > MOVED:
+        return (
+            f"disturbed blocks moved the latency by {found.typical / found.quiet - 1:+.0%} ({why})",
+        )
+    return ()
+
+
+def _of_the_conditions(record: Record) -> Sequence[str]:
+    before, after = record.environment.before, record.environment.after
+    reasons = []
+    threads = record.runtime.settings.get("threads", "") if record.runtime else ""
+    if threads.isdecimal() and int(threads) > before.usable_cpus:
+        reasons.append(f"{threads} threads on {before.usable_cpus} usable CPUs")
+    if before.on_battery:
+        reasons.append("on battery")
+    if after is not None:
+        reasons += _between(before, after, record.environment.machine.logical_cpus or 1)
+    return reasons
+
+
+def _between(before: Conditions, after: Conditions, cpus: int) -> Sequence[str]:
+    reasons = []
+    if None not in (before.throttled_ns, after.throttled_ns) and (
+        (after.throttled_ns or 0) > (before.throttled_ns or 0)
+    ):
+        reasons.append("the control group's CPU quota throttled the run")
+    if before.steal_ns is not None and after.steal_ns is not None:
+        wall = (after.unix_ns - before.unix_ns) * cpus
+        share = (after.steal_ns - before.steal_ns) / wall if wall > 0 else 0.0
+        if share > STEAL:
+            reasons.append(f"the hypervisor took {share:.0%} of the CPU time for others")
+    return reasons
