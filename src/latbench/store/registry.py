@@ -12,10 +12,18 @@ from urllib.parse import quote
 import msgspec
 from sqlalchemy import URL, Column, Engine, RowMapping, Select, Table, func, select
 
-from latbench.core.codec import convert_record, digest, pack_ns, unpack_ns
+from latbench.core.codec import (
+    convert_record,
+    digest,
+    pack_json,
+    pack_ns,
+    unpack_json,
+    unpack_ns,
+)
 from latbench.core.errors import RegistryError, UsageError
-from latbench.core.records import Record, Value
+from latbench.core.records import Record
 from latbench.core.summary import typical_ns
+from latbench.core.values import Value
 from latbench.store import schema
 from latbench.store.engine import LOCK_TIMEOUT_S, make_engine, registry_url, shown, translated
 from latbench.store.tables import latest, machines, records, traces
@@ -146,9 +154,9 @@ class Registry:
             parts = connection.execute(
                 select(traces)
                 .where(traces.c.record_id == found[0]["id"])
-                .order_by(traces.c.process)
+                .order_by(traces.c.process, traces.c.session)
             ).mappings()
-            return _record(found[0], [_trace_tree(part) for part in parts])
+            return _record(found[0], [(part["role"], _trace_tree(part)) for part in parts])
 
     def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
         """The newest records of one model on one device and backend, the newest first."""
@@ -233,7 +241,7 @@ def _record_row(record: Record) -> dict[str, Any]:
     tree = msgspec.to_builtins(record)
     threads = record.runtime.settings.get("threads", "") if record.runtime else ""
     inputs = record.artifact.inputs if record.artifact else ()
-    del tree["environment"]["machine"], tree["outcome"]["traces"]
+    del tree["environment"]["machine"], tree["outcome"]["traces"], tree["outcome"]["sentinel"]
     return {
         "id": record.id,
         "schema": record.schema,
@@ -257,25 +265,37 @@ def _record_row(record: Record) -> dict[str, Any]:
 
 
 def _trace_rows(record: Record) -> Iterable[dict[str, Any]]:
-    for trace in record.outcome.traces:
-        yield {
-            "record_id": record.id,
-            "process": trace.process,
-            "load_ns": trace.load_ns,
-            "first_ns": trace.first_ns,
-            "warmup": pack_ns(trace.warmup_ns),
-            "samples": pack_ns([ns for block in trace.blocks for ns in block.sample_ns]),
-            "block_starts": pack_ns([block.start_ns for block in trace.blocks]),
-            "block_calls": pack_ns([len(block.sample_ns) for block in trace.blocks]),
-            "peak_rss_bytes": trace.peak_rss_bytes,
-        }
+    for role, sessions in (
+        ("model", record.outcome.traces),
+        ("sentinel", record.outcome.sentinel),
+    ):
+        for trace in sessions:
+            blocks = trace.blocks
+            yield {
+                "record_id": record.id,
+                "role": role,
+                "process": trace.process,
+                "session": trace.session,
+                "opened_ns": trace.opened_ns,
+                "load_ns": trace.load_ns,
+                "first_ns": trace.first_ns,
+                "warmup": pack_ns(trace.warmup_ns),
+                "samples": pack_ns([ns for block in blocks for ns in block.sample_ns]),
+                "block_starts": pack_ns([block.start_ns for block in blocks]),
+                "block_calls": pack_ns([len(block.sample_ns) for block in blocks]),
+                "block_settle_calls": pack_ns([block.settle_calls for block in blocks]),
+                "readings": pack_json([block.readings for block in blocks]),
+                "peak_rss_bytes": trace.peak_rss_bytes,
+            }
 
 
-def _record(row: RowMapping, trace_trees: list[dict[str, Any]]) -> Record:
+def _record(row: RowMapping, trace_trees: list[tuple[str, dict[str, Any]]]) -> Record:
     try:
         tree = msgspec.json.decode(row["body"])
         tree["environment"]["machine"] = msgspec.json.decode(row["machine_body"])
-        tree["outcome"]["traces"] = trace_trees
+        tree["outcome"]["traces"] = [trace for role, trace in trace_trees if role == "model"]
+        if beside := [trace for role, trace in trace_trees if role == "sentinel"]:
+            tree["outcome"]["sentinel"] = beside
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise RegistryError(
             f"record {row['id']} is damaged: {error}", hint="restore the registry from a copy"
@@ -286,12 +306,23 @@ def _record(row: RowMapping, trace_trees: list[dict[str, Any]]) -> Record:
 def _trace_tree(row: RowMapping) -> dict[str, Any]:
     """The trace as JSON, because a record of an older schema is migrated as JSON."""
     values, blocks, start = unpack_ns(row["samples"]), [], 0
-    for begun, calls in zip(
-        unpack_ns(row["block_starts"]), unpack_ns(row["block_calls"]), strict=True
+    begun, calls = unpack_ns(row["block_starts"]), unpack_ns(row["block_calls"])
+    settle, readings = row["block_settle_calls"], row["readings"]
+    none = [None] * len(calls)
+    for at, count, settled, read in zip(
+        begun,
+        calls,
+        none if settle is None else unpack_ns(settle),
+        none if readings is None else unpack_json(readings),
+        strict=True,
     ):
-        blocks.append({"start_ns": begun, "sample_ns": list(values[start : start + calls])})
-        start += calls
-    return {
+        block = {"start_ns": at, "sample_ns": list(values[start : start + count])}
+        # Only what was stored: a record of an older schema has no such fields.
+        block |= {"settle_calls": settled} if settled is not None else {}
+        blocks.append(block | ({"readings": read} if read is not None else {}))
+        start += count
+    newer = {} if settle is None else {"session": row["session"], "opened_ns": row["opened_ns"]}
+    return newer | {
         "process": row["process"],
         "load_ns": row["load_ns"],
         "first_ns": row["first_ns"],

@@ -51,16 +51,22 @@ traces = Table(
     "traces",
     metadata,
     Column("record_id", Text, ForeignKey("records.id"), primary_key=True),
+    Column("role", Text, primary_key=True),
     Column("process", Integer, primary_key=True),
+    Column("session", Integer, primary_key=True),
+    Column("opened_ns", BigInteger),
     Column("load_ns", BigInteger, nullable=False),
     Column("first_ns", BigInteger),
     Column("warmup", LargeBinary, nullable=False),
     Column("samples", LargeBinary, nullable=False),
     Column("block_starts", LargeBinary, nullable=False),
     Column("block_calls", LargeBinary, nullable=False),
+    Column("block_settle_calls", LargeBinary),
+    Column("readings", LargeBinary),
     Column("peak_rss_bytes", BigInteger),
 )
-"""What the clock said in one process: blobs of ``latbench.core.codec.pack_ns``."""
+"""What the clock said in one session: blobs of ``latbench.core.codec``. ``role`` is ``model`` or
+``sentinel``."""
 
 latest = Table(
     "latest",

@@ -11,12 +11,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, MetaData
 
 from builders import make_record, make_trace
+from latbench.core.codec import decode_record, pack_ns
 from latbench.core.errors import LatbenchError, RegistryError, UsageError
 from latbench.store import schema
+from latbench.store.engine import make_engine, registry_url
 from latbench.store.registry import Registry
+from latbench.store.tables import metadata
 
 TESTS = Path(__file__).parent.parent.parent
 
@@ -112,23 +121,56 @@ def test_the_head_is_the_newest_migration() -> None:
     assert {revision.revision for revision in script.walk_revisions()} == set(schema.KNOWN)
 
 
-def test_migrations_make_the_tables_and_take_them_back(url: str) -> None:
-    from alembic import command
-    from alembic.autogenerate import compare_metadata
-    from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import inspect
-
-    from latbench.store.tables import metadata
-
+def alembic_at(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def test_migrations_make_the_tables(url: str) -> None:
     with Registry.open(url) as registry, registry._engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": "latbench_version"})
         assert compare_metadata(context, metadata) == []
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
-        assert inspect(connection).get_table_names() == ["latbench_version"]
+
+
+@pytest.mark.parametrize("status", ["measured", "failed", "interrupted"])
+def test_a_registry_of_the_first_revision_is_migrated(url: str, status: str) -> None:
+    """As latbench 0.1.0 wrote it: its tables, its record without traces, its blobs."""
+    path = TESTS / f"golden/records/schema1-{status}.json"
+    tree, expected = msgspec.json.decode(path.read_bytes()), decode_record(path.read_bytes())
+    sessions, machine = tree["outcome"].pop("traces"), tree["environment"].pop("machine")
+    with make_engine(registry_url(url)).begin() as connection:
+        command.upgrade(alembic_at(connection), "0001")
+        old = MetaData()
+        old.reflect(connection)
+        body = {"digest": "d", "body": msgspec.json.encode(machine).decode()}
+        connection.execute(old.tables["machines"].insert(), body)
+        row = {
+            **{column.name: "" for column in old.tables["records"].columns},
+            **{"id": tree["id"], "schema": 1, "created_unix_ns": 1, "sample_count": 1},
+            **{"threads": None, "median_ns": None, "machine": "d"},
+            **{"status": status, "body": msgspec.json.encode(tree).decode()},
+        }
+        connection.execute(old.tables["records"].insert(), row)
+        for trace in sessions:
+            blocks = trace["blocks"]
+            row = {
+                **{name: trace[name] for name in ("process", "load_ns", "first_ns")},
+                "record_id": tree["id"],
+                "peak_rss_bytes": trace["peak_rss_bytes"],
+                "warmup": pack_ns(trace["warmup_ns"]),
+                "samples": pack_ns([ns for block in blocks for ns in block["sample_ns"]]),
+                "block_starts": pack_ns([block["start_ns"] for block in blocks]),
+                "block_calls": pack_ns([len(block["sample_ns"]) for block in blocks]),
+            }
+            connection.execute(old.tables["traces"].insert(), row)
+    with pytest.raises(RegistryError, match="older version"):
+        Registry.open(url, create=False)
+    with Registry.open(url) as registry:
+        assert registry.get(tree["id"]) == expected
+        registry.add(make_record(id="new"))
+        assert registry.get("new") == make_record(id="new")
 
 
 def test_opening_a_current_one_loads_no_alembic(file: Path) -> None:
