@@ -30,6 +30,8 @@ from latbench.api import (
 )
 
 MISBEHAVIOURS = ("none", "crash", "exit", "hang", "error", "oom", "lie", "nan", "chatter")
+SENTINEL_SHAPE = (1, 3, 8, 8)
+"""Of the sentinel's input: it misbehaves on LATBENCH_FAKE_SENTINEL alone."""
 STAGES = ("open", "warmup", "time", "outputs")
 
 
@@ -43,6 +45,8 @@ class FakeRunner:
         "ar1": "autocorrelation of the noise from one sample to the next, 0 to 0.99 (default 0)",
         "warmup": "calls that are slow at first, from 2x down to 1x (default 5)",
         "between": "standard deviation between processes, relative (default 0.005)",
+        "draw": "another text gives another draw of all that is random (default 0)",
+        "scale": "factor on the true latency (default 1)",
         "shift": "factor on all samples after the 100th of a process (default 1)",
         "misbehave": f"one of {', '.join(MISBEHAVIOURS)} (default none)",
         "at": f"where to misbehave: {', '.join(STAGES)} (default time)",
@@ -66,10 +70,12 @@ class FakeRunner:
     ) -> Iterator[Session]:
         """A session over the latency that the file at ``path`` states."""
         settings = _settings(options)
+        if artifact.inputs[0].shape == SENTINEL_SHAPE:
+            settings["misbehave"] = os.environ.get("LATBENCH_FAKE_SENTINEL", "none")
         misbehaviour = settings["misbehave"] if settings["at"] == "open" else "none"
         _misbehave(misbehaviour)
         true_ns = int(json.loads(path.read_text())["latency_ns"])
-        draw = random.Random(f"{options.seed}/{options.process}")  # noqa: S311 - a trace, no secret
+        draw = random.Random(f"{options.seed}/{settings['draw']}/{options.process}")  # noqa: S311 - a trace, no secret
         yield FakeSession(artifact, true_ns, settings, draw)
 
 
@@ -86,7 +92,11 @@ class FakeSession:
         self._artifact = artifact
         self._settings = settings
         self._random = draw
-        self._level = true_ns * (1 + self._random.gauss(0, float(settings["between"])))
+        self._level = (
+            true_ns
+            * float(settings["scale"])
+            * (1 + self._random.gauss(0, float(settings["between"])))
+        )
         self._noise = 0.0
         self._calls = 0
 
@@ -141,6 +151,8 @@ def _settings(options: RunOptions) -> dict[str, str]:
         "ar1": "0",
         "warmup": "5",
         "between": "0.005",
+        "draw": "0",
+        "scale": "1",
         "shift": "1",
         "misbehave": "none",
         "at": "time",
@@ -152,7 +164,7 @@ def _settings(options: RunOptions) -> dict[str, str]:
             f"cannot misbehave by {settings['misbehave']!r} at {settings['at']!r}",
             hint=f"misbehave: {', '.join(MISBEHAVIOURS)}; at: {', '.join(STAGES)}",
         )
-    for key in ("noise", "ar1", "warmup", "between", "shift"):
+    for key in ("noise", "ar1", "warmup", "between", "scale", "shift"):
         try:
             float(settings[key])
         except ValueError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,6 +131,38 @@ def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
         given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
         assert [t.shape for t in given.tensors] == [t.shape for t in file.artifact.outputs]
         worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=60)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", RUNNERS)
+def test_a_worker_loads_it_anew_and_keeps_to_a_rate(name: str, made: dict[str, Made]) -> None:
+    """What protocols ask for that reload the model, pin the process or leave gaps."""
+    file = made[able(name)]
+    pinned = hasattr(os, "sched_setaffinity")
+    request = wire.Open(
+        backend=name,
+        artifact=file.artifact,
+        path=str(file.path),
+        threads=1,
+        seed=0,
+        process=0,
+        extra={},
+        pinned=pinned,
+    )
+    with Conversation.with_module("latbench.measure.worker") as worker:
+        outputs = []
+        for _ in range(3):
+            worker.ask(request, wire.Opened, stage="open", deadline_s=120)
+            begun = time.perf_counter()
+            rate = wire.Time(calls=4, period_ns=50_000_000)
+            timed = worker.ask(rate, wire.Timed, stage="time", deadline_s=120)
+            assert time.perf_counter() - begun >= 3 * 0.05
+            assert len(timed.sample_ns) == 4
+            if pinned:
+                assert len(os.sched_getaffinity(worker.hello.pid)) == 1
+            given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+            outputs.append([tensor.data for tensor in given.tensors])
+        assert outputs[0] == outputs[1] == outputs[2]
 
 
 @pytest.mark.torch

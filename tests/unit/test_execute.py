@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -10,36 +13,48 @@ import pytest
 
 from builders import make_artifact
 from latbench.api import ExportSpec, make_inputs
-from latbench.core.protocols import FIXED, calls_that_fit
-from latbench.core.records import Outcome
-from latbench.measure.execute import Execution, Job
+from latbench.core.errors import StageError
+from latbench.core.protocols import FIXED, TimingProtocol, calls_that_fit
+from latbench.core.records import Outcome, Trace
+from latbench.core.sessions import samples
+from latbench.measure.execute import Execution, Schedule
+from latbench.measure.timed import Job, Timed
+from latbench.requests import named_protocol
 from latbench_exporters.fake import exporter
 from tiny import TinyModel
 
 MS = 1_000_000
-SMALL = msgspec.structs.replace(FIXED, processes=2, warmup_calls=4, blocks=3, block_calls=5)
+SMALL = msgspec.structs.replace(
+    FIXED, processes=2, max_processes=2, warmup_calls=4, min_calls=15, block_calls=5
+)
 
 
-def execute(
-    folder: Path, latency_ns: int, **changes: object
-) -> tuple[Outcome, list[tuple[int, int]]]:
-    path = folder / "model.fake.json"
+def job_for(folder: Path, latency_ns: int, **extra: str) -> Job:
+    path = folder / f"model-{latency_ns}.fake.json"
     exported = exporter().export(TinyModel(), ExportSpec(), path)
     path.write_text(f'{{"latency_ns": {latency_ns}, "outputs": [1, 1000]}}')
     np.savez(folder / "reference.npz", *make_inputs(exported.outputs, 0))
-    progress: list[tuple[int, int]] = []
-    job = Job(
+    return Job(
         backend="fake",
         artifact=make_artifact(path, exported, "fake"),
         path=path,
         reference=folder / "reference.npz",
         threads=1,
         seed=0,
-        extra={"warmup": "0", "noise": "0", "between": "0"},
-        protocol=msgspec.structs.replace(SMALL, **changes),
-        deadline_s=60,
+        extra={"warmup": "0", "noise": "0", "between": "0", **extra},
     )
-    return Execution(job, lambda done, total: progress.append((done, total))).run(), progress
+
+
+def execute(
+    folder: Path, latency_ns: int, protocol: TimingProtocol = SMALL, **changes: object
+) -> tuple[Outcome, list[tuple[int, int]]]:
+    progress: list[tuple[int, int]] = []
+    schedule = Schedule(protocol=msgspec.structs.replace(protocol, **changes), deadline_s=60)
+    execution = Execution(
+        [job_for(folder, latency_ns)], schedule, lambda done, total: progress.append((done, total))
+    )
+    (outcome,) = execution.run()
+    return outcome, progress
 
 
 def test_all_that_is_asked_for_and_nothing_more(tmp_path: Path) -> None:
@@ -56,39 +71,24 @@ def test_all_that_is_asked_for_and_nothing_more(tmp_path: Path) -> None:
 
 
 def test_a_slow_model_gets_fewer_calls_not_an_hour(tmp_path: Path) -> None:
-    outcome, _ = execute(tmp_path, 100 * MS, process_budget_ns=1000 * MS)
+    outcome, _ = execute(tmp_path, 100 * MS, warmup_limit_ns=250 * MS, max_ns=800 * MS)
     for trace in outcome.traces:
-        assert len(trace.warmup_ns) == 2  # a quarter of the budget
+        assert len(trace.warmup_ns) == 2  # with the first inference 300 ms
         assert [len(block.sample_ns) for block in trace.blocks] == [5, 3]
 
 
 def test_a_very_slow_model_still_gets_one_sample(tmp_path: Path) -> None:
-    outcome, _ = execute(tmp_path, 5000 * MS, process_budget_ns=1000 * MS)
+    outcome, _ = execute(tmp_path, 5000 * MS, warmup_limit_ns=250 * MS, max_ns=800 * MS)
     for trace in outcome.traces:
-        assert len(trace.warmup_ns) == 1
+        assert len(trace.warmup_ns) == 0  # the first inference alone took longer
         assert [len(block.sample_ns) for block in trace.blocks] == [1]
 
 
 def test_another_reference_is_a_failure(tmp_path: Path) -> None:
-    path = tmp_path / "other"
-    path.mkdir()
-    outcome, _ = execute(path, MS)
-    assert outcome.status == "measured"
-    np.savez(path / "reference.npz", np.zeros((1, 999), np.float32))
-    job_path = path / "model.fake.json"
-    exported = exporter().export(TinyModel(), ExportSpec(), job_path)
-    job = Job(
-        backend="fake",
-        artifact=make_artifact(job_path, exported, "fake"),
-        path=job_path,
-        reference=path / "reference.npz",
-        threads=1,
-        seed=0,
-        extra={},
-        protocol=SMALL,
-        deadline_s=60,
-    )
-    outcome = Execution(job, lambda done, total: None).run()
+    job = job_for(tmp_path, MS)
+    np.savez(job.reference, np.zeros((1, 999), np.float32))
+    schedule = Schedule(protocol=SMALL, deadline_s=60)
+    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
     assert outcome.status == "failed"
     assert outcome.failure is not None
     assert (outcome.failure.stage, outcome.failure.kind) == ("outputs", "mismatch")
@@ -108,3 +108,207 @@ def test_another_reference_is_a_failure(tmp_path: Path) -> None:
 )
 def test_calls_that_fit(calls: int, call_ns: int, left_ns: int, fit: int) -> None:
     assert calls_that_fit(calls, call_ns, left_ns) == fit
+
+
+def test_each_session_loads_the_model_anew(tmp_path: Path) -> None:
+    outcome, _ = execute(tmp_path, MS, sessions=3)
+    assert [(trace.process, trace.session) for trace in outcome.traces] == [
+        (process, session) for process in range(2) for session in range(3)
+    ]
+    assert all(trace.load_ns > 0 and trace.first_ns == MS for trace in outcome.traces)
+    opened = [trace.opened_ns or 0 for trace in outcome.traces]
+    assert opened == sorted(opened)
+    assert len(outcome.checks) == 6
+
+
+def test_settling_calls_are_kept_and_not_counted(tmp_path: Path) -> None:
+    outcome, _ = execute(tmp_path, MS, settle_calls=2)
+    for trace in outcome.traces:
+        assert [len(block.sample_ns) for block in trace.blocks] == [7, 7, 7]
+        assert len(samples(trace)) == 15
+
+
+def test_a_minimal_time_is_kept_to_the_call(tmp_path: Path) -> None:
+    outcome, _ = execute(tmp_path, MS, min_calls=3, min_ns=47 * MS, block_calls=20)
+    for trace in outcome.traces:
+        assert [len(block.sample_ns) for block in trace.blocks] == [20, 20, 7]
+
+
+def test_warm_up_goes_on_until_the_samples_no_longer_change(tmp_path: Path) -> None:
+    protocol = msgspec.structs.replace(SMALL, warmup="found", warmup_calls=1)
+    schedule = Schedule(protocol=protocol, deadline_s=60)
+    found = []
+    for slow in ("0", "300"):
+        job = job_for(tmp_path, MS, warmup=slow, noise="0.01")
+        (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+        found.append(len(outcome.traces[0].warmup_ns))
+    # One that is too slow to be looked at is taken as it is.
+    (slow,) = Execution([job_for(tmp_path, 400 * MS)], schedule, lambda d, t: None).run()
+    assert len(slow.traces[0].warmup_ns) == 1
+    assert found[0] < 100
+    assert found[1] >= 300
+
+
+def test_more_processes_until_it_is_precise_enough(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def precise(parts: Sequence[Sequence[Trace]]) -> bool:
+        asked.append(len(parts[0]))
+        return len(parts[0]) == 4
+
+    for limit, stopped, processes in ((9, "precise", 4), (3, "processes", 3)):
+        protocol = msgspec.structs.replace(SMALL, target_ppm=10_000, max_processes=limit)
+        schedule = Schedule(protocol=protocol, deadline_s=60, precise=precise)
+        (outcome,) = Execution([job_for(tmp_path, MS)], schedule, lambda d, t: None).run()
+        assert (outcome.stopped, len(outcome.traces)) == (stopped, processes)
+    assert asked == [2, 3, 4, 2, 3]
+
+
+def test_a_budget_too_small_for_one_process_gives_one_block(tmp_path: Path) -> None:
+    outcome, _ = execute(tmp_path, MS, budget_ns=1)
+    assert (outcome.status, outcome.stopped) == ("measured", "budget")
+    assert [len(trace.blocks) for trace in outcome.traces] == [1]
+
+
+def test_a_budget_that_cuts_blocks_short_is_told(tmp_path: Path) -> None:
+    outcome, _ = execute(tmp_path, MS, budget_ns=1, processes=1, max_processes=1)
+    assert (outcome.status, outcome.stopped) == ("measured", "budget")
+
+
+def test_cold_starts_time_the_first_inference_only(tmp_path: Path) -> None:
+    protocol = msgspec.structs.replace(named_protocol("cold-start"), processes=3, max_processes=3)
+    outcome, _ = execute(tmp_path, MS, protocol)
+    assert [(trace.first_ns, trace.blocks) for trace in outcome.traces] == [(MS, ())] * 3
+
+
+def test_a_fixed_rate_leaves_gaps(tmp_path: Path) -> None:
+    outcome, _ = execute(tmp_path, MS, period_ns=20 * MS)
+    for trace in outcome.traces:
+        starts = [block.start_ns for block in trace.blocks]
+        assert all(b - a >= 5 * 20 * MS * 0.75 for a, b in pairwise(starts))
+
+
+def test_a_part_that_has_enough_goes_on_with_whole_blocks(tmp_path: Path) -> None:
+    slow = msgspec.structs.replace(SMALL, min_calls=10, min_ns=100 * MS)
+    jobs = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 10 * MS)]
+    _, two = Execution(jobs, Schedule(protocol=slow, deadline_s=60), lambda done, total: None).run()
+    for trace in two.traces:
+        assert {len(block.sample_ns) for block in trace.blocks} == {5}
+
+
+def test_times_of_zero_come_to_an_end(tmp_path: Path) -> None:
+    """A broken runner's clock: minimal times are counted by the wall as well."""
+    outcome, _ = execute(
+        tmp_path, 0, warmup="found", warmup_ns=50 * MS, min_ns=50 * MS, block_calls=100
+    )
+    assert outcome.status == "measured"
+
+
+def test_blocks_are_sized_by_the_last_one_where_there_is_no_warm_up(tmp_path: Path) -> None:
+    protocol = msgspec.structs.replace(
+        SMALL, warmup_calls=0, block_calls=1000, block_ns=20 * MS, min_calls=60
+    )
+    schedule = Schedule(protocol=protocol, deadline_s=60)
+    job = job_for(tmp_path, MS, warmup="1")  # the first inference takes twice as long
+    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    sizes = [len(block.sample_ns) for block in outcome.traces[0].blocks]
+    assert sizes == [10, 20, 20, 10]
+
+
+@pytest.mark.parametrize("misbehave", ["crash", "refuse"])
+def test_a_sentinel_that_cannot_be_opened_or_closed_costs_itself_only(
+    tmp_path: Path, misbehave: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentinel = job_for(tmp_path, MS)
+    if misbehave == "crash":
+        closed = Timed.close
+
+        def close(self: Timed) -> None:
+            if self._job is sentinel:
+                self.failure = StageError("outputs", "gone")
+                raise self.failure
+            closed(self)
+
+        monkeypatch.setattr(Timed, "close", close)
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    job = job_for(tmp_path, 2 * MS)
+    if misbehave == "refuse":
+        sentinel = with_changes(sentinel, extra={**sentinel.extra, "noise": "loud"})
+    execution = Execution([job], schedule, lambda done, total: None, sentinel=sentinel)
+    (outcome,) = execution.run()
+    assert outcome.status == "measured"
+    assert len(outcome.traces) == 2
+    assert execution.sentinel_failure is not None
+
+
+def with_changes(job: Job, **changes: object) -> Job:
+    values = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    return Job(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_parts_are_timed_in_turn_in_a_seeded_order(tmp_path: Path) -> None:
+    def orders(seed: int) -> list[list[bool]]:
+        schedule = Schedule(protocol=SMALL, deadline_s=60, order_seed=seed)
+        jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS)]
+        one, two = Execution(jobs, schedule, lambda done, total: None).run()
+        assert [len(trace.blocks) for trace in one.traces] == [3, 3]
+        return [
+            [
+                (a.opened_ns or 0) + x.start_ns < (b.opened_ns or 0) + y.start_ns
+                for x, y in zip(a.blocks, b.blocks, strict=True)
+            ]
+            for a, b in zip(one.traces, two.traces, strict=True)
+        ]
+
+    assert any(orders(seed) != orders(seed + 1) for seed in range(3))
+
+
+def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    (outcome,) = Execution(
+        [job_for(tmp_path, 2 * MS)],
+        schedule,
+        lambda done, total: None,
+        sentinel=job_for(tmp_path, MS),
+    ).run()
+    assert [len(trace.blocks) for trace in outcome.traces] == [3, 3]
+    assert [[b.sample_ns for b in t.blocks] for t in outcome.sentinel] == [[(MS,) * 4] * 3] * 2
+
+
+@pytest.mark.parametrize("at", ["open", "warmup", "time", "outputs"])
+def test_a_sentinel_that_fails_costs_the_sentinel_only(tmp_path: Path, at: str) -> None:
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    execution = Execution(
+        [job_for(tmp_path, 2 * MS)],
+        schedule,
+        lambda done, total: None,
+        sentinel=job_for(tmp_path, MS, misbehave="crash", at=at),
+    )
+    (outcome,) = execution.run()
+    assert outcome.status == "measured"
+    assert [len(trace.blocks) for trace in outcome.traces] == [3, 3]
+    assert execution.sentinel_failure is not None
+    assert execution.sentinel_failure.kind == "crash"
+
+
+def test_a_part_that_dies_keeps_what_was_measured_of_both(tmp_path: Path) -> None:
+    schedule = Schedule(protocol=SMALL, deadline_s=60)
+    jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS, misbehave="crash")]
+    one, two = Execution(jobs, schedule, lambda done, total: None).run()
+    assert (one.status, one.failure) == ("interrupted", None)
+    assert two.status == "failed"
+    assert two.failure is not None
+    assert (two.failure.stage, two.failure.kind) == ("time", "crash")
+    assert one.traces[0].warmup_ns == (MS,) * 4
+    assert two.traces[0].warmup_ns == (2 * MS,) * 4
+
+
+def test_readings_are_taken_around_each_block(tmp_path: Path) -> None:
+    outcome, _ = execute(tmp_path, MS)
+    for trace in outcome.traces:
+        for block in trace.blocks:
+            assert block.readings is not None
+            assert block.readings.wall_ns > 0
+            if sys.platform == "linux":
+                assert block.readings.wait_ns is not None
+                assert block.readings.others_ns is not None

@@ -34,14 +34,22 @@ class Conversation:
         # A file, not a pipe: a program that writes much must not stop because nobody reads.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._oom_kills = _oom_kills()
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            # Its own group: Ctrl-C reaches the harness alone, which then ends the program in order.
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                # Its own group: Ctrl-C reaches the harness alone, which then ends it in order.
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise StageError(
+                "open",
+                f"the program cannot be started: {error.strerror or error}",
+                hint="too many processes, or too little memory",
+            ) from error
         self._answers: SimpleQueue[bytes] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         try:

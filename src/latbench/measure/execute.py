@@ -1,190 +1,193 @@
-"""Executes a protocol: process after process, block after block, into traces."""
+"""Executes a protocol: process after process, round after round, into traces.
+
+In a round each thing that is timed has one block, in random order: models that are compared, or a
+model and its sentinel. Then what the machine does meets all of them alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from latbench.core.checks import TOLERANCE, check_parity, denormals, errors, finite
-from latbench.core.errors import StageError
-from latbench.core.protocols import calls_that_fit
-from latbench.core.records import (
-    Artifact,
-    Block,
-    Failure,
-    Outcome,
-    OutputCheck,
-    Runtime,
-    TimingProtocol,
-    Trace,
-)
-from latbench.measure import wire
+import msgspec
+
+from latbench.core.errors import LatbenchError, StageError
+from latbench.core.protocols import TimingProtocol
+from latbench.core.records import Failure, Outcome, Trace
+from latbench.measure.clock import now_ns
 from latbench.measure.conversation import Conversation
-
-if TYPE_CHECKING:
-    from latbench.api import Array
+from latbench.measure.timed import Job, Timed
 
 WORKER = "latbench.measure.worker"
 Progress = Callable[[int, int], None]
-"""Called between blocks with how many blocks are done, of how many."""
+"""Called between rounds with how many rounds are done, of about how many."""
+Precise = Callable[[Sequence[Sequence[Trace]]], bool]
+"""Whether the traces of each part so far are precise enough."""
+Stopped = Literal["complete", "precise", "budget", "processes"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What to time and how."""
+class Schedule:
+    """How to time, and until when."""
 
-    backend: str
-    artifact: Artifact
-    path: Path
-    reference: Path
-    """``.npz`` of the outputs that the seeded inputs must give."""
-    threads: int
-    seed: int
-    extra: dict[str, str]
     protocol: TimingProtocol
     deadline_s: float
     """How long any one answer may take."""
+    order_seed: int = 0
+    precise: Precise = lambda parts: False
 
 
 class Execution:
-    """The traces so far: whole at every moment, so that whatever ends it loses nothing."""
+    """Jobs under way, timed in turn; whole at every moment, so that what ends it loses nothing."""
 
-    def __init__(self, job: Job, progress: Progress) -> None:
-        self._job = job
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        schedule: Schedule,
+        progress: Progress,
+        *,
+        sentinel: Job | None = None,
+    ) -> None:
+        self._schedule = schedule
+        self._protocol = schedule.protocol
         self._progress = progress
-        self._traces: list[Trace] = []
-        self._checks: list[OutputCheck] = []
-        self._current: _TraceSoFar | None = None
-        self.runtime: Runtime | None = None
+        self.parts = [Timed(job, self._protocol, schedule.deadline_s) for job in jobs]
+        # Its warm-up is not looked for: the summary finds one that goes on into its blocks.
+        plain = msgspec.structs.replace(self._protocol, warmup="fixed")
+        self._sentinel = sentinel and Timed(sentinel, plain, schedule.deadline_s)
+        self._begun_ns = 0
+        self._cut_short = False
+        self._sentinel_traces: tuple[Trace, ...] = ()
+        self.sentinel_failure: LatbenchError | None = None
 
-    def run(self) -> Outcome:
+    def run(self) -> tuple[Outcome, ...]:
         """Time until the protocol is done, something fails, or the user interrupts."""
+        self._begun_ns = now_ns()
+        stopped: Stopped | None = None
+        # Which part failed, and how, is remembered there.
+        with suppress(StageError, KeyboardInterrupt):
+            stopped = self._processes()
+        return tuple(self._outcome(part, stopped) for part in self.parts)
+
+    def _processes(self) -> Stopped:
+        protocol = self._protocol
+        for process in range(protocol.max_processes):
+            started_ns = now_ns()
+            self._process(process)
+            done = process + 1
+            if done >= protocol.processes:
+                if protocol.target_ppm is None:
+                    return "budget" if self._cut_short else "complete"
+                if self._schedule.precise([part.traces for part in self.parts]):
+                    return "precise"
+            if protocol.budget_ns is not None:
+                left = self._begun_ns + protocol.budget_ns - now_ns()
+                # Another one like the last must fit, unless the first ones share the budget.
+                needed = now_ns() - started_ns if done >= protocol.processes else 0
+                if left <= needed:
+                    return "budget"
+        return "processes"
+
+    def _process(self, process: int) -> None:
+        with ExitStack() as exits:
+            for part in self._all():
+                try:
+                    part.start(exits.enter_context(Conversation.with_module(WORKER)))
+                except StageError as error:
+                    part.failure = error
+                    self._without_sentinel(part, error)
+            for session in range(self._protocol.sessions):
+                self._session(process, session)
+            for part in self._all():
+                self._do(part, lambda part: part.close())
+
+    def _session(self, process: int, session: int) -> None:
+        for part in self._all():
+            self._do(part, lambda part: part.open(process, session, self._begun_ns))
+        for part in self._all():
+            self._do(part, lambda part: part.warm_up())
+        self._rounds(process, session)
+        for part in self._all():
+            self._do(part, lambda part: part.check_outputs())
+
+    def _rounds(self, process: int, session: int) -> None:
+        protocol = self._protocol
+        # A seeded order is no secret.
+        draw = random.Random(f"{self._schedule.order_seed}/{process}/{session}")  # noqa: S311
+        sessions = protocol.processes * protocol.sessions
+        before = process * protocol.sessions + session
+        expected = max(part.expected_blocks() for part in self.parts)
+        done = 0
+        while calls := self._next_calls():
+            if done and self._spent(process):
+                self._cut_short = True
+                return
+            parts = self._all()
+            draw.shuffle(parts)
+            for part in parts:
+                if part is self._sentinel:
+                    self._do(part, self._sentinel_block)
+                else:
+                    part.block(calls[self.parts.index(part)])
+            done += 1
+            total = max(sessions, before + 1) * expected
+            self._progress(min(before * expected + done, total), total)
+
+    def _sentinel_block(self, sentinel: Timed) -> None:
+        calls = (self._protocol.sentinel_ns or 0) // max(sentinel.typical_ns, 1)
+        sentinel.block(max(1, min(calls, self._protocol.block_calls)))
+
+    def _next_calls(self) -> list[int]:
+        """Calls of each part's next block; empty once none needs any more.
+
+        A part that has enough goes on beside one that has not: pairs are what is compared.
+        """
+        wanted = [part.next_calls() for part in self.parts]
+        if not any(wanted):
+            return []
+        return [calls or part.whole_block() for part, calls in zip(self.parts, wanted, strict=True)]
+
+    def _spent(self, process: int) -> bool:
+        """Whether the process has had its share of the budget.
+
+        The processes that the protocol asks for at least share it, so that a slow model gets fewer
+        samples in each rather than too few processes.
+        """
+        protocol = self._protocol
+        if protocol.budget_ns is None:
+            return False
+        share = min(1.0, (process + 1) / protocol.processes)
+        return now_ns() - self._begun_ns >= protocol.budget_ns * share
+
+    def _all(self) -> list[Timed]:
+        return [*self.parts, *([self._sentinel] if self._sentinel else [])]
+
+    def _do(self, part: Timed, action: Callable[[Timed], None]) -> None:
+        """Do it; the sentinel's failure costs the sentinel only."""
         try:
-            for process in range(self._job.protocol.processes):
-                with Conversation.with_module(WORKER) as worker:
-                    self._session(worker, process)
-        except StageError as error:
-            return self._outcome("failed", failure_of(error))
-        except KeyboardInterrupt:
-            return self._outcome("interrupted", None)
-        return self._outcome("measured", None)
+            action(part)
+        except LatbenchError as error:
+            self._without_sentinel(part, error)
 
-    def _session(self, worker: Conversation, process: int) -> None:
-        """One process: load, first inference, warm-up, blocks, outputs."""
-        protocol = self._job.protocol
-        trace = self._current = _TraceSoFar(process, self._open(worker, process))
-        trace.first_ns = self._time(worker, 1, "warmup").sample_ns[0]
-        calls = calls_that_fit(
-            protocol.warmup_calls, trace.first_ns, protocol.process_budget_ns // 4
-        )
-        trace.warmup_ns = self._time(worker, calls, "warmup").sample_ns
-        typical_ns = sorted(trace.warmup_ns)[len(trace.warmup_ns) // 2]
-        left_ns = protocol.process_budget_ns - sum(trace.warmup_ns)
-        for block in range(protocol.blocks):
-            if block and left_ns <= 0:
-                break
-            calls = calls_that_fit(protocol.block_calls, typical_ns, left_ns)
-            timed = self._time(worker, calls, "time")
-            trace.blocks.append(Block(start_ns=timed.start_ns, sample_ns=timed.sample_ns))
-            left_ns -= sum(timed.sample_ns)
-            done = process * protocol.blocks + block + 1
-            self._progress(done, protocol.processes * protocol.blocks)
-        self._check_outputs(worker, process, trace)
-        self._traces.append(trace.value())
-        self._current = None
-        worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=self._job.deadline_s)
+    def _without_sentinel(self, part: Timed, error: LatbenchError) -> None:
+        """Go on without the sentinel if it was the sentinel that failed."""
+        if part is not self._sentinel:
+            raise error
+        self._sentinel_traces = part.traces
+        self._sentinel, self.sentinel_failure = None, error
 
-    def _open(self, worker: Conversation, process: int) -> int:
-        """Open the session and learn what it is; the load time in ns."""
-        job = self._job
-        opened = worker.ask(
-            wire.Open(
-                backend=job.backend,
-                artifact=job.artifact,
-                path=str(job.path),
-                threads=job.threads,
-                seed=job.seed,
-                process=process,
-                extra=job.extra,
-            ),
-            wire.Opened,
-            stage="open",
-            deadline_s=job.deadline_s,
-        )
-        self.runtime = Runtime(
-            name=job.backend,
-            version=opened.version,
-            settings=dict(opened.settings),
-            placement=opened.placement,
-        )
-        return opened.load_ns
-
-    def _time(
-        self, worker: Conversation, calls: int, stage: Literal["warmup", "time"]
-    ) -> wire.Timed:
-        timed = worker.ask(
-            wire.Time(calls=calls), wire.Timed, stage=stage, deadline_s=self._job.deadline_s
-        )
-        if len(timed.sample_ns) != calls or any(ns < 0 for ns in timed.sample_ns):
-            raise StageError(
-                stage, f"asked for {calls} times, the runner gave {len(timed.sample_ns)}"
-            )
-        return timed
-
-    def _check_outputs(self, worker: Conversation, process: int, trace: _TraceSoFar) -> None:
-        """Compare the outputs of the session that was timed with the reference."""
-        given = worker.ask(
-            wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=self._job.deadline_s
-        )
-        trace.peak_rss_bytes = given.peak_rss_bytes
-        arrays = tuple(_array(tensor) for tensor in given.tensors)
-        _, error = errors(_reference(self._job.reference), arrays)
-        tolerance = TOLERANCE[self._job.artifact.precision]
-        self._checks.append(
-            OutputCheck(
-                process=process,
-                finite=finite(arrays),
-                denormals=denormals(arrays),
-                max_rel_error=error if isfinite(error) else None,
-                tolerance=tolerance,
-            )
-        )
-        check_parity(error, tolerance, "outputs", "the outputs of the timed session are wrong")
-
-    def _outcome(
-        self, status: Literal["measured", "failed", "interrupted"], failure: Failure | None
-    ) -> Outcome:
-        unfinished = () if self._current is None else (self._current.value(),)
+    def _outcome(self, part: Timed, stopped: Stopped | None) -> Outcome:
+        failed = part.failure is not None
         return Outcome(
-            status=status,
-            traces=(*self._traces, *unfinished),
-            checks=tuple(self._checks),
-            failure=failure,
-        )
-
-
-class _TraceSoFar:
-    """The trace of the process that is being timed."""
-
-    def __init__(self, process: int, load_ns: int) -> None:
-        self._process = process
-        self._load_ns = load_ns
-        self.first_ns: int | None = None
-        self.warmup_ns: tuple[int, ...] = ()
-        self.blocks: list[Block] = []
-        self.peak_rss_bytes: int | None = None
-
-    def value(self) -> Trace:
-        return Trace(
-            process=self._process,
-            load_ns=self._load_ns,
-            first_ns=self.first_ns,
-            warmup_ns=self.warmup_ns,
-            blocks=tuple(self.blocks),
-            peak_rss_bytes=self.peak_rss_bytes,
+            status="measured" if stopped else "failed" if failed else "interrupted",
+            stopped=stopped,
+            traces=part.traces,
+            sentinel=self._sentinel.traces if self._sentinel else self._sentinel_traces,
+            checks=tuple(part.checks),
+            failure=failure_of(part.failure) if part.failure else None,
         )
 
 
@@ -197,17 +200,3 @@ def failure_of(error: StageError) -> Failure:
         hint=error.hint,
         detail=error.detail,
     )
-
-
-def _array(tensor: wire.Tensor) -> Array:
-    import numpy as np
-
-    dtype = np.dtype(tensor.dtype).newbyteorder("<")
-    return np.frombuffer(tensor.data, dtype=dtype).reshape(tensor.shape)
-
-
-def _reference(path: Path) -> tuple[Array, ...]:
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as arrays:
-        return tuple(arrays[name] for name in arrays.files)

@@ -67,7 +67,7 @@ def _foreign_failure(stage: Stage, error: Exception) -> wire.Failed:
 
 def _stage_of(request: wire.Request) -> Stage:
     match request:
-        case wire.Export():
+        case wire.Export() | wire.ExportSentinel():
             return "export"
         case wire.Open():
             return "open"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from latbench.core.errors import FailureKind, Stage
-from latbench.core.records import Artifact, Placement
+from latbench.core.records import Artifact, Placement, Readings
 
 VERSION = 1
 """Version of the conversation. A program that speaks another one is refused."""
@@ -37,7 +37,10 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 class Open(Message, frozen=True, kw_only=True):
-    """Load ``artifact``, a file at ``path`` on the program's machine, with seeded inputs."""
+    """Load ``artifact``, a file at ``path`` on the program's machine, with seeded inputs.
+
+    A session that is open already is ended first.
+    """
 
     backend: str
     artifact: Artifact
@@ -46,6 +49,8 @@ class Open(Message, frozen=True, kw_only=True):
     seed: int
     process: int
     extra: Mapping[str, str]
+    pinned: bool = False
+    """Keep to as many CPUs as there are threads."""
 
 
 class Opened(Message, frozen=True, kw_only=True):
@@ -58,9 +63,10 @@ class Opened(Message, frozen=True, kw_only=True):
 
 
 class Time(Message, frozen=True, kw_only=True):
-    """Run ``calls`` inferences back to back."""
+    """Run ``calls`` inferences back to back, or one each ``period_ns``."""
 
     calls: int
+    period_ns: int | None = None
 
 
 class Timed(Message, frozen=True, kw_only=True):
@@ -68,6 +74,7 @@ class Timed(Message, frozen=True, kw_only=True):
 
     start_ns: int
     sample_ns: tuple[int, ...]
+    readings: Readings | None = None
 
 
 class Outputs(Message, frozen=True, kw_only=True):
@@ -130,11 +137,19 @@ class Export(Message, frozen=True, kw_only=True):
     """Where the reference outputs are to be written (``.npz``)."""
 
 
+class ExportSentinel(Message, frozen=True, kw_only=True):
+    """Make the sentinel of a format; fields as for :class:`Export`."""
+
+    format: str
+    out: str
+    reference: str
+
+
 class ExportDone(Message, frozen=True, kw_only=True):
     """What was made."""
 
     artifact: Artifact
 
 
-Request = Open | Time | Outputs | Close | Export
+Request = Open | Time | Outputs | Close | Export | ExportSentinel
 Answer = Hello | Opened | Timed | OutputsGiven | Closed | Failed | Refused | ExportDone

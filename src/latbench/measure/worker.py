@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from latbench.api import (
     StageError,
     make_inputs,
 )
+from latbench.devices.readings import between, snapshot
 from latbench.measure import wire
 from latbench.measure.clock import now_ns, time_calls
 from latbench.measure.program import serve
@@ -32,19 +34,23 @@ class Worker:
         match request:
             case wire.Open():
                 return self._open(request)
-            case wire.Time(calls=calls):
-                return self._time(self._live("time"), calls)
+            case wire.Time():
+                return self._time(self._live("time"), request)
             case wire.Outputs():
                 return _outputs(self._live("outputs"))
             case wire.Close():
                 self._exits.close()
                 return wire.Closed()
-            case wire.Export():
+            case wire.Export() | wire.ExportSentinel():
                 raise StageError("export", "this program times; it does not export")
 
     def _open(self, request: wire.Open) -> wire.Answer:
         from latbench.plugins import load_runner
 
+        self._exits.close()
+        self._session = None
+        if request.pinned:
+            _pin(request.threads)
         runner: Runner = load_runner(request.backend)
         capability = runner.probe()
         runner.prepare()
@@ -76,13 +82,36 @@ class Worker:
             raise StageError("open", f"asked to {stage} before a session was open")
         return self._session
 
-    def _time(self, session: Session, calls: int) -> wire.Answer:
+    def _time(self, session: Session, request: wire.Time) -> wire.Answer:
+        before = snapshot()
         start = now_ns() - self._opened_ns
-        if isinstance(session, SelfTimedSession):
-            elapsed = session.time_block(calls)
+        if not isinstance(session, SelfTimedSession):
+            elapsed = time_calls(session.run, request.calls, request.period_ns)
+        elif request.period_ns is None:
+            elapsed = session.time_block(request.calls)
         else:
-            elapsed = time_calls(session.run, calls)
-        return wire.Timed(start_ns=start, sample_ns=tuple(elapsed))
+            elapsed = _at_a_rate(session, request.calls, request.period_ns)
+        readings = between(before, snapshot())
+        return wire.Timed(start_ns=start, sample_ns=tuple(elapsed), readings=readings)
+
+
+def _at_a_rate(session: SelfTimedSession, calls: int, period_ns: int) -> list[int]:
+    """One call a period, timed by the session itself."""
+    elapsed: list[int] = []
+    time_calls(lambda: elapsed.extend(session.time_block(1)), calls, period_ns)
+    return elapsed
+
+
+def _pin(threads: int) -> None:
+    """Keep this process to the last ``threads`` of the CPUs that it may use."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise StageError(
+            "open",
+            "this system does not let a process be pinned to CPUs",
+            hint="use another protocol: latbench protocols",
+            kind="unavailable",
+        )
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
 def _outputs(session: Session) -> wire.Answer:

@@ -1,0 +1,297 @@
+"""One thing that is timed, in one worker after another: its traces so far, always whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Literal
+
+from latbench.core.checks import TOLERANCE, check_parity, denormals, errors, finite
+from latbench.core.codec import LONGEST_NS
+from latbench.core.errors import Stage, StageError
+from latbench.core.protocols import TimingProtocol, block_calls, calls_that_fit
+from latbench.core.records import Artifact, Block, OutputCheck, Runtime, Trace
+from latbench.core.steady import FEWEST_SAMPLES, warmup_end
+from latbench.measure import wire
+from latbench.measure.clock import now_ns
+from latbench.measure.conversation import A, Conversation
+
+if TYPE_CHECKING:
+    from latbench.api import Array
+
+SEEN = 4
+"""As many times its length must have been seen before a warm-up is believed to be over."""
+DECLINE = 1.01
+"""Earlier half over later half of what follows it, above which it is not."""
+WARMUP_LOOK_NS = 50_000_000
+"""A model so slow that this holds fewer samples than can be looked at is taken as it is: the
+summary finds a longer warm-up in the blocks."""
+WARMUP_CHUNK_NS = 25_000_000
+"""After so much warm-up it is looked at whether more is needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to time."""
+
+    backend: str
+    artifact: Artifact
+    path: Path
+    reference: Path
+    """``.npz`` of the outputs that the seeded inputs must give."""
+    threads: int
+    seed: int
+    extra: dict[str, str]
+
+
+class Timed:
+    """A job under way. Whatever ends it, :attr:`traces` holds what was measured until then."""
+
+    def __init__(self, job: Job, protocol: TimingProtocol, deadline_s: float) -> None:
+        self._job = job
+        self._protocol = protocol
+        self._deadline_s = deadline_s
+        self._worker: Conversation | None = None
+        self._done: list[Trace] = []
+        self._current: _TraceSoFar | None = None
+        self.checks: list[OutputCheck] = []
+        self.runtime: Runtime | None = None
+        self.failure: StageError | None = None
+        self.counted = 0
+        """Calls of the current session, settling ones left out."""
+        self.timed_ns = 0
+        self.typical_ns = 1
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        """Those of the finished sessions, and of the one that is open."""
+        return (*self._done, *(() if self._current is None else (self._current.value(),)))
+
+    def start(self, worker: Conversation) -> None:
+        """From now on ask ``worker``."""
+        self._worker = worker
+
+    def open(self, process: int, session: int, begun_ns: int) -> None:
+        """Load the model and run its first inference."""
+        job, protocol = self._job, self._protocol
+        request = wire.Open(
+            backend=job.backend,
+            artifact=job.artifact,
+            path=str(job.path),
+            threads=job.threads,
+            seed=job.seed,
+            process=process,
+            extra=job.extra,
+            pinned=protocol.pinned,
+        )
+        opened = self._ask(request, wire.Opened, "open")
+        with self._blamed():
+            if opened.load_ns < 0:
+                raise _backwards("open", opened.load_ns, "loading the model")
+        self.runtime = Runtime(
+            name=job.backend,
+            version=opened.version,
+            settings=dict(opened.settings),
+            placement=opened.placement,
+        )
+        trace = self._current = _TraceSoFar(process, session, now_ns() - begun_ns, opened.load_ns)
+        trace.first_ns = self._time(1, "warmup").sample_ns[0]
+        self.counted, self.timed_ns, self.typical_ns = 0, 0, trace.first_ns
+
+    def warm_up(self) -> None:
+        """Warm up as the protocol says: so long, or until the samples no longer change."""
+        trace, protocol = self._live(), self._protocol
+        spent = trace.first_ns or 0
+        while spent < protocol.warmup_limit_ns and (calls := self._warmup_calls(spent)):
+            fit = calls_that_fit(calls, self.typical_ns, protocol.warmup_limit_ns - spent)
+            begun = now_ns()
+            timed = self._time(fit, "warmup").sample_ns
+            trace.warmup_ns += timed
+            # The wall clock counts too: gaps take time, and a broken runner's times may be zero.
+            spent += max(sum(timed), now_ns() - begun)
+            # The latest alone: the first ones may have been many times slower.
+            self.typical_ns = round(median(timed[-20:]))
+
+    def _warmup_calls(self, spent_ns: int) -> int:
+        """How many calls more, before looking again; 0: warm."""
+        import numpy as np
+
+        protocol, samples = self._protocol, self._live().warmup_ns
+        if (left := protocol.warmup_calls - len(samples)) > 0:
+            return left
+        chunk = max(1, WARMUP_CHUNK_NS // max(self.typical_ns, protocol.period_ns or 1, 1))
+        chunk = min(chunk, protocol.block_calls)
+        if (short := protocol.warmup_ns - spent_ns) > 0:
+            return max(1, min(chunk, -(-short // max(self.typical_ns, 1))))
+        if protocol.warmup == "fixed":
+            return 0
+        few = len(samples) < FEWEST_SAMPLES and spent_ns < WARMUP_LOOK_NS
+        end = warmup_end(np.asarray(samples, dtype=np.float64))
+        if few or end is None or len(samples) < SEEN * end:
+            return chunk
+        # A slow decline looks like a short warm-up, or like none, until much more of it is seen.
+        rest = samples[end:]
+        if len(rest) < 2:
+            return 0
+        earlier, later = median(rest[: len(rest) // 2]), median(rest[len(rest) // 2 :])
+        return chunk if earlier > DECLINE * later else 0
+
+    def block(self, calls: int) -> None:
+        """Time one block of ``calls`` counted calls."""
+        settle, begun = self._protocol.settle_calls, now_ns()
+        timed = self._time(calls + settle, "time")
+        block = Block(
+            start_ns=timed.start_ns,
+            sample_ns=timed.sample_ns,
+            settle_calls=settle,
+            readings=timed.readings,
+        )
+        self._live().blocks.append(block)
+        self.counted += calls
+        self.timed_ns += max(sum(timed.sample_ns), now_ns() - begun)
+        # Without a warm-up the first inference is all that the first block is sized by.
+        self.typical_ns = round(median(timed.sample_ns[settle:]))
+
+    def next_calls(self) -> int:
+        """How many calls the next block should have; 0: the session has all that it needs."""
+        protocol = self._protocol
+        calls = protocol.min_calls - self.counted
+        short_ns = protocol.min_ns - self.timed_ns
+        if (calls <= 0 and short_ns <= 0) or self.timed_ns >= protocol.max_ns:
+            return 0
+        whole = block_calls(protocol, self.typical_ns)
+        if protocol.block_ns is None or protocol.min_ns == 0:
+            whole = min(whole, max(calls, -(-short_ns // max(self.typical_ns, 1))))
+        return calls_that_fit(whole, self.typical_ns, protocol.max_ns - self.timed_ns)
+
+    def whole_block(self) -> int:
+        """Calls of a block for as long as this part goes on beside one that needs more."""
+        return block_calls(self._protocol, self.typical_ns)
+
+    def expected_blocks(self) -> int:
+        """About how many blocks a session takes."""
+        protocol = self._protocol
+        calls = block_calls(protocol, self.typical_ns)
+        by_time = -(-protocol.min_ns // max(calls * self.typical_ns, 1))
+        by_limit = -(-protocol.max_ns // max(calls * self.typical_ns, 1))
+        return max(1, min(max(-(-protocol.min_calls // calls), by_time), by_limit))
+
+    def check_outputs(self) -> None:
+        """Compare the outputs of the session that was timed with the reference; end its trace."""
+        with self._blamed():
+            self._check_outputs()
+        self._done.append(self._live().value())
+        self._current = None
+
+    def close(self) -> None:
+        """End the worker in order."""
+        self._ask(wire.Close(), wire.Closed, "outputs")
+
+    def _check_outputs(self) -> None:
+        trace = self._live()
+        given = self._ask(wire.Outputs(), wire.OutputsGiven, "outputs")
+        trace.peak_rss_bytes = given.peak_rss_bytes
+        arrays = tuple(_array(tensor) for tensor in given.tensors)
+        _, error = errors(_reference(self._job.reference), arrays)
+        tolerance = TOLERANCE[self._job.artifact.precision]
+        self.checks.append(
+            OutputCheck(
+                process=trace.process,
+                finite=finite(arrays),
+                denormals=denormals(arrays),
+                max_rel_error=error if isfinite(error) else None,
+                tolerance=tolerance,
+            )
+        )
+        check_parity(error, tolerance, "outputs", "the outputs of the timed session are wrong")
+
+    def _time(self, calls: int, stage: Literal["warmup", "time"]) -> wire.Timed:
+        request = wire.Time(calls=calls, period_ns=self._protocol.period_ns)
+        timed = self._ask(request, wire.Timed, stage)
+        with self._blamed():
+            if len(timed.sample_ns) != calls:
+                raise StageError(
+                    stage, f"asked for {calls} times, the runner gave {len(timed.sample_ns)}"
+                )
+            if min(timed.sample_ns) < 0:
+                raise _backwards(stage, min(timed.sample_ns), "one inference")
+            if timed.start_ns < 0:
+                raise _backwards(stage, timed.start_ns, "getting to the block")
+            if max(timed.sample_ns) >= LONGEST_NS:
+                raise StageError(stage, f"an inference of {max(timed.sample_ns)} ns cannot be")
+        return timed
+
+    def _ask(
+        self,
+        request: wire.Request,
+        expect: type[A],
+        stage: Literal["open", "warmup", "time", "outputs"],
+    ) -> A:
+        assert self._worker is not None
+        with self._blamed():
+            return self._worker.ask(request, expect, stage=stage, deadline_s=self._deadline_s)
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Of several things that are timed in turn, remember which one failed."""
+        try:
+            yield
+        except StageError as error:
+            self.failure = error
+            raise
+
+    def _live(self) -> _TraceSoFar:
+        assert self._current is not None
+        return self._current
+
+
+def _backwards(stage: Stage, ns: int, what: str) -> StageError:
+    return StageError(
+        stage,
+        f"the clock went backwards: {what} took {ns} ns",
+        hint="the runner's clock must be monotonic",
+    )
+
+
+class _TraceSoFar:
+    """The trace of the session that is being timed."""
+
+    def __init__(self, process: int, session: int, opened_ns: int, load_ns: int) -> None:
+        self.process = process
+        self._session = session
+        self._opened_ns = opened_ns
+        self._load_ns = load_ns
+        self.first_ns: int | None = None
+        self.warmup_ns: tuple[int, ...] = ()
+        self.blocks: list[Block] = []
+        self.peak_rss_bytes: int | None = None
+
+    def value(self) -> Trace:
+        return Trace(
+            process=self.process,
+            session=self._session,
+            opened_ns=self._opened_ns,
+            load_ns=self._load_ns,
+            first_ns=self.first_ns,
+            warmup_ns=self.warmup_ns,
+            blocks=tuple(self.blocks),
+            peak_rss_bytes=self.peak_rss_bytes,
+        )
+
+
+def _array(tensor: wire.Tensor) -> Array:
+    import numpy as np
+
+    dtype = np.dtype(tensor.dtype).newbyteorder("<")
+    return np.frombuffer(tensor.data, dtype=dtype).reshape(tensor.shape)
+
+
+def _reference(path: Path) -> tuple[Array, ...]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as arrays:
+        return tuple(arrays[name] for name in arrays.files)
