@@ -19,6 +19,7 @@ from latbench.api import (
 )
 
 LATENCY_NS = (500_000, 20_000_000)
+SENTINEL_NS = 1_000_000
 
 
 class FakeExporter:
@@ -27,6 +28,11 @@ class FakeExporter:
     format = "fake"
     suffix = ".fake.json"
     precisions = ("fp32",)
+    sentinel = "fake-sentinel@1"
+
+    def export_sentinel(self, out: Path) -> Exported:
+        """A millisecond."""
+        return _write(out, SENTINEL_NS, 1, 8, 8)
 
     def toolchain(self) -> Mapping[str, str]:
         return {"fake": "1"}
@@ -38,18 +44,7 @@ class FakeExporter:
         low, high = LATENCY_NS
         draw = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
         height, width = spec.resolution or (224, 224)
-        batch = spec.batch or 1
-        logits = TensorSpec(name="logits", shape=(batch, 1000), dtype="float32")
-        out.write_text(
-            json.dumps({"latency_ns": low + draw % (high - low), "outputs": logits.shape})
-        )
-        return Exported(
-            inputs=(TensorSpec(name="image", shape=(batch, 3, height, width), dtype="float32"),),
-            outputs=(logits,),
-            counts=None,
-            details={},
-            from_module=False,
-        )
+        return _write(out, low + draw % (high - low), spec.batch or 1, height, width)
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
         """There are no ready files of this format."""
@@ -64,3 +59,15 @@ class FakeExporter:
 def exporter() -> Exporter:
     """Entry point."""
     return FakeExporter()
+
+
+def _write(out: Path, latency_ns: int, batch: int, height: int, width: int) -> Exported:
+    logits = TensorSpec(name="logits", shape=(batch, 1000), dtype="float32")
+    out.write_text(json.dumps({"latency_ns": latency_ns, "outputs": logits.shape}))
+    return Exported(
+        inputs=(TensorSpec(name="image", shape=(batch, 3, height, width), dtype="float32"),),
+        outputs=(logits,),
+        counts=None,
+        details={},
+        from_module=False,
+    )

@@ -23,6 +23,7 @@ from latbench.api import (
     make_inputs,
 )
 from latbench_exporters.onnx_graph import count, describe, fix_shapes, read, write
+from latbench_exporters.onnx_sentinel import SENTINEL, build_sentinel
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,16 @@ class OnnxExporter:
     format = "onnx"
     suffix = ".onnx"
     precisions = ("fp32",)
+    sentinel = SENTINEL
+
+    def export_sentinel(self, out: Path) -> Exported:
+        """A network of the shape of MobileNetV2: see :mod:`latbench_exporters.onnx_sentinel`."""
+        graph = build_sentinel()
+        write(graph, out)
+        inputs, outputs = describe(graph)
+        return Exported(
+            inputs=inputs, outputs=outputs, counts=count(graph), details=_details(graph, "built")
+        )
 
     def toolchain(self) -> Mapping[str, str]:
         versions = {}

@@ -39,6 +39,7 @@ __all__ = [
     "RunOptions",
     "Runner",
     "SelfTimedSession",
+    "SentinelExporter",
     "Session",
     "StageError",
     "TensorSpec",
@@ -118,6 +119,21 @@ class Exporter(Protocol):
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs of the file at ``path``, for the parity check. Not timed."""
+        ...
+
+
+@runtime_checkable
+class SentinelExporter(Exporter, Protocol):
+    """An exporter that can also make a *sentinel*: a small fixed workload of about a millisecond,
+    timed in turn with a model to tell what the machine does meanwhile. Optional."""
+
+    @property
+    def sentinel(self) -> str:
+        """Its name with its version: another workload is another name."""
+        ...
+
+    def export_sentinel(self, out: Path) -> Exported:
+        """Write it, the same bytes each time, without any training framework."""
         ...
 
 

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 import latbench
-from latbench.api import Array, Exporter, ExportSpec, Model, StageError, make_inputs
+from latbench.api import (
+    Array,
+    Exported,
+    Exporter,
+    ExportSpec,
+    Model,
+    SentinelExporter,
+    StageError,
+    make_inputs,
+)
 from latbench.cache import ArtifactCache, Cached, Changed, file_sha256
 from latbench.core.checks import TOLERANCE, check_counts, check_parity, errors, finite
 from latbench.core.codec import digest
@@ -47,6 +58,57 @@ def obtain(
             hint=f"it can be in: {', '.join(exporter.precisions)}",
         )
     key = digest(_ingredients(request, model, exporter))
+
+    def export(made: Path, reference: Path) -> wire.Request:
+        return wire.Export(
+            model=request.model,
+            weights=request.weights,
+            batch=request.batch,
+            resolution=request.resolution,
+            seed=request.seed,
+            format=exporter.format,
+            precision=request.precision,
+            dims=request.dims,
+            out=str(made),
+            reference=str(reference),
+        )
+
+    return _found_or_made(key, export, exporter, cache, fresh=fresh, warn=warn)
+
+
+def obtain_sentinel(
+    exporter: Exporter, cache: ArtifactCache, *, warn: Callable[[str], None]
+) -> tuple[str, Cached]:
+    """The name and the artifact of the format's sentinel.
+
+    Raises :class:`StageError` where the exporter has none or it cannot be made.
+    """
+    if not isinstance(exporter, SentinelExporter):
+        raise StageError("export", f"the {exporter.format} exporter has no sentinel")
+    key = digest(
+        {
+            "sentinel": exporter.sentinel,
+            "format": exporter.format,
+            "code": _code_digest(Path(inspect.getfile(type(exporter)))),
+        }
+    )
+
+    def export(made: Path, reference: Path) -> wire.Request:
+        return wire.ExportSentinel(format=exporter.format, out=str(made), reference=str(reference))
+
+    return exporter.sentinel, _found_or_made(key, export, exporter, cache, fresh=False, warn=warn)
+
+
+def _found_or_made(
+    key: str,
+    export: Callable[[Path, Path], wire.Request],
+    exporter: Exporter,
+    cache: ArtifactCache,
+    *,
+    fresh: bool,
+    warn: Callable[[str], None],
+) -> Cached:
+    """What the cache has under ``key``, else what the exporting program makes of ``export``."""
     try:
         found = None if fresh else cache.find(key, exporter.suffix)
     except Changed as changed:
@@ -58,21 +120,7 @@ def obtain(
         made, reference = folder / f"made{exporter.suffix}", folder / "reference.npz"
         with Conversation.with_module("latbench.exporting") as program:
             done = program.ask(
-                wire.Export(
-                    model=request.model,
-                    weights=request.weights,
-                    batch=request.batch,
-                    resolution=request.resolution,
-                    seed=request.seed,
-                    format=exporter.format,
-                    precision=request.precision,
-                    dims=request.dims,
-                    out=str(made),
-                    reference=str(reference),
-                ),
-                wire.ExportDone,
-                stage="export",
-                deadline_s=DEADLINE_S,
+                export(made, reference), wire.ExportDone, stage="export", deadline_s=DEADLINE_S
             )
         return cache.store(key, done.artifact, exporter.suffix, made, reference)
 
@@ -102,15 +150,28 @@ def _code_digest(*places: Path) -> str:
 
 
 def _handle(request: wire.Request) -> wire.Answer:
-    if not isinstance(request, wire.Export):
-        raise StageError("export", "this program exports; it does not time")
-    return wire.ExportDone(artifact=_make(request))
+    match request:
+        case wire.Export():
+            return wire.ExportDone(artifact=_make(request))
+        case wire.ExportSentinel():
+            return wire.ExportDone(artifact=_make_sentinel(request))
+        case _:
+            raise StageError("export", "this program exports; it does not time")
+
+
+def _make_sentinel(request: wire.ExportSentinel) -> Artifact:
+    """Write the sentinel and its outputs. It is its own reference: there is no PyTorch model."""
+    exporter = load_exporter(request.format)
+    if not isinstance(exporter, SentinelExporter):
+        raise StageError("export", f"the {request.format} exporter has no sentinel")
+    out = Path(request.out)
+    exported = exporter.export_sentinel(out)
+    actual = exporter.evaluate(out, make_inputs(exported.inputs, 0))
+    return _artifact(exporter, exported, out, "fp32", actual, actual, Path(request.reference))
 
 
 def _make(request: wire.Export) -> Artifact:
     """Build, export, check, and write the file and its reference outputs."""
-    import numpy as np
-
     model = resolve(
         request.model,
         weights=Path(request.weights) if request.weights else None,
@@ -147,12 +208,37 @@ def _make(request: wire.Export) -> Artifact:
             hint="weights or shapes at which the network overflows; try another seed or weights",
             kind="mismatch",
         )
-    np.savez(request.reference, *reference)
+    artifact = _artifact(
+        exporter, exported, out, request.precision, actual, reference, Path(request.reference)
+    )
+    if counted is None:
+        return artifact
+    return msgspec.structs.replace(
+        artifact,
+        model_counts=counted,
+        trained_parameters=model.trained_parameters(),
+        parity=parity,
+    )
+
+
+def _artifact(
+    exporter: Exporter,
+    exported: Exported,
+    out: Path,
+    precision: str,
+    actual: Sequence[Array],
+    reference: Sequence[Array],
+    reference_path: Path,
+) -> Artifact:
+    """The file at ``out`` as a value; its reference outputs written beside it."""
+    import numpy as np
+
+    np.savez(reference_path, *reference)
     return Artifact(
         sha256=file_sha256(out),
         size_bytes=out.stat().st_size,
         format=exporter.format,
-        precision=request.precision,
+        precision=precision,
         inputs=exported.inputs,
         # As they really are: shape inference cannot always tell.
         outputs=tuple(
@@ -160,9 +246,9 @@ def _make(request: wire.Export) -> Artifact:
             for spec, array in zip(exported.outputs, actual, strict=True)
         ),
         counts=exported.counts,
-        model_counts=counted,
-        trained_parameters=model.trained_parameters() if counted is not None else None,
-        parity=parity,
+        model_counts=None,
+        trained_parameters=None,
+        parity=None,
         details=dict(exported.details),
         toolchain=dict(exporter.toolchain()),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from latbench.api import ExportSpec, StageError, make_inputs
+from latbench.api import ExportSpec, SentinelExporter, StageError, make_inputs
 from latbench.plugins import format_names, load_exporter
 from tiny import TinyModel
 
@@ -112,3 +112,22 @@ def test_what_is_no_model_cannot_be_adopted(format: str, tmp_path: Path) -> None
         with pytest.raises(StageError) as caught:
             exporter.adopt(path, ExportSpec(), tmp_path / f"out{exporter.suffix}")
         assert caught.value.message
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_sentinel_is_the_same_bytes_each_time(format: str, tmp_path: Path) -> None:
+    exporter = load_exporter(format)
+    if not isinstance(exporter, SentinelExporter):
+        pytest.skip(f"the {format} exporter offers no sentinel")
+    name, version = exporter.sentinel.split("@")
+    assert name
+    assert version.isdecimal()
+    written = []
+    for i in range(2):
+        path = tmp_path / f"{i}{exporter.suffix}"
+        exported = exporter.export_sentinel(path)
+        written.append(path.read_bytes())
+        outputs = exporter.evaluate(path, make_inputs(exported.inputs, 0))
+        assert [array.shape for array in outputs] == [spec.shape for spec in exported.outputs]
+        assert all(np.isfinite(array).all() and array.std() > 0 for array in outputs)
+    assert written[0] == written[1]
