@@ -13,7 +13,10 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 COMMAND = [sys.executable, "-m", "latbench"]
-QUICK = ("--processes", "2", "--warmup", "3", "--blocks", "2", "--block-calls", "5")
+QUICK = (
+    *("--protocol", "latbench-fixed@1", "--processes", "2"),
+    *("--warmup", "3", "--calls", "10", "--block-calls", "5"),
+)
 
 
 def workers_of(pid: int) -> set[int]:

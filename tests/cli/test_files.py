@@ -305,7 +305,10 @@ def test_a_disk_that_fills_up_loses_no_measurement(
     run = ("run", "--model", "mobilevig_ti", "--backend", "fake")
     assert latbench(*run, *QUICK, **full).status == 0
     # Three seconds of samples: the disk fills up in their midst.
-    slow = ("--option", "real_time=yes", "--processes", "1", "--block-calls", "200")
+    slow = (
+        *("--protocol", "latbench-fixed@1", "--option", "real_time=yes"),
+        *("--processes", "1", "--calls", "2000", "--block-calls", "200"),
+    )
     running = subprocess.Popen(
         [*COMMAND, *run, *slow],
         stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).parent.parent
 EXAMPLE = TESTS.parent / "examples/toy-backend"
-QUICK = ("--processes", "1", "--warmup", "2", "--blocks", "1", "--block-calls", "3")
+QUICK = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "2", "--calls", "3")
 
 
 @pytest.fixture(scope="module")

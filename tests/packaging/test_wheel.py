@@ -88,7 +88,7 @@ def test_every_module_imports_without_extras(alone: Path, tmp_path: Path) -> Non
 def test_a_ready_file_runs_and_is_read_back(alone: Path, tmp_path: Path) -> None:
     assert run(alone, tmp_path, "python", "-c", "import torch").returncode != 0
     onnx_files.classifier(tmp_path / "c.onnx")
-    quick = ("--processes", "1", "--warmup", "2", "--blocks", "1", "--block-calls", "3")
+    quick = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "2", "--calls", "3")
     ran = run(alone, tmp_path, "latbench", "run", "--model", "c.onnx", *quick)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     shown = run(alone, tmp_path, "latbench", "show")

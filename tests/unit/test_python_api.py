@@ -13,7 +13,9 @@ import latbench
 import onnx_files
 from latbench.core.protocols import FIXED
 
-QUICK = msgspec.structs.replace(FIXED, processes=1, warmup_calls=2, blocks=2, block_calls=3)
+QUICK = msgspec.structs.replace(
+    FIXED, processes=1, max_processes=1, warmup_calls=2, min_calls=6, block_calls=3
+)
 
 
 def test_run_and_read_back(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_what_cannot_be_compared_survives_storage(tmp_path: Path) -> None:
         {"model": "mobilevig_ti", "deadline_s": float("nan")},
         {"model": "mobilevig_ti", "deadline_s": float("inf")},
         {"model": "mobilevig_ti", "dims": {"N": 0}},
-        {"model": "mobilevig_ti", "protocol": msgspec.structs.replace(QUICK, blocks=0)},
+        {"model": "mobilevig_ti", "protocol": msgspec.structs.replace(QUICK, block_calls=0)},
     ],
 )
 def test_requests_that_make_no_sense(tmp_path: Path, arguments: dict[str, object]) -> None:

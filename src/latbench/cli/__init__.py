@@ -13,8 +13,11 @@ from latbench.core.errors import LatbenchError, UsageError
 
 COMMANDS = {
     "run": "Measure a model and store the record.",
+    "compare": "Time two models, backends or settings in turn, and say which is faster.",
+    "plan": "Say from a short pilot what a wanted precision will take.",
     "export": "Export a model to a file, checked against PyTorch.",
     "models": "List the models of the zoo, or describe one.",
+    "protocols": "List the ways of taking a number, or describe one.",
     "backends": "List the backends and whether they can run here.",
     "devices": "List the known devices, or describe one.",
     "show": "Show one record, or the latest of each group.",

@@ -10,7 +10,7 @@ from latbench.cli.options import json_option, model_options, warn
 
 
 @click.command("export")
-@model_options
+@model_options()
 @click.option("--format", default="onnx", show_default=True, help="Format of the file.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Where to write the file (else: the cache)."

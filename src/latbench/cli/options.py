@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from latbench.core.protocols import TimingProtocol
+    from latbench.measure.execute import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,10 +28,13 @@ class Resolution(click.ParamType[tuple[int, int]]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         """Height and width."""
-        parts = str(value).lower().split("x")
-        if len(parts) in (1, 2) and all(part.isdecimal() and int(part) > 0 for part in parts):
-            return int(parts[0]), int(parts[-1])
-        self.fail(f"{value!r} is not a size such as 224 or 480x640 (height x width)", param, ctx)
+        from latbench.core.errors import UsageError
+        from latbench.requests import read_resolution
+
+        try:
+            return read_resolution(str(value))
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
 
 
 class Pair(click.ParamType[tuple[str, str | int]]):
@@ -47,42 +59,170 @@ class Pair(click.ParamType[tuple[str, str | int]]):
         return key, int(text)
 
 
-def model_options(command: F) -> F:
+def model_options(*, required: bool = True) -> Callable[[F], F]:
     """Which model, with which weights, at which input."""
+
+    def add(command: F) -> F:
+        for option in reversed(
+            (
+                click.option("--model", required=required, metavar="MODEL", help=MODEL_HELP),
+                click.option(
+                    "--weights",
+                    metavar="FILE",
+                    help="Weights: .safetensors, or .pth read without executing anything.",
+                ),
+                click.option("--batch", type=click.IntRange(min=1), help="Batch size (default 1)."),
+                click.option(
+                    "--resolution",
+                    type=Resolution(),
+                    help="224 or 480x640; default: the model's own.",
+                ),
+                click.option(
+                    "--dim",
+                    "dims",
+                    multiple=True,
+                    type=Pair(integer=True),
+                    help="Size of a named dynamic axis of a ready file.",
+                ),
+                click.option("--precision", default="fp32", show_default=True),
+                click.option(
+                    "--seed",
+                    type=click.IntRange(min=0),
+                    default=0,
+                    show_default=True,
+                    help="For weights, where none are given, and for inputs.",
+                ),
+                click.option(
+                    "--fresh",
+                    is_flag=True,
+                    help="Export again even if the cache has the artifact.",
+                ),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def backend_options(command: F) -> F:
+    """On what, and with how many threads."""
     for option in reversed(
         (
-            click.option("--model", required=True, metavar="MODEL", help=MODEL_HELP),
+            click.option("--backend", default="onnxruntime", show_default=True, metavar="NAME"),
+            click.option("--device", default="local", show_default=True, metavar="ID"),
             click.option(
-                "--weights",
-                metavar="FILE",
-                help="Weights: .safetensors, or .pth read without executing anything.",
-            ),
-            click.option("--batch", type=click.IntRange(min=1), help="Batch size (default 1)."),
-            click.option(
-                "--resolution", type=Resolution(), help="224 or 480x640; default: the model's own."
+                "--threads",
+                type=click.IntRange(min=1),
+                help="Default: the CPUs that this process may really use (affinity and quota).",
             ),
             click.option(
-                "--dim",
-                "dims",
+                "--option",
+                "options",
                 multiple=True,
-                type=Pair(integer=True),
-                help="Size of a named dynamic axis of a ready file.",
-            ),
-            click.option("--precision", default="fp32", show_default=True),
-            click.option(
-                "--seed",
-                type=click.IntRange(min=0),
-                default=0,
-                show_default=True,
-                help="For weights, where none are given, and for inputs.",
-            ),
-            click.option(
-                "--fresh", is_flag=True, help="Export again even if the cache has the artifact."
+                type=Pair(),
+                help="An option of the backend (`latbench backends NAME`); may be given several "
+                "times.",
             ),
         )
     ):
         command = option(command)
     return command
+
+
+def protocol_options(*, default: str) -> Callable[[F], F]:
+    """How the number is taken: a protocol by name, and changes to it."""
+
+    def add(command: F) -> F:
+        for option in reversed(
+            (
+                click.option(
+                    "--protocol",
+                    default=default,
+                    show_default=True,
+                    metavar="NAME",
+                    help="How the number is taken: `latbench protocols` lists them.",
+                ),
+                click.option(
+                    "--budget",
+                    "budget_s",
+                    type=float,
+                    metavar="SECONDS",
+                    help="Begin nothing new after so long, precise enough or not.",
+                ),
+                click.option(
+                    "--target",
+                    type=float,
+                    metavar="PERCENT",
+                    help="Half-width of the 95 % interval at which to stop.",
+                ),
+                click.option(
+                    "--processes", type=click.IntRange(1, 1000), help="Fresh processes, exactly."
+                ),
+                click.option(
+                    "--warmup",
+                    "warmup_calls",
+                    type=click.IntRange(min=0),
+                    help="Warm-up calls after the first inference, fixed.",
+                ),
+                click.option(
+                    "--calls",
+                    type=click.IntRange(min=1),
+                    help="Timed calls each time it is loaded.",
+                ),
+                click.option("--block-calls", type=click.IntRange(min=1), help="Calls a block."),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def running_options(command: F) -> F:
+    """What to do where it cannot run, or does not answer."""
+    for option in reversed(
+        (
+            click.option(
+                "--strict", is_flag=True, help="Fail rather than fall back to another backend."
+            ),
+            click.option(
+                "--deadline",
+                "deadline_s",
+                type=float,
+                default=300.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long any one answer of the runtime may take.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def resolved_protocol(
+    name: str,
+    *,
+    budget_s: float | None,
+    target: float | None,
+    processes: int | None,
+    warmup_calls: int | None,
+    calls: int | None,
+    block_calls: int | None,
+) -> TimingProtocol:
+    """The named protocol with the changes that were asked for; ``target`` in percent."""
+    from latbench.requests import changed_protocol, named_protocol
+
+    return changed_protocol(
+        named_protocol(name),
+        budget_s=budget_s,
+        target=None if target is None else target / 100,
+        processes=processes,
+        warmup_calls=warmup_calls,
+        calls=calls,
+        block_calls=block_calls,
+    )
 
 
 MODEL_HELP = (
@@ -100,3 +240,43 @@ registry_option = click.option(
 def warn(message: str) -> None:
     """Something that the user should know, on standard error."""
     click.echo(f"latbench: {message}", err=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar on a terminal, drawn between blocks only: while they run it would take a CPU."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("getting the artifact", total=None)
+        bar.refresh()
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, description="timing", completed=done, total=total, refresh=True)
+
+        yield advance
+
+
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """Ctrl-C, or SIGTERM as a CI system sends it, ends a run; a second one does not disturb that.
+
+    Ending means to end the worker and to store what was measured, which takes a moment.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

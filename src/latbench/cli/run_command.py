@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.options import Pair, json_option, model_options, registry_option, warn
+from latbench.cli.options import (
+    backend_options,
+    interrupted_once,
+    json_option,
+    model_options,
+    progress_bar,
+    protocol_options,
+    registry_option,
+    resolved_protocol,
+    running_options,
+    warn,
+)
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    from latbench.measure.execute import Progress
     from latbench.pipeline import Result
 
 
 @click.command("run")
-@model_options
-@click.option("--backend", default="onnxruntime", show_default=True, metavar="NAME")
-@click.option("--device", default="local", show_default=True, metavar="ID")
+@model_options()
+@backend_options
+@protocol_options(default="latbench-warm@1")
 @click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Default: the CPUs that this process may really use (affinity and quota).",
+    "--require-precision",
+    is_flag=True,
+    help="Exit with 4 where the protocol's target precision is not reached.",
 )
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    type=Pair(),
-    help="An option of the backend (`latbench backends NAME`); may be given several times.",
-)
-@click.option("--processes", type=click.IntRange(min=1), help="Fresh processes (default 6).")
-@click.option("--warmup", type=click.IntRange(min=1), help="Warm-up calls a process (default 20).")
-@click.option("--blocks", type=click.IntRange(min=1), help="Timed blocks a process (default 10).")
-@click.option("--block-calls", type=click.IntRange(min=1), help="Calls a block (default 20).")
-@click.option("--strict", is_flag=True, help="Fail rather than fall back to another backend.")
-@click.option(
-    "--deadline",
-    "deadline_s",
-    type=float,
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long any one answer of the runtime may take.",
-)
+@running_options
 @registry_option
 @json_option
 @click.pass_context
@@ -68,28 +52,34 @@ def command(
     device: str,
     threads: int | None,
     options: tuple[tuple[str, str], ...],
+    protocol: str,
+    budget_s: float | None,
+    target: float | None,
     processes: int | None,
-    warmup: int | None,
-    blocks: int | None,
+    warmup_calls: int | None,
+    calls: int | None,
     block_calls: int | None,
+    require_precision: bool,
     strict: bool,
     deadline_s: float,
     registry: str | None,
     as_json: bool,
 ) -> None:
     """Measure a model and store the record."""
-    import msgspec
-
-    from latbench.core.protocols import FIXED
     from latbench.pipeline import run
 
-    changes = {
-        "processes": processes,
-        "warmup_calls": warmup,
-        "blocks": blocks,
-        "block_calls": block_calls,
-    }
-    with _interrupted_once(), _progress_bar() as progress:
+    resolved = resolved_protocol(
+        protocol,
+        budget_s=budget_s,
+        target=target,
+        processes=processes,
+        warmup_calls=warmup_calls,
+        calls=calls,
+        block_calls=block_calls,
+    )
+    if require_precision and resolved.target_ppm is None:
+        raise click.UsageError(f"{resolved.label} aims at no precision; give one with --target")
+    with interrupted_once(), progress_bar() as progress:
         result = run(
             model,
             backend=backend,
@@ -102,9 +92,7 @@ def command(
             seed=seed,
             options=dict(options),
             dims=dict(dims),
-            protocol=msgspec.structs.replace(
-                FIXED, **{name: value for name, value in changes.items() if value is not None}
-            ),
+            protocol=resolved,
             strict=strict,
             fresh=fresh,
             deadline_s=deadline_s,
@@ -113,7 +101,10 @@ def command(
             warn=warn,
         )
     _print(result, as_json)
-    ctx.exit(0 if result.record.outcome.status == "measured" else 3)
+    if result.record.outcome.status != "measured":
+        ctx.exit(3)
+    reached = result.summary is not None and result.summary.reached
+    ctx.exit(4 if require_precision and not reached else 0)
 
 
 def _print(result: Result, as_json: bool) -> None:
@@ -126,43 +117,3 @@ def _print(result: Result, as_json: bool) -> None:
 
     for line in record_lines(result.record, result.summary, result.registry):
         click.echo(line)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    """A bar on a terminal, drawn between blocks only: while they run it would take a CPU."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("getting the artifact", total=None)
-        bar.refresh()
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, description="timing", completed=done, total=total, refresh=True)
-
-        yield advance
-
-
-@contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """Ctrl-C, or SIGTERM as a CI system sends it, ends a run; a second one does not disturb that.
-
-    Ending means to end the worker and to store what was measured, which takes a moment.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -16,7 +16,7 @@ from latbench.core.records import (
     Record,
 )
 from latbench.core.summary import Summary
-from latbench.report.units import duration, size, time
+from latbench.report.units import decimals, duration, size, time
 
 if TYPE_CHECKING:
     from latbench.store.registry import Row
@@ -26,7 +26,7 @@ LABEL = 12
 
 def record_lines(record: Record, summary: Summary | None, registry: str | None) -> list[str]:
     """A record at a glance."""
-    lines = [_title(record)]
+    lines = [title(record)]
     if record.backend != record.request.backend and record.artifact is not None:
         lines.insert(
             0,
@@ -34,25 +34,25 @@ def record_lines(record: Record, summary: Summary | None, registry: str | None) 
             f"and says nothing about {record.request.backend}",
         )
     if summary is not None:
-        lines += _figures(summary)
+        lines += _figures(record, summary)
     if record.outcome.failure is not None:
         lines += failure_lines(record.outcome.failure)
-    lines.append(_line("conditions", conditions(record)))
+    lines.append(labelled("conditions", conditions(record)))
     if summary is not None:
         reasons = f": {'; '.join(summary.reasons)}" if summary.reasons else ""
-        lines.append(_line("trust", summary.trust + reasons))
-    elif record.outcome.status == "interrupted":
-        lines.append(_line("outcome", "interrupted before the first timed sample"))
+        lines.append(labelled("trust", summary.trust + reasons))
+    elif record.outcome.status != "failed":
+        lines.append(labelled("outcome", f"{record.outcome.status}, without one timed sample"))
     where = f" in {registry}" if registry else ""
-    lines.append(_line("record", f"{record.id}{where}"))
+    lines.append(labelled("record", f"{record.id}{where}"))
     return lines
 
 
 def failure_lines(failure: Failure) -> list[str]:
     """What went wrong and what to do."""
-    lines = [_line("failed", f"at {failure.stage} ({failure.kind}): {failure.message}")]
+    lines = [labelled("failed", f"at {failure.stage} ({failure.kind}): {failure.message}")]
     if failure.hint:
-        lines.append(_line("hint", failure.hint))
+        lines.append(labelled("hint", failure.hint))
     return lines
 
 
@@ -64,46 +64,48 @@ def artifact_lines(artifact: Artifact, path: str) -> list[str]:
     )
     lines = [
         path,
-        _line("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
-        _line("inputs", shapes),
-        _line("sha256", artifact.sha256),
-        _line("made by", ", ".join(f"{k} {v}" for k, v in artifact.toolchain.items())),
-        _line("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
+        labelled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
+        labelled("inputs", shapes),
+        labelled("sha256", artifact.sha256),
+        labelled("made by", ", ".join(f"{k} {v}" for k, v in artifact.toolchain.items())),
+        labelled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
     ]
     if (counts := artifact.counts) is not None:
         operators = ", ".join(f"{n} {name}" for name, n in counts.operators.items())
         lines.append(
-            _line("counts", f"{counts.macs:,} MACs, {counts.parameters:,} parameters, {operators}")
+            labelled(
+                "counts", f"{counts.macs:,} MACs, {counts.parameters:,} parameters, {operators}"
+            )
         )
     if (parity := artifact.parity) is not None:
         lines.append(
-            _line(
+            labelled(
                 "parity",
                 f"relative error {parity.max_rel_error:.1g} against {parity.reference} "
                 f"(allowed {parity.tolerance:.0e})",
             )
         )
     else:
-        lines.append(_line("parity", "no PyTorch model to compare a ready file with"))
+        lines.append(labelled("parity", "no PyTorch model to compare a ready file with"))
     return lines
 
 
 def device_lines(device: Device) -> list[str]:
     """A device with the source of each fact."""
     lines = [f"{device.id}: {device.name} ({device.kind})"]
-    lines.append(_line("reached by", device.transport or "not reached by latbench"))
+    lines.append(labelled("reached by", device.transport or "not reached by latbench"))
     for name in ("soc", "cpu", "gpu", "npu", "memory_bytes", "os", "year", "backends"):
         fact: Fact | None = getattr(device, name)
         label = name.removesuffix("_bytes")
         if fact is None:
-            lines.append(_line(label, "unknown"))
+            lines.append(labelled(label, "unknown"))
             continue
         value = ", ".join(fact.value) if isinstance(fact.value, tuple) else str(fact.value)
         if name == "memory_bytes" and isinstance(fact.value, int):
             value = size(fact.value)
-        lines.append(_line(label, f"{value}  [{fact.source}]"))
+        lines.append(labelled(label, f"{value}  [{fact.source}]"))
     if device.note:
-        lines.append(_line("note", device.note))
+        lines.append(labelled("note", device.note))
     return lines
 
 
@@ -180,7 +182,8 @@ def moment(unix_ns: int) -> str:
     return datetime.fromtimestamp(unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _title(record: Record) -> str:
+def title(record: Record) -> str:
+    """What was timed, on what."""
     parts = [record.model.name, record.backend]
     if record.runtime is not None:
         parts[1] += f" {record.runtime.version or ''}".rstrip()
@@ -193,30 +196,148 @@ def _title(record: Record) -> str:
     return " · ".join(parts)
 
 
-def _figures(summary: Summary) -> list[str]:
-    low, high = summary.interval_ns or (summary.p10_ns, summary.p90_ns)
-    (middle, lower, upper, p10, p90), unit = duration(
-        summary.median_ns,
-        low,
-        high,
-        summary.p10_ns,
-        summary.p90_ns,
-        uncertainty_ns=max((high - low) / 2, 1),
-    )
-    interval = (
-        f"{(summary.confidence or 0):.1%} interval {lower} to {upper}, "
-        if summary.interval_ns
-        else ""
-    )
-    return [
-        _line(
-            "latency",
-            f"{middle} {unit} median ({interval}{summary.samples} samples in "
-            f"{summary.processes} process{'es' if summary.processes > 1 else ''})",
+def _figures(record: Record, summary: Summary) -> list[str]:
+    lines = [labelled("start", _start(summary))]
+    if record.outcome.traces and any(trace.blocks for trace in record.outcome.traces):
+        lines = [*_quantities(summary), labelled("spread", _spread(summary)), *lines]
+        if len(summary.regimes) > 2 or "changing" in {regime.name for regime in summary.regimes}:
+            lines.append(labelled("regimes", _regimes(summary)))
+        if summary.disturbed_blocks:
+            lines.append(labelled("disturbed", _disturbed(summary)))
+    lines.append(labelled("protocol", _protocol(record, summary)))
+    return lines
+
+
+def _quantities(summary: Summary) -> list[str]:
+    """Typical, undisturbed and referred latency, each with its interval."""
+    count = f"{summary.samples} samples in {summary.processes} process"
+    count += "es" if summary.processes > 1 else ""
+    within = ", within them only" if summary.interval_level == "within" else ""
+    lines = [
+        labelled(
+            "typical",
+            f"{_measured(summary.median_ns, summary.interval_ns, summary.confidence, 'median')}"
+            f"{within}, {count}",
         ),
-        _line("spread", f"{p10} to {p90} {unit} (10th to 90th percentile)"),
-        _line("start", f"load {time(summary.load_ns)}, first inference {time(summary.first_ns)}"),
+        labelled(
+            "undisturbed",
+            _measured(
+                summary.undisturbed_ns,
+                summary.undisturbed_interval_ns,
+                summary.confidence,
+                "10th percentile",
+            )
+            + within,
+        ),
     ]
+    if (referred := summary.referred) is not None:
+        drift = f", which drifted {referred.drift:+.1%}" if referred.drift is not None else ""
+        text = f"{referred.ratio:.4g} x"
+        if referred.interval is not None:
+            low, high = referred.interval
+            digits = decimals((high - low) / 2)
+            text = (
+                f"{referred.ratio:.{digits}f} x ({summary.confidence:.0%} interval "
+                f"{low:.{digits}f} to {high:.{digits}f})"
+            )
+        lines.append(
+            labelled(
+                "referred",
+                f"{text} the sentinel {referred.name}, {time(referred.sentinel_ns)}{drift}",
+            )
+        )
+    return lines
+
+
+def _measured(
+    value_ns: int, interval_ns: tuple[int, int] | None, confidence: float, what: str
+) -> str:
+    """A value with as many digits as its interval supports."""
+    if interval_ns is None:
+        return f"{time(value_ns)} {what}"
+    low, high = interval_ns
+    (middle, lower, upper), unit = duration(
+        value_ns, low, high, uncertainty_ns=max((high - low) / 2, 1)
+    )
+    return f"{middle} {unit} {what}, {confidence:.0%} interval {lower} to {upper}"
+
+
+def _spread(summary: Summary) -> str:
+    (p10, p90), unit = duration(summary.p10_ns, summary.p90_ns)
+    shown = [f"{p10} to {p90} {unit} (10th to 90th percentile of these)"]
+    for percentile in summary.percentiles:
+        name = f"p{percentile.quantile_milli / 10:g}"
+        low, high = percentile.interval_ns
+        (value, lower, upper), unit = duration(
+            percentile.value_ns, low, high, uncertainty_ns=max((high - low) / 2, 1)
+        )
+        shown.append(f"{name} {value} {unit} ({lower} to {upper})")
+    return ", ".join(shown)
+
+
+def _start(summary: Summary) -> str:
+    parts = [f"load {time(summary.load_ns)}"]
+    if summary.first_ns is not None:
+        parts.append(f"first inference {time(summary.first_ns)}")
+    found = [calls for calls in summary.warmup_calls if calls is not None]
+    if len(found) < len(summary.warmup_calls):
+        endless = len(summary.warmup_calls) - len(found)
+        parts.append(f"warm-up does not end in {endless} of {len(summary.warmup_calls)} sessions")
+    elif any(found):
+        least, most = min(found), max(found)
+        calls = f"{least} to {most}" if least != most else f"{most}"
+        parts.append(f"warm-up {calls} call{'' if most == 1 else 's'}")
+    return ", ".join(parts)
+
+
+def _regimes(summary: Summary) -> str:
+    return ", ".join(
+        f"{regime.name} {time(regime.median_ns)} ({regime.processes} of "
+        f"{len(summary.warmup_calls)})"
+        for regime in summary.regimes
+    )
+
+
+def _disturbed(summary: Summary) -> str:
+    why = ", ".join(f"{reason} {count}" for reason, count in summary.disturbances.items())
+    text = f"{summary.disturbed_blocks} of {summary.blocks} blocks ({why})"
+    if summary.quiet_median_ns is None:
+        return text
+    quiet = _measured(
+        summary.quiet_median_ns, summary.quiet_interval_ns, summary.confidence, "median"
+    )
+    return f"{text}; without them {quiet}"
+
+
+STOPPED = {
+    "complete": "all calls made",
+    "precise": "stopped when precise enough",
+    "budget": "budget spent",
+    "processes": "as many processes as it allows",
+}
+
+
+def _protocol(record: Record, summary: Summary) -> str:
+    protocol, reported = record.protocol, summary.reported
+    parts = [f"{protocol.label} {record.protocol_sha256[:8]}"]
+    if protocol.statistic.kind != "median":
+        value = time(reported.value) if reported.unit == "ns" else f"{reported.value:.4g} images/s"
+        parts.append(f"{reported.statistic} {value}")
+    if summary.target is not None:
+        width = "unknown" if summary.half_width is None else f"±{summary.half_width:.2%}"
+        reached = "reached" if summary.reached else "not reached"
+        parts.append(f"precision {width}, target ±{100 * summary.target:g}% {reached}")
+    elif protocol.statistic.kind == "median" and record.interleaved is None:
+        parts.append("aims at no precision")
+    if record.outcome.stopped is not None:
+        parts.append(STOPPED[record.outcome.stopped])
+    if record.interleaved is not None:
+        parts.append(f"in turn with the other part of comparison {record.interleaved.comparison}")
+    if record.sentinel is not None and record.sentinel.absent is not None:
+        parts.append(
+            f"no sentinel{' any more' if record.sentinel.name else ''}: {record.sentinel.absent}"
+        )
+    return "; ".join(parts)
 
 
 def _cpus(before: Conditions, logical: int | None) -> str:
@@ -224,5 +345,6 @@ def _cpus(before: Conditions, logical: int | None) -> str:
     return usable if logical in (None, before.usable_cpus) else f"{usable} of {logical}"
 
 
-def _line(label: str, text: str) -> str:
+def labelled(label: str, text: str) -> str:
+    """A line below a title."""
     return f"  {label.ljust(LABEL)}{text}"

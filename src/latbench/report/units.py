@@ -17,18 +17,30 @@ def duration(*values_ns: float, uncertainty_ns: float | None = None) -> tuple[tu
         ((scale, unit) for scale, unit in UNITS if abs(values_ns[0]) >= scale), UNITS[-1]
     )
     if uncertainty_ns is not None and uncertainty_ns > 0:
-        decimals = -floor(log10(uncertainty_ns / scale))
+        digits = decimals(uncertainty_ns / scale)
     else:
         first = abs(values_ns[0]) / scale
-        decimals = 2 - floor(log10(first)) if first > 0 else 0
-    decimals = min(max(decimals, 0), {"s": 9, "ms": 6, "µs": 3, "ns": 0}[unit])
-    return tuple(f"{value / scale:.{decimals}f}" for value in values_ns), unit
+        digits = 2 - floor(log10(first)) if first > 0 else 0
+    digits = min(max(digits, 0), {"s": 9, "ms": 6, "µs": 3, "ns": 0}[unit])
+    return tuple(f"{value / scale:.{digits}f}" for value in values_ns), unit
+
+
+def decimals(uncertainty: float) -> int:
+    """Digits after the point that a value of this uncertainty supports, six at most."""
+    return 6 if uncertainty <= 1e-6 else min(max(-floor(log10(uncertainty)), 0), 6)
 
 
 def time(value_ns: float) -> str:
     """One duration with its unit, three significant digits."""
     (text,), unit = duration(value_ns)
     return f"{text} {unit}"
+
+
+def seconds(value_s: float) -> str:
+    """A duration that a person waits for, to the second or minute."""
+    if value_s < 120:
+        return f"{max(1, round(value_s))} s"
+    return f"{round(value_s / 60)} min" if value_s < 7200 else f"{value_s / 3600:.1f} h"
 
 
 def size(value_bytes: int) -> str:
