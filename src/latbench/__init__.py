@@ -1,7 +1,8 @@
 """latbench: time models on devices, keep the evidence, check the claims.
 
-``run`` measures and stores, ``export`` makes a checked file, ``Registry`` reads records back and
-``summarise`` computes what a record says. Everything is imported when it is first used.
+``run`` measures and stores, ``compare`` times two in turn, ``export`` makes a checked file,
+``Registry`` reads records back and ``summarise`` computes what a record says. Everything is
+imported when it is first used.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from latbench.cache import Cached as Cached
+    from latbench.comparing import Compared as Compared
+    from latbench.comparing import compare as compare
     from latbench.core.codec import decode_record as decode_record
     from latbench.core.codec import encode_record as encode_record
+    from latbench.core.compare import Comparison as Comparison
     from latbench.core.errors import LatbenchError as LatbenchError
     from latbench.core.errors import RegistryError as RegistryError
     from latbench.core.errors import StageError as StageError
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Cached": "latbench.cache",
+    "Compared": "latbench.comparing",
+    "Comparison": "latbench.core.compare",
     "LatbenchError": "latbench.core.errors",
     "Record": "latbench.core.records",
     "Registry": "latbench.store.registry",
@@ -37,6 +43,7 @@ _HOMES = {
     "StageError": "latbench.core.errors",
     "Summary": "latbench.core.summary",
     "UsageError": "latbench.core.errors",
+    "compare": "latbench.comparing",
     "decode_record": "latbench.core.codec",
     "encode_record": "latbench.core.codec",
     "export": "latbench.pipeline",

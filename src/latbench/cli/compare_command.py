@@ -1,0 +1,168 @@
+"""``latbench compare``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latbench.cli.options import (
+    backend_options,
+    interrupted_once,
+    json_option,
+    model_options,
+    progress_bar,
+    protocol_options,
+    registry_option,
+    resolved_protocol,
+    running_options,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from latbench.core.compare import Comparison
+    from latbench.core.records import Record
+
+
+@click.command("compare")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--records", is_flag=True, help="A and B are ids of stored records.")
+@click.option(
+    "--margin",
+    type=float,
+    default=2.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Up to which difference two latencies count as the same.",
+)
+@click.option(
+    "--quantity",
+    type=click.Choice(("typical", "undisturbed")),
+    default="typical",
+    show_default=True,
+    help="Which latency the verdict is about; the other is shown too.",
+)
+@click.option(
+    "--fail-if",
+    type=click.Choice(("slower", "faster", "different", "cannot tell")),
+    multiple=True,
+    help="Exit with 1 on this verdict on B; may be given several times.",
+)
+@click.option(
+    "--order-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws the order of the two in each round.",
+)
+@model_options(required=False)
+@backend_options
+@protocol_options(default="latbench-compare@1")
+@running_options
+@registry_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    a: str,
+    b: str,
+    records: bool,
+    margin: float,
+    quantity: Any,
+    fail_if: tuple[str, ...],
+    order_seed: int,
+    protocol: str,
+    budget_s: float | None,
+    target: float | None,
+    processes: int | None,
+    warmup_calls: int | None,
+    calls: int | None,
+    block_calls: int | None,
+    strict: bool,
+    fresh: bool,
+    deadline_s: float,
+    registry: str | None,
+    as_json: bool,
+    **common: Any,
+) -> None:
+    """Time A and B in turn, and say of B: faster, slower, the same, or cannot tell.
+
+    A and B are each [MODEL][,KEY=VALUE]…: a model and what differs from the options given. Keys:
+    model, backend, threads, batch, resolution, precision, weights, seed, and names of the
+    backend's options. For example
+
+    \b
+    latbench compare mobilevig_ti timm:mobilenetv2_140 --threads 1
+    latbench compare threads=1 threads=2 --model mobilevig_ti
+    latbench compare old.onnx new.onnx --fail-if slower
+
+    Exit status: 0 told, 1 a verdict named by --fail-if, 3 could not measure, 4 cannot tell.
+    """
+    from latbench.report.compare import comparison_lines
+    from latbench.report.json import to_json
+
+    if records:
+        one, two, comparison, where = _stored(a, b, margin / 100, quantity, registry)
+    else:
+        from latbench.comparing import compare
+        from latbench.requests import side_request
+
+        requests = [side_request(side, protocol=protocol, **_plain(common)) for side in (a, b)]
+        with interrupted_once(), progress_bar() as progress:
+            done = compare(
+                *requests,
+                protocol=resolved_protocol(
+                    protocol,
+                    budget_s=budget_s,
+                    target=target,
+                    processes=processes,
+                    warmup_calls=warmup_calls,
+                    calls=calls,
+                    block_calls=block_calls,
+                ),
+                margin=margin / 100,
+                quantity=quantity,
+                order_seed=order_seed,
+                strict=strict,
+                fresh=fresh,
+                deadline_s=deadline_s,
+                registry=registry,
+                progress=progress,
+                warn=warn,
+            )
+        one, two, comparison, where = done.a, done.b, done.comparison, done.registry
+    if as_json:
+        click.echo(to_json({"comparison": comparison, "a": one.id, "b": two.id}))
+    else:
+        for line in comparison_lines(one, two, comparison, where):
+            click.echo(line)
+    ctx.exit(_status(one, two, comparison, fail_if))
+
+
+def _stored(
+    a: str, b: str, margin: float, quantity: Any, registry: str | None
+) -> tuple[Record, Record, Comparison, str]:
+    from latbench.comparing import compare_records
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry, create=False) as store:
+        one, two = store.get(a), store.get(b)
+        comparison = compare_records(one, two, margin=margin, quantity=quantity)
+        return one, two, comparison, store.url
+
+
+def _plain(common: dict[str, Any]) -> dict[str, Any]:
+    """Options as click gives them, as :func:`latbench.requests.make_request` takes them."""
+    return {**common, "options": dict(common["options"]), "dims": dict(common["dims"])}
+
+
+def _status(a: Record, b: Record, comparison: Comparison, fail_if: tuple[str, ...]) -> int:
+    verdict = comparison.verdict
+    if verdict in fail_if or ("different" in fail_if and verdict in ("faster", "slower")):
+        return 1
+    if a.outcome.status != "measured" or b.outcome.status != "measured":
+        return 3
+    return 4 if verdict == "cannot tell" else 0

@@ -1,0 +1,103 @@
+"""``latbench plan``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from latbench.cli.options import (
+    backend_options,
+    interrupted_once,
+    json_option,
+    model_options,
+    progress_bar,
+    registry_option,
+    running_options,
+    warn,
+)
+
+
+@click.command("plan")
+@model_options()
+@backend_options
+@click.option(
+    "--target",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Wanted half-width of the 95 % interval.",
+)
+@click.option(
+    "--effect",
+    type=float,
+    default=3.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Smallest change that a comparison should find.",
+)
+@click.option(
+    "--builds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Export so many times, to see whether builds differ.",
+)
+@running_options
+@registry_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    target: float,
+    effect: float,
+    builds: int,
+    options: tuple[tuple[str, str], ...],
+    dims: tuple[tuple[str, int], ...],
+    as_json: bool,
+    **request: Any,
+) -> None:
+    """Say from a short pilot where the variance comes from and what a goal will take.
+
+    The pilot's records are stored like any other.
+    """
+    from latbench.pipeline import run
+    from latbench.planning import make_plan
+    from latbench.report.compare import plan_lines
+    from latbench.report.json import to_json
+    from latbench.report.text import failure_lines, title
+
+    with interrupted_once(), progress_bar() as progress:
+        planned = make_plan(
+            run,
+            builds=builds,
+            target=target / 100,
+            effect=effect / 100,
+            options=dict(options),
+            dims=dict(dims),
+            progress=progress,
+            warn=warn,
+            **request,
+        )
+    last = planned.pilots[-1]
+    if as_json:
+        click.echo(
+            to_json({"plan": planned.plan, "pilots": [record.id for record in planned.pilots]})
+        )
+    else:
+        click.echo(title(last))
+        if planned.plan is not None:
+            for line in plan_lines(planned.plan, target / 100):
+                click.echo(line)
+        elif last.outcome.failure is not None:
+            for line in failure_lines(last.outcome.failure):
+                click.echo(line)
+        elif last.outcome.status == "interrupted":
+            click.echo("  interrupted")
+        else:
+            click.echo("  the pilot gave too few samples to plan from")
+    measured = last.outcome.status == "measured"
+    ctx.exit(0 if planned.plan is not None else 4 if measured else 3)

@@ -1,0 +1,160 @@
+"""``latbench compare``: two subjects timed in turn, block by block, and what that says of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from latbench.core.compare import Comparison, Quantity, incomparable, precise
+from latbench.core.compare import compare as verdict_on
+from latbench.core.errors import StageError, UsageError
+from latbench.core.protocols import COMPARE, TimingProtocol
+from latbench.core.records import Interleaved, Outcome, Record, Request
+from latbench.devices.machine import read_conditions, read_machine, read_software
+from latbench.measure.execute import Execution, Progress, Schedule, failure_of
+from latbench.pipeline import DEADLINE_S
+from latbench.preparing import (
+    PACKAGES,
+    Ready,
+    Subject,
+    Warn,
+    keep,
+    make_record,
+    new_comparison_id,
+    ready,
+    subject,
+)
+from latbench.requests import check_protocol, named_protocol, side_request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The two records, stored, and the verdict on them."""
+
+    a: Record
+    b: Record
+    comparison: Comparison
+    registry: str
+
+
+def compare(
+    a: Request | str,
+    b: Request | str,
+    *,
+    protocol: str | TimingProtocol = COMPARE.label,
+    margin: float = 0.02,
+    quantity: Quantity = "typical",
+    order_seed: int = 0,
+    strict: bool = False,
+    fresh: bool = False,
+    deadline_s: float = DEADLINE_S,
+    registry: str | None = None,
+    progress: Progress = lambda done, total: None,
+    warn: Warn = lambda message: None,
+) -> Compared:
+    """Time ``a`` and ``b`` in turn, store a record of each, and compare them.
+
+    Each is a request, or a text such as ``mobilevig_ti,threads=1``: a model, and keys with values.
+    ``margin`` is the relative difference up to which two latencies count as the same;
+    ``order_seed`` draws the order of the two in each round. Raises
+    :class:`~latbench.UsageError` and :class:`~latbench.RegistryError` as :func:`latbench.run` does.
+    """
+    resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
+    check_protocol(resolved, deadline_s)
+    check_margin(margin)
+    machine = read_machine()
+    requests = [
+        side_request(side, protocol=resolved.label) if isinstance(side, str) else side
+        for side in (a, b)
+    ]
+    subjects = [subject(request, machine, strict=strict, fresh=fresh) for request in requests]
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry) as store:
+        created = time.time_ns()
+        software = read_software(PACKAGES)
+        before = read_conditions()
+        prepared: list[Ready | None] = [None, None]
+        execution: Execution | None = None
+        try:
+            both = [_ready(subjects, prepared, i, resolved, warn) for i in range(2)]
+            before = read_conditions()
+            target = (resolved.target_ppm or 0) / 1e6
+            schedule = Schedule(
+                protocol=resolved,
+                deadline_s=deadline_s,
+                order_seed=order_seed,
+                precise=lambda parts: precise(parts[0], parts[1], target),
+            )
+            execution = Execution([each.job for each in both], schedule, progress)
+            outcomes = execution.run()
+        except StageError as error:
+            # The one that could not be made ready is the first without; the other one never began.
+            failed = prepared.index(None)
+            outcomes = tuple(
+                Outcome(status="failed", failure=failure_of(error))
+                if i == failed
+                else Outcome(status="interrupted")
+                for i in range(2)
+            )
+        except KeyboardInterrupt:
+            outcomes = (Outcome(status="interrupted"), Outcome(status="interrupted"))
+        comparison_id = new_comparison_id()
+        records = [
+            make_record(
+                subjects[i],
+                created_unix_ns=created + i,
+                machine=machine,
+                software=software,
+                before=before,
+                protocol=resolved,
+                prepared=prepared[i],
+                runtime=execution.parts[i].runtime if execution else None,
+                outcome=outcomes[i],
+                interleaved=Interleaved(
+                    comparison=comparison_id, part=i, parts=2, order_seed=order_seed
+                ),
+            )
+            for i in range(2)
+        ]
+        keep(records, store)
+        one, two = records
+        return Compared(
+            a=one,
+            b=two,
+            comparison=verdict_on(one, two, margin=margin, quantity=quantity),
+            registry=store.url,
+        )
+
+
+def compare_records(
+    a: Record, b: Record, *, margin: float = 0.02, quantity: Quantity = "typical"
+) -> Comparison:
+    """Compare stored records. Raises :class:`UsageError` where that would mean nothing."""
+    check_margin(margin)
+    if a.id == b.id:
+        raise UsageError(f"{a.id} would be compared with itself", hint="name two records")
+    if fields := incomparable(a, b):
+        raise UsageError(
+            f"these records cannot be compared: {'; '.join(fields)}",
+            hint="measure both in turn: latbench compare A B",
+        )
+    return verdict_on(a, b, margin=margin, quantity=quantity)
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin at which everything or nothing is the same."""
+    if not 0 < margin < 1:
+        raise UsageError(f"the margin must be above 0 and below 100 %, not {100 * margin:g} %")
+
+
+def _ready(
+    subjects: Sequence[Subject],
+    prepared: list[Ready | None],
+    i: int,
+    protocol: TimingProtocol,
+    warn: Warn,
+) -> Ready:
+    made = prepared[i] = ready(subjects[i], protocol, warn)
+    return made

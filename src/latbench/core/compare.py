@@ -1,0 +1,349 @@
+"""Whether B is faster than A, slower, the same within a margin, or cannot be told.
+
+Parts that were timed in turn are compared block by block: the ratio of two blocks of one round, the
+median of these in a process, then the median over processes with an interval. Records that were
+taken one after another have no such pairs, and what the machine did in between is in their ratio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, exp, log, sqrt
+from statistics import NormalDist, median, stdev
+from typing import TYPE_CHECKING, Any, Literal
+
+from latbench.core.records import Record, Trace
+from latbench.core.sessions import paired_ratios, process_samples
+from latbench.core.stats import FEWEST, order_interval, student_quantile
+from latbench.core.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
+from latbench.core.values import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+Quantity = Literal["typical", "undisturbed"]
+QUANTILE: dict[Quantity, float] = {"typical": 0.5, "undisturbed": UNDISTURBED}
+EQUIVALENCE = 0.935
+"""Two one-sided tests at 5 % each are one interval at 90 % (Schuirmann 1987, *J. Pharmacokinetics
+and Biopharmaceutics* 15). As for the 95 % interval, stopping when it is narrow has its price: made
+for 90 %, "same" was said of a difference as large as the margin in up to 8 % of simulated
+comparisons; made for 93.5 %, in up to 5 %."""
+APART = 0.10
+"""How far records of one machine that were not timed in turn must differ: their own intervals do
+not hold what changes between runs, 6 to 17 % on a shared machine (``docs/METHODOLOGY.md``)."""
+LEAST_MARGIN = 0.001
+POWER = 0.8
+"""How likely a verdict should be after as many processes as it is said to take."""
+
+
+class Effort(Value, frozen=True, kw_only=True):
+    """What a verdict would take, if the rest is like what was seen."""
+
+    processes: int
+    seconds: float | None
+
+
+class Comparison(Value, frozen=True, kw_only=True):
+    """B against A. Ratios are B over A: above 1, B is slower."""
+
+    verdict: Literal["faster", "slower", "same", "cannot tell"]
+    """Of B."""
+    reasons: tuple[str, ...]
+    quantity: Quantity
+    """What the verdict rests on."""
+    margin: float
+    interleaved: bool
+    processes: int
+    """Pairs of processes; the fewer of the two where they were not interleaved."""
+    ratio: float | None
+    interval: tuple[float, float] | None
+    equivalence: tuple[float, float] | None
+    """The interval for "same"."""
+    half_width: float | None
+    """Of the interval, relative."""
+    other_ratio: float | None
+    """Of the other quantity."""
+    other_interval: tuple[float, float] | None
+    process_ratios: tuple[float, ...]
+    to_tell: Effort | None
+    """``None`` where it is told, or no amount is enough to say."""
+
+
+def compare(
+    a: Record, b: Record, *, margin: float = 0.02, quantity: Quantity = "typical"
+) -> Comparison:
+    """The verdict on two records, interleaved or not. See :func:`incomparable` first."""
+    pair = a.interleaved, b.interleaved
+    together = (
+        pair[0] is not None and pair[1] is not None and pair[0].comparison == pair[1].comparison
+    )
+    one, two = process_samples(a.outcome.traces), process_samples(b.outcome.traces)
+    other: Quantity = "typical" if quantity == "undisturbed" else "undisturbed"
+    if together:
+        ratios = _ratios(a.outcome.traces, b.outcome.traces, quantity)
+        beside = _ratios(a.outcome.traces, b.outcome.traces, other)
+        found = _verdict(ratios, margin)
+        second = order_interval(beside, SEQUENTIAL_CONFIDENCE)
+        ratio = median(ratios) if ratios else None
+        other_ratio = median(beside) if beside else None
+        reasons = [*_of_failure(a, b), *found.reasons]
+        verdict = "cannot tell" if _of_failure(a, b) else found.verdict
+        effort = None if verdict != "cannot tell" else _effort(ratios, margin, a)
+        interval, equivalence = found.interval, found.equivalence
+    else:
+        ratio, interval, equivalence = _apart(a, b, one, two, quantity)
+        other_ratio, second, _ = _apart(a, b, one, two, other)
+        verdict, reasons = _verdict_apart(a, b, ratio, interval, equivalence, margin)
+        reasons = [*_of_failure(a, b), *reasons]
+        verdict = "cannot tell" if _of_failure(a, b) else verdict
+        ratios, effort = [], None
+    return Comparison(
+        verdict=verdict,
+        reasons=tuple(reasons),
+        quantity=quantity,
+        margin=margin,
+        interleaved=together,
+        processes=len(ratios) if together else min(len(one), len(two)),
+        ratio=ratio,
+        interval=interval,
+        equivalence=equivalence,
+        half_width=None if interval is None else log(interval[1] / interval[0]) / 2,
+        other_ratio=other_ratio,
+        other_interval=second,
+        process_ratios=tuple(ratios),
+        to_tell=effort,
+    )
+
+
+def precise(a: Sequence[Trace], b: Sequence[Trace], target: float) -> bool:
+    """Whether the interval of the ratio is within ±``target``.
+
+    Its width alone decides when an interleaved comparison ends, never its place: stopping as soon
+    as a difference shows would find differences that are not there.
+    """
+    interval = order_interval(paired_ratios(a, b), SEQUENTIAL_CONFIDENCE)
+    return interval is not None and log(interval[1] / interval[0]) / 2 <= target
+
+
+def incomparable(a: Record, b: Record) -> tuple[str, ...]:
+    """Fields that must not differ between records that are compared, and do, with both values.
+
+    What may differ is what can be compared: models, artifacts, backends, threads, precisions and
+    options. Empty where the two can be compared.
+    """
+    pairs = (
+        ("device", a.device.id, b.device.id),
+        *(
+            (f"environment.machine.{name}", *_both(a, b, name))
+            for name in ("cpu_model", "logical_cpus", "memory_bytes", "hypervisor", "kernel")
+        ),
+        *(
+            (
+                f"environment.before.{name}",
+                getattr(a.environment.before, name),
+                getattr(b.environment.before, name),
+            )
+            for name in (
+                *("affinity", "cpu_quota_milli", "usable_cpus", "governor", "turbo", "on_battery"),
+            )
+        ),
+        ("protocol", a.protocol.label, b.protocol.label),
+        ("protocol_sha256", a.protocol_sha256[:12], b.protocol_sha256[:12]),
+    )
+    return tuple(f"{name}: {one} and {two}" for name, one, two in pairs if one != two)
+
+
+class _Found(Value, frozen=True, kw_only=True):
+    verdict: Literal["faster", "slower", "same", "cannot tell"]
+    reasons: tuple[str, ...]
+    interval: tuple[float, float] | None
+    equivalence: tuple[float, float] | None
+
+
+def _ratios(one: Sequence[Trace], two: Sequence[Trace], quantity: Quantity) -> list[float]:
+    """B over A for each process that both have."""
+    import numpy as np
+
+    if quantity == "typical":
+        return paired_ratios(one, two)
+    bottom, top = process_samples(one), process_samples(two)
+    pairs = [
+        (float(np.quantile(bottom[i], UNDISTURBED)), float(np.quantile(top[i], UNDISTURBED)))
+        for i in bottom.keys() & top.keys()
+    ]
+    return [b / a for a, b in pairs if a > 0 and b > 0]
+
+
+def _verdict(ratios: Sequence[float], margin: float) -> _Found:
+    interval = order_interval(ratios, SEQUENTIAL_CONFIDENCE)
+    equivalence = order_interval(ratios, EQUIVALENCE)
+    if interval is None or equivalence is None:
+        few = f"{len(ratios)} pair{'' if len(ratios) == 1 else 's'} of processes"
+        return _Found(
+            verdict="cannot tell",
+            reasons=(f"{few}: at least {FEWEST} are needed",),
+            interval=None,
+            equivalence=None,
+        )
+    return _Found(
+        verdict=_decide(interval, equivalence, margin),
+        reasons=(),
+        interval=interval,
+        equivalence=equivalence,
+    )
+
+
+def _decide(
+    interval: tuple[float, float], equivalence: tuple[float, float], margin: float
+) -> Literal["faster", "slower", "same", "cannot tell"]:
+    """Same first: a difference that is certain and smaller than the margin is none that matters."""
+    if 1 / (1 + margin) < equivalence[0] and equivalence[1] < 1 + margin:
+        return "same"
+    if interval[0] > 1:
+        return "slower"
+    return "faster" if interval[1] < 1 else "cannot tell"
+
+
+def _apart(
+    a: Record, b: Record, one: Mapping[int, Array], two: Mapping[int, Array], quantity: Quantity
+) -> tuple[float | None, tuple[float, float] | None, tuple[float, float] | None]:
+    """Ratio of two records' medians over processes; its intervals by Welch 1947 on the logs.
+
+    Where both were taken beside the same sentinel, of the latencies referred to it.
+    """
+    referred = _same_sentinel(a, b)
+    x, y = _values(a, one, quantity, referred), _values(b, two, quantity, referred)
+    if not x or not y:
+        return None, None, None
+    ratio = median(y) / median(x)
+    if min(len(x), len(y)) < FEWEST:
+        return ratio, None, None
+    u, v = [log(value) for value in x], [log(value) for value in y]
+    # The median of normal values varies pi/2 times as much as their mean.
+    p, q = 1.571 * stdev(u) ** 2 / len(u), 1.571 * stdev(v) ** 2 / len(v)
+    error = sqrt(p + q)
+    dof = (p + q) ** 2 / (p**2 / (len(u) - 1) + q**2 / (len(v) - 1)) if p + q > 0 else 100.0
+
+    def around(confidence: float) -> tuple[float, float]:
+        half = error * student_quantile(0.5 + confidence / 2, dof)
+        return ratio * exp(-half), ratio * exp(half)
+
+    return ratio, around(SEQUENTIAL_CONFIDENCE), around(EQUIVALENCE)
+
+
+def _values(
+    record: Record, parts: Mapping[int, Array], quantity: Quantity, referred: bool
+) -> list[float]:
+    import numpy as np
+
+    if referred and quantity == "typical":
+        return paired_ratios(record.outcome.sentinel, record.outcome.traces)
+    values = {i: float(np.quantile(part, QUANTILE[quantity])) for i, part in parts.items()}
+    if referred:
+        beside = _beside(record)
+        values = {i: value / beside[i] for i, value in values.items() if beside.get(i, 0) > 0}
+    return [value for value in values.values() if value > 0]
+
+
+def _beside(record: Record) -> dict[int, float]:
+    """The sentinel's undisturbed latency in each process."""
+    import numpy as np
+
+    parts = process_samples(record.outcome.sentinel)
+    return {i: float(np.quantile(part, UNDISTURBED)) for i, part in parts.items()}
+
+
+def _same_sentinel(a: Record, b: Record) -> bool:
+    x, y = a.sentinel, b.sentinel
+    return (
+        x is not None
+        and y is not None
+        and x.sha256 is not None
+        and (x.name, x.sha256, a.backend) == (y.name, y.sha256, b.backend)
+        # The sentinel runs as the model does: with other threads it is another yardstick.
+        and a.runtime is not None
+        and b.runtime is not None
+        and (a.runtime.settings, a.runtime.version) == (b.runtime.settings, b.runtime.version)
+        and bool(_beside(a))
+        and bool(_beside(b))
+    )
+
+
+def _verdict_apart(
+    a: Record,
+    b: Record,
+    ratio: float | None,
+    interval: tuple[float, float] | None,
+    equivalence: tuple[float, float] | None,
+    margin: float,
+) -> tuple[Literal["faster", "slower", "same", "cannot tell"], list[str]]:
+    if ratio is None or interval is None or equivalence is None:
+        return "cannot tell", [f"each record needs at least {FEWEST} processes"]
+    if _same_sentinel(a, b):
+        return _decide(interval, equivalence, margin), [
+            "not timed in turn: compared through the sentinel that both were timed beside"
+        ]
+    why = (
+        "not timed in turn: what the machine did in between is in the ratio, so only a difference "
+        f"of more than {APART:.0%} counts, and nothing counts as the same"
+    )
+    if interval[0] > 1 + APART:
+        return "slower", [why]
+    return ("faster" if interval[1] < 1 / (1 + APART) else "cannot tell"), [why]
+
+
+def _of_failure(a: Record, b: Record) -> list[str]:
+    """Why there can be no verdict, whatever the numbers are."""
+    reasons = []
+    for name, record in (("A", a), ("B", b)):
+        outcome = record.outcome
+        if record.backend != record.request.backend:
+            reasons.append(
+                f"{name} was to run on {record.request.backend}, which could not run here: this is "
+                f"{record.backend} and says nothing about {record.request.backend}"
+            )
+        if outcome.failure is not None:
+            reasons.append(
+                f"{name} failed at {outcome.failure.stage} ({outcome.failure.kind}): "
+                f"{outcome.failure.message}"
+            )
+    if not reasons and "interrupted" in (a.outcome.status, b.outcome.status):
+        reasons.append("it was interrupted")
+    return reasons
+
+
+def _effort(ratios: Sequence[float], margin: float, record: Record) -> Effort | None:
+    """Processes until either verdict can be given: a difference, or sameness within the margin."""
+    if len(ratios) < 3:
+        return None
+    logs = [log(ratio) for ratio in ratios]
+    effect, spread = abs(median(logs)), stdev(logs)
+    normal = NormalDist()
+    power = normal.inv_cdf(POWER)
+    difference = effect, normal.inv_cdf(0.5 + SEQUENTIAL_CONFIDENCE / 2) + power
+    sameness = (
+        log(1 + max(margin, LEAST_MARGIN)) - effect,
+        normal.inv_cdf(0.5 + EQUIVALENCE / 2) + power,
+    )
+    needed = [
+        # 1.2533: the median varies so much more than the mean.
+        max(FEWEST, len(logs) + 1, ceil((1.2533 * z * spread / gap) ** 2))
+        for gap, z in (difference, sameness)
+        if gap > 0.1 * spread / sqrt(len(logs)) and gap > 0
+    ]
+    if not needed:
+        return None
+    each_s = seconds_per_process(record.outcome.traces)
+    return Effort(processes=min(needed), seconds=each_s and min(needed) * each_s)
+
+
+def seconds_per_process(traces: Sequence[Trace]) -> float | None:
+    """From the opening of one process to that of the next, on the average."""
+    opened = [t.opened_ns for t in traces if t.session == 0 and t.opened_ns is not None]
+    return (opened[-1] - opened[0]) / (len(opened) - 1) / 1e9 if len(opened) > 1 else None
+
+
+def _both(a: Record, b: Record, name: str) -> tuple[object, object]:
+    return getattr(a.environment.machine, name), getattr(b.environment.machine, name)

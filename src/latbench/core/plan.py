@@ -1,0 +1,178 @@
+"""Where the variance comes from, and what a wanted precision or a wanted smallest effect takes.
+
+The levels at which repeated measurements vary are nested: an inference in a block, a block in a
+process, a process in a build. Kalibera & Jones 2013 (*Rigorous benchmarking in reasonable time*,
+ISMM) give the estimates and the optimal number of repetitions at each level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, log, sqrt
+from statistics import NormalDist, median, variance
+
+from latbench.core.compare import POWER, seconds_per_process
+from latbench.core.records import Record
+from latbench.core.sessions import warm_blocks
+from latbench.core.stats import CONFIDENCE, FEWEST
+from latbench.core.values import Value
+
+MEDIAN_COST = 1.571
+"""pi / 2: how much more the median of normal values varies than their mean."""
+
+
+class Component(Value, frozen=True, kw_only=True):
+    """Variation at one level, with that of the levels below taken off."""
+
+    level: str
+    deviation: float | None
+    """Standard deviation relative to the latency; ``None``: the pilot did not vary it."""
+    note: str | None = None
+
+
+class Estimate(Value, frozen=True, kw_only=True):
+    """What one goal takes."""
+
+    goal: str
+    processes: int
+    seconds: float
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """Made from a pilot; as good as the pilot is like what follows."""
+
+    processes: int
+    blocks_per_process: int
+    calls_per_block: int
+    median_ns: int
+    components: tuple[Component, ...]
+    seconds_per_process: float
+    best_blocks: int
+    """Blocks in a process for the least time to any given precision."""
+    estimates: tuple[Estimate, ...]
+
+
+def plan(
+    pilots: Sequence[Record], *, precision: float, effect: float, same_build: bool
+) -> Plan | None:
+    """From pilot records, one for each build; ``None`` where they hold too little.
+
+    ``precision`` is the wanted half-width of the interval and ``effect`` the smallest change to be
+    found by an interleaved comparison, both relative. ``same_build``: whether exporting again gave
+    the very same file.
+    """
+    builds = [_processes(record) for record in pilots]
+    if not builds or min(len(processes) for processes in builds) < 3:
+        return None
+    blocks = [block for processes in builds for process in processes for block in process]
+    calls = round(median(len(block) for block in blocks))
+    per_process = round(median(len(process) for processes in builds for process in processes))
+    iteration = _pooled([_within(block) for block in blocks if len(block) > 1])
+    # Samples in a block hang together, so what a block's median varies by is measured, not
+    # derived from them; `block` is what the next level sees of both.
+    block = _pooled(
+        [variance([_log(b) for b in p]) for processes in builds for p in processes if len(p) > 1]
+    )
+    process = _pooled([variance([_center(p) for p in processes]) for processes in builds])
+    between = max(0.0, process - MEDIAN_COST * block / max(per_process, 1))
+    build = _build(builds, process, same_build)
+    each_s = median(seconds_per_process(record.outcome.traces) or 0.0 for record in pilots)
+    block_s = calls * median(ns for b in blocks for ns in b) / 1e9
+    overhead_s = max(each_s - per_process * block_s, 0.01)
+    best = 4 * per_process
+    if between > 0:
+        best = round(sqrt(MEDIAN_COST * block / between * overhead_s / block_s))
+    best = min(max(best, 3), 1000)
+    at_best = between + MEDIAN_COST * block / best
+    best_s = overhead_s + best * block_s
+    typical = median(median(ns) for ns in blocks)
+    return Plan(
+        processes=sum(len(processes) for processes in builds),
+        blocks_per_process=per_process,
+        calls_per_block=calls,
+        median_ns=round(typical),
+        components=(
+            build,
+            Component(level="process", deviation=sqrt(between)),
+            Component(level="block", deviation=sqrt(max(0.0, block - _of_calls(iteration, calls)))),
+            Component(level="iteration", deviation=sqrt(iteration)),
+        ),
+        seconds_per_process=each_s,
+        best_blocks=best,
+        estimates=(
+            _estimate(f"±{100 * precision:g} % of the latency", process, precision, each_s),
+            _estimate(
+                f"±{100 * precision:g} %, with {best} blocks in a process",
+                at_best,
+                precision,
+                best_s,
+            ),
+            # Two of them, and no neighbour's ups and downs shared: interleaving does better.
+            _estimate(
+                f"a change of {100 * effect:g} %, compared in turn (at most)",
+                2 * process,
+                effect,
+                2 * each_s,
+                power=POWER,
+            ),
+        ),
+    )
+
+
+def _processes(record: Record) -> list[list[Sequence[int]]]:
+    """The samples that count of each block, by process."""
+    found: dict[int, list[Sequence[int]]] = {}
+    for trace in record.outcome.traces:
+        kept = [block for block in warm_blocks(trace).values() if min(block) > 0]
+        if kept:
+            found.setdefault(trace.process, []).extend(kept)
+    return list(found.values())
+
+
+def _build(
+    builds: Sequence[Sequence[Sequence[Sequence[int]]]], process: float, same: bool
+) -> Component:
+    if len(builds) < 2:
+        return Component(level="build", deviation=None, note="one build: --builds 2 varies it")
+    if same:
+        return Component(level="build", deviation=0.0, note="exporting again gave the same file")
+    centres = [median(_center(p) for p in processes) for processes in builds]
+    fewest = min(len(processes) for processes in builds)
+    left = max(0.0, variance(centres) - MEDIAN_COST * process / fewest)
+    return Component(level="build", deviation=sqrt(left), note=f"{len(builds)} builds")
+
+
+def _estimate(
+    goal: str, process: float, half_width: float, each_s: float, *, power: float = 0.5
+) -> Estimate:
+    """``power``: how likely a change of ``half_width`` is to be found; one half where it is only to
+    be the half-width of the interval."""
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) + NormalDist().inv_cdf(power)
+    needed = max(FEWEST, ceil(MEDIAN_COST * z**2 * process / half_width**2))
+    return Estimate(goal=goal, processes=needed, seconds=needed * each_s)
+
+
+def _of_calls(iteration: float, calls: int) -> float:
+    """What a block's median would vary by if its calls were independent."""
+    return MEDIAN_COST * iteration / max(calls, 1)
+
+
+def _within(block: Sequence[int]) -> float:
+    """Variance of a block's samples, relative, outliers not counted by their size."""
+    import numpy as np
+
+    values = np.asarray(block, dtype=np.float64)
+    centre = float(np.median(values))
+    return (1.4826 * float(np.median(np.abs(values - centre))) / centre) ** 2
+
+
+def _log(block: Sequence[int]) -> float:
+    return log(median(block))
+
+
+def _center(process: Sequence[Sequence[int]]) -> float:
+    return median(_log(block) for block in process)
+
+
+def _pooled(variances: Sequence[float]) -> float:
+    return sum(variances) / len(variances) if variances else 0.0
