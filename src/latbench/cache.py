@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from pathlib import Path
 import msgspec
 
 from latbench.core.errors import LatbenchError
-from latbench.core.records import Artifact, Value
+from latbench.core.records import Artifact
+from latbench.core.values import Value
 
 STALE_S = 24 * 3600
 
@@ -160,9 +161,15 @@ def copy_beside(source: Path, target: Path) -> Path:
     """Copy ``source`` to ``target`` (a folder keeps the name), beside it first, then renamed."""
     if target.is_dir():
         target /= source.name
+    write_beside(target, lambda beside: shutil.copyfile(source, beside))
+    return target
+
+
+def write_beside(target: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` make a file beside ``target``, then rename it: never half of one."""
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        shutil.copyfile(source, beside)
+        write(beside)
         os.replace(beside, target)  # noqa: PTH105
     except OSError as error:
         beside.unlink(missing_ok=True)
@@ -170,7 +177,6 @@ def copy_beside(source: Path, target: Path) -> Path:
             f"cannot write {target}: {error.strerror}",
             hint="name a folder that exists and has room",
         ) from error
-    return target
 
 
 def file_sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from latbench.cache import ArtifactCache, cache_folder
 from latbench.core.errors import LatbenchError
-from latbench.core.records import Value
+from latbench.core.values import Value
 from latbench.devices.machine import read_conditions, read_machine
 from latbench.plugins import FALLBACK, load_runner, runner_names
 from latbench.report.text import cpu_line
@@ -30,6 +30,7 @@ EXTRAS = (
     ("onnxscript", "export", "exporting PyTorch models"),
     ("safetensors", "export", "weights in .safetensors"),
     ("timm", "timm", "timm:NAME models"),
+    ("matplotlib", "plot", "pictures of records"),
     ("psycopg", "postgresql", "a registry in PostgreSQL"),
 )
 

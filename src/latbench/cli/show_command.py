@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from latbench.cli.options import json_option, registry_option
+
+if TYPE_CHECKING:
+    from latbench.core.records import Record
+    from latbench.core.summary import Summary
 
 
 @click.command("show")
 @click.argument("id", required=False)
 @click.option("--device", metavar="ID", help="Without an ID of a record: of this device only.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw the record to a .png, .svg or .pdf (extra: plot).",
+)
 @registry_option
 @json_option
-def command(*, id: str | None, device: str | None, registry: str | None, as_json: bool) -> None:
+def command(
+    *,
+    id: str | None,
+    device: str | None,
+    plot: Path | None,
+    registry: str | None,
+    as_json: bool,
+) -> None:
     """Show one record (any unambiguous start of its ID), or the latest of each group.
 
     A group is one model on one device and backend.
@@ -22,6 +42,8 @@ def command(*, id: str | None, device: str | None, registry: str | None, as_json
     from latbench.report.text import record_lines, row_lines
     from latbench.store.registry import Registry
 
+    if plot is not None and id is None:
+        raise click.UsageError("--plot draws one record: name its ID")
     with Registry.open(registry, create=False) as store:
         if id is None:
             rows = store.latest(device)
@@ -29,8 +51,19 @@ def command(*, id: str | None, device: str | None, registry: str | None, as_json
             return
         record = store.get(id)
         summary = summarise(record)
+        if plot is not None:
+            _draw(record, summary, plot)
         if as_json:
             click.echo(record_json(record, summary))
             return
         for line in record_lines(record, summary, store.url):
             click.echo(line)
+
+
+def _draw(record: Record, summary: Summary | None, path: Path) -> None:
+    from latbench.core.errors import UsageError
+    from latbench.report.plot import save_plot
+
+    if summary is None or not any(trace.blocks for trace in record.outcome.traces):
+        raise UsageError(f"record {record.id} holds no blocks of samples to draw")
+    save_plot(record, summary, path)
