@@ -1,0 +1,97 @@
+"""Shipped protocols against the tools that they are named for, on the same ONNX file, in turn.
+
+    python benchmarks/truth/official.py [--model M] [--repeats N] [--seconds S]
+
+LoadGen (``mlcommons-loadgen``) in SingleStream against ``loadgen-singlestream@1``, both for S
+seconds; timm's loop (10 calls, then the mean of 40) against ``timm@1``, each in a fresh process.
+Goal: the ratio of the reported statistic within 2 %. Told with its interval, over pairs in random
+order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import msgspec
+
+import latbench
+from latbench.core.stats import order_interval
+from latbench.requests import named_protocol
+
+
+def tool(way: str, path: Path, seconds: float) -> float:
+    here = str(Path(__file__).parent / "ways.py")
+    done = subprocess.run(
+        [sys.executable, here, way, str(path), "1", str(seconds)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(done.stdout.split()[-1])
+
+
+def ours(model: str, name: str, seconds: float | None, registry: str) -> float:
+    protocol = named_protocol(name)
+    if seconds is not None:
+        protocol = msgspec.structs.replace(protocol, min_ns=round(seconds * 1e9), min_calls=64)
+    result = latbench.run(model, threads=1, protocol=protocol, registry=registry)
+    assert result.summary is not None
+    return result.summary.reported.value
+
+
+def pairs(
+    one: Callable[[], float], other: Callable[[], float], repeats: int
+) -> tuple[list[float], list[float]]:
+    draw = random.Random(4)
+    ours_, theirs = [], []
+    for _ in range(repeats):
+        for which in draw.sample((0, 1), 2):
+            if which:
+                ours_.append(one())
+            else:
+                theirs.append(other())
+    return ours_, theirs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="timm:mobilenetv2_100")
+    parser.add_argument("--repeats", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    args = parser.parse_args()
+    path = latbench.export(args.model).path
+    print("| protocol | tool | statistic | ratio, median of pairs | 95 % interval |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        registry = f"{folder}/r.db"
+        cases = (
+            ("loadgen-singlestream@1", "loadgen", "p90", args.seconds, args.repeats),
+            # Its loop is over in 0.3 s, so that more pairs are needed for the same certainty.
+            ("timm@1", "timm-once", "mean", None, 3 * args.repeats),
+        )
+        for name, way, statistic, seconds, repeats in cases:
+            mine, theirs = pairs(
+                lambda name=name, seconds=seconds: ours(args.model, name, seconds, registry),  # type: ignore[misc]
+                lambda way=way, seconds=seconds: tool(way, path, seconds or 0),  # type: ignore[misc]
+                repeats,
+            )
+            ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
+            low, high = order_interval(ratios, 0.95) or (0, 0)
+            middle = median(ratios)
+            print(
+                f"| {name} | {way} | {statistic} | {middle:.4f} | {low:.4f} to {high:.4f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
