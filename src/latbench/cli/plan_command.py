@@ -90,7 +90,7 @@ def command(
     else:
         click.echo(title(last))
         if planned.plan is not None:
-            for line in plan_lines(planned.plan, target / 100):
+            for line in plan_lines(planned.plan):
                 click.echo(line)
         elif last.outcome.failure is not None:
             for line in failure_lines(last.outcome.failure):

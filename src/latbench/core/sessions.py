@@ -92,7 +92,7 @@ def paired_ratios(below: Sequence[Trace], above: Sequence[Trace]) -> list[float]
     Of two blocks of one round, timed one after the other, the ratio of their medians; of a process,
     the median of these. What the machine does for longer than a round is in both. On a shared
     two-core machine whose processes' medians varied by 2.2 %, these varied by 0.5 to 0.6 %; ratios
-    of the two's 10th percentiles by 0.8 to 1.2 % (``benchmarks/truth/README.md``).
+    of the two's 10th percentiles by 0.8 to 1.2 % (``docs/decisions/0007``).
     """
     beside = {(trace.process, trace.session): trace for trace in below}
     found: dict[int, list[float]] = {}

@@ -69,7 +69,7 @@ def verdict_line(found: Comparison) -> str:
     return f"B is {found.verdict} than A by {100 * by:.{digits}f} %"
 
 
-def plan_lines(plan: Plan, precision: float) -> list[str]:
+def plan_lines(plan: Plan) -> list[str]:
     """Where the variance comes from, and what a goal takes."""
     lines = [
         labelled(
