@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from latbench.api import Exported
+from latbench.cache import content_bytes
 from latbench.core.protocols import FIXED, protocol_sha256
 from latbench.core.records import (
     SCHEMA,
@@ -90,7 +91,7 @@ def make_artifact(path: Path, exported: Exported, format: str) -> Artifact:
     """What a worker is told of a file that an exporter has just made."""
     return Artifact(
         sha256="0" * 64,
-        size_bytes=path.stat().st_size,
+        size_bytes=content_bytes(path),
         format=format,
         precision="fp32",
         inputs=exported.inputs,
@@ -199,6 +200,8 @@ def make_record(
         protocol_sha256=protocol_sha256(FIXED),
         sentinel=None,
         interleaved=None,
+        fallback=None,
+        sweep=None,
         outcome=Outcome(
             status=status,
             traces=tuple(traces)

@@ -113,9 +113,10 @@ def test_golden_records_are_read_for_ever(path: Path) -> None:
     """Schema 1 knew one kind of protocol; everything else is as it was."""
     old, record = msgspec.json.decode(path.read_bytes()), decode_record(path.read_bytes())
     now = msgspec.json.decode(encode_record(record))
-    for name in set(old) - {"schema", "protocol", "outcome", "request"}:
-        assert now[name] == old[name]
-    assert {**old["request"], "protocol": None} == now["request"]
+    assert (
+        kept({k: v for k, v in old.items() if k not in ("schema", "protocol", "outcome")}, now)
+        == []
+    )
     for was, trace in zip(old["outcome"]["traces"], record.outcome.traces, strict=True):
         assert [list(block.sample_ns) for block in trace.blocks] == [
             block["sample_ns"] for block in was["blocks"]
@@ -130,7 +131,28 @@ def test_golden_records_are_read_for_ever(path: Path) -> None:
     assert record.sentinel is record.interleaved is record.outcome.stopped is None
 
 
+def kept(old: object, new: object, path: str = "") -> list[str]:
+    """Where ``new`` does not say what ``old`` said; it may say more."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [p for k in old for p in kept(old[k], new.get(k), f"{path}.{k}")]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            p
+            for i, (one, other) in enumerate(zip(old, new, strict=True))
+            for p in kept(one, other, f"{path}[{i}]")
+        ]
+    return [] if old == new else [f"{path}: {old!r} is {new!r}"]
+
+
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("schema2-*.json")), ids=lambda path: path.name)
+def test_golden_records_of_schema_2_say_what_they_said(path: Path) -> None:
+    old, record = msgspec.json.decode(path.read_bytes()), decode_record(path.read_bytes())
+    del old["schema"]
+    assert kept(old, msgspec.json.decode(encode_record(record))) == []
+    assert record.fallback is record.sweep is record.outcome.profile is None
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("schema3-*.json")), ids=lambda path: path.name)
 def test_golden_records_of_today_stay_as_they_are(path: Path) -> None:
     record = decode_record(path.read_bytes())
     assert msgspec.json.decode(encode_record(record)) == msgspec.json.decode(path.read_bytes())
@@ -143,6 +165,8 @@ def test_golden_records_of_today_stay_as_they_are(path: Path) -> None:
         ({"sample_ns": [2**62]}, r"4611686018427387904 ns"),
         ({"start_ns": -5}, r"-5 ns in outcome.traces\[0\].blocks\[\*\].start_ns"),
         ({"sample_ns": [1, 2], "settle_calls": 3}, "lets 3 of 2 samples settle"),
+        ({"sample_ns": [1, 2], "beside_ns": {"call": [1]}}, "beside_ns.call has 1 times for 2"),
+        ({"sample_ns": [1], "beside_ns": {"call": [-1]}}, r"-1 ns in .*beside_ns.call"),
     ],
 )
 def test_times_that_no_clock_gives_are_refused(change: dict[str, object], words: str) -> None:
@@ -178,28 +202,28 @@ def test_there_are_golden_records_of_each_outcome() -> None:
 
 
 def test_newer_records_are_refused_in_words() -> None:
-    newer = encode_record(make_record()).replace(b'"schema":2', b'"schema":7')
-    with pytest.raises(LatbenchError, match=r"newer latbench \(schema 7; .* up to 2\)") as caught:
+    newer = encode_record(make_record()).replace(b'"schema":3', b'"schema":7')
+    with pytest.raises(LatbenchError, match=r"newer latbench \(schema 7; .* up to 3\)") as caught:
         decode_record(newer)
     assert caught.value.hint == "upgrade latbench"
 
 
 def test_older_records_are_brought_up_to_date_a_step_at_a_time() -> None:
-    """As it will be at schema 4: a renamed field, then a new one."""
+    """As it will be at schema 5: a renamed field, then a new one."""
 
     def rename(tree: dict[str, object]) -> dict[str, object]:
-        tree = {**tree, "schema": 3}
+        tree = {**tree, "schema": 4}
         tree["backend"] = tree.pop("runtime_name")
         return tree
 
     def add(tree: dict[str, object]) -> dict[str, object]:
-        return {**tree, "schema": 4, "artifact": None}
+        return {**tree, "schema": 5, "artifact": None}
 
     old = msgspec.to_builtins(make_record())
     old["runtime_name"] = old.pop("backend")
     del old["artifact"]
-    record = convert_record(old, schema=4, migrations={2: rename, 3: add})
-    assert (record.backend, record.artifact, record.schema) == ("onnxruntime", None, 4)
+    record = convert_record(old, schema=5, migrations={3: rename, 4: add})
+    assert (record.backend, record.artifact, record.schema) == ("onnxruntime", None, 5)
 
 
 @pytest.mark.parametrize(

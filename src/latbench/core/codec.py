@@ -49,7 +49,12 @@ def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-MIGRATIONS: Mapping[int, Migration] = {1: _from_1}
+def _from_2(tree: dict[str, Any]) -> dict[str, Any]:
+    """Schema 3 adds fields; here there was no such thing."""
+    return {**tree, "schema": 3, "fallback": None, "sweep": None}
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _from_1, 2: _from_2}
 """Schema -> how a record of it becomes one of the next schema. The first schema is 1."""
 
 BLOB_VERSION = 1
@@ -120,6 +125,11 @@ def _check_times(record: Record) -> None:
                 ("blocks[*].start_ns", tuple(block.start_ns for block in trace.blocks)),
                 ("warmup_ns", trace.warmup_ns),
                 *((f"blocks[{j}]", block.sample_ns) for j, block in enumerate(trace.blocks)),
+                *(
+                    (f"blocks[{j}].beside_ns.{name}", values)
+                    for j, block in enumerate(trace.blocks)
+                    for name, values in block.beside_ns.items()
+                ),
             )
             for name, values in parts:
                 if values and not 0 <= min(values) <= max(values) < LONGEST_NS:
@@ -130,6 +140,13 @@ def _check_times(record: Record) -> None:
                         hint="the clock went backwards, or the record was edited or damaged",
                     )
             for j, block in enumerate(trace.blocks):
+                for name, values in block.beside_ns.items():
+                    if len(values) != len(block.sample_ns):
+                        raise LatbenchError(
+                            f"outcome.{role}[{i}].blocks[{j}].beside_ns.{name} has {len(values)} "
+                            f"times for {len(block.sample_ns)} samples",
+                            hint="the record was edited or damaged",
+                        )
                 if not 0 <= block.settle_calls <= len(block.sample_ns):
                     raise LatbenchError(
                         f"outcome.{role}[{i}].blocks[{j}] lets {block.settle_calls} of "

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from latbench.core.errors import FailureKind, Stage
 from latbench.core.protocols import TimingProtocol
 from latbench.core.values import Value
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class TensorSpec(Value, frozen=True, kw_only=True):
@@ -51,6 +53,14 @@ class Parity(Value, frozen=True, kw_only=True):
     """Largest absolute error over the largest absolute reference value, over all outputs."""
     tolerance: float
     """The bound on ``max_rel_error`` that was enforced."""
+    inputs: int = 1
+    """How many sets of seeded inputs were compared."""
+    cosine: float | None = None
+    """Smallest cosine between outputs and reference; ``None`` in records from before schema 3, or
+    where one of them is all zero."""
+    top1_agreement_ppm: int | None = None
+    """Rows of the first output whose largest element is where the reference's is, in millionths;
+    ``None`` where the first output is no table of scores."""
 
 
 class ModelIdentity(Value, frozen=True, kw_only=True):
@@ -92,9 +102,14 @@ class Placement(Value, frozen=True, kw_only=True):
     """What ran where, and how well that is known."""
 
     units: dict[str, int | None]
-    """Compute unit or execution provider -> operators placed on it (``None``: not known)."""
+    """Compute unit, execution provider or delegate -> operators placed on it (``None``: not
+    known)."""
     known: Literal["proven", "planned", "unknown"]
+    """``proven``: seen in a profile, or nothing else was there to run on. ``planned``: what the
+    runtime says that it will do."""
     note: str | None = None
+    partitions: int | None = None
+    """Runs of equal unit in the order of execution, 1 at least; each border may cost a copy."""
 
 
 class Capability(Value, frozen=True, kw_only=True):
@@ -235,6 +250,10 @@ class Block(Value, frozen=True, kw_only=True):
     settle_calls: int = 0
     """How many of the first samples are not counted: something else ran just before."""
     readings: Readings | None = None
+    beside_ns: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    """The same inferences by other clocks, by name: ``call`` (around the call from the host),
+    ``device`` (by the device itself), ``transfers`` (copies in and out). Nothing is computed from
+    them that is not named so."""
 
 
 class Trace(Value, frozen=True, kw_only=True):
@@ -252,6 +271,30 @@ class Trace(Value, frozen=True, kw_only=True):
     peak_rss_bytes: int | None
 
 
+class OperatorTime(Value, frozen=True, kw_only=True):
+    """One operator of a profiled inference."""
+
+    name: str
+    kind: str
+    """As the runtime calls it: ``Conv``, ``XNNPACK GEMM``, …"""
+    time_ns: int
+    """Mean over the profiled calls."""
+    unit: str | None = None
+    precision: str | None = None
+
+
+class Profile(Value, frozen=True, kw_only=True):
+    """Where the time goes, by operator, taken after and apart from the timed samples."""
+
+    source: str
+    """What measured it, with its version."""
+    calls: int
+    total_ns: int
+    """Mean of the profiled inferences; operators need not sum to it."""
+    operators: tuple[OperatorTime, ...]
+    """In the order of execution."""
+
+
 class OutputCheck(Value, frozen=True, kw_only=True):
     """The outputs of the timed session, after timing, looked at."""
 
@@ -261,6 +304,7 @@ class OutputCheck(Value, frozen=True, kw_only=True):
     max_rel_error: float | None
     """Against the reference; ``None``: not comparable, for its shape or for what is not finite."""
     tolerance: float
+    cosine: float | None = None
 
 
 class Failure(Value, frozen=True, kw_only=True):
@@ -285,6 +329,8 @@ class Outcome(Value, frozen=True, kw_only=True):
     sentinel: tuple[Trace, ...] = ()
     """Of the sentinel that alternated with the model, block by block."""
     checks: tuple[OutputCheck, ...] = ()
+    profile: Profile | None = None
+    """``None`` where none was asked for."""
     failure: Failure | None = None
 
 
@@ -304,6 +350,31 @@ class Sentinel(Value, frozen=True, kw_only=True):
     """With its version; latencies over sentinels of different names are not comparable."""
     sha256: str | None
     absent: str | None = None
+
+
+class Fallback(Value, frozen=True, kw_only=True):
+    """The backend that was asked for could not run here, and another one was used."""
+
+    reason: str
+    hint: str | None
+    artifact: Artifact | None = None
+    """What was exported and checked for the backend that was asked for, never executed by it."""
+    failure: Failure | None = None
+    """Why that artifact could not be had."""
+
+
+class SweepPoint(Value, frozen=True, kw_only=True):
+    """The record's place in a sweep."""
+
+    sweep: str
+    """Shared by the records of one sweep."""
+    points_sha256: str
+    """Of all its points and its protocol: equal where the same was asked for."""
+    point: int
+    """Which of the points, in the order in which they were given."""
+    points: int
+    order_seed: int
+    """Seed of the random order in which they were measured."""
 
 
 class Interleaved(Value, frozen=True, kw_only=True):
@@ -336,6 +407,8 @@ class Request(Value, frozen=True, kw_only=True):
     dims: dict[str, int]
     protocol: str | None = None
     """As named, ``None`` in records from before protocols had names."""
+    calibration: str | None = None
+    """Where the images came from that int8 was calibrated with; ``None``: seeded data."""
 
 
 class Record(Value, frozen=True, kw_only=True):
@@ -359,4 +432,8 @@ class Record(Value, frozen=True, kw_only=True):
     """``None`` where the protocol asks for none."""
     interleaved: Interleaved | None
     """``None`` where nothing was compared."""
+    fallback: Fallback | None
+    """``None`` where the backend that was asked for is the one that was used."""
+    sweep: SweepPoint | None
+    """``None`` for a run of its own."""
     outcome: Outcome

@@ -135,7 +135,7 @@ class Conversation:
                 answer.message,
                 hint=answer.hint,
                 kind=answer.kind,
-                detail=self._detail(),
+                detail=answer.detail or self._detail(),
             )
         if not isinstance(answer, expect):
             self._end()

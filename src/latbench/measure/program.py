@@ -40,7 +40,11 @@ def serve(program: str, handle: Handler) -> None:
             answer = handle(request)
         except StageError as error:
             answer = wire.Failed(
-                stage=error.stage, kind=error.kind, message=error.message, hint=error.hint
+                stage=error.stage,
+                kind=error.kind,
+                message=error.message,
+                hint=error.hint,
+                detail=error.detail,
             )
         except UsageError as error:
             answer = wire.Refused(message=error.message, hint=error.hint)
@@ -71,7 +75,7 @@ def _stage_of(request: wire.Request) -> Stage:
             return "export"
         case wire.Open():
             return "open"
-        case wire.Time():
+        case wire.Time() | wire.TimeOperators():
             return "time"
         case wire.Outputs() | wire.Close():
             return "outputs"

@@ -10,7 +10,15 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from latbench.core.checks import TOLERANCE, check_parity, denormals, errors, finite
+from latbench.core.checks import (
+    check_cosine,
+    check_parity,
+    cosine,
+    denormals,
+    errors,
+    finite,
+    tolerance_of,
+)
 from latbench.core.codec import LONGEST_NS
 from latbench.core.errors import Stage, StageError
 from latbench.core.protocols import TimingProtocol, block_calls, calls_that_fit
@@ -47,6 +55,19 @@ class Job:
     seed: int
     extra: dict[str, str]
 
+    def request(self, *, process: int, pinned: bool = False) -> wire.Open:
+        """What a worker is asked to load."""
+        return wire.Open(
+            backend=self.backend,
+            artifact=self.artifact,
+            path=str(self.path),
+            threads=self.threads,
+            seed=self.seed,
+            process=process,
+            extra=self.extra,
+            pinned=pinned,
+        )
+
 
 class Timed:
     """A job under way. Whatever ends it, :attr:`traces` holds what was measured until then."""
@@ -78,16 +99,7 @@ class Timed:
     def open(self, process: int, session: int, begun_ns: int) -> None:
         """Load the model and run its first inference."""
         job, protocol = self._job, self._protocol
-        request = wire.Open(
-            backend=job.backend,
-            artifact=job.artifact,
-            path=str(job.path),
-            threads=job.threads,
-            seed=job.seed,
-            process=process,
-            extra=job.extra,
-            pinned=protocol.pinned,
-        )
+        request = job.request(process=process, pinned=protocol.pinned)
         opened = self._ask(request, wire.Opened, "open")
         with self._blamed():
             if opened.load_ns < 0:
@@ -149,6 +161,7 @@ class Timed:
             sample_ns=timed.sample_ns,
             settle_calls=settle,
             readings=timed.readings,
+            beside_ns=dict(timed.beside_ns),
         )
         self._live().blocks.append(block)
         self.counted += calls
@@ -196,8 +209,19 @@ class Timed:
         given = self._ask(wire.Outputs(), wire.OutputsGiven, "outputs")
         trace.peak_rss_bytes = given.peak_rss_bytes
         arrays = tuple(_array(tensor) for tensor in given.tensors)
-        _, error = errors(_reference(self._job.reference), arrays)
-        tolerance = TOLERANCE[self._job.artifact.precision]
+        reference = _reference(self._job.reference)
+        _, error = errors(reference, arrays)
+        near = cosine(reference, arrays)
+        assert self.runtime is not None
+        settings = self.runtime.settings
+        # A runtime may compute in a lower precision than the file's, or take inputs that are
+        # rounded to 8 bits (pictures), and says so.
+        rounded = "fp16" if settings.get("input_bits") == "8" else "fp32"
+        precision = max(
+            (self._job.artifact.precision, settings.get("precision", "fp32"), rounded),
+            key=tolerance_of,
+        )
+        tolerance = tolerance_of(precision)
         self.checks.append(
             OutputCheck(
                 process=trace.process,
@@ -205,9 +229,12 @@ class Timed:
                 denormals=denormals(arrays),
                 max_rel_error=error if isfinite(error) else None,
                 tolerance=tolerance,
+                cosine=near,
             )
         )
-        check_parity(error, tolerance, "outputs", "the outputs of the timed session are wrong")
+        what = "the outputs of the timed session are wrong"
+        check_parity(error, tolerance, "outputs", what)
+        check_cosine(near, precision, "outputs", what)
 
     def _time(self, calls: int, stage: Literal["warmup", "time"]) -> wire.Timed:
         request = wire.Time(calls=calls, period_ns=self._protocol.period_ns)
@@ -221,6 +248,11 @@ class Timed:
                 raise _backwards(stage, min(timed.sample_ns), "one inference")
             if timed.start_ns < 0:
                 raise _backwards(stage, timed.start_ns, "getting to the block")
+            for name, values in timed.beside_ns.items():
+                if len(values) != calls or not 0 <= min(values) <= max(values) < LONGEST_NS:
+                    raise StageError(
+                        stage, f"the runner's other clock {name!r} does not give {calls} times"
+                    )
             if max(timed.sample_ns) >= LONGEST_NS:
                 raise StageError(stage, f"an inference of {max(timed.sample_ns)} ns cannot be")
         return timed

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from latbench.core.errors import FailureKind, Stage
-from latbench.core.records import Artifact, Placement, Readings
+from latbench.core.records import Artifact, Placement, Profile, Readings
 
 VERSION = 1
 """Version of the conversation. A program that speaks another one is refused."""
@@ -75,6 +75,20 @@ class Timed(Message, frozen=True, kw_only=True):
     start_ns: int
     sample_ns: tuple[int, ...]
     readings: Readings | None = None
+    beside_ns: Mapping[str, tuple[int, ...]] = {}
+    """The same calls by other clocks, by name."""
+
+
+class TimeOperators(Message, frozen=True, kw_only=True):
+    """Run ``calls`` more inferences and tell how long each operator takes."""
+
+    calls: int
+
+
+class OperatorsTimed(Message, frozen=True, kw_only=True):
+    """``None`` where the runtime or this version of it cannot tell."""
+
+    profile: Profile | None
 
 
 class Outputs(Message, frozen=True, kw_only=True):
@@ -111,6 +125,7 @@ class Failed(Message, frozen=True, kw_only=True):
     kind: FailureKind
     message: str
     hint: str | None = None
+    detail: str | None = None
 
 
 class Refused(Message, frozen=True, kw_only=True):
@@ -131,6 +146,8 @@ class Export(Message, frozen=True, kw_only=True):
     format: str
     precision: str
     dims: Mapping[str, int]
+    options: Mapping[str, str] = {}
+    calibration: str | None = None
     out: str
     """Where the file is to be written."""
     reference: str
@@ -151,5 +168,7 @@ class ExportDone(Message, frozen=True, kw_only=True):
     artifact: Artifact
 
 
-Request = Open | Time | Outputs | Close | Export | ExportSentinel
-Answer = Hello | Opened | Timed | OutputsGiven | Closed | Failed | Refused | ExportDone
+Request = Open | Time | TimeOperators | Outputs | Close | Export | ExportSentinel
+Answer = (
+    Hello | Opened | Timed | OperatorsTimed | OutputsGiven | Closed | Failed | Refused | ExportDone
+)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from latbench.api import (
+    ProfiledSession,
     Runner,
     RunOptions,
     SelfTimedSession,
@@ -36,6 +38,12 @@ class Worker:
                 return self._open(request)
             case wire.Time():
                 return self._time(self._live("time"), request)
+            case wire.TimeOperators():
+                session = self._live("outputs")
+                told = (
+                    session.profile(request.calls) if isinstance(session, ProfiledSession) else None
+                )
+                return wire.OperatorsTimed(profile=told)
             case wire.Outputs():
                 return _outputs(self._live("outputs"))
             case wire.Close():
@@ -70,10 +78,12 @@ class Worker:
             )
         )
         self._opened_ns = now_ns()
+        settings = self._session.settings()
         return wire.Opened(
             load_ns=self._opened_ns - start,
-            version=capability.version,
-            settings=self._session.settings(),
+            # A runner with several runtimes says which one it took.
+            version=settings.get("runtime_version", capability.version),
+            settings=settings,
             placement=self._session.placement(),
         )
 
@@ -85,21 +95,42 @@ class Worker:
     def _time(self, session: Session, request: wire.Time) -> wire.Answer:
         before = snapshot()
         start = now_ns() - self._opened_ns
+        beside: dict[str, list[int]] = {}
+        elapsed: Sequence[int]
         if not isinstance(session, SelfTimedSession):
             elapsed = time_calls(session.run, request.calls, request.period_ns)
         elif request.period_ns is None:
             elapsed = session.time_block(request.calls)
+            _gather(session, beside)
         else:
-            elapsed = _at_a_rate(session, request.calls, request.period_ns)
+            elapsed = _at_a_rate(session, request.calls, request.period_ns, beside)
         readings = between(before, snapshot())
-        return wire.Timed(start_ns=start, sample_ns=tuple(elapsed), readings=readings)
+        return wire.Timed(
+            start_ns=start,
+            sample_ns=tuple(elapsed),
+            readings=readings,
+            beside_ns={name: tuple(values) for name, values in beside.items()},
+        )
 
 
-def _at_a_rate(session: SelfTimedSession, calls: int, period_ns: int) -> list[int]:
+def _at_a_rate(
+    session: SelfTimedSession, calls: int, period_ns: int, beside: dict[str, list[int]]
+) -> list[int]:
     """One call a period, timed by the session itself."""
     elapsed: list[int] = []
-    time_calls(lambda: elapsed.extend(session.time_block(1)), calls, period_ns)
+
+    def one() -> None:
+        elapsed.extend(session.time_block(1))
+        _gather(session, beside)
+
+    time_calls(one, calls, period_ns)
     return elapsed
+
+
+def _gather(session: SelfTimedSession, into: dict[str, list[int]]) -> None:
+    """What other clocks said of the latest block."""
+    for name, values in session.beside_ns().items():
+        into.setdefault(name, []).extend(values)
 
 
 def _pin(threads: int) -> None:

@@ -49,8 +49,9 @@ class Row(Value, frozen=True, kw_only=True):
     sample_count: int
 
 
-GROUP = ("device", "model", "backend")
-"""What one group of the latest records shares."""
+GROUP = ("device", "model", "backend", "requested_backend")
+"""What one group of the latest records shares. What was asked for is part of it: a fallback does
+not displace a record of the backend that was used for its own sake."""
 
 
 class Registry:
@@ -176,6 +177,26 @@ class Registry:
         query = select(*_listed(latest)).order_by(*(latest.c[name] for name in GROUP))
         return self._rows(query if device is None else query.where(latest.c.device == device))
 
+    def of_sweep(self, sweep: str) -> tuple[Record, ...]:
+        """All records of the sweep whose id begins so, in the order of its points; several of a
+        point that was interrupted and then repeated."""
+        with translated(self._engine.url), self._engine.connect() as connection:
+            ids = connection.execute(
+                select(records.c.id)
+                .where(records.c.sweep.startswith(sweep, autoescape=True))
+                .order_by(records.c.id)
+            ).scalars()
+            found = [self.get(id) for id in ids]
+        return tuple(sorted(found, key=lambda record: record.sweep.point if record.sweep else 0))
+
+    def latest_sweep(self, points_sha256: str | None = None) -> str | None:
+        """The newest sweep, or the newest of just these points; ``None`` where there is none."""
+        query = select(func.max(records.c.sweep))
+        if points_sha256 is not None:
+            query = query.where(records.c.sweep_points == points_sha256)
+        with translated(self._engine.url), self._engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
     def count(self) -> int:
         """How many records there are."""
         with translated(self._engine.url), self._engine.connect() as connection:
@@ -251,7 +272,7 @@ def _record_row(record: Record) -> dict[str, Any]:
         "backend": record.backend,
         "requested_backend": record.request.backend,
         "status": record.outcome.status,
-        "precision": record.request.precision,
+        "precision": record.artifact.precision if record.artifact else record.request.precision,
         "input": "x".join(map(str, inputs[0].shape)) if inputs else None,
         "threads": int(threads) if threads.isdecimal() else None,
         "protocol": f"{record.protocol.name}@{record.protocol.version}",
@@ -261,6 +282,8 @@ def _record_row(record: Record) -> dict[str, Any]:
         ),
         "machine": digest(record.environment.machine),
         "body": msgspec.json.encode(tree).decode(),
+        "sweep": record.sweep.sweep if record.sweep else None,
+        "sweep_points": record.sweep.points_sha256 if record.sweep else None,
     }
 
 
@@ -285,6 +308,9 @@ def _trace_rows(record: Record) -> Iterable[dict[str, Any]]:
                 "block_calls": pack_ns([len(block.sample_ns) for block in blocks]),
                 "block_settle_calls": pack_ns([block.settle_calls for block in blocks]),
                 "readings": pack_json([block.readings for block in blocks]),
+                "beside": pack_json([block.beside_ns for block in blocks])
+                if any(block.beside_ns for block in blocks)
+                else None,
                 "peak_rss_bytes": trace.peak_rss_bytes,
             }
 
@@ -307,19 +333,21 @@ def _trace_tree(row: RowMapping) -> dict[str, Any]:
     """The trace as JSON, because a record of an older schema is migrated as JSON."""
     values, blocks, start = unpack_ns(row["samples"]), [], 0
     begun, calls = unpack_ns(row["block_starts"]), unpack_ns(row["block_calls"])
-    settle, readings = row["block_settle_calls"], row["readings"]
+    settle, readings, beside = row["block_settle_calls"], row["readings"], row["beside"]
     none = [None] * len(calls)
-    for at, count, settled, read in zip(
+    for at, count, settled, read, other in zip(
         begun,
         calls,
         none if settle is None else unpack_ns(settle),
         none if readings is None else unpack_json(readings),
+        none if beside is None else unpack_json(beside),
         strict=True,
     ):
         block = {"start_ns": at, "sample_ns": list(values[start : start + count])}
         # Only what was stored: a record of an older schema has no such fields.
         block |= {"settle_calls": settled} if settled is not None else {}
-        blocks.append(block | ({"readings": read} if read is not None else {}))
+        block |= {"readings": read} if read is not None else {}
+        blocks.append(block | ({"beside_ns": other} if other else {}))
         start += count
     newer = {} if settle is None else {"session": row["session"], "opened_ns": row["opened_ns"]}
     return newer | {

@@ -43,6 +43,9 @@ records = Table(
     Column("sample_count", Integer, nullable=False),
     Column("machine", Text, ForeignKey("machines.digest"), nullable=False),
     Column("body", Text, nullable=False),
+    Column("sweep", Text),
+    Column("sweep_points", Text),
+    Index("records_by_sweep", "sweep_points", "sweep"),
     Index("records_by_group", "model", "device", "backend", "created_unix_ns"),
 )
 """The record without its traces and machine facts, and the columns that lists are made from."""
@@ -63,6 +66,7 @@ traces = Table(
     Column("block_calls", LargeBinary, nullable=False),
     Column("block_settle_calls", LargeBinary),
     Column("readings", LargeBinary),
+    Column("beside", LargeBinary),
     Column("peak_rss_bytes", BigInteger),
 )
 """What the clock said in one session: blobs of ``latbench.core.codec``. ``role`` is ``model`` or
@@ -75,9 +79,9 @@ latest = Table(
     Column("device", Text, primary_key=True),
     Column("model", Text, primary_key=True),
     Column("backend", Text, primary_key=True),
+    Column("requested_backend", Text, primary_key=True),
     Column("id", Text, ForeignKey("records.id"), nullable=False),
     Column("created_unix_ns", BigInteger, nullable=False),
-    Column("requested_backend", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("precision", Text, nullable=False),
     Column("input", Text),
@@ -87,7 +91,8 @@ latest = Table(
     Column("sample_count", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The newest record of each model x device x backend, kept in the transaction of each insert.
+"""The newest record of each model x device x backend x requested backend, kept in the transaction
+of each insert.
 
 All that a list shows stands here once more: looked up in ``records``, whose rows are long, 3,600
 groups of a device took 20 ms, here they take 3 ms.
