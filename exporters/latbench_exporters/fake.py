@@ -27,7 +27,9 @@ class FakeExporter:
 
     format = "fake"
     suffix = ".fake.json"
+    reads: tuple[str, ...] = ()
     precisions = ("fp32",)
+    options: Mapping[str, str] = {}
     sentinel = "fake-sentinel@1"
 
     def export_sentinel(self, out: Path) -> Exported:

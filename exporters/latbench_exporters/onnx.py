@@ -6,10 +6,10 @@ TorchScript route is tried; the file says which one made it.
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,27 @@ from latbench.api import (
     ExportSpec,
     Model,
     StageError,
+    UsageError,
     make_inputs,
 )
-from latbench_exporters.onnx_graph import count, describe, fix_shapes, read, write
+from latbench_exporters.onnx_graph import (
+    count,
+    describe,
+    fix_shapes,
+    read,
+    write,
+)
+from latbench_exporters.onnx_int8 import quantize
+from latbench_exporters.onnx_precision import precision_of
 from latbench_exporters.onnx_sentinel import SENTINEL, build_sentinel
+from latbench_exporters.packages import installed
 
 if TYPE_CHECKING:
     import torch
 
 OPSET = 20
+OPSETS = range(17, 24)
+ROUTES = ("torch.export", "torchscript")
 
 
 class OnnxExporter:
@@ -36,7 +48,12 @@ class OnnxExporter:
 
     format = "onnx"
     suffix = ".onnx"
-    precisions = ("fp32",)
+    reads = (".onnx",)
+    precisions = ("fp32", "fp16", "int8")
+    options: Mapping[str, str] = {
+        "opset": f"operator set of the file, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
+        "route": f"{', '.join(ROUTES)}: which tracer (default the first, else the second)",
+    }
     sentinel = SENTINEL
 
     def export_sentinel(self, out: Path) -> Exported:
@@ -49,43 +66,59 @@ class OnnxExporter:
         )
 
     def toolchain(self) -> Mapping[str, str]:
-        versions = {}
-        for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
-            try:
-                versions[package] = version(package)
-            except PackageNotFoundError:
-                continue
-        return versions
+        return installed("torch", "onnx", "onnxscript", "onnxruntime")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
         """Trace the deploy form at its input shape. Raises :class:`StageError`."""
         # Building comes first: where torch is missing it says so in words.
         specs = model.inputs()
+        opset, routes = _asked(spec.options)
         import torch
 
         arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
         names = [tensor.name for tensor in specs]
         module = model.module()
+        if spec.precision == "fp16":
+            module = copy.deepcopy(module).half()
+            arguments = tuple(tensor.half() for tensor in arguments)
         raw = out.with_suffix(".traced")
         try:
-            route = _trace(module, arguments, names, raw)
+            route = _trace(module, arguments, names, raw, opset, routes)
             graph = read(raw)
+            quantised = {}
+            if spec.precision == "int8":
+                quantised = quantize(raw, spec.calibration, names)
+                graph = read(raw)
         finally:
             raw.unlink(missing_ok=True)
         write(graph, out)
         inputs, outputs = describe(graph)
         return Exported(
-            inputs=inputs, outputs=outputs, counts=count(graph), details=_details(graph, route)
+            inputs=inputs,
+            outputs=outputs,
+            counts=count(graph),
+            details=_details(graph, route) | quantised,
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a ready file, fix its dynamic axes and write it as one file."""
+        """Check a ready file, fix its dynamic axes and write it as one file, precision and all."""
+        for name in spec.options:
+            raise UsageError(f"a ready file has its {name}; the option is for a model to export")
+        if spec.precision != "fp32":
+            raise UsageError(
+                f"a ready file is taken as it is; {spec.precision} is for a model to export",
+                hint="leave --precision out",
+            )
         graph = read(path)
         fix_shapes(graph, batch=spec.batch, resolution=spec.resolution, dims=spec.dims)
         write(graph, out)
         inputs, outputs = describe(graph)
         return Exported(
-            inputs=inputs, outputs=outputs, counts=count(graph), details=_details(graph, "ready")
+            inputs=inputs,
+            outputs=outputs,
+            counts=count(graph),
+            details=_details(graph, "ready"),
+            precision=precision_of(graph),
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
@@ -116,15 +149,30 @@ def exporter() -> Exporter:
     return OnnxExporter()
 
 
+def _asked(options: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+    """The opset, and the routes to try."""
+    opset, route = options.get("opset", str(OPSET)), options.get("route")
+    if not opset.isdecimal() or int(opset) not in OPSETS:
+        raise UsageError(f"opset cannot be {opset!r}", hint=f"{OPSETS[0]} to {OPSETS[-1]}")
+    if route is not None and route not in ROUTES:
+        raise UsageError(f"route cannot be {route!r}", hint=f"one of: {', '.join(ROUTES)}")
+    return int(opset), ROUTES if route is None else (route,)
+
+
 def _trace(
-    module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], names: list[str], out: Path
+    module: torch.nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    names: list[str],
+    out: Path,
+    opset: int,
+    routes: Sequence[str],
 ) -> str:
     """Write ``module`` to ``out``; the route that worked."""
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     errors = []
-    for route, dynamo in (("torch.export", True), ("torchscript", False)):
+    for route in routes:
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")
@@ -132,13 +180,16 @@ def _trace(
                     module,
                     arguments,
                     out,
-                    dynamo=dynamo,
-                    opset_version=OPSET,
+                    dynamo=route == "torch.export",
+                    opset_version=opset,
                     input_names=names,
                     external_data=False,
                     verbose=False,
                 )
-        except Exception as error:  # noqa: BLE001 - converters raise whatever they meet
+        except Exception as error:
+            # Converters raise whatever they meet. Lack of memory is for the harness to tell.
+            if isinstance(error, MemoryError):
+                raise
             errors.append(f"{route}: {_first_line(error)}")
             continue
         return route
@@ -153,7 +204,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _details(graph: object, route: str) -> Mapping[str, str]:
+def _details(graph: object, route: str) -> dict[str, str]:
     import onnx
 
     assert isinstance(graph, onnx.ModelProto)

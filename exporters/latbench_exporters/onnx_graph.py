@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,16 @@ LIMIT_BYTES = 2**31 - 1
 """Most that one protobuf file can hold."""
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 IMAGE_AXES = 4
+CONVOLUTIONS = {
+    "Conv": (0, 1),
+    "ConvTranspose": (0, 1),
+    "DeformConv": (0, 1),
+    "QLinearConv": (0, 3),
+}
+PRODUCTS = {"Gemm": (0, 1), "MatMul": (0, 1), "QLinearMatMul": (0, 3)}
+"""Operator -> which of its inputs are the two factors; what lies between are scales."""
+NOT_COUNTED = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|MoE")
+"""Others that multiply with weights: their work cannot be told."""
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -26,6 +37,8 @@ def read(path: Path) -> onnx.ModelProto:
 
     try:
         model: onnx.ModelProto = onnx.load(path)
+        # Larger ones the checker takes for damaged.
+        _require_size(model)
         onnx.checker.check_model(model)
         model = onnx.inliner.inline_local_functions(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:
@@ -48,13 +61,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         del value.metadata_props[:]
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
-    size = model.ByteSize()
-    if size > LIMIT_BYTES:
-        raise StageError(
-            "export",
-            f"the model takes {size} bytes; one ONNX file holds at most {LIMIT_BYTES}",
-            hint="a smaller model, or a smaller precision",
-        )
+    _require_size(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -120,10 +127,9 @@ def fix_shapes(
 
 
 def count(model: onnx.ModelProto) -> Counts | None:
-    """MACs, parameters and operators; ``None`` where they depend on the data: control flow, or
-    shapes that inference cannot tell."""
-    import onnx
-
+    """MACs, parameters and operators; ``None`` where they depend on the data (control flow, or
+    shapes that inference cannot tell) and where an operator multiplies with weights in a way of its
+    own."""
     if any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node):
         return None
     graph = _inferred(model).graph
@@ -138,39 +144,94 @@ def count(model: onnx.ModelProto) -> Counts | None:
         inputs = [name for name in node.input if name]
         if node.op_type == "Constant" or (inputs and constants.issuperset(inputs)):
             constants.update(node.output)
-        elif "Conv" in node.op_type or node.op_type in ("Gemm", "MatMul"):
+        elif node.op_type in CONVOLUTIONS or node.op_type in PRODUCTS:
             if any(min(shapes.get(name, (0,)), default=1) < 1 for name in (*inputs, *node.output)):
                 return None
-            if "Conv" in node.op_type:
+            if node.op_type in CONVOLUTIONS:
                 operators["conv"] += 1
                 macs += _conv_macs(node, shapes)
-            elif not constants.isdisjoint(inputs[:2]):
+            elif not constants.isdisjoint(_factors(node)):
                 operators["linear"] += 1
                 macs += _product_macs(node, shapes)
-    floats = [
-        tensor
-        for tensor in graph.initializer
-        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-        and math.prod(tensor.dims) > 1
-    ]
+        elif multiplies(node) and not constants.isdisjoint(inputs):
+            return None
+    weights = _weights(graph)
     return Counts(
         macs=macs,
-        parameters=sum(math.prod(tensor.dims) for tensor in floats),
-        parameter_bytes=sum(_size_bytes(tensor) for tensor in floats),
+        parameters=sum(math.prod(tensor.dims) for tensor in weights),
+        parameter_bytes=sum(_size_bytes(tensor) for tensor in weights),
         operators=operators,
     )
 
 
+def multiplies(node: onnx.NodeProto) -> bool:
+    """Whether an operator that is not counted would multiply with an input that is constant.
+
+    Attention as ONNX itself has it takes no weights; ONNX Runtime's kinds may.
+    """
+    attends = node.domain == "com.microsoft" and "Attention" in node.op_type
+    return attends or NOT_COUNTED.search(node.op_type) is not None
+
+
+def _require_size(model: onnx.ModelProto) -> None:
+    size = model.ByteSize()
+    if size > LIMIT_BYTES:
+        raise StageError(
+            "export",
+            f"the model takes {size} bytes; one ONNX file holds at most {LIMIT_BYTES}",
+            hint="a smaller model, or a smaller precision",
+        )
+
+
+def constant_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Initializers, and what constant nodes give, by name."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value":
+                found[node.output[0]] = attribute.t
+    return found
+
+
+def _weights(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """Floating-point tensors with more than one element, and integers that are dequantised into
+    such or are factors; not the scales and zero points of those."""
+    import onnx
+
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    quantisers = [node for node in graph.node if node.op_type.endswith("quantizeLinear")]
+    quantisers += [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    values = {node.input[0] for node in quantisers}
+    helpers = {name for node in quantisers for name in node.input[1:]}
+    for node in graph.node:
+        if node.op_type in ("QLinearConv", "QLinearMatMul"):
+            # The last one is the bias.
+            own = {*_factors(node), *node.input[8:]}
+            values |= own
+            helpers |= set(node.input) - own
+    return [
+        tensor
+        for name, tensor in constant_tensors(graph).items()
+        if math.prod(tensor.dims) > 1
+        and (name in values or (tensor.data_type in floats and name not in helpers))
+    ]
+
+
+def _factors(node: onnx.NodeProto) -> tuple[str, str]:
+    left, right = (CONVOLUTIONS | PRODUCTS)[node.op_type]
+    return node.input[left], node.input[right]
+
+
 def _conv_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Each output element (of a transposed one: each input element) takes one kernel slice."""
-    kernel = math.prod(shapes[node.input[1]][1:])
-    across = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]
-    return math.prod(shapes[across]) * kernel
+    image, kernel = _factors(node)
+    across = image if node.op_type == "ConvTranspose" else node.output[0]
+    return math.prod(shapes[across]) * math.prod(shapes[kernel][1:])
 
 
 def _product_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
-    left = shapes[node.input[0]]
+    left = shapes[_factors(node)[0]]
     return math.prod(shapes[node.output[0]]) * (left[0] if transposed else left[-1])
 
 

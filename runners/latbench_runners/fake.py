@@ -74,7 +74,10 @@ class FakeRunner:
             settings["misbehave"] = os.environ.get("LATBENCH_FAKE_SENTINEL", "none")
         misbehaviour = settings["misbehave"] if settings["at"] == "open" else "none"
         _misbehave(misbehaviour)
-        true_ns = int(json.loads(path.read_text())["latency_ns"])
+        try:
+            true_ns = int(json.loads(path.read_text())["latency_ns"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StageError("open", f"{path.name} is no fake artifact: {error}") from error
         draw = random.Random(f"{options.seed}/{settings['draw']}/{options.process}")  # noqa: S311 - a trace, no secret
         yield FakeSession(artifact, true_ns, settings, draw)
 
@@ -104,6 +107,9 @@ class FakeSession:
         if self._settings["at"] == ("warmup" if self._calls < 2 else "time"):
             _misbehave(self._settings["misbehave"])
         return [self._next() for _ in range(calls)]
+
+    def beside_ns(self) -> Mapping[str, Sequence[int]]:
+        return {}
 
     def run(self) -> None:
         self._next()

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from latbench.core.errors import StageError, UsageError
 from latbench.core.inputs import make_inputs
-from latbench.core.records import Artifact, Capability, Counts, ModelIdentity, Placement, TensorSpec
+from latbench.core.records import (
+    Artifact,
+    Capability,
+    Counts,
+    ModelIdentity,
+    OperatorTime,
+    Placement,
+    Profile,
+    TensorSpec,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +44,10 @@ __all__ = [
     "Exporter",
     "Model",
     "ModelIdentity",
+    "OperatorTime",
     "Placement",
+    "Profile",
+    "ProfiledSession",
     "RunOptions",
     "Runner",
     "SelfTimedSession",
@@ -50,12 +62,16 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSpec:
-    """How to export. ``dims`` gives sizes to named dynamic axes of a ready file."""
+    """How to export. ``dims`` gives sizes to named dynamic axes of a ready file, ``options`` are
+    the exporter's own, by name, as strings."""
 
     precision: str = "fp32"
     batch: int | None = None
     resolution: tuple[int, int] | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    calibration: Sequence[tuple[Array, ...]] = ()
+    """Sets of inputs from which the ranges of activations are taken; of int8 alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +82,14 @@ class Exported:
     outputs: tuple[TensorSpec, ...]
     counts: Counts | None
     """Read back from the file, by the definitions of :class:`~latbench.core.records.Counts`;
-    ``None`` where the format holds no graph to count."""
+    ``None`` for a ready file whose graph cannot be counted. What is made from a PyTorch module must
+    be counted, or nothing says that it is that model."""
     details: Mapping[str, str]
     from_module: bool = True
     """Whether the file was made from the PyTorch module, whose outputs are then the reference."""
+    precision: str | None = None
+    """Of a ready file, as read from it, or another one that it computes in (``tf32``); ``None``:
+    the one that was asked for."""
 
 
 @runtime_checkable
@@ -99,26 +119,44 @@ class Exporter(Protocol):
 
     @property
     def suffix(self) -> str:
-        """File name ending, with its dot."""
+        """File name ending of what it writes, with its dot: a file, or a folder of files."""
         ...
 
     @property
-    def precisions(self) -> tuple[str, ...]: ...
+    def reads(self) -> tuple[str, ...]:
+        """Endings of the ready files that :meth:`adopt` takes; none where it takes none."""
+        ...
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """``fp32``, ``fp16``, ``int8``: what it can make, :data:`PRECISIONS` has the meanings."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Name -> meaning of each key that it takes in :attr:`ExportSpec.options`; no name that
+        the runner of the same backend takes too."""
+        ...
 
     def toolchain(self) -> Mapping[str, str]:
         """Package -> version of everything that shapes the file. Imports nothing heavy."""
         ...
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Write ``model`` as one file at ``out``. Raises :class:`StageError`."""
+        """Write ``model`` at ``out``. Raises :class:`StageError`, or :class:`UsageError` for an
+        option's value."""
         ...
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check the ready file at ``path``; write it as one file at ``out``, input shapes fixed."""
+        """Check the ready file at ``path``; write it at ``out``, input shapes fixed."""
         ...
 
-    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """The outputs of the file at ``path``, for the parity check. Not timed."""
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
+        """The outputs of the file at ``path``, for the parity check. Not timed.
+
+        ``None`` where nothing here can execute it: the timed session is then the first to be
+        compared.
+        """
         ...
 
 
@@ -164,7 +202,13 @@ class Session(Protocol):
     def placement(self) -> Placement: ...
 
     def settings(self) -> Mapping[str, str]:
-        """Threads, precision, provider, ... as they really are, not as they were asked for."""
+        """Threads, precision, provider, ... as they really are, not as they were asked for.
+
+        ``threads`` is always there (``unknown`` where nobody can say). ``precision`` where the
+        runtime computes in another one than the artifact's, and ``input_bits`` ``8`` where its
+        inputs are pictures: how far outputs may be off follows these. ``runtime_version`` where it
+        is not the one that the probe named.
+        """
         ...
 
 
@@ -174,6 +218,23 @@ class SelfTimedSession(Session, Protocol):
 
     def time_block(self, calls: int) -> Sequence[int]:
         """Run ``calls`` inferences back to back; integer nanoseconds of each, in order."""
+        ...
+
+    def beside_ns(self) -> Mapping[str, Sequence[int]]:
+        """The inferences of the latest block by other clocks, by name: see
+        :attr:`~latbench.core.records.Block.beside_ns`. May be empty."""
+        ...
+
+
+@runtime_checkable
+class ProfiledSession(Session, Protocol):
+    """A session whose runtime can tell how long each operator takes. Optional."""
+
+    def profile(self, calls: int) -> Profile | None:
+        """Run ``calls`` inferences more and tell; ``None`` where this version cannot.
+
+        Called after all timing and after the outputs were read: it may slow the session down.
+        """
         ...
 
 

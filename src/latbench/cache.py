@@ -1,9 +1,9 @@
 """Artifacts, addressed by content, and the keys under which they are found again.
 
-``artifacts/<sha256><suffix>`` is the file, ``references/<sha256>.npz`` the outputs that it must
-give and ``keys/<key>.json`` what was made from what. Everything is written beside its place and
-renamed, so a reader never sees half a file. A file whose digest no longer fits is set aside, never
-used.
+``artifacts/<sha256><suffix>`` is the file or the folder of files, ``references/<sha256>.npz`` the
+outputs that it must give and ``keys/<key>.json`` what was made from what. Everything is written
+beside its place and renamed, so a reader never sees half a file. A file whose digest no longer fits
+is set aside, never used.
 """
 
 from __future__ import annotations
@@ -70,11 +70,13 @@ class ArtifactCache:
             (cached.reference, entry.reference_sha256),
         ):
             try:
-                actual = file_sha256(path)
+                actual = content_sha256(path)
             except FileNotFoundError:
                 return None
             except OSError as error:
                 raise LatbenchError(f"cannot read {path}: {error.strerror}") from error
+            except ValueError as error:
+                raise self._set_aside(path, str(error)) from error
             if actual != digest:
                 raise self._set_aside(path, f"sha256 is {actual[:12]}…, not {digest[:12]}…")
         return cached
@@ -107,7 +109,7 @@ class ArtifactCache:
         self, key: str, artifact: Artifact, suffix: str, made: Path, reference: Path
     ) -> Cached:
         """Move the files of a workspace to their places; the key comes last."""
-        entry = Entry(artifact=artifact, reference_sha256=file_sha256(reference))
+        entry = Entry(artifact=artifact, reference_sha256=content_sha256(reference))
         cached = self._cached(entry, suffix)
         written = made.with_name("key.json")
         try:
@@ -118,13 +120,21 @@ class ArtifactCache:
                 (written, self._key(key)),
             ):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(source, target)  # noqa: PTH105 - says what it does
+                if not (target.is_dir() and self._whole(target, artifact)):
+                    _move(source, target)
         except OSError as error:
             raise LatbenchError(
                 f"cannot write to the artifact cache {self._root}: {error.strerror}",
                 hint="make room there, or set LATBENCH_CACHE to another folder",
             ) from error
         return cached
+
+    def _whole(self, target: Path, artifact: Artifact) -> bool:
+        """Whether a folder is there already and is the artifact. Unlike a file it cannot be
+        replaced in one step, and another worker may be reading it."""
+        with suppress(OSError, ValueError):
+            return content_sha256(target) == artifact.sha256
+        return False
 
     def _cached(self, entry: Entry, suffix: str) -> Cached:
         return Cached(
@@ -138,7 +148,7 @@ class ArtifactCache:
 
     def _set_aside(self, path: Path, reason: str) -> Changed:
         aside = path.with_name(path.name + ".changed")
-        os.replace(path, aside)  # noqa: PTH105
+        _move(path, aside)
         return Changed(f"{path} was changed on disk ({reason}); set aside as {aside.name}")
 
 
@@ -158,10 +168,22 @@ def cache_folder() -> Path:
 
 
 def copy_beside(source: Path, target: Path) -> Path:
-    """Copy ``source`` to ``target`` (a folder keeps the name), beside it first, then renamed."""
-    if target.is_dir():
+    """Copy the file or folder ``source`` to ``target``, beside it first, then renamed.
+
+    Into a folder it goes by its own name, unless that folder is itself such an artifact: one of the
+    same ending, with nothing in it that ``source`` has not.
+    """
+    if target.is_dir() and not (source.is_dir() and target.suffix == source.suffix):
         target /= source.name
-    write_beside(target, lambda beside: shutil.copyfile(source, beside))
+    elif target.is_dir():
+        own = {part.name for part in source.iterdir()}
+        if strange := sorted(part.name for part in target.iterdir() if part.name not in own):
+            raise LatbenchError(
+                f"{target} is a folder with other things in it, such as {strange[0]}",
+                hint="name another place, or a folder of another ending to put it into",
+            )
+    copy = shutil.copytree if source.is_dir() else shutil.copyfile
+    write_beside(target, lambda beside: copy(source, beside))
     return target
 
 
@@ -170,16 +192,61 @@ def write_beside(target: Path, write: Callable[[Path], object]) -> None:
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         write(beside)
-        os.replace(beside, target)  # noqa: PTH105
+        _move(beside, target)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        _remove(beside)
         raise LatbenchError(
             f"cannot write {target}: {error.strerror}",
             hint="name a folder that exists and has room",
         ) from error
 
 
-def file_sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
+def content_sha256(path: Path) -> str:
+    """Hexadecimal digest of a file, or of the names and contents of all files in a folder.
+
+    Raises :class:`ValueError` for a folder with a link in it: what it points to is elsewhere.
+    """
+    if not path.is_dir():
+        return _file_sha256(path)
+    total = hashlib.sha256()
+    for part in sorted(path.rglob("*")):
+        if part.is_symlink():
+            raise ValueError(f"{part.relative_to(path)} in {path.name} is a link")
+        if part.is_file():
+            name = part.relative_to(path).as_posix().encode()
+            total.update(len(name).to_bytes(8, "little") + name)
+            total.update(bytes.fromhex(_file_sha256(part)))
+    return total.hexdigest()
+
+
+def content_bytes(path: Path) -> int:
+    """Size of a file, or of all files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+
+
+def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``, which is replaced. A folder can only replace none, so an
+    older one is renamed away first."""
+    if not target.is_dir():
+        os.replace(source, target)  # noqa: PTH105 - says what it does
+        return
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    os.replace(target, old)  # noqa: PTH105
+    try:
+        os.replace(source, target)  # noqa: PTH105
+    finally:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from latbench.preparing import (
     Ready,
     Subject,
     Warn,
+    fallback,
     keep,
     make_record,
     new_comparison_id,
@@ -46,7 +47,6 @@ def compare(
     margin: float = 0.02,
     quantity: Quantity = "typical",
     order_seed: int = 0,
-    strict: bool = False,
     fresh: bool = False,
     deadline_s: float = DEADLINE_S,
     registry: str | None = None,
@@ -68,7 +68,7 @@ def compare(
         side_request(side, protocol=resolved.label) if isinstance(side, str) else side
         for side in (a, b)
     ]
-    subjects = [subject(request, machine, strict=strict, fresh=fresh) for request in requests]
+    subjects = [subject(request, machine, strict=True, fresh=fresh) for request in requests]
     from latbench.store.registry import Registry
 
     with Registry.open(registry) as store:
@@ -156,5 +156,7 @@ def _ready(
     protocol: TimingProtocol,
     warn: Warn,
 ) -> Ready:
-    made = prepared[i] = ready(subjects[i], protocol, warn)
+    # Never another backend instead: the verdict would be of something that nobody asked about.
+    fallback(subjects[i], warn)
+    made = prepared[i] = ready(subjects[i], None, protocol, warn)
     return made

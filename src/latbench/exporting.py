@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 import latbench
+from latbench import calibration
 from latbench.api import (
     Array,
     Exported,
@@ -25,10 +26,18 @@ from latbench.api import (
     StageError,
     make_inputs,
 )
-from latbench.cache import ArtifactCache, Cached, Changed, file_sha256
-from latbench.core.checks import TOLERANCE, check_counts, check_parity, errors, finite
+from latbench.cache import ArtifactCache, Cached, Changed, content_bytes, content_sha256
+from latbench.core.checks import (
+    check_cosine,
+    check_counts,
+    check_parity,
+    cosine,
+    errors,
+    finite,
+    tolerance_of,
+    top1_agreement,
+)
 from latbench.core.codec import digest
-from latbench.core.errors import UsageError
 from latbench.core.records import Artifact, ModelIdentity, Parity, Request, TensorSpec
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
@@ -37,6 +46,8 @@ from latbench.plugins import load_exporter
 from latbench.zoo.resolve import resolve
 
 DEADLINE_S = 1800.0
+PARITY_INPUTS = 8
+"""Sets of seeded inputs on which a precision below fp32 is compared."""
 
 
 def obtain(
@@ -52,12 +63,13 @@ def obtain(
 
     Raises :class:`StageError` where it cannot be made or is not the model.
     """
-    if request.precision not in exporter.precisions:
-        raise UsageError(
-            f"{exporter.format} cannot be exported in {request.precision}",
-            hint=f"it can be in: {', '.join(exporter.precisions)}",
+    options = {k: v for k, v in request.options.items() if k in exporter.options}
+    if request.precision == "int8" and request.calibration is None:
+        warn(
+            "the ranges of int8 are from seeded noise: the latency is that of the quantised model, "
+            "its accuracy is not; --calibration FOLDER takes images"
         )
-    key = digest(_ingredients(request, model, exporter))
+    key = digest(_ingredients(request, model, exporter, options))
 
     def export(made: Path, reference: Path) -> wire.Request:
         return wire.Export(
@@ -69,6 +81,8 @@ def obtain(
             format=exporter.format,
             precision=request.precision,
             dims=request.dims,
+            options=options,
+            calibration=request.calibration,
             out=str(made),
             reference=str(reference),
         )
@@ -77,14 +91,12 @@ def obtain(
 
 
 def obtain_sentinel(
-    exporter: Exporter, cache: ArtifactCache, *, warn: Callable[[str], None]
+    exporter: SentinelExporter, cache: ArtifactCache, *, warn: Callable[[str], None]
 ) -> tuple[str, Cached]:
-    """The name and the artifact of the format's sentinel.
+    """The name and the artifact of the sentinel that the format's exporter makes itself.
 
-    Raises :class:`StageError` where the exporter has none or it cannot be made.
+    Raises :class:`StageError` where it cannot be made.
     """
-    if not isinstance(exporter, SentinelExporter):
-        raise StageError("export", f"the {exporter.format} exporter has no sentinel")
     key = digest(
         {
             "sentinel": exporter.sentinel,
@@ -125,7 +137,9 @@ def _found_or_made(
         return cache.store(key, done.artifact, exporter.suffix, made, reference)
 
 
-def _ingredients(request: Request, model: ModelIdentity, exporter: Exporter) -> dict[str, object]:
+def _ingredients(
+    request: Request, model: ModelIdentity, exporter: Exporter, options: dict[str, str]
+) -> dict[str, object]:
     """Everything that shapes the file. The code that makes it counts as its toolchain."""
     return {
         "model": model,
@@ -133,6 +147,10 @@ def _ingredients(request: Request, model: ModelIdentity, exporter: Exporter) -> 
         "dims": request.dims,
         "format": exporter.format,
         "precision": request.precision,
+        "options": options,
+        "calibration": calibration.identify(request.calibration)
+        if request.precision == "int8"
+        else None,
         "toolchain": dict(exporter.toolchain()),
         "latbench": latbench.__version__,
         "code": _code_digest(Path(__file__).parent / "zoo", Path(inspect.getfile(type(exporter)))),
@@ -167,6 +185,7 @@ def _make_sentinel(request: wire.ExportSentinel) -> Artifact:
     out = Path(request.out)
     exported = exporter.export_sentinel(out)
     actual = exporter.evaluate(out, make_inputs(exported.inputs, 0))
+    assert actual is not None, "a format with a sentinel of its own can execute it"
     return _artifact(exporter, exported, out, "fp32", actual, actual, Path(request.reference))
 
 
@@ -185,6 +204,10 @@ def _make(request: wire.Export) -> Artifact:
         batch=request.batch,
         resolution=request.resolution,
         dims=request.dims,
+        options=request.options,
+        calibration=calibration.load(request.calibration, model.inputs())
+        if request.precision == "int8" and model.path is None
+        else (),
     )
     out = Path(request.out)
     if model.path is not None:
@@ -194,13 +217,25 @@ def _make(request: wire.Export) -> Artifact:
     counted = None
     if model.path is None and exported.from_module:
         counted = model.counts()
-        check_counts(counted, exported.counts)
+        check_counts(counted, exported.counts, request.precision)
+    precision = exported.precision or request.precision
     inputs = make_inputs(exported.inputs, request.seed)
     actual = exporter.evaluate(out, inputs)
     parity, reference = None, actual
     if counted is not None:
         reference = _reference_outputs(model, inputs)
-        parity = _parity(reference, actual, request)
+        if actual is not None:
+            more = [
+                (_reference_outputs(model, seeded), exporter.evaluate(out, seeded) or ())
+                for seeded in _more_inputs(exported.inputs, request)
+            ]
+            parity = _parity([(reference, actual), *more], request, precision)
+    if reference is None:
+        raise StageError(
+            "verify",
+            f"nothing here can execute a ready {exporter.format} file, so there is no reference",
+            hint="start from the PyTorch model: its outputs are then the reference",
+        )
     if not finite(reference):
         raise StageError(
             "verify",
@@ -209,10 +244,13 @@ def _make(request: wire.Export) -> Artifact:
             kind="mismatch",
         )
     artifact = _artifact(
-        exporter, exported, out, request.precision, actual, reference, Path(request.reference)
+        exporter, exported, out, precision, actual, reference, Path(request.reference)
     )
     if counted is None:
         return artifact
+    if request.precision == "int8":
+        known = {**artifact.details, "calibration": calibration.identify(request.calibration)}
+        artifact = msgspec.structs.replace(artifact, details=known)
     return msgspec.structs.replace(
         artifact,
         model_counts=counted,
@@ -226,7 +264,7 @@ def _artifact(
     exported: Exported,
     out: Path,
     precision: str,
-    actual: Sequence[Array],
+    actual: Sequence[Array] | None,
     reference: Sequence[Array],
     reference_path: Path,
 ) -> Artifact:
@@ -235,13 +273,15 @@ def _artifact(
 
     np.savez(reference_path, *reference)
     return Artifact(
-        sha256=file_sha256(out),
-        size_bytes=out.stat().st_size,
+        sha256=content_sha256(out),
+        size_bytes=content_bytes(out),
         format=exporter.format,
         precision=precision,
         inputs=exported.inputs,
-        # As they really are: shape inference cannot always tell.
-        outputs=tuple(
+        # As they really are, where that was seen: shape inference cannot always tell.
+        outputs=exported.outputs
+        if actual is None
+        else tuple(
             TensorSpec(name=spec.name, shape=array.shape, dtype=array.dtype.name)
             for spec, array in zip(exported.outputs, actual, strict=True)
         ),
@@ -254,36 +294,57 @@ def _artifact(
     )
 
 
-def _reference_outputs(model: Model, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+def _more_inputs(specs: Sequence[TensorSpec], request: wire.Export) -> list[tuple[Array, ...]]:
+    """More inputs to compare outputs on, where a lower precision makes that worth telling."""
+    if request.precision == "fp32":
+        return []
+    return [make_inputs(specs, request.seed + k) for k in range(1, PARITY_INPUTS)]
+
+
+def _reference_outputs(model: Model, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """Of the module, whose outputs are tensors in a tuple: ``build`` has seen to that."""
     import torch
 
+    wanted = [spec.dtype for spec in model.inputs()]
     with torch.no_grad():
-        outputs = model.module()(*(torch.from_numpy(array) for array in inputs))
-    flat: list[Array] = []
-    pending = [outputs]
-    while pending:
-        value = pending.pop(0)
-        if isinstance(value, torch.Tensor):
-            flat.append(value.numpy())
-        else:
-            pending = [*(value.values() if isinstance(value, dict) else value), *pending]
-    return tuple(flat)
+        outputs = model.module()(
+            *(
+                torch.from_numpy(array.astype(dtype))
+                for array, dtype in zip(inputs, wanted, strict=True)
+            )
+        )
+    tensors = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+    return tuple(tensor.numpy() for tensor in tensors)
 
 
 def _parity(
-    reference: tuple[Array, ...], actual: tuple[Array, ...], request: wire.Export
+    compared: Sequence[tuple[Sequence[Array], Sequence[Array]]],
+    request: wire.Export,
+    precision: str,
 ) -> Parity:
+    """The worst over all inputs. Raises :class:`StageError` where that is too bad."""
     import torch
 
-    absolute, relative = errors(reference, actual)
-    tolerance = TOLERANCE[request.precision]
-    check_parity(relative, tolerance, "verify", "the exported file differs from the PyTorch model")
+    found = [errors(reference, actual) for reference, actual in compared]
+    cosines = [cosine(reference, actual) for reference, actual in compared]
+    agreement = [top1_agreement(reference, actual) for reference, actual in compared]
+    relative = max(error for _, error in found)
+    smallest = None if None in cosines else min(value for value in cosines if value is not None)
+    tolerance = tolerance_of(precision)
+    what = "the exported file differs from the PyTorch model"
+    check_parity(relative, tolerance, "verify", what)
+    check_cosine(smallest, precision, "verify", what)
     return Parity(
         reference=f"torch {torch.__version__}",
         seed=request.seed,
-        max_abs_error=absolute,
+        max_abs_error=max(error for error, _ in found),
         max_rel_error=relative,
         tolerance=tolerance,
+        inputs=len(compared),
+        cosine=smallest,
+        top1_agreement_ppm=None
+        if None in agreement
+        else round(sum(share for share in agreement if share is not None) / len(agreement) * 1e6),
     )
 
 

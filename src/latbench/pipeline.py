@@ -10,20 +10,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from latbench.cache import ArtifactCache, Cached, cache_folder
-from latbench.core.errors import StageError
+from latbench.core.errors import LatbenchError, StageError, UsageError
 from latbench.core.protocols import WARM, TimingProtocol
-from latbench.core.records import Machine, Outcome, Record, Runtime, Sentinel
+from latbench.core.records import (
+    Conditions,
+    Failure,
+    Fallback,
+    Machine,
+    Outcome,
+    Record,
+    Runtime,
+    Sentinel,
+    SweepPoint,
+)
 from latbench.core.summary import Summary, precise, summarise
 from latbench.devices.machine import read_conditions, read_machine, read_software
 from latbench.exporting import obtain
 from latbench.measure.execute import Execution, Progress, Schedule, failure_of
+from latbench.measure.operators import time_operators
 from latbench.plugins import FALLBACK, load_exporter
 from latbench.preparing import (
     PACKAGES,
     Ready,
     Subject,
     Warn,
+    fallback,
     keep,
     make_record,
     ready,
@@ -31,7 +45,16 @@ from latbench.preparing import (
     subject,
     without_sentinel,
 )
-from latbench.requests import LOCAL, check_protocol, identify, make_request, named_protocol
+from latbench.requests import (
+    LOCAL,
+    check_export,
+    check_options,
+    check_protocol,
+    identify,
+    make_request,
+    named_protocol,
+)
+from latbench.zoo.resolve import ready_suffix
 
 DEADLINE_S = 300.0
 
@@ -60,6 +83,8 @@ def run(
     options: Mapping[str, str] | None = None,
     dims: Mapping[str, int] | None = None,
     protocol: str | TimingProtocol = WARM.label,
+    calibration: str | Path | None = None,
+    profile: bool = False,
     strict: bool = False,
     fresh: bool = False,
     deadline_s: float = DEADLINE_S,
@@ -70,12 +95,14 @@ def run(
     """Measure ``model`` on ``backend`` and store the record.
 
     ``model`` is a name of the zoo, ``timm:NAME``, ``package.module:factory``,
-    ``path/to/file.py:factory`` or a ready ``.onnx`` file. ``resolution`` is in pixels, height
-    before width. ``threads`` defaults to the CPUs that this process may really use. ``options``
-    are the backend's own (``latbench backends NAME`` lists them), ``dims`` the sizes of a ready
-    file's named dynamic axes. Without ``strict``, a backend that cannot run here is replaced by
-    ONNX Runtime on the CPU; the record then says so. ``fresh`` exports again even where the cache
-    has the artifact. ``protocol`` is a name (``latbench protocols`` lists them) or a value, which
+    ``path/to/file.py:factory`` or a ready file that the backend takes. ``resolution`` is in pixels,
+    height before width. ``threads`` defaults to the CPUs that this process may really use.
+    ``options`` are the backend's own (``latbench backends NAME`` lists them), ``dims`` the sizes
+    of a ready file's named dynamic axes. Without ``strict``, a backend that cannot run here is
+    replaced by ONNX Runtime on the CPU; the record then says so. ``fresh`` exports again even where
+    the cache has the artifact. ``precision`` is one of :data:`latbench.core.checks.PRECISIONS`, and
+    ``calibration`` a folder of images for int8. ``profile`` asks for times by operator as well.
+    ``protocol`` is a name (``latbench protocols`` lists them) or a value, which
     :func:`msgspec.structs.replace` makes from a shipped one. ``deadline_s`` bounds every single
     answer of a runtime, in seconds.
 
@@ -96,6 +123,7 @@ def run(
         options=options,
         dims=dims,
         protocol=protocol if isinstance(protocol, str) else protocol.label,
+        calibration=calibration,
     )
     resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
     check_protocol(resolved, deadline_s)
@@ -104,7 +132,9 @@ def run(
     from latbench.store.registry import Registry
 
     with Registry.open(registry) as store:
-        record = _measure(what, machine, resolved, deadline_s, progress, warn)
+        record = measure(
+            what, machine, resolved, deadline_s, profile=profile, progress=progress, warn=warn
+        )
         keep((record,), store)
         return Result(record=record, summary=summarise(record), registry=store.url)
 
@@ -119,6 +149,8 @@ def export(
     precision: str = "fp32",
     seed: int = 0,
     dims: Mapping[str, int] | None = None,
+    options: Mapping[str, str] | None = None,
+    calibration: str | Path | None = None,
     fresh: bool = False,
     warn: Warn = lambda message: None,
 ) -> Cached:
@@ -134,8 +166,15 @@ def export(
         precision=precision,
         seed=seed,
         dims=dims,
+        options=options,
+        calibration=calibration,
     )
     exporter = load_exporter(format)
+    check_export(exporter, precision)
+    check_options(f"format {format!r}", request.options, exporter.options)
+    suffix = ready_suffix(model)
+    if suffix is not None and suffix not in exporter.reads:
+        raise UsageError(f"format {format!r} cannot be made from a ready {suffix} file")
     return obtain(
         request,
         identify(request),
@@ -146,13 +185,16 @@ def export(
     )
 
 
-def _measure(
+def measure(
     what: Subject,
     machine: Machine,
     protocol: TimingProtocol,
     deadline_s: float,
+    *,
+    profile: bool,
     progress: Progress,
     warn: Warn,
+    sweep: SweepPoint | None = None,
 ) -> Record:
     """Everything between understanding the request and storing the record."""
     created = time.time_ns()
@@ -161,8 +203,11 @@ def _measure(
     prepared: Ready | None = None
     runtime: Runtime | None = None
     sentinel: Sentinel | None = None
+    instead: Fallback | None = None
+    after: Conditions | None = None
     try:
-        prepared = ready(what, protocol, warn)
+        instead = fallback(what, warn)
+        prepared = ready(what, instead, protocol, warn)
         beside, sentinel = sentinel_for(prepared, protocol, warn)
         before = read_conditions()
         target = (protocol.target_ppm or 0) / 1e6
@@ -174,12 +219,24 @@ def _measure(
         )
         execution = Execution((prepared.job,), schedule, progress, sentinel=beside)
         (outcome,) = execution.run()
+        after = read_conditions()
         runtime = execution.parts[0].runtime
         if execution.sentinel_failure is not None:
             sentinel = without_sentinel(execution.sentinel_failure, sentinel)
             warn(f"the sentinel failed and was left out: {execution.sentinel_failure.message}")
+        if profile and outcome.status == "measured":
+            outcome = _profiled(outcome, prepared, deadline_s, warn, pinned=protocol.pinned)
     except StageError as error:
         outcome = Outcome(status="failed", failure=failure_of(error))
+    except LatbenchError as error:
+        # Only the program that builds and exports knows of this; alone it is the user's to mend,
+        # in a sweep it is one point of many.
+        if sweep is None:
+            raise
+        outcome = Outcome(
+            status="failed",
+            failure=Failure(stage="build", kind="error", message=error.message, hint=error.hint),
+        )
     except KeyboardInterrupt:
         outcome = Outcome(status="interrupted")
     return make_record(
@@ -188,9 +245,29 @@ def _measure(
         machine=machine,
         software=software,
         before=before,
+        after=after,
         protocol=protocol,
         prepared=prepared,
         runtime=runtime,
         outcome=outcome,
         sentinel=sentinel,
+        instead=instead,
+        sweep=sweep,
     )
+
+
+def _profiled(
+    outcome: Outcome, prepared: Ready, deadline_s: float, warn: Warn, *, pinned: bool
+) -> Outcome:
+    """With times by operator, where they can be had; what was measured stays without them too."""
+    try:
+        found = time_operators(prepared.job, deadline_s, pinned=pinned)
+    except LatbenchError as error:
+        warn(f"no times by operator: {error.message}")
+        return outcome
+    except KeyboardInterrupt:
+        warn("no times by operator: interrupted")
+        return outcome
+    if found is None:
+        warn(f"no times by operator: {prepared.runner.name} cannot tell them here")
+    return msgspec.structs.replace(outcome, profile=found)

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from latbench.api import Exporter, Runner
-from latbench.core.errors import UsageError
+from latbench.core.errors import UnfitError, UsageError
 
 FALLBACK = "onnxruntime"
 """Runs wherever latbench does; always labelled, never counted as something that it is not."""
@@ -34,15 +34,44 @@ def load_exporter(format: str) -> Exporter:
     return cast("Exporter", _load("latbench.exporters", format, "format", format_names()))
 
 
-def exporter_for(runner: Runner) -> Exporter:
-    """An exporter of the first format that ``runner`` executes and that is installed."""
-    installed = format_names()
-    for format in runner.formats:
-        if format in installed:
-            return load_exporter(format)
-    raise UsageError(
-        f"no exporter is installed for backend {runner.name!r} (formats: {_listed(runner.formats)})"
+def read_suffixes() -> set[str]:
+    """Endings of the ready files that any installed exporter takes."""
+    return {suffix for name in format_names() for suffix in load_exporter(name).reads}
+
+
+def exporters_of(runner: Runner) -> list[Exporter]:
+    """The installed exporters of the formats that ``runner`` executes, the preferred one first."""
+    return [load_exporter(name) for name in runner.formats if name in format_names()]
+
+
+def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
+    """An exporter of the first format that ``runner`` executes and that is installed; with
+    ``suffix``, the first that takes ready files with that ending.
+
+    Raises :class:`UsageError` where there is none.
+    """
+    installed = exporters_of(runner)
+    if not installed:
+        raise UsageError(
+            f"no exporter is installed for backend {runner.name!r} "
+            f"(formats: {_listed(runner.formats)})"
+        )
+    if suffix is None:
+        return installed[0]
+    for exporter in installed:
+        if suffix in exporter.reads:
+            return exporter
+    takes = [ending for exporter in installed for ending in exporter.reads]
+    others = [name for name in runner_names() if name != runner.name and _reads(name, suffix)]
+    raise UnfitError(
+        f"backend {runner.name!r} takes no ready {suffix} files"
+        + (f", only {_listed(takes)}" if takes else ""),
+        hint=f"another backend does: {_listed(others)}" if others else None,
     )
+
+
+def _reads(backend: str, suffix: str) -> bool:
+    return any(suffix in exporter.reads for exporter in exporters_of(load_runner(backend)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.api import Runner
+from latbench.api import Exporter, Runner, SentinelExporter
 from latbench.cache import ArtifactCache, Cached, cache_folder
+from latbench.calibration import identify as identify_calibration
 from latbench.core.codec import encode_record
-from latbench.core.errors import LatbenchError, RegistryError, StageError
+from latbench.core.errors import LatbenchError, RegistryError, StageError, UsageError
 from latbench.core.protocols import TimingProtocol, protocol_sha256
 from latbench.core.records import (
     SCHEMA,
     Conditions,
     Device,
     Environment,
+    Fallback,
     Interleaved,
     Machine,
     ModelIdentity,
@@ -32,12 +34,16 @@ from latbench.core.records import (
     Runtime,
     Sentinel,
     Software,
+    SweepPoint,
 )
+from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.devices.machine import read_conditions, usable_cpus
 from latbench.exporting import obtain, obtain_sentinel
+from latbench.measure.execute import failure_of
 from latbench.measure.timed import Job
 from latbench.plugins import FALLBACK, exporter_for, load_runner
-from latbench.requests import check_options, find_here, identify
+from latbench.requests import check_export, check_options, find_here, identify, make_request
+from latbench.zoo.resolve import ready_suffix
 
 if TYPE_CHECKING:
     from latbench.store.registry import Registry
@@ -48,11 +54,16 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "coremltools",
+    "openvino",
     "torch",
     "timm",
     "torchvision",
 )
-"""Packages whose versions matter for a number, as far as they are installed."""
+"""Packages whose versions matter for a number, as far as they are installed; an artifact and a
+runtime name their own."""
+SENTINEL, SENTINEL_MODEL = "inverted-residuals-224@1", "latbench.zoo.nets.sentinel:sentinel"
+"""Of formats whose exporter makes none of its own."""
 Warn = Callable[[str], None]
 
 
@@ -64,6 +75,7 @@ class Subject:
     identity: ModelIdentity
     device: Device
     runner: Runner
+    exporter: Exporter
     strict: bool
     fresh: bool
 
@@ -83,32 +95,69 @@ def subject(request: Request, machine: Machine, *, strict: bool, fresh: bool) ->
     identity = identify(request)
     device = find_here(request.device, machine)
     runner = load_runner(request.backend)
-    check_options(runner, request.options)
+    exporter = exporter_for(runner, ready_suffix(request.model))
+    check_export(exporter, request.precision)
+    known = {**runner.options, **exporter.options}
+    check_options(f"backend {runner.name!r}", request.options, known)
+    if request.precision == "int8":
+        identify_calibration(request.calibration)
     return Subject(
         request=request,
         identity=identity,
         device=device,
         runner=runner,
+        exporter=exporter,
         strict=strict,
         fresh=fresh,
     )
 
 
-def ready(what: Subject, protocol: TimingProtocol, warn: Warn) -> Ready:
-    """Find who can execute it, and export it or take it from the cache.
+def fallback(what: Subject, warn: Warn) -> Fallback | None:
+    """``None`` where the backend can run here. Else its artifact is made and checked all the same,
+    and the portable backend is what can be timed.
+
+    Raises :class:`StageError` where that was not wanted.
+    """
+    runner = what.runner
+    capability = runner.probe()
+    if capability.available:
+        return None
+    why = f"{runner.name} cannot run here: {capability.reason or 'no reason given'}"
+    if what.strict or runner.name == FALLBACK:
+        hints = [capability.hint, _devices_that_run(runner)]
+        hint = "; ".join(each for each in hints if each) or None
+        raise StageError("probe", why, hint=hint, kind="unavailable")
+    warn(f"{why}. What follows is {FALLBACK} on this machine's CPU")
+    artifact, failure = None, None
+    try:
+        artifact = _obtain(what, what.exporter, warn).artifact
+    except StageError as error:
+        failure = failure_of(error)
+        warn(f"nor can it be exported for {runner.name} here: {error.message}")
+    return Fallback(
+        reason=capability.reason or "no reason given",
+        hint=capability.hint,
+        artifact=artifact,
+        failure=failure,
+    )
+
+
+def ready(what: Subject, instead: Fallback | None, protocol: TimingProtocol, warn: Warn) -> Ready:
+    """Export it or take it from the cache, for its backend or for the one that runs ``instead``.
 
     Raises :class:`StageError`.
     """
-    request = what.request
-    runner, options = _able(what.runner, request, what.strict, warn)
-    cached = obtain(
-        request,
-        what.identity,
-        exporter_for(runner),
-        ArtifactCache(cache_folder()),
-        fresh=what.fresh,
-        warn=warn,
-    )
+    request, runner, exporter = what.request, what.runner, what.exporter
+    if instead is not None:
+        runner = load_runner(FALLBACK)
+        try:
+            exporter = exporter_for(runner, ready_suffix(request.model))
+            check_export(exporter, request.precision)
+        except UsageError as error:
+            # The request made sense for the backend that was asked for.
+            raise StageError("export", error.message, hint=error.hint, kind="unavailable") from None
+    cached = _obtain(what, exporter, warn)
+    options = {k: v for k, v in request.options.items() if k in runner.options}
     job = Job(
         backend=runner.name,
         artifact=cached.artifact,
@@ -116,9 +165,35 @@ def ready(what: Subject, protocol: TimingProtocol, warn: Warn) -> Ready:
         reference=cached.reference,
         threads=request.threads or protocol.threads or usable_cpus(),
         seed=request.seed,
-        extra=options,
+        extra=options if instead is None else {},
     )
     return Ready(runner=runner, cached=cached, job=job)
+
+
+def _obtain(what: Subject, exporter: Exporter, warn: Warn) -> Cached:
+    return obtain(
+        what.request,
+        what.identity,
+        exporter,
+        ArtifactCache(cache_folder()),
+        fresh=what.fresh,
+        warn=warn,
+    )
+
+
+def _devices_that_run(runner: Runner) -> str | None:
+    """Which known devices could: what is asked of one who has none of them."""
+    able = [
+        device.id
+        for device in load_devices(user_devices_path())
+        if device.backends is not None
+        and isinstance(device.backends.value, tuple)
+        and runner.name in device.backends.value
+    ]
+    if not able:
+        return None
+    shown = ", ".join(able[:6]) + (f" and {len(able) - 6} more" if len(able) > 6 else "")
+    return f"devices that could: {shown}"
 
 
 def sentinel_for(
@@ -131,9 +206,8 @@ def sentinel_for(
     if protocol.sentinel_ns is None:
         return None, None
     try:
-        name, cached = obtain_sentinel(
-            exporter_for(what.runner), ArtifactCache(cache_folder()), warn=warn
-        )
+        precision = what.cached.artifact.precision
+        name, cached = _obtain_sentinel(exporter_for(what.runner), precision, warn)
     except LatbenchError as error:
         return None, without_sentinel(error)
     job = Job(
@@ -146,6 +220,18 @@ def sentinel_for(
         extra=what.job.extra,
     )
     return job, Sentinel(name=name, sha256=cached.artifact.sha256)
+
+
+def _obtain_sentinel(exporter: Exporter, precision: str, warn: Warn) -> tuple[str, Cached]:
+    """The format's own, which needs no PyTorch; else the same network from PyTorch, in fp16 beside
+    a model in fp16: some units compute in nothing else, and one in fp32 would run elsewhere."""
+    cache = ArtifactCache(cache_folder())
+    if isinstance(exporter, SentinelExporter):
+        return obtain_sentinel(exporter, cache, warn=warn)
+    half = precision == "fp16" and "fp16" in exporter.precisions
+    request = make_request(SENTINEL_MODEL, precision="fp16" if half else "fp32")
+    name = SENTINEL.replace("@", "-fp16@") if half else SENTINEL
+    return name, obtain(request, identify(request), exporter, cache, warn=warn)
 
 
 def without_sentinel(error: LatbenchError, until: Sentinel | None = None) -> Sentinel:
@@ -164,31 +250,39 @@ def make_record(
     machine: Machine,
     software: Software,
     before: Conditions,
+    after: Conditions | None = None,
     protocol: TimingProtocol,
     prepared: Ready | None,
     runtime: Runtime | None,
     outcome: Outcome,
     sentinel: Sentinel | None = None,
     interleaved: Interleaved | None = None,
+    instead: Fallback | None = None,
+    sweep: SweepPoint | None = None,
 ) -> Record:
-    """The record; the conditions after it are read now."""
+    """The record; the conditions ``after`` the timing are read now where they were not then."""
     return Record(
         schema=SCHEMA,
-        id=_new_id(created_unix_ns),
+        id=new_id(created_unix_ns),
         created_unix_ns=created_unix_ns,
         request=what.request,
         model=what.identity,
-        backend=(prepared.runner if prepared else what.runner).name,
+        backend=FALLBACK if instead else what.runner.name,
         device=what.device,
         artifact=prepared.cached.artifact if prepared else None,
         runtime=runtime,
         environment=Environment(
-            machine=machine, software=software, before=before, after=read_conditions()
+            machine=machine,
+            software=software,
+            before=before,
+            after=after or read_conditions(),
         ),
         protocol=protocol,
         protocol_sha256=protocol_sha256(protocol),
         sentinel=sentinel,
         interleaved=interleaved,
+        fallback=instead,
+        sweep=sweep,
         outcome=outcome,
     )
 
@@ -211,25 +305,12 @@ def keep(records: Sequence[Record], store: Registry) -> None:
 
 def new_comparison_id() -> str:
     """Shared by the records of one comparison."""
-    return _new_id(time.time_ns())
+    return new_id(time.time_ns())
 
 
-def _able(
-    runner: Runner, request: Request, strict: bool, warn: Warn
-) -> tuple[Runner, dict[str, str]]:
-    """The runner, or the portable one where it cannot run here and that is allowed."""
-    capability = runner.probe()
-    if capability.available:
-        return runner, request.options
-    why = f"{runner.name} cannot run here: {capability.reason or 'no reason given'}"
-    if strict or runner.name == FALLBACK:
-        raise StageError("probe", why, hint=capability.hint, kind="unavailable")
-    warn(f"{why}. What follows is {FALLBACK} on this machine's CPU")
-    return load_runner(FALLBACK), {}
-
-
-def _new_id(unix_ns: int) -> str:
-    """26 characters that sort by time: a ULID (48 bits of milliseconds, 80 random bits)."""
+def new_id(unix_ns: int) -> str:
+    """Of a record or of what records share: 26 characters that sort by time, a ULID (48 bits of
+    milliseconds, 80 random bits)."""
     number = (unix_ns // 1_000_000) << 80 | secrets.randbits(80)
     alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
     return "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from latbench.api import Runner
-from latbench.core.errors import UsageError
+from latbench.api import Exporter
+from latbench.core.checks import PRECISIONS
+from latbench.core.errors import UnfitError, UsageError
 from latbench.core.protocols import SHIPPED, WARM, TimingProtocol
 from latbench.core.records import Device, Machine, ModelIdentity, Request
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
@@ -25,17 +26,18 @@ LONGEST_DEADLINE_S = 7 * 24 * 3600
 def make_request(
     model: str,
     *,
-    weights: str | Path | None,
-    batch: int | None,
-    resolution: int | tuple[int, int] | None,
-    precision: str,
-    seed: int,
-    dims: Mapping[str, int] | None,
+    weights: str | Path | None = None,
+    batch: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
+    precision: str = "fp32",
+    seed: int = 0,
+    dims: Mapping[str, int] | None = None,
     protocol: str | None = None,
     backend: str = "",
     device: str = "",
     threads: int | None = None,
     options: Mapping[str, str] | None = None,
+    calibration: str | Path | None = None,
 ) -> Request:
     """The request as a value, its numbers checked."""
     request = Request(
@@ -51,7 +53,14 @@ def make_request(
         options=dict(options or {}),
         dims=dict(dims or {}),
         protocol=protocol,
+        calibration=str(calibration) if calibration is not None else None,
     )
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", hint=nearest(precision, PRECISIONS))
+    if calibration is not None and precision != "int8":
+        raise UsageError(
+            f"calibration is of int8, not of {precision}", hint="give --precision int8 as well"
+        )
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     if not 0 <= seed < 2**31:
@@ -62,7 +71,17 @@ def make_request(
     return request
 
 
-SIDE_KEYS = ("model", "backend", "threads", "batch", "resolution", "precision", "weights", "seed")
+SIDE_KEYS = (
+    "model",
+    "backend",
+    "threads",
+    "batch",
+    "resolution",
+    "precision",
+    "weights",
+    "seed",
+    "calibration",
+)
 
 
 DEFAULTS: Mapping[str, Any] = {
@@ -75,6 +94,7 @@ DEFAULTS: Mapping[str, Any] = {
     "threads": None,
     "seed": 0,
     "dims": None,
+    "calibration": None,
 }
 
 
@@ -145,14 +165,20 @@ def find_here(name: str, machine: Machine) -> Device:
     )
 
 
-def check_options(runner: Runner, options: Mapping[str, str]) -> None:
-    """Refuse options that the backend does not take."""
+def check_export(exporter: Exporter, precision: str) -> None:
+    """Refuse a precision that the format cannot have."""
+    if precision not in exporter.precisions:
+        raise UnfitError(
+            f"{exporter.format} cannot be exported in {precision}",
+            hint=f"it can be in: {', '.join(exporter.precisions)}",
+        )
+
+
+def check_options(what: str, options: Mapping[str, str], known: Mapping[str, str]) -> None:
+    """Refuse options that neither the runner nor the exporter takes."""
     for name in options:
-        if name not in runner.options:
-            raise UsageError(
-                f"backend {runner.name!r} has no option {name!r}",
-                hint=nearest(name, runner.options),
-            )
+        if name not in known:
+            raise UsageError(f"{what} has no option {name!r}", hint=nearest(name, known))
 
 
 def named_protocol(name: str) -> TimingProtocol:

@@ -23,6 +23,11 @@ class UsageError(LatbenchError):
     """The request cannot be understood or cannot be met as it was asked for (exit status 2)."""
 
 
+class UnfitError(UsageError):
+    """Each part of the request is known, but they do not go together: a precision that a format
+    cannot have, a ready file of another format. In a sweep such a point is passed over."""
+
+
 class StageError(LatbenchError):
     """A step failed after the request was understood; it becomes the failure of a record."""
 

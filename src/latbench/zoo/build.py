@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def build(model: ResolvedModel) -> Built:
     module.eval().requires_grad_(False)
     image = _image(model, module)
     inputs = tuple(torch.from_numpy(array) for array in make_inputs((image,), model.seed))
-    _try(module, inputs, image)
+    module = _with_plain_outputs(module, _try(module, inputs, image))
     if model.weights is None:
         seed_statistics(module, inputs, model.seed)
     if model.identity.source == "timm":
@@ -142,6 +143,19 @@ def _wanted(
     return {name: resolution for name in ("resolution", "img_size") if name in names}
 
 
+def flattened(value: object) -> list[torch.Tensor]:
+    """All tensors in nested tuples, lists, dictionaries and data classes, in order."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [t for item in value for t in flattened(item)] if isinstance(value, list | tuple) else []
+
+
 def _check(module: nn.Module, entry: ZooModel, parameters: int) -> None:
     """Published counts, exactly: a wrong head or a missing branch is another network."""
     import torch
@@ -173,12 +187,45 @@ def _image(model: ResolvedModel, module: nn.Module) -> TensorSpec:
     return TensorSpec(name="image", shape=shape, dtype="float32")
 
 
-def _try(module: nn.Module, inputs: tuple[torch.Tensor, ...], image: TensorSpec) -> None:
+def _try(module: nn.Module, inputs: tuple[torch.Tensor, ...], image: TensorSpec) -> object:
     import torch
 
     shape = "x".join(map(str, image.shape))
     with _told(f"the network cannot take an input of {shape}"), torch.no_grad():
-        module(*inputs)
+        return module(*inputs)
+
+
+def _with_plain_outputs(module: nn.Module, outputs: object) -> nn.Module:
+    """``module``, wrapped where its outputs are a dictionary or nested: converters of most formats
+    take tensors in a tuple only. Names are lost, the order is kept."""
+    import torch
+
+    plain = outputs if isinstance(outputs, tuple) else (outputs,)
+    if plain and all(isinstance(value, torch.Tensor) for value in plain):
+        return module
+    if not flattened(outputs):
+        raise StageError(
+            "build",
+            f"the network gives {type(outputs).__name__} without a tensor in it",
+            hint="its forward must return tensors, alone or in tuples, lists or dictionaries",
+        )
+    return _flat(module)
+
+
+def _flat(module: nn.Module) -> nn.Module:
+    from torch import nn
+
+    class Flat(nn.Module):
+        """``network``, its outputs as one tuple of tensors."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = module
+
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(flattened(self.network(*inputs)))
+
+    return Flat().eval()
 
 
 @contextmanager

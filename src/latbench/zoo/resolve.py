@@ -6,7 +6,6 @@ the cache is found without either.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latbench.cache import content_sha256
 from latbench.core.errors import UsageError
 from latbench.core.records import Counts, ModelIdentity, TensorSpec
+from latbench.plugins import read_suffixes
 from latbench.zoo import catalog
 from latbench.zoo.source import architecture_digest, find_module
 
@@ -78,7 +79,7 @@ def resolve(
     """The model called ``name``. Raises :class:`UsageError` where there is no such thing.
 
     ``name`` is an entry of the zoo, ``timm:NAME``, ``package.module:factory``,
-    ``path/to/file.py:factory`` or a ready ``.onnx`` file.
+    ``path/to/file.py:factory`` or a ready file of a format that an exporter reads.
     """
     if batch is not None and batch < 1:
         raise UsageError(f"batch must be at least 1, not {batch}")
@@ -96,7 +97,7 @@ def resolve(
             paper=paper,
         )
 
-    if name.endswith(".onnx"):
+    if ready_suffix(name):
         if weights is not None:
             raise UsageError("a ready file has its weights; --weights is for a model to export")
         path = Path(name)
@@ -169,14 +170,30 @@ def _users_own(
     )
 
 
+def ready_suffix(name: str) -> str | None:
+    """The ending of a ready file's name; ``None`` for a model that is built.
+
+    A colon, as in ``timm:NAME``, tells the two apart; it may stand in a folder's name, or after the
+    letter of a drive. An ending that no exporter reads is part of a name, unless there is such a
+    file.
+    """
+    suffix = Path(name).suffix.lower()
+    if not suffix or ":" in Path(name).name:
+        return None
+    return suffix if suffix in read_suffixes() or Path(name).exists() else None
+
+
 def _weights(path: Path | None, seed: int) -> str:
     return f"seed:{seed}" if path is None else f"sha256:{_sha256(path, 'weights')}"
 
 
 def _sha256(path: Path, what: str) -> str:
+    if path.is_dir() and (what == "weights" or not any(path.rglob("*"))):
+        raise UsageError(f"cannot read the {what} file {path}: it is a folder")
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return content_sha256(path)
+    except ValueError as error:
+        raise UsageError(f"cannot take the {what} {path}: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read the {what} file {path}: {error.strerror}") from error
 

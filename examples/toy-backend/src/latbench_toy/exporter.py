@@ -26,7 +26,9 @@ class ToyExporter:
 
     format = "toy"
     suffix = ".npz"
+    reads: tuple[str, ...] = ()
     precisions = ("fp32",)
+    options: Mapping[str, str] = {}
 
     def toolchain(self) -> Mapping[str, str]:
         return {"latbench-toy": version("latbench-toy"), "numpy": version("numpy")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from latbench.api import (
     Runner,
     RunOptions,
     Session,
+    StageError,
 )
 
 
@@ -79,18 +81,21 @@ def runner() -> Runner:
 
 
 def load(path: Path) -> tuple[Layer, ...]:
-    """Read a file; nothing in it is executed."""
+    """Read a file; nothing in it is executed. Raises :class:`StageError` for a damaged one."""
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as file:
-        return tuple(
-            Layer(
-                **layer,
-                weight=file.get(f"{i}.weight"),
-                bias=file.get(f"{i}.bias"),
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return tuple(
+                Layer(
+                    **layer,
+                    weight=file.get(f"{i}.weight"),
+                    bias=file.get(f"{i}.bias"),
+                )
+                for i, layer in enumerate(json.loads(str(file["layers"])))
             )
-            for i, layer in enumerate(json.loads(str(file["layers"])))
-        )
+    except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
+        raise StageError("open", f"{path.name} is no toy file: {error}") from error
 
 
 def execute(layers: Sequence[Layer], value: Array) -> Array:

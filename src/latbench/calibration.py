@@ -1,0 +1,104 @@
+"""Inputs from which the ranges of activations are taken for static int8.
+
+A folder of images of the kind that the model is for, or, without one, seeded noise: enough to time
+a quantised network, not to judge its accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latbench.cache import content_sha256
+from latbench.core.errors import StageError, UsageError
+from latbench.core.inputs import make_inputs
+from latbench.core.records import TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+SEEDED = 16
+"""Sets of seeded inputs."""
+MOST = 128
+"""Images that are read of a folder, the first by name."""
+FIRST_SEED = 1_000_000
+"""Seeds of calibration inputs; far from those that outputs are compared on."""
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's channels (Russakovsky et al. 2015): what most vision models are trained with."""
+
+
+def identify(folder: str | None) -> str:
+    """What tells one calibration from another: part of an artifact's key and of its details.
+
+    Raises :class:`UsageError` where there are no images.
+    """
+    if folder is None:
+        return f"seeded:{SEEDED}"
+    return f"images:{len(_images(Path(folder)))}:{_digest(Path(folder))[:16]}"
+
+
+def load(folder: str | None, specs: Sequence[TensorSpec]) -> tuple[tuple[Array, ...], ...]:
+    """Sets of inputs for ``specs``, batch and all."""
+    if folder is None:
+        return tuple(make_inputs(specs, FIRST_SEED + k) for k in range(SEEDED))
+    if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].shape[1] != 3:
+        raise UsageError("images calibrate a model with one input of 3 channels, which this is not")
+    batch, _, height, width = specs[0].shape
+    images = [_read(path, height, width) for path in _images(Path(folder))]
+    import numpy as np
+
+    # The last batch is filled up from the start, so that every image is seen.
+    rounds = -(-len(images) // batch)
+    filled = [images[i % len(images)] for i in range(rounds * batch)]
+    return tuple(
+        (np.stack(filled[i : i + batch]).astype(specs[0].dtype),)
+        for i in range(0, len(filled), batch)
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder of calibration images {folder}")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    if not found:
+        raise UsageError(
+            f"there are no images in {folder}", hint=f"files that end in {', '.join(ENDINGS)}"
+        )
+    return found[:MOST]
+
+
+def _digest(folder: Path) -> str:
+    from latbench.core.codec import digest
+
+    try:
+        return digest([content_sha256(path) for path in _images(folder)])
+    except OSError as error:
+        raise UsageError(f"cannot read the image {error.filename}: {error.strerror}") from error
+
+
+def _read(path: Path, height: int, width: int) -> Array:
+    """Scaled so that it covers the input, cut to its middle, normalised as ImageNet is; CHW."""
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise StageError(
+            "export",
+            "reading images needs pillow, which is not installed",
+            hint="pip install 'latbench[export]'",
+            kind="unavailable",
+        ) from error
+    import numpy as np
+
+    try:
+        with Image.open(path) as image:
+            fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BICUBIC)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{path} is not an image: {error}") from error
+    pixels = np.asarray(fitted, dtype=np.float32) / 255
+    return ((pixels - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)).transpose(
+        2, 0, 1
+    )
