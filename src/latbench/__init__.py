@@ -1,8 +1,8 @@
 """latbench: time models on devices, keep the evidence, check the claims.
 
-``run`` measures and stores, ``compare`` times two in turn, ``export`` makes a checked file,
-``Registry`` reads records back and ``summarise`` computes what a record says. Everything is
-imported when it is first used.
+``run`` measures and stores, ``compare`` times two in turn, ``sweep`` measures many, ``export``
+makes a checked file, ``Registry`` reads records back and ``summarise`` computes what a record says.
+Everything is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from latbench.pipeline import export as export
     from latbench.pipeline import run as run
     from latbench.store.registry import Registry as Registry
+    from latbench.sweeping import Swept as Swept
+    from latbench.sweeping import sweep as sweep
 
 _HOMES = {
     "Cached": "latbench.cache",
@@ -42,6 +44,7 @@ _HOMES = {
     "Result": "latbench.pipeline",
     "StageError": "latbench.core.errors",
     "Summary": "latbench.core.summary",
+    "Swept": "latbench.sweeping",
     "UsageError": "latbench.core.errors",
     "compare": "latbench.comparing",
     "decode_record": "latbench.core.codec",
@@ -49,6 +52,7 @@ _HOMES = {
     "export": "latbench.pipeline",
     "run": "latbench.pipeline",
     "summarise": "latbench.core.summary",
+    "sweep": "latbench.sweeping",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

@@ -176,7 +176,9 @@ def test_an_unavailable_backend_falls_back_and_says_so(latbench: Latbench) -> No
     arguments = ("run", "--model", TINY, "--backend", "fake", *QUICK)
     ran = latbench(*arguments, **unplugged)
     assert ran.status == 0, ran
-    assert ran.out.splitlines()[0].startswith("fake could not run here; this is onnxruntime")
+    assert ran.out.splitlines()[0].startswith(
+        "fake could not run here (the fake device is unplugged); what follows is onnxruntime"
+    )
     record = latbench(*arguments, "--json", **unplugged).json["record"]
     assert (record["request"]["backend"], record["backend"]) == ("fake", "onnxruntime")
     assert latbench("history", "--model", TINY, "--backend", "fake", "--json").json == []
@@ -273,7 +275,7 @@ def test_names_that_only_the_other_program_knows(latbench: Latbench) -> None:
     assert "mobilenetv2_100" in ended.err
     ended = latbench("run", "--model", TINY, *QUICK, "--option", "spinning=maybe")
     assert ended.status == 2
-    assert "on or off" in ended.err
+    assert "on, off" in ended.err
     ended = latbench("run", "--model", TINY, *QUICK, "--option", "provider=CoreMLExecutionProvider")
     assert ended.status == 3
     assert "has no CoreMLExecutionProvider" in ended.out

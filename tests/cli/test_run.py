@@ -46,7 +46,7 @@ def test_json_is_the_record_and_its_summary(latbench: Latbench) -> None:
     ran = latbench(*FAKE, *QUICK, "--json")
     assert ran.status == 0
     record, summary = ran.json["record"], ran.json["summary"]
-    assert record["schema"] == 2
+    assert record["schema"] == 3
     assert record["protocol"]["processes"] == summary["processes"] == 2
     traces = record["outcome"]["traces"]
     assert [trace["process"] for trace in traces] == [0, 1]

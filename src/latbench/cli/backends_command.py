@@ -12,7 +12,7 @@ from latbench.cli.options import json_option
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
     """List the backends and whether they can run here; with NAME, its options too."""
-    from latbench.plugins import load_runner, runner_names
+    from latbench.plugins import exporters_of, load_runner, runner_names
     from latbench.report.json import to_json
     from latbench.report.text import table
 
@@ -27,6 +27,15 @@ def command(*, name: str | None, as_json: bool) -> None:
                         "formats": runner.formats,
                         "options": runner.options,
                         "capability": capability,
+                        "exporters": [
+                            {
+                                "format": exporter.format,
+                                "precisions": exporter.precisions,
+                                "options": exporter.options,
+                                "reads": exporter.reads,
+                            }
+                            for exporter in exporters_of(runner)
+                        ],
                     }
                     for runner, capability in found
                 ]
@@ -46,8 +55,13 @@ def command(*, name: str | None, as_json: bool) -> None:
     for line in table(("backend", "runs here", "version", "formats", "units"), rows):
         click.echo(line)
     if name:
-        click.echo("\noptions (--option NAME=VALUE):")
-        for line in table(
-            ("  name", "meaning"), ((f"  {k}", v) for k, v in runners[0].options.items())
-        ):
-            click.echo(line)
+        (runner,) = runners
+        options = dict(runner.options)
+        for exporter in exporters_of(runner):
+            options |= exporter.options
+            reads = f"; ready files: {', '.join(exporter.reads)}" if exporter.reads else ""
+            click.echo(f"\n{exporter.format}: {', '.join(exporter.precisions)}{reads}")
+        if options:
+            click.echo("\noptions (--option NAME=VALUE):")
+            for line in table(("  name", "meaning"), ((f"  {k}", v) for k, v in options.items())):
+                click.echo(line)

@@ -8,6 +8,7 @@ import click
 
 from latbench.cli.options import (
     backend_options,
+    deadline_option,
     interrupted_once,
     json_option,
     model_options,
@@ -15,7 +16,6 @@ from latbench.cli.options import (
     protocol_options,
     registry_option,
     resolved_protocol,
-    running_options,
     warn,
 )
 
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
     help="Draws the order of the two in each round.",
 )
 @model_options(required=False)
-@backend_options
+@backend_options()
 @protocol_options(default="latbench-compare@1")
-@running_options
+@deadline_option
 @registry_option
 @json_option
 @click.pass_context
@@ -81,7 +81,6 @@ def command(
     warmup_calls: int | None,
     calls: int | None,
     block_calls: int | None,
-    strict: bool,
     fresh: bool,
     deadline_s: float,
     registry: str | None,
@@ -126,7 +125,6 @@ def command(
                 margin=margin / 100,
                 quantity=quantity,
                 order_seed=order_seed,
-                strict=strict,
                 fresh=fresh,
                 deadline_s=deadline_s,
                 registry=registry,

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from latbench.cli.options import json_option, model_options, warn
+from latbench.cli.options import json_option, model_options, option_option, warn
 
 
 @click.command("export")
 @model_options()
 @click.option("--format", default="onnx", show_default=True, help="Format of the file.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Where to write the file (else: the cache)."
+    "--output", type=click.Path(path_type=Path), help="Where to write it (else: the cache)."
 )
+@option_option
 @json_option
 def command(
     *,
@@ -24,10 +25,12 @@ def command(
     resolution: tuple[int, int] | None,
     dims: tuple[tuple[str, int], ...],
     precision: str,
+    calibration: str | None,
     seed: int,
     fresh: bool,
     format: str,
     output: Path | None,
+    options: tuple[tuple[str, str], ...],
     as_json: bool,
 ) -> None:
     """Export a model to a file, checked against PyTorch."""
@@ -44,6 +47,8 @@ def command(
         precision=precision,
         seed=seed,
         dims=dict(dims),
+        options=dict(options),
+        calibration=calibration,
         fresh=fresh,
         warn=warn,
     )

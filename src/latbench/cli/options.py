@@ -59,21 +59,29 @@ class Pair(click.ParamType[tuple[str, str | int]]):
         return key, int(text)
 
 
-def model_options(*, required: bool = True) -> Callable[[F], F]:
-    """Which model, with which weights, at which input."""
+def model_options(*, required: bool = True, many: bool = False) -> Callable[[F], F]:
+    """Which model, with which weights, at which input; with ``many``, several of each."""
 
     def add(command: F) -> F:
         for option in reversed(
             (
-                click.option("--model", required=required, metavar="MODEL", help=MODEL_HELP),
+                click.option(
+                    "--model", required=required, multiple=many, metavar="MODEL", help=MODEL_HELP
+                ),
                 click.option(
                     "--weights",
                     metavar="FILE",
                     help="Weights: .safetensors, or .pth read without executing anything.",
                 ),
-                click.option("--batch", type=click.IntRange(min=1), help="Batch size (default 1)."),
+                click.option(
+                    "--batch",
+                    multiple=many,
+                    type=click.IntRange(min=1),
+                    help="Batch size (default 1).",
+                ),
                 click.option(
                     "--resolution",
+                    multiple=many,
                     type=Resolution(),
                     help="224 or 480x640; default: the model's own.",
                 ),
@@ -84,7 +92,18 @@ def model_options(*, required: bool = True) -> Callable[[F], F]:
                     type=Pair(integer=True),
                     help="Size of a named dynamic axis of a ready file.",
                 ),
-                click.option("--precision", default="fp32", show_default=True),
+                click.option(
+                    "--precision",
+                    multiple=many,
+                    default=("fp32",) if many else "fp32",
+                    show_default="fp32",
+                    help="fp32, fp16, int8, int8-weights, as far as the format can.",
+                ),
+                click.option(
+                    "--calibration",
+                    metavar="FOLDER",
+                    help="Images from which int8 takes its ranges; without, seeded noise.",
+                ),
                 click.option(
                     "--seed",
                     type=click.IntRange(min=0),
@@ -105,29 +124,33 @@ def model_options(*, required: bool = True) -> Callable[[F], F]:
     return add
 
 
-def backend_options(command: F) -> F:
-    """On what, and with how many threads."""
-    for option in reversed(
-        (
-            click.option("--backend", default="onnxruntime", show_default=True, metavar="NAME"),
-            click.option("--device", default="local", show_default=True, metavar="ID"),
-            click.option(
-                "--threads",
-                type=click.IntRange(min=1),
-                help="Default: the CPUs that this process may really use (affinity and quota).",
-            ),
-            click.option(
-                "--option",
-                "options",
-                multiple=True,
-                type=Pair(),
-                help="An option of the backend (`latbench backends NAME`); may be given several "
-                "times.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def backend_options(*, many: bool = False) -> Callable[[F], F]:
+    """On what, and with how many threads; with ``many``, several of each."""
+
+    def add(command: F) -> F:
+        for option in reversed(
+            (
+                click.option(
+                    "--backend",
+                    multiple=many,
+                    default=("onnxruntime",) if many else "onnxruntime",
+                    show_default="onnxruntime",
+                    metavar="NAME",
+                ),
+                click.option("--device", default="local", show_default=True, metavar="ID"),
+                click.option(
+                    "--threads",
+                    multiple=many,
+                    type=click.IntRange(min=1),
+                    help="Default: the CPUs that this process may really use (affinity and quota).",
+                ),
+                option_option,
+            )
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 def protocol_options(*, default: str) -> Callable[[F], F]:
@@ -179,26 +202,25 @@ def protocol_options(*, default: str) -> Callable[[F], F]:
     return add
 
 
-def running_options(command: F) -> F:
-    """What to do where it cannot run, or does not answer."""
-    for option in reversed(
-        (
-            click.option(
-                "--strict", is_flag=True, help="Fail rather than fall back to another backend."
-            ),
-            click.option(
-                "--deadline",
-                "deadline_s",
-                type=float,
-                default=300.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="How long any one answer of the runtime may take.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+option_option = click.option(
+    "--option",
+    "options",
+    multiple=True,
+    type=Pair(),
+    help="An option of the backend (`latbench backends NAME`); may be given several times.",
+)
+strict_option = click.option(
+    "--strict", is_flag=True, help="Fail rather than fall back to another backend."
+)
+deadline_option = click.option(
+    "--deadline",
+    "deadline_s",
+    type=float,
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long any one answer of the runtime may take.",
+)
 
 
 def resolved_protocol(
@@ -227,7 +249,7 @@ def resolved_protocol(
 
 MODEL_HELP = (
     "A name of the zoo (`latbench models`), timm:NAME, package.module:factory, "
-    "path/to/file.py:factory, or a ready .onnx file."
+    "path/to/file.py:factory, or a ready file (.onnx, .tflite, .mlpackage, ...)."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Only JSON on standard output.")
 registry_option = click.option(

@@ -8,19 +8,20 @@ import click
 
 from latbench.cli.options import (
     backend_options,
+    deadline_option,
     interrupted_once,
     json_option,
     model_options,
     progress_bar,
     registry_option,
-    running_options,
+    strict_option,
     warn,
 )
 
 
 @click.command("plan")
 @model_options()
-@backend_options
+@backend_options()
 @click.option(
     "--target",
     type=float,
@@ -44,7 +45,8 @@ from latbench.cli.options import (
     show_default=True,
     help="Export so many times, to see whether builds differ.",
 )
-@running_options
+@strict_option
+@deadline_option
 @registry_option
 @json_option
 @click.pass_context

@@ -1,13 +1,16 @@
-"""``latbench run``."""
+"""``latbench run``: one point, or a sweep of many."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from latbench.cli.options import (
     backend_options,
+    deadline_option,
     interrupted_once,
     json_option,
     model_options,
@@ -15,24 +18,46 @@ from latbench.cli.options import (
     protocol_options,
     registry_option,
     resolved_protocol,
-    running_options,
+    strict_option,
     warn,
 )
 
 if TYPE_CHECKING:
+    from latbench.core.protocols import TimingProtocol
     from latbench.pipeline import Result
+    from latbench.sweeping import Step, Swept
+
+AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
+"""Options that may be given several times: every combination is a point of a sweep."""
 
 
 @click.command("run")
-@model_options()
-@backend_options
+@model_options(required=False, many=True)
+@backend_options(many=True)
 @protocol_options(default="latbench-warm@1")
+@click.option(
+    "--sweep",
+    "sweep_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Measure the points of a YAML file instead.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the newest sweep of the same points.")
+@click.option(
+    "--order-seed",
+    type=click.IntRange(min=0),
+    help="Draws the order of a sweep's points (default: drawn, and stored).",
+)
 @click.option(
     "--require-precision",
     is_flag=True,
     help="Exit with 4 where the protocol's target precision is not reached.",
 )
-@running_options
+@click.option(
+    "--profile", is_flag=True, help="Take the times of operators as well, apart from the samples."
+)
+@strict_option
+@deadline_option
 @registry_option
 @json_option
 @click.pass_context
@@ -40,34 +65,35 @@ def command(
     ctx: click.Context,
     /,
     *,
-    model: str,
-    weights: str | None,
-    batch: int | None,
-    resolution: tuple[int, int] | None,
-    dims: tuple[tuple[str, int], ...],
-    precision: str,
-    seed: int,
-    fresh: bool,
-    backend: str,
-    device: str,
-    threads: int | None,
-    options: tuple[tuple[str, str], ...],
-    protocol: str,
+    sweep_file: Path | None,
+    resume: bool,
+    order_seed: int | None,
+    require_precision: bool,
+    protocol: str | None,
     budget_s: float | None,
     target: float | None,
     processes: int | None,
     warmup_calls: int | None,
     calls: int | None,
     block_calls: int | None,
-    require_precision: bool,
-    strict: bool,
-    deadline_s: float,
-    registry: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Measure a model and store the record."""
-    from latbench.pipeline import run
+    """Measure a model and store the record.
 
+    With several --model, --backend, --precision, --batch, --resolution or --threads, or with
+    --sweep, every combination is measured in random order, one record each; a point that fails ends
+    nothing, and --resume goes on after an interruption. A table comes at the end.
+
+    Exit status: 0 measured, 2 the request makes no sense, 3 something could not be measured, 4 not
+    precise enough (with --require-precision).
+    """
+    source = ctx.get_parameter_source("protocol")
+    file = None if sweep_file is None else _read(sweep_file, ctx)
+    by_default = source is click.core.ParameterSource.DEFAULT
+    if file is not None and file.protocol is not None and by_default:
+        protocol = file.protocol
+    assert protocol is not None
     resolved = resolved_protocol(
         protocol,
         budget_s=budget_s,
@@ -79,32 +105,120 @@ def command(
     )
     if require_precision and resolved.target_ppm is None:
         raise click.UsageError(f"{resolved.label} aims at no precision; give one with --target")
+    if file is None and not given["model"]:
+        raise click.UsageError("name a model with --model, or a sweep with --sweep")
+    if file is None and all(len(given[axis]) <= 1 for axis in AXES):
+        if resume or order_seed is not None:
+            raise click.UsageError("--resume and --order-seed are of a sweep; this is one point")
+        result = _one(resolved, given)
+        _print(result, as_json)
+        if result.record.outcome.status != "measured":
+            ctx.exit(3)
+        reached = result.summary is not None and result.summary.reached
+        ctx.exit(4 if require_precision and not reached else 0)
+    swept = _many(file or _grid(given, resolved), resolved, given, resume, order_seed)
+    _print_sweep(swept, as_json)
+    records = [point.record for point in swept.points if point.unfit is None]
+    if any(record is None or record.outcome.status != "measured" for record in records):
+        ctx.exit(3)
+    unreached = any(p.summary is None or not p.summary.reached for p in swept.points if p.record)
+    ctx.exit(4 if require_precision and unreached else 0)
+
+
+def _one(protocol: TimingProtocol, given: dict[str, Any]) -> Result:
+    from latbench.pipeline import run
+
+    fields = {k: v for k, v in given.items() if k not in (*AXES, "options", "dims")}
+    axes: dict[str, Any] = {
+        axis: given[axis][0] if given[axis] else None for axis in AXES if axis != "model"
+    }
     with interrupted_once(), progress_bar() as progress:
-        result = run(
-            model,
-            backend=backend,
-            device=device,
-            weights=weights,
-            batch=batch,
-            resolution=resolution,
-            precision=precision,
-            threads=threads,
-            seed=seed,
-            options=dict(options),
-            dims=dict(dims),
-            protocol=resolved,
-            strict=strict,
-            fresh=fresh,
-            deadline_s=deadline_s,
-            registry=registry,
+        return run(
+            given["model"][0],
+            **axes,
+            **fields,
+            options=dict(given["options"]),
+            dims=dict(given["dims"]),
+            protocol=protocol,
             progress=progress,
             warn=warn,
         )
-    _print(result, as_json)
-    if result.record.outcome.status != "measured":
-        ctx.exit(3)
-    reached = result.summary is not None and result.summary.reached
-    ctx.exit(4 if require_precision and not reached else 0)
+
+
+def _many(
+    file: Any, protocol: TimingProtocol, given: dict[str, Any], resume: bool, order_seed: int | None
+) -> Swept:
+    from latbench.plugins import exporter_for, load_runner
+    from latbench.sweeping import requests_of, sweep
+
+    def takes(backend: str) -> Mapping[str, str]:
+        runner = load_runner(backend)
+        return {**runner.options, **exporter_for(runner).options}
+
+    with interrupted_once():
+        return sweep(
+            requests_of(file, takes),
+            protocol=protocol,
+            order_seed=order_seed,
+            resume=resume,
+            profile=given["profile"],
+            strict=given["strict"],
+            fresh=given["fresh"],
+            deadline_s=given["deadline_s"],
+            registry=given["registry"],
+            progress=_tell,
+            warn=warn,
+        )
+
+
+def _grid(given: dict[str, Any], protocol: TimingProtocol) -> Any:
+    """The options as the file that they amount to."""
+    from latbench.sweeping import SweepFile
+
+    for name, flag in (("dims", "--dim"), ("weights", "--weights")):
+        if given[name]:
+            raise click.UsageError(
+                f"{flag} is of one model; in a sweep give it to a point of a file"
+            )
+    return SweepFile(
+        models=given["model"],
+        backends=given["backend"],
+        precisions=given["precision"],
+        batches=given["batch"] or (None,),
+        resolutions=tuple("x".join(map(str, size)) for size in given["resolution"]) or (None,),
+        threads=given["threads"] or (None,),
+        options=dict(given["options"]),
+        device=given["device"],
+        seed=given["seed"],
+        calibration=given["calibration"],
+        protocol=protocol.label,
+    )
+
+
+OF_THE_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "dims")
+"""What a sweep's file says itself."""
+
+
+def _read(path: Path, ctx: click.Context) -> Any:
+    from latbench.core.errors import UsageError
+    from latbench.core.yamltext import parse
+    from latbench.sweeping import read_sweep
+
+    line = click.core.ParameterSource.COMMANDLINE
+    if both := [name for name in OF_THE_FILE if ctx.get_parameter_source(name) is line]:
+        flag = both[0].removesuffix("s") if both[0] in ("options", "dims") else both[0]
+        raise click.UsageError(f"with --sweep the file says what is measured; leave --{flag} out")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the sweep {path}: {error.strerror}") from error
+    return read_sweep(parse(content, str(path)))
+
+
+def _tell(step: Step) -> None:
+    from latbench.report.sweep import step_line
+
+    click.echo(step_line(step), err=True)
 
 
 def _print(result: Result, as_json: bool) -> None:
@@ -117,3 +231,9 @@ def _print(result: Result, as_json: bool) -> None:
 
     for line in record_lines(result.record, result.summary, result.registry):
         click.echo(line)
+
+
+def _print_sweep(swept: Swept, as_json: bool) -> None:
+    from latbench.report.sweep import swept_json, swept_lines
+
+    click.echo(swept_json(swept) if as_json else "\n".join(swept_lines(swept)))

@@ -13,6 +13,8 @@ from latbench.core.records import (
     Fact,
     Failure,
     Machine,
+    Placement,
+    Profile,
     Record,
 )
 from latbench.core.summary import Summary
@@ -27,12 +29,8 @@ LABEL = 12
 def record_lines(record: Record, summary: Summary | None, registry: str | None) -> list[str]:
     """A record at a glance."""
     lines = [title(record)]
-    if record.backend != record.request.backend and record.artifact is not None:
-        lines.insert(
-            0,
-            f"{record.request.backend} could not run here; this is {record.backend} "
-            f"and says nothing about {record.request.backend}",
-        )
+    if record.backend != record.request.backend:
+        lines[:0] = _instead(record)
     if summary is not None:
         lines += _figures(record, summary)
     if record.outcome.failure is not None:
@@ -46,6 +44,42 @@ def record_lines(record: Record, summary: Summary | None, registry: str | None) 
     where = f" in {registry}" if registry else ""
     lines.append(labelled("record", f"{record.id}{where}"))
     return lines
+
+
+def _instead(record: Record) -> list[str]:
+    """First of all: that this is not what was asked for."""
+    asked, why = record.request.backend, record.fallback
+    reason = f" ({why.reason})" if why else ""
+    lines = [
+        f"{asked} could not run here{reason}; what follows is {record.backend} on this CPU "
+        f"and says nothing about {asked}"
+    ]
+    if why is not None and why.artifact is not None:
+        lines.append(
+            labelled(
+                f"for {asked}",
+                f"exported and checked, not executed: {why.artifact.format} "
+                f"{why.artifact.precision}, {size(why.artifact.size_bytes)}, "
+                f"{parity(why.artifact)}, sha256 {why.artifact.sha256[:12]}",
+            )
+        )
+    if why is not None and why.failure is not None:
+        lines += [labelled(f"for {asked}", f"not exported: {why.failure.message}")]
+    return lines
+
+
+def parity(artifact: Artifact) -> str:
+    """How near the file's outputs are to the PyTorch model's."""
+    found = artifact.parity
+    if found is None:
+        return "outputs not compared" if artifact.model_counts else "a ready file"
+    near = [f"relative error {found.max_rel_error:.1g}"]
+    if found.cosine is not None and artifact.precision != "fp32":
+        near.append(f"cosine {found.cosine:.5f}")
+    if found.top1_agreement_ppm is not None and artifact.precision != "fp32":
+        near.append(f"top-1 agrees in {found.top1_agreement_ppm / 1e4:.0f} %")
+    inputs = f" on {found.inputs} inputs" if found.inputs > 1 else ""
+    return f"{', '.join(near)} against {found.reference}{inputs} (allowed {found.tolerance:.0e})"
 
 
 def failure_lines(failure: Failure) -> list[str]:
@@ -77,16 +111,7 @@ def artifact_lines(artifact: Artifact, path: str) -> list[str]:
                 "counts", f"{counts.macs:,} MACs, {counts.parameters:,} parameters, {operators}"
             )
         )
-    if (parity := artifact.parity) is not None:
-        lines.append(
-            labelled(
-                "parity",
-                f"relative error {parity.max_rel_error:.1g} against {parity.reference} "
-                f"(allowed {parity.tolerance:.0e})",
-            )
-        )
-    else:
-        lines.append(labelled("parity", "no PyTorch model to compare a ready file with"))
+    lines.append(labelled("parity", parity(artifact)))
     return lines
 
 
@@ -187,7 +212,11 @@ def title(record: Record) -> str:
     parts = [record.model.name, record.backend]
     if record.runtime is not None:
         parts[1] += f" {record.runtime.version or ''}".rstrip()
-    parts.append(record.request.precision)
+    precision = record.artifact.precision if record.artifact else record.request.precision
+    computed_in = (
+        record.runtime.settings.get("precision", precision) if record.runtime else precision
+    )
+    parts.append(precision + (f" (computed in {computed_in})" if computed_in != precision else ""))
     if record.artifact is not None:
         parts += ["x".join(map(str, tensor.shape)) for tensor in record.artifact.inputs]
     if record.runtime is not None and (threads := record.runtime.settings.get("threads")):
@@ -204,8 +233,37 @@ def _figures(record: Record, summary: Summary) -> list[str]:
             lines.append(labelled("regimes", _regimes(summary)))
         if summary.disturbed_blocks:
             lines.append(labelled("disturbed", _disturbed(summary)))
+    if record.artifact is not None and record.artifact.precision != "fp32":
+        lines.append(labelled("accuracy", parity(record.artifact)))
+    if record.runtime is not None and record.runtime.placement is not None:
+        lines.append(labelled("placement", placed(record.runtime.placement)))
+    if record.outcome.profile is not None:
+        lines.append(labelled("operators", _operators(record.outcome.profile)))
     lines.append(labelled("protocol", _protocol(record, summary)))
     return lines
+
+
+def placed(placement: Placement) -> str:
+    """What ran where, and how well that is known."""
+    units = ", ".join(
+        unit if count is None else f"{count} on {unit}" for unit, count in placement.units.items()
+    )
+    cut = f" in {placement.partitions} partitions" if placement.partitions is not None else ""
+    note = f"; {placement.note}" if placement.note else ""
+    return f"{units}{cut} ({placement.known}{note})"
+
+
+def _operators(profile: Profile) -> str:
+    """The kinds that take most."""
+    kinds: dict[str, tuple[int, int]] = {}
+    for operator in profile.operators:
+        count, total = kinds.get(operator.kind, (0, 0))
+        kinds[operator.kind] = (count + 1, total + operator.time_ns)
+    whole = max(sum(total for _, total in kinds.values()), 1)
+    most = sorted(kinds.items(), key=lambda item: -item[1][1])[:5]
+    shown = ", ".join(f"{n} {kind} {total / whole:.0%}" for kind, (n, total) in most)
+    rest = f", {len(kinds) - 5} more kinds" if len(kinds) > 5 else ""
+    return f"{time(profile.total_ns)}: {shown}{rest} ({profile.source}, {profile.calls} calls)"
 
 
 def _quantities(summary: Summary) -> list[str]:
@@ -347,4 +405,4 @@ def _cpus(before: Conditions, logical: int | None) -> str:
 
 def labelled(label: str, text: str) -> str:
     """A line below a title."""
-    return f"  {label.ljust(LABEL)}{text}"
+    return f"  {label.ljust(LABEL - 1)} {text}"

@@ -1,0 +1,273 @@
+"""Records as rows of one table, for people (text, Markdown) and programs (CSV, JSON, Parquet)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from latbench.core.errors import UsageError
+from latbench.core.records import Artifact, Record
+from latbench.core.summary import Summary
+from latbench.core.values import Value
+from latbench.report.text import placed, table
+from latbench.report.units import duration
+
+
+class TableRow(Value, frozen=True, kw_only=True):
+    """One record. Units are in the names; ``None`` where there is no such thing."""
+
+    record: str
+    model: str
+    backend: str
+    """That was asked for; all below is of it alone."""
+    fell_back_to: str | None
+    """Where it could not run: what was timed instead, whose numbers are in its own columns."""
+    device: str
+    precision: str
+    """Of the file; where there is none, as asked for."""
+    computed_in: str | None
+    """The precision of the arithmetic, where the runtime says that it is another one."""
+    input: str | None
+    threads: str | None
+    runtime: str | None
+    """Its version."""
+    format: str | None
+    artifact_sha256: str | None
+    artifact_bytes: int | None
+    macs: int | None
+    macs_equal: bool | None
+    """Whether the file's MACs are those of the PyTorch model."""
+    max_rel_error: float | None
+    cosine: float | None
+    top1_agreement_ppm: int | None
+    status: str
+    median_ns: int | None
+    low_ns: int | None
+    high_ns: int | None
+    undisturbed_ns: int | None
+    referred: float | None
+    """Latency over the sentinel's."""
+    trust: str | None
+    placement: str | None
+    failure: str | None
+    fallback_record: str | None
+    fallback_median_ns: int | None
+
+
+def row(record: Record, summary: Summary | None) -> TableRow:
+    """The artifact is that of the backend that was asked for, also where it could not run; what was
+    timed is only where it ran, and was measured to the end."""
+    fallback, failure = record.fallback, record.outcome.failure
+    fell_back = record.backend != record.request.backend
+    artifact = record.artifact
+    if fell_back:  # records of before schema 3 have no artifact for the backend that was asked for
+        artifact = fallback.artifact if fallback is not None else None
+        failure = fallback.failure if fallback is not None else None
+    whole = summary if record.outcome.status == "measured" else None
+    summary, runtime = (None, None) if fell_back else (whole, record.runtime)
+    low, high = (summary and summary.interval_ns) or (None, None)
+    settings = runtime.settings if runtime else {}
+    precision = artifact.precision if artifact else record.request.precision
+    computed_in = settings.get("precision")
+    parity = artifact.parity if artifact is not None else None
+    return TableRow(
+        record=record.id,
+        model=record.model.name,
+        backend=record.request.backend,
+        fell_back_to=record.backend if fell_back else None,
+        device=record.device.id,
+        precision=precision,
+        computed_in=computed_in if computed_in != precision else None,
+        input="x".join(map(str, artifact.inputs[0].shape))
+        if artifact is not None and artifact.inputs
+        else None,
+        threads=settings.get("threads"),
+        runtime=runtime.version if runtime else None,
+        format=artifact.format if artifact else None,
+        artifact_sha256=artifact.sha256 if artifact else None,
+        artifact_bytes=artifact.size_bytes if artifact else None,
+        macs=artifact.counts.macs if artifact and artifact.counts else None,
+        macs_equal=_macs_equal(artifact),
+        max_rel_error=parity.max_rel_error if parity else None,
+        cosine=parity.cosine if parity else None,
+        top1_agreement_ppm=parity.top1_agreement_ppm if parity else None,
+        status=record.outcome.status,
+        median_ns=summary.median_ns if summary else None,
+        low_ns=low,
+        high_ns=high,
+        undisturbed_ns=summary.undisturbed_ns if summary else None,
+        referred=summary.referred.ratio if summary and summary.referred else None,
+        trust=summary.trust if summary else None,
+        placement=placed(runtime.placement) if runtime and runtime.placement else None,
+        failure=f"{failure.stage}: {failure.message}" if failure else None,
+        fallback_record=record.id if fell_back else None,
+        fallback_median_ns=whole.median_ns if whole and fell_back else None,
+    )
+
+
+def to_csv(rows: Sequence[TableRow]) -> str:
+    """With a header; empty where there is no such thing."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, TableRow.__struct_fields__, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(msgspec.to_builtins(row) for row in rows)
+    return out.getvalue()
+
+
+def write_parquet(rows: Sequence[TableRow], path: Path) -> None:
+    """One file, a column for each field. Raises :class:`UsageError` without pyarrow."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise UsageError(
+            "writing Parquet needs pyarrow, which is not installed",
+            hint="pip install 'latbench[parquet]'",
+        ) from error
+    kinds: Mapping[object, object] = {
+        "str": pa.string(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+    }
+    schema = pa.schema(
+        [
+            (name, kinds[str(kind).partition(" ")[0]])
+            for name, kind in TableRow.__annotations__.items()
+        ]
+    )
+    plain = [msgspec.to_builtins(row) for row in rows]
+    pq.write_table(pa.Table.from_pylist(plain, schema=schema), path)
+
+
+def to_text(rows: Sequence[TableRow]) -> list[str]:
+    """The columns that a person compares."""
+    if not rows:
+        return ["no records"]
+    return table(
+        [name for name, _ in COLUMNS], [[show(row) for _, show in COLUMNS] for row in rows]
+    )
+
+
+def to_markdown(rows: Sequence[TableRow]) -> list[str]:
+    """The same as a Markdown table."""
+    head = [name for name, _ in COLUMNS]
+    body = [[show(row).replace("|", "\\|") for _, show in COLUMNS] for row in rows]
+    return [f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body]]
+
+
+def to_matrix(rows: Sequence[TableRow]) -> list[str]:
+    """Markdown: a row for each model, a column for each backend. In a cell: latency, then parity
+    and MACs of what was exported, or why there is none. Where several rows share a cell, each has
+    its line."""
+    backends = list(dict.fromkeys(row.backend for row in rows))
+    varying = [
+        name
+        for name in ("precision", "input", "threads")
+        if any(len(_values(rows, model, name)) > 1 for model in {row.model for row in rows})
+    ]
+    lines = [
+        f"| model | {' | '.join(backends)} |",
+        f"| --- | {' | '.join(['---'] * len(backends))} |",
+    ]
+    named = [(row, " ".join([row.model, *_varied(row, varying)])) for row in rows]
+    for name in dict.fromkeys(name for _, name in named):
+        cells = [
+            "<br>".join(_cell(row) for row, its in named if (its, row.backend) == (name, backend))
+            for backend in backends
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _values(rows: Sequence[TableRow], model: str, field: str) -> set[str]:
+    """What a field is among the rows of one model."""
+    found = {getattr(row, field) for row in rows if row.model == model}
+    return found - {None, "unknown"}
+
+
+def _varied(row: TableRow, fields: Sequence[str]) -> list[str]:
+    shown = {"precision": row.precision, "input": row.input, "threads": row.threads}
+    return [
+        f"{shown[field]} thread{'' if shown[field] == '1' else 's'}" if field == "threads" else text
+        for field in fields
+        if (text := shown[field]) is not None
+    ]
+
+
+def _cell(row: TableRow) -> str:
+    checked = [_parity(row)] if _parity(row) else []
+    checked += {True: ["MACs equal"], False: ["**MACs differ**"], None: []}[row.macs_equal]
+    if row.fell_back_to is not None and row.artifact_sha256 is not None:
+        ran = "exported, cannot run here"
+    elif row.median_ns is not None:
+        (value,), unit = duration(row.median_ns)
+        ran = f"{value} {unit}" + (f" in {row.computed_in}" if row.computed_in else "")
+    else:
+        ran = f"no: {row.failure or row.status}".replace("|", "\\|")
+    return "; ".join([ran, *checked])
+
+
+def _macs_equal(artifact: Artifact | None) -> bool | None:
+    if artifact is None or artifact.counts is None or artifact.model_counts is None:
+        return None
+    return artifact.counts.macs == artifact.model_counts.macs
+
+
+def precision(row: TableRow) -> str:
+    """Of the file, and of the arithmetic where that is another."""
+    return row.precision + (f" (computed in {row.computed_in})" if row.computed_in else "")
+
+
+def _exported(row: TableRow) -> str:
+    return "no" if row.artifact_sha256 is None else "yes"
+
+
+def _parity(row: TableRow) -> str:
+    if row.max_rel_error is None:
+        return ""
+    if row.precision.startswith("int8") and row.cosine is not None:
+        return f"cosine {row.cosine:.4f}"
+    return f"{row.max_rel_error:.0e}" if row.max_rel_error else "0"
+
+
+def latency(row: TableRow) -> str:
+    """With its interval, or why there is none."""
+    if row.fell_back_to is not None:
+        why = f"{row.failure}; " if row.failure else ""
+        if row.fallback_median_ns is None:
+            return f"{why}cannot run here"
+        (value,), unit = duration(row.fallback_median_ns)
+        return f"{why}cannot run here; {row.fell_back_to} took {value} {unit}"
+    if row.median_ns is None:
+        return row.failure or row.status
+    if row.low_ns is None or row.high_ns is None:
+        (value,), unit = duration(row.median_ns)
+        return f"{value} {unit}"
+    else:
+        (value, low, high), unit = duration(
+            row.median_ns,
+            row.low_ns,
+            row.high_ns,
+            uncertainty_ns=max((row.high_ns - row.low_ns) / 2, 1),
+        )
+        return f"{value} {unit} ({low} to {high})"
+
+
+COLUMNS: tuple[tuple[str, Callable[[TableRow], str]], ...] = (
+    ("model", lambda row: row.model),
+    ("backend", lambda row: row.backend),
+    ("precision", precision),
+    ("input", lambda row: row.input or ""),
+    ("threads", lambda row: row.threads or ""),
+    ("exported", _exported),
+    ("parity", _parity),
+    ("MACs equal", lambda row: {True: "yes", False: "no", None: ""}[row.macs_equal]),
+    ("latency", latency),
+    ("trust", lambda row: row.trust or ""),
+    ("placement", lambda row: row.placement or ""),
+)

@@ -1,0 +1,344 @@
+"""Many points, one after the other in random order: a sweep that goes on where it was cut off."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import msgspec
+
+import latbench
+from latbench.calibration import identify
+from latbench.core.codec import digest
+from latbench.core.errors import UnfitError, UsageError
+from latbench.core.protocols import WARM, TimingProtocol, protocol_sha256
+from latbench.core.records import Record, Request, SweepPoint
+from latbench.core.summary import Summary, summarise
+from latbench.core.values import Value
+from latbench.core.yamltext import Document
+from latbench.devices.machine import read_machine
+from latbench.pipeline import DEADLINE_S, measure
+from latbench.plugins import nearest
+from latbench.preparing import Subject, Warn, keep, new_id, subject
+from latbench.requests import (
+    LOCAL,
+    check_protocol,
+    make_request,
+    named_protocol,
+    read_resolution,
+    side_request,
+)
+
+if TYPE_CHECKING:
+    from latbench.store.registry import Registry
+
+
+class SweepPointEntry(Value, frozen=True, kw_only=True):
+    """One point of a file, beside the combinations; what it leaves out is as in those."""
+
+    model: str
+    backend: str | None = None
+    precision: str = "fp32"
+    batch: int | None = None
+    resolution: int | str | None = None
+    threads: int | None = None
+    seed: int | None = None
+    weights: str | None = None
+    calibration: str | None = None
+    dims: dict[str, int] = msgspec.field(default_factory=dict)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of its backend, over those of the file."""
+
+
+class SweepFile(Value, frozen=True, kw_only=True):
+    """A sweep as a YAML file: every combination of the lists, and single points beside them."""
+
+    models: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ("onnxruntime",)
+    precisions: tuple[str, ...] = ("fp32",)
+    batches: tuple[int | None, ...] = (None,)
+    resolutions: tuple[int | str | None, ...] = (None,)
+    threads: tuple[int | None, ...] = (None,)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of any of the backends; each gets those that it takes."""
+    device: str = LOCAL
+    seed: int = 0
+    calibration: str | None = None
+    protocol: str | None = None
+    points: tuple[SweepPointEntry, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One of the points, measured or not."""
+
+    request: Request
+    record: Record | None
+    summary: Summary | None
+    unfit: UnfitError | None = None
+    """Why this combination makes no sense: nothing was tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is told after each point."""
+
+    done: int
+    """Points that are behind us, those of an earlier run included."""
+    points: int
+    point: Point
+    seconds: float
+    left_s: float
+    """About how long the rest will take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """All points in the order in which they were given."""
+
+    sweep: str
+    points: tuple[Point, ...]
+    registry: str
+
+
+def read_sweep(document: Document) -> SweepFile:
+    """Raises :class:`UsageError` with file, line and key."""
+    found = document.convert(SweepFile)
+    if not found.models and not found.points:
+        raise document.error((), "the sweep names no models", "give `models:` or `points:`")
+    return found
+
+
+def requests_of(file: SweepFile, takes: Callable[[str], Mapping[str, str]]) -> tuple[Request, ...]:
+    """Every point once. ``takes`` gives the options that a backend and its exporter take.
+
+    Raises :class:`UsageError` for an option that none of them takes.
+    """
+    grid = product(
+        file.models, file.backends, file.precisions, file.batches, file.resolutions, file.threads
+    )
+    entries = [
+        SweepPointEntry(
+            model=model,
+            backend=backend,
+            precision=precision,
+            batch=batch,
+            resolution=resolution,
+            threads=threads,
+        )
+        for model, backend, precision, batch, resolution, threads in grid
+    ]
+    entries += file.points
+    used = {entry.backend or file.backends[0] for entry in entries}
+    known = {name for backend in used for name in takes(backend)}
+    if strange := sorted(set(file.options) - known):
+        raise UsageError(
+            f"none of the backends has an option {strange[0]!r}", hint=nearest(strange[0], known)
+        )
+    requests = [_request(entry, file, takes) for entry in entries]
+    return tuple({digest(request): request for request in requests}.values())
+
+
+def _request(
+    entry: SweepPointEntry, file: SweepFile, takes: Callable[[str], Mapping[str, str]]
+) -> Request:
+    backend = entry.backend or file.backends[0]
+    common = {k: v for k, v in file.options.items() if k in takes(backend)}
+    calibration = entry.calibration or file.calibration
+    resolution = entry.resolution
+    return make_request(
+        entry.model,
+        backend=backend,
+        device=file.device,
+        precision=entry.precision,
+        batch=entry.batch,
+        resolution=read_resolution(resolution) if isinstance(resolution, str) else resolution,
+        threads=entry.threads,
+        seed=file.seed if entry.seed is None else entry.seed,
+        weights=entry.weights,
+        dims=entry.dims,
+        options=common | entry.options,
+        calibration=calibration if entry.precision == "int8" else None,
+    )
+
+
+def sweep(
+    requests: Sequence[Request | str],
+    *,
+    protocol: str | TimingProtocol = WARM.label,
+    order_seed: int | None = None,
+    resume: bool = False,
+    profile: bool = False,
+    strict: bool = False,
+    fresh: bool = False,
+    deadline_s: float = DEADLINE_S,
+    registry: str | None = None,
+    progress: Callable[[Step], None] = lambda step: None,
+    warn: Warn = lambda message: None,
+) -> Swept:
+    """Measure all ``requests`` in random order and store a record of each.
+
+    Each is a request, or a text such as ``mobilevig_ti,backend=tflite,threads=1``.
+
+    A point that fails is a record like any other and ends nothing. ``order_seed`` draws the order;
+    without one it is drawn itself and stored. With ``resume``, the newest sweep of just these
+    points and this protocol goes on: what it has recorded is not measured again, except where the
+    user interrupted it. Raises :class:`UsageError` where a point names what does not exist,
+    before anything is measured.
+    """
+    resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
+    check_protocol(resolved, deadline_s)
+    machine = read_machine()
+    asked = [
+        msgspec.structs.replace(
+            side_request(each) if isinstance(each, str) else each, protocol=resolved.label
+        )
+        for each in requests
+    ]
+    subjects = [
+        _fit(request, lambda r: subject(r, machine, strict=strict, fresh=fresh))
+        for request in asked
+    ]
+    fits = [each for each in subjects if isinstance(each, Subject)]
+    if not fits:
+        unfit = [each for each in subjects if isinstance(each, UnfitError)]
+        raise unfit[0] if unfit else UsageError("the sweep has no points")
+    points_sha256 = _points_digest(asked, subjects, resolved, strict=strict, profile=profile)
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry) as store:
+        begun = _begin(store, points_sha256, len(fits), resume, order_seed, warn)
+        done = dict(begun.done)
+        order = list(range(len(asked)))
+        random.Random(begun.order_seed).shuffle(order)  # noqa: S311 - an order is no secret
+        started, measured = time.monotonic(), 0
+        for i in order:
+            what, at = subjects[i], time.monotonic()
+            if i in done or not isinstance(what, Subject):
+                continue
+            place = SweepPoint(
+                sweep=begun.sweep,
+                points_sha256=points_sha256,
+                point=i,
+                points=len(asked),
+                order_seed=begun.order_seed,
+            )
+            record = measure(
+                what,
+                machine,
+                resolved,
+                deadline_s,
+                profile=profile,
+                progress=lambda done, total: None,
+                warn=warn,
+                sweep=place,
+            )
+            keep((record,), store)
+            if record.outcome.status == "interrupted":
+                break
+            done[i] = record
+            measured += 1
+            now = time.monotonic()
+            progress(
+                Step(
+                    done=len(done),
+                    points=len(fits),
+                    point=_point(asked[i], what, record),
+                    seconds=now - at,
+                    left_s=(now - started) / measured * (len(fits) - len(done)),
+                )
+            )
+        points = tuple(
+            _point(request, what, done.get(i))
+            for i, (request, what) in enumerate(zip(asked, subjects, strict=True))
+        )
+        return Swept(sweep=begun.sweep, points=points, registry=store.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """A sweep that is new, or that goes on: what is done of it already."""
+
+    sweep: str
+    order_seed: int
+    done: Mapping[int, Record]
+
+
+def _begin(
+    store: Registry,
+    points_sha256: str,
+    points: int,
+    resume: bool,
+    order_seed: int | None,
+    warn: Warn,
+) -> _Begun:
+    before = store.latest_sweep(points_sha256)
+    earlier = store.of_sweep(before) if before is not None else ()
+    done = {
+        record.sweep.point: record
+        for record in earlier
+        if record.sweep is not None and record.outcome.status != "interrupted"
+    }
+    if resume and before is not None:
+        if order_seed is not None:
+            warn("--order-seed is of a new sweep; this one goes on in the order that it has")
+        drawn = next(record.sweep.order_seed for record in earlier if record.sweep is not None)
+        return _Begun(sweep=before, order_seed=drawn, done=done)
+    if resume:
+        warn("there is no earlier sweep of just these points; this is a new one")
+    elif before is not None and len(done) < points:
+        warn(
+            f"an earlier sweep of these points was cut off after {len(done)} of {points}; --resume "
+            "goes on with it. This one begins anew"
+        )
+    drawn = secrets.randbits(31) if order_seed is None else order_seed
+    return _Begun(sweep=new_id(time.time_ns()), order_seed=drawn, done={})
+
+
+def _point(request: Request, what: Subject | UnfitError, record: Record | None) -> Point:
+    return Point(
+        request=request,
+        record=record,
+        summary=summarise(record) if record is not None else None,
+        unfit=what if isinstance(what, UnfitError) else None,
+    )
+
+
+def _fit(request: Request, understand: Callable[[Request], Subject]) -> Subject | UnfitError:
+    try:
+        return understand(request)
+    except UnfitError as error:
+        return error
+
+
+def _points_digest(
+    requests: Sequence[Request],
+    subjects: Sequence[Subject | UnfitError],
+    protocol: TimingProtocol,
+    *,
+    strict: bool,
+    profile: bool,
+) -> str:
+    """Equal where the same would be measured: another network behind the same name, other weights
+    or other images are another sweep."""
+    fits = [each for each in subjects if isinstance(each, Subject)]
+    return digest(
+        {
+            "requests": requests,
+            "models": [each.identity for each in fits],
+            "calibration": [
+                identify(request.calibration) if request.precision == "int8" else None
+                for request in requests
+            ],
+            "protocol": protocol_sha256(protocol),
+            "device": fits[0].device.id,
+            "latbench": latbench.__version__,
+            "strict": strict,
+            "profile": profile,
+        }
+    )
