@@ -9,7 +9,7 @@ ARGS ?=
 run: .venv/run.stamp  ## measure MobileViG-Ti on ONNX Runtime and store the record
 	$(BIN)/latbench run --model mobilevig_ti --backend onnxruntime $(ARGS)
 
-test: .venv/test.stamp  ## run all tests
+test: .venv/test.stamp .venv/tflite-runtime.stamp  ## run all tests
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: .venv/test.stamp  ## style, types and the dependence rules
@@ -38,6 +38,14 @@ wheel: .venv/test.stamp
 .venv/test.stamp: .venv/torch.stamp pyproject.toml
 	$(PIP) --editable '.[dev]'
 	touch $@ .venv/run.stamp
+
+# The runtime for older boards needs numpy 1 and Python 3.11; elsewhere its test is skipped.
+.venv/tflite-runtime.stamp: .venv/python.stamp pyproject.toml
+	$(BIN)/python -m venv .venv/tflite-runtime
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || rm -rf .venv/tflite-runtime
+	test ! -d .venv/tflite-runtime || .venv/tflite-runtime/bin/python -m pip install --quiet \
+		--disable-pip-version-check --editable '.[tflite-runtime]'
+	touch $@
 
 clean:
 	rm -rf .venv dist

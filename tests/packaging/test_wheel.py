@@ -71,9 +71,11 @@ def test_it_holds_exactly_the_three_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         devices = archive.read("latbench/devices/devices.yaml")
+        claims = archive.read("latbench/data/claims.yaml")
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
     assert devices == (ROOT / "devices.yaml").read_bytes()
+    assert claims == (ROOT / "claims.yaml").read_bytes()
     for package in PACKAGES:
         assert f"{package}/py.typed" in names
     assert "latbench/store/migrations/versions/0001_records.py" in names

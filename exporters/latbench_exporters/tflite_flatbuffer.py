@@ -1,0 +1,75 @@
+"""A table of a FlatBuffer, every offset checked before it is followed."""
+
+from __future__ import annotations
+
+import struct
+
+
+class Table:
+    """A FlatBuffer table: its fields by number, each either there or at its default."""
+
+    def __init__(self, content: bytes, at: int) -> None:
+        self._content = content
+        self._at = at
+        self._fields = at - self._read("i", at)
+        self._size = self._read("H", self._fields)
+
+    @classmethod
+    def root(cls, content: bytes) -> Table:
+        return cls(content, struct.unpack_from("<I", content, 0)[0])
+
+    def number(self, field: int, kind: str) -> int:
+        """A number, 0 by default; ``kind`` as in :mod:`struct`."""
+        at = self._field(field)
+        return 0 if at is None else self._read(kind, at)
+
+    def numbers(self, field: int) -> tuple[int, ...]:
+        """A vector of 32-bit integers."""
+        start, length = self._vector(field)
+        self._reach(start, 4 * length)
+        return struct.unpack_from(f"<{length}i", self._content, start)
+
+    def text(self, field: int) -> str:
+        start, length = self._vector(field)
+        self._reach(start, length)
+        return self._content[start : start + length].decode(errors="replace")
+
+    def length(self, field: int) -> int:
+        """Of a vector; all of it must be there."""
+        start, length = self._vector(field)
+        self._reach(start, length)
+        return length
+
+    def table(self, field: int) -> Table | None:
+        at = self._field(field)
+        return None if at is None else Table(self._content, at + self._read("I", at))
+
+    def tables(self, field: int) -> list[Table]:
+        """A vector of tables."""
+        start, length = self._vector(field)
+        self._reach(start, 4 * length)
+        places = range(start, start + 4 * length, 4)
+        return [Table(self._content, at + self._read("I", at)) for at in places]
+
+    def _vector(self, field: int) -> tuple[int, int]:
+        at = self._field(field)
+        if at is None:
+            return 0, 0
+        start = at + self._read("I", at)
+        return start + 4, self._read("I", start)
+
+    def _field(self, field: int) -> int | None:
+        slot = 4 + 2 * field
+        if slot + 2 > self._size:
+            return None
+        offset = self._read("H", self._fields + slot)
+        return self._at + offset if offset else None
+
+    def _read(self, kind: str, at: int) -> int:
+        self._reach(at, struct.calcsize(kind))
+        number: int = struct.unpack_from(f"<{kind}", self._content, at)[0]
+        return number
+
+    def _reach(self, at: int, size: int) -> None:
+        if not 0 <= at <= at + size <= len(self._content):
+            raise ValueError(f"it is cut off or damaged: byte {at + size} of {len(self._content)}")

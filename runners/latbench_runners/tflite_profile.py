@@ -1,0 +1,222 @@
+"""Times by operator, from the profiler within LiteRT's compiled model.
+
+The wheel has it in its shared library and not in its Python interface, so it is reached through the
+C interface (``litert/c`` of google-ai-edge/LiteRT, 2.3). That one is not versioned: the calls and
+the layout of an event are right for 2.3 only, and another version is left alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from latbench.api import Array, OperatorTime, Profile, StageError
+
+KNOWN_VERSION = "2.3."
+CPU = 1
+"""Of the hardware accelerators."""
+WRITE = 1
+"""Of the modes of locking a buffer."""
+EVENT_BYTES = 104
+"""Tag, kind, start and length in microseconds; memory before and after (3 x 64 bits each); two
+numbers and the source."""
+RUN, NODE, DELEGATED, WITHIN = 1, 2, 4, 8
+"""Kinds of events: the whole inference is one of the first; the others are operators of the graph,
+of a delegate, and of a delegate that takes the operators' place."""
+INVOKE = b"Invoke"
+ELEMENTS = {
+    "float32": 1,
+    "int32": 2,
+    "uint8": 3,
+    "int64": 4,
+    "bool": 6,
+    "int16": 7,
+    "int8": 9,
+    "float16": 10,
+}
+"""Numbers of element types, as in TFLite's C interface."""
+RANK_LIMIT = 8
+
+
+def profile_file(
+    path: Path, inputs: Sequence[Array], outputs: Sequence[Array], threads: int, calls: int
+) -> Profile | None:
+    """Compile the file at ``path`` once more, run it ``calls`` times, and tell where time went.
+
+    ``None`` with another version of the runtime. Raises :class:`StageError`.
+    """
+    if not version("ai-edge-litert").startswith(KNOWN_VERSION):
+        return None
+    if not all(array.dtype.name in ELEMENTS for array in (*inputs, *outputs)):
+        return None
+    with _Compiled.opened(path, threads) as compiled:
+        runs = compiled.profiled(inputs, outputs, calls)
+    totals = [us for tag, kind, us in runs if kind == RUN and tag == INVOKE]
+    operators = [(tag.decode(), us) for tag, kind, us in runs if kind in (NODE, DELEGATED, WITHIN)]
+    if len(totals) != calls or len(operators) % calls:
+        return None
+    each = len(operators) // calls
+    rounds = [operators[i : i + each] for i in range(0, len(operators), each)]
+    return Profile(
+        source=f"LiteRT {version('ai-edge-litert')} profiler",
+        calls=calls,
+        total_ns=round(sum(totals) * 1000 / calls),
+        operators=tuple(
+            OperatorTime(
+                name=f"{i}",
+                kind=rounds[0][i][0],
+                time_ns=round(sum(one[i][1] for one in rounds) * 1000 / calls),
+            )
+            for i in range(each)
+        ),
+    )
+
+
+class _Layout(ctypes.Structure):
+    """Rank in the low 7 bits of the first word, then whether there are strides."""
+
+    _fields_ = (
+        ("head", ctypes.c_uint32),
+        ("dimensions", ctypes.c_int32 * RANK_LIMIT),
+        ("strides", ctypes.c_uint32 * RANK_LIMIT),
+    )
+
+
+class _TensorType(ctypes.Structure):
+    """Element type and layout."""
+
+    _fields_ = (("element", ctypes.c_int), ("layout", _Layout))
+
+
+class _Compiled:
+    """A compiled model with its profiler on. Handles are freed in the reverse of their order."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._free: list[tuple[str, ctypes.c_void_p]] = []
+        self._kept: list[Any] = []
+        self._environment = self._model = ctypes.c_void_p()
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, threads: int) -> Iterator[_Compiled]:
+        spec = importlib.util.find_spec("ai_edge_litert")
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        names = ("libLiteRt.so", "libLiteRt.dylib", "libLiteRt.dll")
+        found = next((folder / name for name in names if (folder / name).exists()), None)
+        if found is None:
+            raise StageError("time", "this ai-edge-litert has no libLiteRt to profile with")
+        compiled = cls(ctypes.CDLL(str(found)))
+        try:
+            compiled._compile(path, threads)
+            yield compiled
+        finally:
+            compiled._close()
+
+    def profiled(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], calls: int
+    ) -> list[tuple[bytes, int, int]]:
+        """Tag, kind and microseconds of each event of ``calls`` inferences, in order."""
+        given = [self._buffer("Input", i, array) for i, array in enumerate(inputs)]
+        taken = [self._buffer("Output", i, array) for i, array in enumerate(outputs)]
+        for buffer, array in zip(given, inputs, strict=True):
+            self._fill(buffer, array)
+        profiler = self._got("CompiledModelGetProfiler", self._model)
+        for _ in range(3):
+            self._run(given, taken)
+        self._call("ResetProfiler", profiler)
+        self._call("StartProfiler", profiler)
+        for _ in range(calls):
+            self._run(given, taken)
+        self._call("StopProfiler", profiler)
+        number = ctypes.c_int()
+        self._call("GetNumProfilerEvents", profiler, ctypes.byref(number))
+        events = (ctypes.c_uint8 * (number.value * EVENT_BYTES))()
+        self._call("GetProfilerEvents", profiler, number, ctypes.byref(events))
+        return [_event(bytes(events), at * EVENT_BYTES) for at in range(number.value)]
+
+    def _compile(self, path: Path, threads: int) -> None:
+        none = ctypes.c_void_p()
+        self._environment = self._made("Environment", ctypes.c_int(0), none)
+        model = self._made("Model", self._environment, str(path).encode(), create="ModelFromFile")
+        options = self._made("Options")
+        self._call("SetOptionsHardwareAccelerators", options, ctypes.c_int(CPU))
+        for name, text in (
+            ("runtime_options_string", "enable_profiling = true\n"),
+            ("xnnpack", f"num_threads = {threads}\n"),
+        ):
+            self._opaque(options, name, text)
+        self._model = self._made("CompiledModel", self._environment, model, options)
+
+    def _opaque(self, options: ctypes.c_void_p, name: str, text: str) -> None:
+        """Options that the library reads as text; it frees them by a callback, which we leave."""
+        payload = ctypes.create_string_buffer(text.encode())
+        free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+        self._kept += [payload, free]
+        made = self._got("CreateOpaqueOptions", name.encode(), payload, free)
+        self._call("AddOpaqueOptions", options, made)
+
+    def _buffer(self, side: str, index: int, array: Array) -> ctypes.c_void_p:
+        first, place = ctypes.c_size_t(0), ctypes.c_size_t(index)
+        needs = self._got(f"GetCompiledModel{side}BufferRequirements", self._model, first, place)
+        layout = _Layout(head=array.ndim)
+        layout.dimensions[: array.ndim] = array.shape
+        kind = _TensorType(element=ELEMENTS[array.dtype.name], layout=layout)
+        return self._made(
+            "TensorBuffer",
+            *(self._environment, ctypes.byref(kind), needs),
+            create="ManagedTensorBufferFromRequirements",
+        )
+
+    def _fill(self, buffer: ctypes.c_void_p, array: Array) -> None:
+        address = ctypes.c_void_p()
+        self._call("LockTensorBuffer", buffer, ctypes.byref(address), ctypes.c_int(WRITE))
+        ctypes.memmove(address, array.tobytes(), array.nbytes)
+        self._call("UnlockTensorBuffer", buffer)
+
+    def _run(self, given: Sequence[ctypes.c_void_p], taken: Sequence[ctypes.c_void_p]) -> None:
+        self._call(
+            "RunCompiledModel",
+            *(self._model, ctypes.c_size_t(0)),
+            *(ctypes.c_size_t(len(given)), _handles(given)),
+            *(ctypes.c_size_t(len(taken)), _handles(taken)),
+        )
+
+    def _made(self, what: str, *arguments: Any, create: str | None = None) -> ctypes.c_void_p:
+        """A new handle, destroyed at the end."""
+        handle = self._got(f"Create{create or what}", *arguments)
+        self._free.append((f"LiteRtDestroy{what}", handle))
+        return handle
+
+    def _got(self, function: str, *arguments: Any) -> ctypes.c_void_p:
+        """A handle that the function gives through its last argument."""
+        handle = ctypes.c_void_p()
+        self._call(function, *arguments, ctypes.byref(handle))
+        return handle
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        status = getattr(self._library, f"LiteRt{function}")(*arguments)
+        if status:
+            raise StageError("time", f"LiteRT's profiler: LiteRt{function} gave status {status}")
+
+    def _close(self) -> None:
+        for destroy, handle in reversed(self._free):
+            getattr(self._library, destroy)(handle)
+        self._free.clear()
+
+
+def _handles(buffers: Sequence[ctypes.c_void_p]) -> Any:
+    return (ctypes.c_void_p * len(buffers))(*(buffer.value for buffer in buffers))
+
+
+def _event(content: bytes, at: int) -> tuple[bytes, int, int]:
+    tag, kind, _, elapsed_us = struct.unpack_from("<QQQQ", content, at)
+    return ctypes.string_at(tag), kind & 0xFFFFFFFF, elapsed_us
