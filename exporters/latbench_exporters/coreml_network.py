@@ -1,0 +1,89 @@
+"""Counts of Core ML's older format, the neural network of layers. Nothing here executes one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from latbench.api import Counts
+
+PRODUCTS = ("innerProduct", "batchedMatmul")
+
+
+def count(spec: Any, shapes: Mapping[str, tuple[int, ...]]) -> Counts | None:
+    """Layers and weights from the file; ``shapes`` of what layers give, by name, since the file has
+    none. ``None`` where one that is needed is missing."""
+    macs, operators = 0, {"conv": 0, "linear": 0}
+    weights: list[tuple[int, int]] = []
+    for layer in layers(spec):
+        kind = layer.WhichOneof("layer")
+        parameters = getattr(layer, kind)
+        weights += [sizes for field in _blobs(parameters) if (sizes := _sizes(field))[0] > 1]
+        if kind != "convolution" and kind not in PRODUCTS:
+            continue
+        elements, _ = _sizes(parameters.weights)
+        if elements == 0:
+            continue  # a product of two activations
+        transposed = kind == "convolution" and parameters.isDeconvolution
+        shape = shapes.get(layer.input[0] if transposed else layer.output[0])
+        if not shape:
+            return None
+        if kind == "convolution":
+            operators["conv"] += 1
+            # Channels are third from the end; each other element takes all weights once.
+            channels = shape[-3]
+        else:
+            operators["linear"] += 1
+            channels = shape[-1]
+        macs += math.prod(shape) // channels * elements
+    return Counts(
+        macs=macs,
+        parameters=sum(elements for elements, _ in weights),
+        parameter_bytes=sum(size for _, size in weights),
+        operators=operators,
+    )
+
+
+def layers(spec: Any) -> list[Any]:
+    """In the order of execution."""
+    return list(spec.neuralNetwork.layers)
+
+
+def precision_of(spec: Any) -> str:
+    """Of the weights as they are written; ``unknown`` where those are neither floats nor scaled
+    integers of 8 bits."""
+    kinds = {
+        _precision_of(blob)
+        for layer in layers(spec)
+        for blob in _blobs(getattr(layer, layer.WhichOneof("layer")))
+        if _sizes(blob)[0] > 1
+    }
+    return next((kind for kind in ("unknown", "int8-weights", "fp16") if kind in kinds), "fp32")
+
+
+def _precision_of(blob: Any) -> str:
+    if blob.HasField("quantization"):
+        linear = blob.quantization.WhichOneof("QuantizationType") == "linearQuantization"
+        return "int8-weights" if linear and blob.quantization.numberOfBits == 8 else "unknown"
+    return "fp16" if blob.float16Value else "fp32"
+
+
+def _blobs(parameters: Any) -> Iterator[Any]:
+    """The fields of a layer that hold weights."""
+    for field, value in parameters.ListFields():
+        message = field.message_type
+        if message is not None and message.name == "WeightParams":
+            yield value
+
+
+def _sizes(blob: Any) -> tuple[int, int]:
+    """Elements and bytes of weights in whichever form they are written."""
+    if blob.float16Value:
+        return len(blob.float16Value) // 2, len(blob.float16Value)
+    if blob.rawValue:
+        bits = blob.quantization.numberOfBits or 8
+        return len(blob.rawValue) * 8 // bits, len(blob.rawValue)
+    if blob.int8RawValue:
+        return len(blob.int8RawValue), len(blob.int8RawValue)
+    return len(blob.floatValue), 4 * len(blob.floatValue)

@@ -1,0 +1,137 @@
+"""``latbench verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from latbench.cli.options import MODEL_HELP, Pair, Resolution, json_option, warn
+
+if TYPE_CHECKING:
+    from latbench.core.records import Counts, TensorSpec
+    from latbench.verifying import Verified
+
+
+EXIT = {True: 0, False: 1, None: 4}
+VERDICT = {True: "the same network", False: "it differs", None: "cannot tell"}
+"""By whether the file is the model."""
+
+
+@click.command("verify")
+@click.argument("file", metavar="FILE")
+@click.option("--model", metavar="MODEL", help=f"What it should be. {MODEL_HELP}")
+@click.option("--weights", metavar="FILE", help="Weights of the model: .safetensors or .pth.")
+@click.option("--batch", type=click.IntRange(min=1), help="Batch size (default: the file's).")
+@click.option("--resolution", type=Resolution(), help="224 or 480x640; default: the model's own.")
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    type=Pair(integer=True),
+    help="Size of a named dynamic axis of the file.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="For the inputs, and for the model's weights where none are given.",
+)
+@click.option("--format", help="Format of the file, where its ending does not tell it.")
+@json_option
+def command(
+    *,
+    file: str,
+    model: str | None,
+    weights: str | None,
+    batch: int | None,
+    resolution: tuple[int, int] | None,
+    dims: tuple[tuple[str, int], ...],
+    seed: int,
+    format: str | None,
+    as_json: bool,
+) -> int:
+    """Execute a ready file and say what it is, or whether it is the named model.
+
+    Exit status: 0 executed, and equal if a model was named; 1 it differs; 2 the request makes no
+    sense; 3 it cannot be read or executed here; 4 it cannot be told whether it is the model.
+    """
+    from latbench.report.json import to_json
+    from latbench.verifying import verify
+
+    found = verify(
+        file,
+        format=format,
+        model=model,
+        weights=weights,
+        batch=batch,
+        resolution=resolution,
+        dims=dict(dims),
+        seed=seed,
+        warn=warn,
+    )
+    if as_json:
+        click.echo(
+            to_json(
+                {
+                    "path": found.path,
+                    "artifact": found.artifact,
+                    "against": found.against,
+                    "equal": found.equal,
+                }
+            )
+        )
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    return EXIT[found.equal]
+
+
+def _lines(found: Verified) -> list[str]:
+    from latbench.report.text import labelled
+    from latbench.report.units import size
+
+    artifact = found.artifact
+    lines = [
+        found.path,
+        labelled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
+        labelled("inputs", _tensors(artifact.inputs)),
+        labelled("outputs", _tensors(artifact.outputs)),
+        labelled("counts", "cannot be counted"),
+        labelled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
+        labelled("executed", "the outputs on the seeded inputs are finite"),
+    ]
+    if artifact.counts is not None:
+        lines[4] = labelled("counts", _counts(artifact.counts))
+    if (against := found.against) is None:
+        return lines
+    lines.append(labelled("model", f"{against.model}: {_counts(against.counts)}"))
+    if (parity := against.parity) is not None:
+        lines.append(
+            labelled(
+                "outputs",
+                f"relative error {parity.max_rel_error:.1g} against {parity.reference} "
+                f"(allowed {parity.tolerance:.0e})",
+            )
+        )
+    lines.append(labelled("verdict", VERDICT[found.equal]))
+    lines += [labelled("", difference) for difference in against.differences]
+    lines += [labelled("", f"not compared: {what}") for what in against.not_compared]
+    return lines
+
+
+def _tensors(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(
+        f"{spec.name} {'x'.join(map(str, spec.shape)) or 'scalar'} {spec.dtype}" for spec in specs
+    )
+
+
+def _counts(counts: Counts) -> str:
+    from latbench.report.units import size
+
+    operators = ", ".join(f"{number} {name}" for name, number in counts.operators.items())
+    return (
+        f"{counts.macs:,} MACs, {operators}, {counts.parameters:,} parameters in "
+        f"{size(counts.parameter_bytes)}"
+    )
