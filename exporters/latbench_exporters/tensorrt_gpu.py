@@ -1,0 +1,149 @@
+"""The NVIDIA GPU as far as exporting needs it: is one there, which, and memory on it.
+
+Through ctypes on the driver's library alone, which is there wherever a GPU can be used. Run as a
+program it says which GPU there is: what a broken driver does then does not end latbench.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from latbench.api import Array, StageError
+
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+PROBE_S = 60.0
+"""A GPU that sleeps takes seconds to wake."""
+MAJOR, MINOR = 75, 76
+"""Attributes of a device: its compute capability."""
+OUT_OF_MEMORY = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """The first GPU that CUDA shows."""
+
+    name: str
+    compute_capability: str
+
+
+def find_gpu() -> Gpu | None:
+    """The GPU here, asked for in another process; ``None`` where no driver answers."""
+    try:
+        load_driver()
+    except OSError:
+        return None
+    try:
+        done = subprocess.run(
+            # -P: not what lies in the working directory.
+            [sys.executable, "-P", "-m", __name__],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_S,
+            check=False,
+        )
+        return Gpu(**json.loads(done.stdout)) if done.returncode == 0 else None
+    except (OSError, ValueError, TypeError, subprocess.TimeoutExpired):
+        return None
+
+
+def load_driver() -> Any:
+    """The driver's library. Raises :class:`OSError` where there is none."""
+    return ctypes.CDLL(LIBRARY)
+
+
+class Memory:
+    """Buffers on the GPU, in the context that TensorRT uses too."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._addresses: list[int] = []
+
+    def put(self, array: Array) -> int:
+        """The address of a copy of ``array``."""
+        import numpy as np
+
+        plain = np.ascontiguousarray(array)
+        address = self.reserve(plain.nbytes)
+        size = ctypes.c_size_t(plain.nbytes)
+        source = ctypes.c_void_p(plain.ctypes.data)
+        self._call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), source, size)
+        return address
+
+    def reserve(self, size_bytes: int) -> int:
+        """The address of ``size_bytes`` bytes."""
+        pointer = ctypes.c_uint64()
+        self._call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(size_bytes, 1)))
+        self._addresses.append(pointer.value)
+        return pointer.value
+
+    def get(self, address: int, into: Array) -> None:
+        """Fill ``into``; waits for what is under way."""
+        target, size = ctypes.c_void_p(into.ctypes.data), ctypes.c_size_t(into.nbytes)
+        self._call("cuMemcpyDtoH_v2", target, ctypes.c_uint64(address), size)
+
+    def free(self) -> None:
+        """Give all of it back; after a fault that fails, and says nothing new."""
+        for address in self._addresses:
+            self._driver.cuMemFree_v2(ctypes.c_uint64(address))
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        _call(self._driver, function, *arguments)
+
+
+@contextmanager
+def memory(driver: Any) -> Iterator[Memory]:
+    """Memory on the first GPU, given back at the end; the context is left to the process, since
+    what TensorRT has made may outlive this."""
+    device = _first(driver)
+    context = ctypes.c_void_p()
+    _call(driver, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    held = Memory(driver)
+    try:
+        _call(driver, "cuCtxSetCurrent", context)
+        yield held
+    finally:
+        held.free()
+
+
+def describe(driver: Any) -> Gpu:
+    """The first GPU. Raises :class:`StageError`."""
+    device, name = _first(driver), ctypes.create_string_buffer(256)
+    _call(driver, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
+    numbers = []
+    for attribute in (MAJOR, MINOR):
+        value = ctypes.c_int()
+        _call(driver, "cuDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(attribute), device)
+        numbers.append(str(value.value))
+    return Gpu(name=name.value.decode(errors="replace"), compute_capability=".".join(numbers))
+
+
+def _first(driver: Any) -> ctypes.c_int:
+    device = ctypes.c_int()
+    _call(driver, "cuInit", ctypes.c_uint(0))
+    _call(driver, "cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
+    return device
+
+
+def _call(driver: Any, function: str, *arguments: Any) -> None:
+    code = getattr(driver, function)(*arguments)
+    if code:
+        raise StageError(
+            "export",
+            f"the NVIDIA driver answered {function} with error {code}",
+            hint="`nvidia-smi` tells whether the GPU is well and its memory free",
+            kind="out_of_memory" if code == OUT_OF_MEMORY else "error",
+        )
+
+
+if __name__ == "__main__":
+    found = describe(load_driver())
+    sys.stdout.write(
+        json.dumps({"name": found.name, "compute_capability": found.compute_capability})
+    )

@@ -1,0 +1,125 @@
+"""From an engine file to an execution context, and TensorRT's log made into reasons."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from latbench.api import Artifact, StageError, TensorSpec
+
+MADE_BY = slice(24, 28)
+"""Where an engine's header has the version that made it: four numbers of a byte each."""
+REBUILD = "export it again here: latbench run ... --fresh"
+REASONS = (
+    (
+        r"version tag does not match|incompatible serialization version|created with TensorRT",
+        "it was made by another version",
+        REBUILD,
+    ),
+    (
+        r"incompatible device|compute capability|platform (specific )?tag|expecting compute",
+        "it was built for another kind of GPU",
+        REBUILD,
+    ),
+    (r"header\.size == blobSize", "the file is truncated", "copy it again"),
+    (r"magic ?tag", "the file is no engine of this runtime", "see its format and the --backend"),
+    (
+        r"cudaError 35|driver version is insufficient",
+        "the NVIDIA driver is older than its CUDA",
+        "update the driver",
+    ),
+    (
+        r"lean runtime|host code",
+        "it carries host code, which is run only from engines that were built here",
+        REBUILD,
+    ),
+)
+"""What the log says, what that means, what to do."""
+
+
+def logger_of(trt: Any) -> Any:
+    """A logger that keeps the errors and prints nothing: they are the only reason ever given."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        """Errors, in order."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            """Called by TensorRT."""
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.errors.append(message)
+
+    return Logger()
+
+
+def load_context(trt: Any, logger: Any, artifact: Artifact, path: Path) -> tuple[Any, Any]:
+    """The engine and a context to execute it in. Raises :class:`StageError`."""
+    trt.init_libnvinfer_plugins(logger, "")
+    runtime = trt.Runtime(logger)
+    if artifact.details.get("version_compatible") == "yes":
+        # Such an engine carries code for the host; it is run because it was built here.
+        runtime.engine_host_code_allowed = True
+    content = path.read_bytes()
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise _unreadable(trt, path, content, logger.errors)
+    context = engine.create_execution_context()
+    if context is None:
+        raise _no_context(logger.errors)
+    return engine, context
+
+
+def read_tensors(trt: Any, engine: Any) -> list[TensorSpec]:
+    """All inputs and outputs of the engine."""
+    import numpy as np
+
+    specs = []
+    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+        kind = engine.get_tensor_dtype(name)
+        try:
+            dtype = np.dtype(trt.nptype(kind)).name
+        except TypeError:
+            raise StageError(
+                "open",
+                f"{name!r} of the engine is of type {kind}, which numpy has not",
+                hint="give the engine inputs and outputs of fp32 or fp16",
+            ) from None
+        shape = tuple(int(size) for size in engine.get_tensor_shape(name))
+        specs.append(TensorSpec(name=name, shape=shape, dtype=dtype))
+    return specs
+
+
+def _unreadable(trt: Any, path: Path, content: bytes, errors: list[str]) -> StageError:
+    log = "\n".join(errors)
+    found = ((what, do) for sign, what, do in REASONS if re.search(sign, log, re.IGNORECASE))
+    first = errors[0].splitlines()[0] if errors else "it does not say why"
+    what, do = next(found, (first, REBUILD))
+    made_by = ".".join(str(number) for number in content[MADE_BY])
+    here = str(trt.__version__)
+    if "version" in what and made_by:
+        what = f"{what} ({made_by}; this is {here})"
+    short = re.search("out ?of ?memory", log, re.IGNORECASE) is not None
+    return StageError(
+        "open",
+        f"{trt.__name__} {here} cannot open {path.name}: {what}",
+        hint="a smaller batch, or a GPU that nothing else uses" if short else do,
+        kind="out_of_memory" if short else "error",
+        detail=log or None,
+    )
+
+
+def _no_context(errors: list[str]) -> StageError:
+    log = "\n".join(errors)
+    short = "memory" in log.lower() or not log
+    return StageError(
+        "open",
+        "TensorRT cannot make an execution context: "
+        f"{errors[0].splitlines()[0] if errors else 'it does not say why'}",
+        hint="a smaller batch, or a GPU that nothing else uses",
+        kind="out_of_memory" if short else "error",
+        detail=log or None,
+    )
