@@ -6,8 +6,9 @@ sessions the spinning threads of one slow the other by 2x.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +18,47 @@ from latbench.api import (
     Artifact,
     Capability,
     Placement,
+    Profile,
     Runner,
     RunOptions,
     Session,
     StageError,
     UsageError,
 )
+from latbench_runners.onnxruntime_profile import profiled
+from latbench_runners.onnxruntime_providers import (
+    CPU,
+    TENSORRT,
+    full_name,
+    given,
+    other_precision,
+    place,
+)
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-CPU = "CPUExecutionProvider"
+DISTRIBUTIONS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+)
+"""They all put their files into the same folder."""
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
+}
+SETTINGS = {
+    "provider": CPU,
+    "provider_options": "",
+    "strict_placement": "no",
+    "graph_optimization": "all",
+    "spinning": "on",
+    "inter_op_threads": "1",
 }
 
 
@@ -42,7 +68,11 @@ class OnnxRuntimeRunner:
     name = "onnxruntime"
     formats = ("onnx",)
     options: Mapping[str, str] = {
-        "provider": f"execution provider to run on (default {CPU})",
+        "provider": f"execution provider, by its full or short name: cuda, coreml, … "
+        f"(default {CPU})",
+        "provider_options": "the provider's own: key=value;key=value",
+        "strict_placement": "yes or no: whether to fail where the provider cannot take every node "
+        "(default no)",
         "graph_optimization": f"{', '.join(LEVELS)} (default all)",
         "spinning": "on or off: whether idle threads spin between operators (default on)",
         "inter_op_threads": "threads that run independent operators side by side (default 1)",
@@ -50,16 +80,26 @@ class OnnxRuntimeRunner:
 
     def probe(self) -> Capability:
         """Available wherever the package is; its providers are listed by a session, not here."""
-        for package in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn"):
+        found = {}
+        for package in DISTRIBUTIONS:
             try:
-                return Capability(available=True, version=version(package), units=(CPU,))
+                found[package] = version(package)
             except PackageNotFoundError:
                 continue
-        return Capability(
-            available=False,
-            reason="onnxruntime is not installed",
-            hint="pip install onnxruntime",
-        )
+        if not found:
+            return Capability(
+                available=False,
+                reason="onnxruntime is not installed",
+                hint="pip install onnxruntime",
+            )
+        if len(found) > 1:
+            return Capability(
+                available=False,
+                reason=f"{' and '.join(found)} are installed over each other: which one would run "
+                "is not known",
+                hint="uninstall all of them, then install one",
+            )
+        return Capability(available=True, version=next(iter(found.values())), units=(CPU,))
 
     def prepare(self) -> None:
         """Import the package."""
@@ -70,28 +110,65 @@ class OnnxRuntimeRunner:
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
         """Load ``path`` and bind ``inputs``. Raises :class:`StageError` or ``UsageError``."""
+        settings = _settings(options)
+        loading = _Loading(path=path, settings=settings, provider_options=given(settings))
+        session = loading.load(loading.options())
+        other = other_precision(artifact.precision, settings["provider"], loading.provider_options)
+        if other is not None:
+            settings["precision"] = other
+        yield BoundSession(session, artifact, inputs, settings, loading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loading:
+    """How a session is made of a file: for timing, and again for a profile."""
+
+    path: Path
+    settings: Mapping[str, str]
+    provider_options: Mapping[str, str]
+
+    def options(self) -> ort.SessionOptions:
+        return _session_options(self.settings)
+
+    def load(self, options: ort.SessionOptions) -> ort.InferenceSession:
+        """Raises :class:`StageError` where the provider is not really there."""
         import onnxruntime as ort
 
-        settings = _settings(options)
-        provider = settings["provider"]
-        if provider not in ort.get_available_providers():
+        provider = self.settings["provider"]
+        providers: list[object] = [(provider, dict(self.provider_options))]
+        strict = self.settings["strict_placement"] == "yes"
+        if provider != CPU and not strict:
+            providers.append(CPU)
+        try:
+            # Without this the binding prints the error and goes on with the CPU.
+            session = ort.InferenceSession(
+                str(self.path), options, providers=providers, enable_fallback=False
+            )
+        except Exception as error:
+            # Its errors share no nearer ancestor. Lack of memory is for the harness to tell.
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise StageError(
                 "open",
-                f"this onnxruntime has no {provider}",
-                hint=f"it has: {', '.join(ort.get_available_providers())}",
+                f"ONNX Runtime cannot load the file on {provider}: {first}",
+                hint="strict_placement=no lets the CPU take what the provider cannot"
+                if strict
+                else "a damaged file, an operator that this version does not know, or an option "
+                "that the provider does not",
+            ) from error
+        if provider not in session.get_providers():
+            raise StageError(
+                "open",
+                f"{provider} is in this onnxruntime but could not be loaded",
+                hint="its driver or libraries are missing; what it said is in the error output",
                 kind="unavailable",
             )
-        session = ort.InferenceSession(str(path), _session_options(settings), providers=[provider])
-        yield _BoundSession(session, artifact, inputs, settings)
+        return session
 
 
-def runner() -> Runner:
-    """Entry point."""
-    return OnnxRuntimeRunner()
-
-
-class _BoundSession:
-    """An ``InferenceSession`` with its inputs bound."""
+class BoundSession:
+    """A session whose inputs lie in the provider's memory."""
 
     def __init__(
         self,
@@ -99,55 +176,106 @@ class _BoundSession:
         artifact: Artifact,
         inputs: Sequence[Array],
         settings: Mapping[str, str],
+        loading: _Loading,
     ) -> None:
-        import onnxruntime as ort
-
         self._session = session
         self._settings = settings
-        self._binding = session.io_binding()
-        self._inputs = [ort.OrtValue.ortvalue_from_numpy(array) for array in inputs]
-        for spec, value in zip(artifact.inputs, self._inputs, strict=True):
-            self._binding.bind_ortvalue_input(spec.name, value)
-        for output in session.get_outputs():
-            self._binding.bind_output(output.name)
+        self._loading = loading
+        self._bind = _binder(artifact, inputs, settings["provider"], loading.provider_options)
+        self._binding = self._bind(session)
 
     def run(self) -> None:
+        # Waits for the device at the end, unless a run option forbids it.
         self._session.run_with_iobinding(self._binding)
 
     def outputs(self) -> tuple[Array, ...]:
         return tuple(self._binding.copy_outputs_to_cpu())
 
     def placement(self) -> Placement:
+        """Seen in a short profile, unless only the CPU is there to run on."""
         providers = self._session.get_providers()
-        if providers == [CPU]:
+        if self._settings["provider"] == CPU:
             return Placement(
                 units={CPU: None}, known="proven", note="the only provider in the session"
             )
-        return Placement(units=dict.fromkeys(providers), known="unknown")
+        if self._settings["provider"] in TENSORRT:
+            return Placement(
+                units=dict.fromkeys(providers),
+                known="unknown",
+                note="it would have to be built twice; a profile tells",
+            )
+        seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, 1)
+        units: dict[str, int | None] = dict.fromkeys(providers, 0)
+        units.update(seen.placed())
+        return Placement(
+            units=units,
+            known="proven",
+            note="nodes after optimisation, in a profile of one inference",
+            partitions=seen.partitions(),
+        )
 
     def settings(self) -> Mapping[str, str]:
         return self._settings
 
+    def profile(self, calls: int) -> Profile | None:
+        """By a second session, with the profiler on."""
+        seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, calls)
+        return Profile(
+            source="onnxruntime's profiler",
+            calls=calls,
+            total_ns=seen.total_ns,
+            operators=seen.operators,
+        )
+
+    def _run_fresh(self, session: ort.InferenceSession, calls: int) -> None:
+        binding = self._bind(session)
+        for _ in range(calls):
+            session.run_with_iobinding(binding)
+
+
+def runner() -> Runner:
+    """Entry point."""
+    return OnnxRuntimeRunner()
+
+
+def _binder(
+    artifact: Artifact,
+    inputs: Sequence[Array],
+    provider: str,
+    provider_options: Mapping[str, str],
+) -> Callable[[ort.InferenceSession], ort.IOBinding]:
+    """What binds a session to the inputs, placed once, and to outputs that it allocates."""
+    import onnxruntime as ort
+
+    kind, device = place(provider, provider_options)
+    values = [ort.OrtValue.ortvalue_from_numpy(array, kind, device) for array in inputs]
+
+    def bind(session: ort.InferenceSession) -> ort.IOBinding:
+        binding = session.io_binding()
+        for spec, value in zip(artifact.inputs, values, strict=True):
+            binding.bind_ortvalue_input(spec.name, value)
+        for output in session.get_outputs():
+            binding.bind_output(output.name, kind, device)
+        return binding
+
+    return bind
+
 
 def _settings(options: RunOptions) -> dict[str, str]:
-    """Every setting as a string, defaults filled in."""
-    settings = {
-        "threads": str(options.threads),
-        "provider": CPU,
-        "graph_optimization": "all",
-        "spinning": "on",
-        "inter_op_threads": "1",
-        **options.extra,
-    }
-    if settings["graph_optimization"] not in LEVELS:
-        raise UsageError(
-            f"graph_optimization cannot be {settings['graph_optimization']!r}",
-            hint=f"one of: {', '.join(LEVELS)}",
-        )
-    if settings["spinning"] not in ("on", "off"):
-        raise UsageError(f"spinning cannot be {settings['spinning']!r}", hint="on or off")
+    """Every setting as a string, defaults filled in, the provider by its full name."""
+    settings = {"threads": str(options.threads), **SETTINGS, **options.extra}
+    for name, values in (
+        ("graph_optimization", tuple(LEVELS)),
+        ("spinning", ("on", "off")),
+        ("strict_placement", ("yes", "no")),
+    ):
+        if settings[name] not in values:
+            raise UsageError(
+                f"{name} cannot be {settings[name]!r}", hint=f"one of: {', '.join(values)}"
+            )
     if not settings["inter_op_threads"].isdecimal() or int(settings["inter_op_threads"]) < 1:
         raise UsageError("inter_op_threads must be a whole number from 1")
+    settings["provider"] = full_name(settings["provider"])
     return settings
 
 
@@ -165,4 +293,6 @@ def _session_options(settings: Mapping[str, str]) -> ort.SessionOptions:
     options.add_session_config_entry(
         "session.intra_op.allow_spinning", "1" if settings["spinning"] == "on" else "0"
     )
+    if settings["strict_placement"] == "yes" and settings["provider"] != CPU:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options

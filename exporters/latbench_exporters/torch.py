@@ -1,0 +1,246 @@
+"""PyTorch itself: the graph that ``torch.export`` traces, in its own container (``.pt2``).
+
+``torch.export.load`` unpickles parts of a file without restriction, so the file written here has
+nothing pickled in it: the graph is JSON, weights are raw bytes and no example inputs are kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latbench.api import (
+    Array,
+    Counts,
+    Exported,
+    Exporter,
+    ExportSpec,
+    Model,
+    StageError,
+    TensorSpec,
+    make_inputs,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "_convolution")
+TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+PRODUCTS = {
+    "linear": (0, 1),
+    "matmul": (0, 1),
+    "mm": (0, 1),
+    "bmm": (0, 1),
+    "addmm": (1, 2),
+    "baddbmm": (1, 2),
+}
+"""ATen operator -> which of its arguments are the two factors."""
+
+
+class TorchExporter:
+    """Writes what ``torch.export.save`` writes, the same bytes each time."""
+
+    format = "torch"
+    suffix = ".pt2"
+    reads = ()
+    precisions = ("fp32", "fp16")
+    options: Mapping[str, str] = {}
+
+    def toolchain(self) -> Mapping[str, str]:
+        try:
+            return {"torch": version("torch")}
+        except PackageNotFoundError:
+            return {}
+
+    def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
+        """Trace the deploy form at its input shape. Raises :class:`StageError`."""
+        specs = model.inputs()
+        import torch
+
+        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        module = model.module()
+        if spec.precision == "fp16":
+            module = copy.deepcopy(module).half()
+            arguments = tuple(tensor.half() for tensor in arguments)
+        traced = _traced(module, arguments)
+        _refuse_code(traced)
+        out.write_bytes(_container(traced))
+        program = _load(out)
+        inputs, outputs = _described(program)
+        return Exported(
+            inputs=inputs,
+            outputs=outputs,
+            counts=count(program),
+            details={
+                "route": "torch.export",
+                "dialect": program.dialect,
+                "nodes": str(sum(node.op == "call_function" for node in program.graph.nodes)),
+            },
+        )
+
+    def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        raise StageError(
+            "export",
+            f"{path.name}: a ready .pt2 file is not taken, for loading one can execute code in it",
+            hint="give the model's Python factory instead",
+        )
+
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
+        """One eager inference."""
+        import torch
+
+        with torch.inference_mode():
+            outputs = _load(path).module()(*(torch.from_numpy(array) for array in inputs))
+        tensors = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+        return tuple(tensor.numpy() for tensor in tensors)
+
+
+def exporter() -> Exporter:
+    """Entry point."""
+    return TorchExporter()
+
+
+def count(program: torch.export.ExportedProgram) -> Counts | None:
+    """Convolutions, and products with a factor that is constant or computed from constants alone.
+
+    ``None`` where such a product is an einsum, whose work its equation alone tells.
+    """
+
+    signature = program.graph_signature
+    given = {
+        *signature.inputs_to_parameters,
+        *signature.inputs_to_buffers,
+        *signature.inputs_to_lifted_tensor_constants,
+    }
+    constants = {node for node in program.graph.nodes if node.name in given}
+    macs, operators = 0, {"conv": 0, "linear": 0}
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = _operator(node)
+        known = [argument in constants for argument in node.all_input_nodes]
+        factors = [node.args[i] for i in PRODUCTS.get(name, ())]
+        if name in CONVOLUTIONS or name in TRANSPOSED:
+            operators["conv"] += 1
+            macs += _conv_macs(node, name)
+        elif any(factor in constants for factor in factors):
+            operators["linear"] += 1
+            macs += math.prod(_shape(node)) * int(_shape(factors[0])[-1])
+        elif name == "einsum" and any(known):
+            return None
+        elif known and all(known):
+            constants.add(node)
+    weights = [
+        tensor
+        for tensor in (*program.state_dict.values(), *program.constants.values())
+        if hasattr(tensor, "is_floating_point")
+        and tensor.is_floating_point()
+        and tensor.numel() > 1
+    ]
+    return Counts(
+        macs=macs,
+        parameters=sum(tensor.numel() for tensor in weights),
+        parameter_bytes=sum(tensor.numel() * tensor.element_size() for tensor in weights),
+        operators=operators,
+    )
+
+
+def _traced(
+    module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]
+) -> torch.export.ExportedProgram:
+    import torch
+
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, arguments)
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise StageError(
+            "export",
+            f"torch.export cannot trace the model: {_first_line(error)}",
+            hint="make its control flow independent of the data",
+        ) from error
+
+
+def _refuse_code(program: torch.export.ExportedProgram) -> None:
+    """What is no tensor would be pickled, and sizes that are not fixed evaluated on loading: the
+    runner opens no such file."""
+    import torch
+
+    odd = [k for k, v in program.constants.items() if not isinstance(v, torch.Tensor)]
+    odd += [str(symbol) for symbol in program.range_constraints]
+    if odd:
+        raise StageError(
+            "export",
+            f"the traced graph holds {', '.join(odd[:5])}, which is neither a tensor nor a "
+            "fixed size",
+            hint="make its control flow and sizes independent of the data",
+        )
+
+
+def _container(program: torch.export.ExportedProgram) -> bytes:
+    """The file's bytes. Written to a buffer, since the archive is else named after the file."""
+    import torch
+
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        # Has the paths of the machine in it.
+        node.meta.pop("stack_trace", None)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def _load(path: Path) -> torch.export.ExportedProgram:
+    """Only for files that were written here."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.load(path)
+
+
+def _described(
+    program: torch.export.ExportedProgram,
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    nodes = {node.name: node for node in program.graph.nodes}
+
+    def spec(name: str) -> TensorSpec:
+        value = nodes[name].meta["val"]
+        dtype = str(value.dtype).removeprefix("torch.")
+        return TensorSpec(name=name, shape=tuple(map(int, value.shape)), dtype=dtype)
+
+    signature = program.graph_signature
+    return (
+        tuple(spec(str(name)) for name in signature.user_inputs),
+        tuple(spec(str(name)) for name in signature.user_outputs),
+    )
+
+
+def _operator(node: Any) -> str:
+    """ATen name without its overload."""
+    packet = getattr(node.target, "overloadpacket", None)
+    return "" if packet is None else str(packet.__name__)
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in node.meta["val"].shape)
+
+
+def _conv_macs(node: Any, name: str) -> int:
+    """Each output element (of a transposed one: each input element) takes one kernel slice."""
+    transposed = name in TRANSPOSED or (name in ("convolution", "_convolution") and node.args[6])
+    across = node.args[0] if transposed else node
+    return math.prod(_shape(across)) * math.prod(_shape(node.args[1])[1:])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

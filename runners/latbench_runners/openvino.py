@@ -1,0 +1,297 @@
+"""OpenVINO: executes ONNX files on Intel's and Arm's CPUs, and Intel's GPUs and NPUs.
+
+Its CPU plugin computes fp32 models in bf16 wherever the CPU can, with errors up to 1e-2: here it
+computes in fp32 unless asked otherwise, and what it really did is read from the compiled graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from latbench.api import (
+    Array,
+    Artifact,
+    Capability,
+    OperatorTime,
+    Placement,
+    Profile,
+    Runner,
+    RunOptions,
+    Session,
+    StageError,
+    UsageError,
+)
+from latbench.measure.clock import now_ns
+
+PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "default": None}
+"""Value of the option -> the plugin's hint."""
+MODES = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
+NAMES = {
+    "f32": "fp32",
+    "f16": "fp16",
+    "bf16": "bf16",
+    "i8": "int8",
+    "u8": "int8",
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+}
+"""OpenVINO's names of element types -> latbench's names of precisions."""
+PRODUCTS = ("convolution", "deconvolution", "fullyconnected", "matmul", "gemm")
+"""Its names of layers that multiply with weights, in small letters without underscores."""
+NOT_EXECUTED = ("Const", "Constant", "Input", "Output", "Parameter", "Result")
+
+
+class OpenVinoRunner:
+    """Executes ONNX files by OpenVINO's own reader; nothing is cached on disk."""
+
+    name = "openvino"
+    formats = ("onnx",)
+    options: Mapping[str, str] = {
+        "device": "CPU, GPU, NPU or AUTO, as OpenVINO names them (default CPU)",
+        "inference_precision": "f32, bf16, f16, or default: what the plugin chooses (default f32)",
+        "performance_mode": f"{', '.join(MODES)}: the plugin's hint (default latency)",
+        "streams": "how many inferences the device may be split for (default: by the hint)",
+    }
+
+    def probe(self) -> Capability:
+        try:
+            return Capability(available=True, version=version("openvino"), units=("CPU",))
+        except PackageNotFoundError:
+            return Capability(
+                available=False,
+                reason="openvino is not installed",
+                hint="pip install 'latbench[openvino]'",
+            )
+
+    def prepare(self) -> None:
+        import openvino  # noqa: F401
+
+    @contextmanager
+    def open(
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
+    ) -> Iterator[Session]:
+        """Compile the file and fill the request's input tensors."""
+        asked = _asked(options)
+        properties = _properties(asked, options.threads)
+        import openvino as ov
+
+        core = ov.Core()
+        _require(core, asked["device"])
+        with _told(f"OpenVINO cannot load the file on {asked['device']}"):
+            compiled = core.compile_model(core.read_model(str(path)), asked["device"], properties)
+        tensors = {
+            spec.name: ov.Tensor(array) for spec, array in zip(artifact.inputs, inputs, strict=True)
+        }
+
+        def profiled() -> Any:
+            return core.compile_model(
+                core.read_model(str(path)), asked["device"], {**properties, "PERF_COUNT": "YES"}
+            )
+
+        yield OpenVinoSession(compiled, tensors, asked, profiled, artifact.precision)
+
+
+class OpenVinoSession:
+    """One request of a compiled model, its inputs set once."""
+
+    def __init__(
+        self,
+        compiled: Any,
+        tensors: Mapping[str, Any],
+        asked: Mapping[str, str],
+        profiled: Any,
+        precision: str,
+    ) -> None:
+        self._compiled = compiled
+        self._tensors = tensors
+        self._asked = asked
+        self._profiled = profiled
+        self._precision = precision
+        self._request = _request(compiled, tensors)
+
+    def run(self) -> None:
+        # Shared: else each output is copied once more, into an array that nobody reads.
+        self._request.infer(share_outputs=True)
+
+    def outputs(self) -> tuple[Array, ...]:
+        return tuple(
+            self._request.get_output_tensor(i).data.copy()
+            for i in range(len(self._compiled.outputs))
+        )
+
+    def placement(self) -> Placement:
+        """The CPU plugin has nothing to fall back to; others may share the work."""
+        devices = list(_property(self._compiled, "EXECUTION_DEVICES", [self._asked["device"]]))
+        executed = len(_executed(self._compiled))
+        if self._asked["device"] == "CPU":
+            return Placement(
+                units={"CPU": executed or None}, known="proven", note="the only device compiled for"
+            )
+        units = dict.fromkeys(map(str, devices))
+        if len(units) == 1 and executed:
+            units = dict.fromkeys(units, executed)
+        return Placement(units=units, known="planned", note="by EXECUTION_DEVICES")
+
+    def settings(self) -> Mapping[str, str]:
+        settings = {
+            **self._asked,
+            "threads": str(_property(self._compiled, "INFERENCE_NUM_THREADS", "unknown")),
+            "streams": str(_property(self._compiled, "NUM_STREAMS", "unknown")),
+            "cpu_pinning": str(_property(self._compiled, "ENABLE_CPU_PINNING", "unknown")),
+        }
+        computed = _float_precision(self._compiled)
+        # Of int8 files: what is left in floats.
+        same = computed == (self._precision if self._precision != "int8" else "fp32")
+        return settings if computed is None or same else {**settings, "precision": computed}
+
+    def profile(self, calls: int) -> Profile | None:
+        """By a second compiled model: the counters slow each operator down a little."""
+        request = _request(self._profiled(), self._tensors)
+        request.infer(share_outputs=True)
+        total_ns = 0
+        spent: dict[str, tuple[Any, int]] = {}
+        for _ in range(calls):
+            begun = now_ns()
+            request.infer(share_outputs=True)
+            total_ns += now_ns() - begun
+            for info in request.get_profiling_info():
+                if info.status == info.Status.EXECUTED:
+                    before = spent[info.node_name][1] if info.node_name in spent else 0
+                    spent[info.node_name] = (info, before + _ns(info.real_time))
+        return Profile(
+            source=f"openvino {version('openvino')}, PERF_COUNT",
+            calls=calls,
+            total_ns=round(total_ns / calls),
+            operators=tuple(
+                OperatorTime(
+                    name=name,
+                    kind=info.node_type,
+                    time_ns=round(ns / calls),
+                    unit=self._asked["device"],
+                    precision=NAMES.get(info.exec_type.rpartition("_")[2]),
+                )
+                for name, (info, ns) in spent.items()
+            ),
+        )
+
+
+def runner() -> Runner:
+    """Entry point."""
+    return OpenVinoRunner()
+
+
+def _asked(options: RunOptions) -> dict[str, str]:
+    """Options as they were given, defaults filled in."""
+    asked = {
+        "device": "CPU",
+        "inference_precision": "f32",
+        "performance_mode": "latency",
+        **options.extra,
+    }
+    for name, known in (("inference_precision", PRECISIONS), ("performance_mode", MODES)):
+        if asked[name] not in known:
+            raise UsageError(
+                f"{name} cannot be {asked[name]!r}", hint=f"one of: {', '.join(known)}"
+            )
+    streams = asked.get("streams")
+    if streams is not None and (not streams.isdecimal() or int(streams) < 1):
+        raise UsageError("streams must be a whole number from 1")
+    return asked
+
+
+def _properties(asked: Mapping[str, str], threads: int) -> dict[str, str | int]:
+    properties: dict[str, str | int] = {"PERFORMANCE_HINT": MODES[asked["performance_mode"]]}
+    if asked["device"] == "CPU":
+        properties["INFERENCE_NUM_THREADS"] = threads
+    if hint := PRECISIONS[asked["inference_precision"]]:
+        properties["INFERENCE_PRECISION_HINT"] = hint
+    if "streams" in asked:
+        properties["NUM_STREAMS"] = asked["streams"]
+    return properties
+
+
+def _require(core: Any, device: str) -> None:
+    """Raise :class:`StageError` where this machine or installation lacks ``device``."""
+    present = list(core.available_devices)
+    if device.partition(":")[0].partition(".")[0] in {"AUTO", *(d.split(".")[0] for d in present)}:
+        return
+    raise StageError(
+        "open",
+        f"OpenVINO finds no {device} here",
+        hint=f"it has: {', '.join(present) or 'none'}, AUTO; a GPU or NPU also needs its driver",
+        kind="unavailable",
+    )
+
+
+def _request(compiled: Any, tensors: Mapping[str, Any]) -> Any:
+    request = compiled.create_infer_request()
+    for name, tensor in tensors.items():
+        request.set_tensor(name, tensor)
+    return request
+
+
+def _property(compiled: Any, name: str, otherwise: Any) -> Any:
+    """Devices differ in what they can tell."""
+    try:
+        return compiled.get_property(name)
+    except RuntimeError:
+        return otherwise
+
+
+def _executed(compiled: Any) -> list[Mapping[str, str]]:
+    """What the compiled graph says of each node that does work; none where it cannot be read."""
+    try:
+        nodes = compiled.get_runtime_model().get_ordered_ops()
+    except RuntimeError:
+        return []
+    told = [
+        {
+            key: str(value.value if hasattr(value, "value") else value)
+            for key, value in node.get_rt_info().items()
+            if key in ("layerType", "runtimePrecision")
+        }
+        for node in nodes
+    ]
+    return [info for info in told if info.get("layerType") not in NOT_EXECUTED]
+
+
+def _float_precision(compiled: Any) -> str | None:
+    """The lowest float precision that convolutions and products are computed in, or, without any,
+    the plugin's hint; ``None``: it does not tell.
+
+    Other nodes may only convert what comes in.
+    """
+    found = {
+        NAMES.get(info.get("runtimePrecision", ""))
+        for info in _executed(compiled)
+        if info.get("layerType", "").lower().replace("_", "") in PRODUCTS
+    }
+    if not found:
+        hint = str(_property(compiled, "INFERENCE_PRECISION_HINT", ""))
+        found = {NAMES.get(hint.removeprefix("<Type: '").removesuffix("'>"))}
+    return next((name for name in ("bf16", "fp16", "fp32") if name in found), None)
+
+
+def _ns(time: timedelta) -> int:
+    return round(time.total_seconds() * 1e9)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """OpenVINO's errors begin with places in its own source; the reason comes last."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reasons = [line for line in lines if not line.startswith("Exception from")]
+        raise StageError(
+            "open",
+            f"{what}: {(reasons or lines or [type(error).__name__])[0]}",
+            hint="a damaged file, or an operator or device that this version does not know",
+        ) from error
