@@ -30,7 +30,11 @@ EXTRAS = (
     ("onnxscript", "export", "exporting PyTorch models"),
     ("safetensors", "export", "weights in .safetensors"),
     ("timm", "timm", "timm:NAME models"),
+    ("litert-torch", "tflite-export", "converting to TFLite"),
+    ("coremltools", "coreml", "Core ML packages, executed anywhere"),
+    ("pillow", "export", "calibrating int8 on images"),
     ("matplotlib", "plot", "pictures of records"),
+    ("pyarrow", "parquet", "tables as Parquet"),
     ("psycopg", "postgresql", "a registry in PostgreSQL"),
 )
 
