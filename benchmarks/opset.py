@@ -2,8 +2,8 @@
 
     python benchmarks/opset.py [--model mobilevig_ti] [--rounds N]
 
-The same model exported at several opsets, one session each with one thread (nothing spins), blocks
-taken in random turn; ratio of medians to opset 20.
+The same model exported at several opsets by both of PyTorch's exporters, one session each with one
+thread (nothing spins), blocks taken in random turn; ratio of medians to what latbench exports.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from latbench.api import make_inputs
 from latbench.measure.clock import time_calls
 from latbench.zoo.resolve import resolve
 
-OPSETS = (17, 18, 20, 22, 23)
+OURS = ("torch.export", 20)
+CASES = (
+    *(("torch.export", opset) for opset in (17, 18, 20, 22, 23)),
+    *(("torchscript", opset) for opset in (17, 18, 20)),
+)
 
 
 def session(path: Path) -> ort.InferenceSession:
@@ -42,13 +46,14 @@ def main() -> None:
     runs, nodes = {}, {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for opset in OPSETS:
-            path = Path(folder) / f"{opset}.onnx"
+        for case in CASES:
+            route, opset = case
+            path = Path(folder) / f"{route}-{opset}.onnx"
             torch.onnx.export(
                 model.module(),
                 tuple(torch.from_numpy(array) for array in image),
                 path,
-                dynamo=True,
+                dynamo=route == "torch.export",
                 opset_version=opset,
                 input_names=["image"],
                 external_data=False,
@@ -57,20 +62,20 @@ def main() -> None:
             graph = onnx.load(path)
             opened = session(path)
             feed = {"image": image[0]}
-            runs[opset] = lambda opened=opened, feed=feed: opened.run(None, feed)
-            nodes[opset] = (graph.opset_import[0].version, len(graph.graph.node))
-    blocks: dict[int, list[float]] = {opset: [] for opset in OPSETS}
+            runs[case] = lambda opened=opened, feed=feed: opened.run(None, feed)
+            nodes[case] = (graph.opset_import[0].version, len(graph.graph.node))
+    blocks: dict[tuple[str, int], list[float]] = {case: [] for case in CASES}
     draw = random.Random(0)
     for turn in range(arguments.rounds + 3):
-        for opset in draw.sample(OPSETS, len(OPSETS)):
-            taken = median(time_calls(runs[opset], 5))
+        for case in draw.sample(CASES, len(CASES)):
+            taken = median(time_calls(runs[case], 5))
             if turn >= 3:
-                blocks[opset].append(taken)
-    print("| asked for | in the file | nodes | time relative to opset 20 |")
-    print("|---|---|---|---|")
-    for opset in OPSETS:
-        ratio = median(a / b for a, b in zip(blocks[opset], blocks[20], strict=True))
-        print(f"| {opset} | {nodes[opset][0]} | {nodes[opset][1]} | {ratio:.3f} |")
+                blocks[case].append(taken)
+    print("| exporter | asked for | in the file | nodes | time relative to ours |")
+    print("|---|---|---|---|---|")
+    for case in CASES:
+        ratio = median(a / b for a, b in zip(blocks[case], blocks[OURS], strict=True))
+        print(f"| {case[0]} | {case[1]} | {nodes[case][0]} | {nodes[case][1]} | {ratio:.3f} |")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
     python benchmarks/truth/official.py [--model M] [--repeats N] [--seconds S]
 
 LoadGen (``mlcommons-loadgen``) in SingleStream against ``loadgen-singlestream@1``, both for S
-seconds; timm's loop (10 calls, then the mean of 40) against ``timm@1``, each in a fresh process.
+seconds; timm's loop (10 calls, then the mean of 40) against ``timm@1``; ``litert-benchmark``, which
+comes with ``ai-edge-litert``, against ``tflite-benchmark@1`` on the same TFLite file. Each in a
+fresh process. OpenVINO's ``benchmark_app`` is in ``benchmarks/runners.py``.
 Goal: the ratio of the reported statistic within 2 %. Told with its interval, over pairs in random
 order.
 """
@@ -11,11 +13,13 @@ order.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -39,11 +43,27 @@ def tool(way: str, path: Path, seconds: float) -> float:
     return float(done.stdout.split()[-1])
 
 
-def ours(model: str, name: str, seconds: float | None, registry: str) -> float:
+def litert(path: Path, seconds: float) -> float:
+    """The mean of the tool that Google ships, over about ``seconds``, after half a second."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as result:
+        command = [str(Path(sys.executable).parent / "litert-benchmark"), f"--model={path}"]
+        common = ["--num_threads=1", f"--result_json={result.name}"]
+        mean_ms = 10.0
+        for wanted in (0.1, seconds):  # the first tells how many calls the second needs
+            calls, warm = max(5, round(wanted * 1e3 / mean_ms)), max(1, round(500 / mean_ms))
+            runs = [f"--num_runs={calls}", f"--warmup_runs={warm}"]
+            subprocess.run([*command, *common, *runs], check=True, capture_output=True)
+            mean_ms = json.loads(Path(result.name).read_text())["latency"]["avg_ms"]
+        return mean_ms * 1e6
+
+
+def ours(
+    model: str, name: str, seconds: float | None, registry: str, backend: str = "onnxruntime"
+) -> float:
     protocol = named_protocol(name)
     if seconds is not None:
         protocol = msgspec.structs.replace(protocol, min_ns=round(seconds * 1e9), min_calls=64)
-    result = latbench.run(model, threads=1, protocol=protocol, registry=registry)
+    result = latbench.run(model, backend=backend, threads=1, protocol=protocol, registry=registry)
     assert result.summary is not None
     return result.summary.reported.value
 
@@ -69,6 +89,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     args = parser.parse_args()
     path = latbench.export(args.model).path
+    tflite = latbench.export(args.model, format="tflite").path
     print("| protocol | tool | statistic | ratio, median of pairs | 95 % interval |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -77,11 +98,19 @@ def main() -> None:
             ("loadgen-singlestream@1", "loadgen", "p90", args.seconds, args.repeats),
             # Its loop is over in 0.3 s, so that more pairs are needed for the same certainty.
             ("timm@1", "timm-once", "mean", None, 3 * args.repeats),
+            ("tflite-benchmark@1", "litert-benchmark", "mean", 1.0, args.repeats),
         )
         for name, way, statistic, seconds, repeats in cases:
+            on_litert = way == "litert-benchmark"
             mine, theirs = pairs(
-                lambda name=name, seconds=seconds: ours(args.model, name, seconds, registry),  # type: ignore[misc]
-                lambda way=way, seconds=seconds: tool(way, path, seconds or 0),  # type: ignore[misc]
+                partial(
+                    ours,
+                    *(args.model, name, None if on_litert else seconds, registry),
+                    *(("tflite",) if on_litert else ()),
+                ),
+                partial(litert, tflite, 1.0)
+                if on_litert
+                else partial(tool, way, path, seconds or 0),
                 repeats,
             )
             ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
