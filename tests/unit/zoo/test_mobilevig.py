@@ -157,4 +157,5 @@ def test_stochastic_depth_grows_and_drops_only_in_training() -> None:
 
 
 def test_the_catalogue_names_each_variant_once() -> None:
-    assert [entry.name for entry in ZOO] == [f"mobilevig_{variant}" for variant in VARIANTS]
+    names = [entry.name for entry in ZOO if entry.name.startswith("mobilevig_")]
+    assert names == [f"mobilevig_{variant}" for variant in VARIANTS]
