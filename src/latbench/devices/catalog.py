@@ -60,7 +60,7 @@ def user_devices_path() -> Path | None:
     """The user's own file: ``LATBENCH_DEVICES``, else that of the configuration folder if any."""
     if named := os.environ.get("LATBENCH_DEVICES"):
         return Path(named)
-    path = _config_folder() / "devices.yaml"
+    path = config_folder() / "devices.yaml"
     return path if path.exists() else None
 
 
@@ -85,7 +85,8 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _config_folder() -> Path:
+def config_folder() -> Path:
+    """Where the user's own files are."""
     if sys.platform == "darwin":
         return Path.home() / "Library/Application Support/latbench"
     if sys.platform == "win32":

@@ -1,0 +1,284 @@
+"""claims.yaml: the shipped claims, and a user's own beside them.
+
+A bad entry does not take the others with it: it is left out, and told with file, line and field.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from latbench.cache import write_beside
+from latbench.core.claim_checks import Known, Problem, claim_problems, model_problems
+from latbench.core.claims import KINDS, Claim, ClaimConditions, ClaimedModel, ClaimSource
+from latbench.core.errors import UsageError
+from latbench.core.records import Device
+from latbench.core.values import Value
+from latbench.core.yamltext import Document, parse
+from latbench.devices.catalog import config_folder
+from latbench.plugins import nearest
+from latbench.zoo.catalog import ZOO
+
+SCHEMA = 1
+T = TypeVar("T", ClaimSource, ClaimedModel, Claim)
+TOP = ("schema", "sources", "models", "claims")
+
+
+class Registered(Value, frozen=True, kw_only=True):
+    """The good entries of all files, and what is wrong with the others."""
+
+    sources: dict[str, ClaimSource]
+    models: dict[str, ClaimedModel]
+    claims: tuple[Claim, ...]
+    errors: tuple[str, ...]
+    """Each with file, line and field; a hint follows on a line of its own."""
+    devices: tuple[str, ...]
+
+    def find(self, id: str) -> Claim:
+        """The claim of that id. Raises :class:`UsageError` with the nearest ids."""
+        known = {claim.id: claim for claim in self.claims}
+        if id not in known:
+            raise UsageError(f"unknown claim {id!r}", hint=_near(id, known))
+        return known[id]
+
+    def models_called(self, name: str) -> set[str]:
+        """Ids of the models of that id, builder or name, or whose name begins so (a family)."""
+        low = name.lower()
+        found = {
+            model.id
+            for model in self.models.values()
+            if low in (model.id.lower(), model.name.lower(), (model.build or "").lower())
+        } or {model.id for model in self.models.values() if model.name.lower().startswith(low)}
+        if not found:
+            known = [model.name for model in self.models.values()]
+            raise UsageError(f"no claim is about a model {name!r}", hint=_near(name, known))
+        return found
+
+    def require_device(self, id: str) -> None:
+        """Raises :class:`UsageError` for an unknown one."""
+        if id not in self.devices:
+            raise UsageError(f"unknown device {id!r}", hint=nearest(id, self.devices))
+
+    def require_source(self, id: str) -> None:
+        """Raises :class:`UsageError` for an unknown one."""
+        if id not in self.sources:
+            raise UsageError(f"unknown source {id!r}", hint=nearest(id, self.sources))
+
+
+def load_claims(
+    devices: Iterable[Device], own: Iterable[Path] = (), *, shipped: bool = True
+) -> Registered:
+    """The shipped claims, then those of the files in ``own``.
+
+    Raises :class:`UsageError` only where the shipped file cannot be read as YAML at all.
+    """
+    reading = _Reading({device.id: device for device in devices})
+    if shipped:
+        content = files("latbench.data").joinpath("claims.yaml").read_bytes()
+        reading.read(parse(content, "claims.yaml"))
+    for path in own:
+        try:
+            reading.read(parse(_bytes(path), str(path)))
+        except UsageError as error:
+            reading.tell(error)
+    return reading.registered()
+
+
+def user_claims() -> tuple[Path, ...]:
+    """The user's own files: what ``LATBENCH_CLAIMS`` names (a file or a folder), else the folder
+    ``claims`` of the configuration folder."""
+    place = user_claims_place()
+    if place.is_dir():
+        return tuple(sorted(place.glob("*.yaml")))
+    # A folder need not be there yet; a file that is named must be.
+    return (place,) if place.exists() or place.suffix == ".yaml" else ()
+
+
+def user_claims_place() -> Path:
+    """Where they are looked for, and where `claims add` puts a file."""
+    named = os.environ.get("LATBENCH_CLAIMS")
+    return Path(named) if named else config_folder() / "claims"
+
+
+def add_file(path: Path, devices: Iterable[Device]) -> tuple[Path, tuple[str, ...]]:
+    """Copy a file of good claims to the user's own; where it went, and the ids in it.
+
+    Raises :class:`UsageError` with everything that is wrong with it, and then copies nothing.
+    """
+    content = _bytes(path)
+    before = load_claims(devices, user_claims())
+    after = load_claims(devices, (*user_claims(), path))
+    if wrong := after.errors[len(before.errors) :] or [
+        error for error in after.errors if error not in before.errors
+    ]:
+        raise UsageError("\n".join(wrong), hint="nothing was added")
+    new = {claim.id for claim in before.claims}
+    ids = tuple(claim.id for claim in after.claims if claim.id not in new)
+    if not ids:
+        raise UsageError(f"{path} holds no claims", hint="`latbench claims add --template`")
+    folder = user_claims_place()
+    if folder.is_file():
+        raise UsageError(
+            f"LATBENCH_CLAIMS names a file: {folder}", hint="name a folder to add claims to it"
+        )
+    place = folder / f"{path.stem}.yaml"
+    if place.exists():
+        raise UsageError(f"there is a file {place} already", hint="give yours another name")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_beside(place, lambda beside: beside.write_bytes(content))
+    except OSError as error:
+        raise UsageError(f"cannot write {place}: {error.strerror}") from error
+    return place, ids
+
+
+class _Reading:
+    """Collects entries over several documents."""
+
+    def __init__(self, devices: dict[str, Device]) -> None:
+        self._devices = devices
+        self._sources: dict[str, ClaimSource] = {}
+        self._models: dict[str, ClaimedModel] = {}
+        self._claims: list[tuple[Document, int, Claim]] = []
+        self._taken: dict[tuple[str, str], str] = {}
+        self._errors: list[str] = []
+
+    def tell(self, error: UsageError) -> None:
+        self._errors.append(
+            f"{error.message}\n  hint: {error.hint}" if error.hint else error.message
+        )
+
+    def read(self, document: Document) -> None:
+        tree = document.tree
+        if not isinstance(tree, dict):
+            raise document.error((), "expected a mapping", f"with {', '.join(TOP)}")
+        found = tree.get("schema")
+        if not isinstance(found, int):
+            raise document.error(("schema",), "missing, or no number", f"schema: {SCHEMA}")
+        if found > SCHEMA:
+            raise document.error(
+                ("schema",),
+                f"the file is of schema {found}; this latbench reads up to {SCHEMA}",
+                "upgrade latbench",
+            )
+        for key in tree:
+            if key not in TOP:
+                self.tell(document.error((key,), "unknown key", f"known: {', '.join(TOP)}"))
+        for _, source in self._entries(document, "sources", ClaimSource):
+            self._sources[source.id] = source
+        for i, model in self._entries(document, "models", ClaimedModel):
+            problems = [*model_problems(model), *_not_in_the_zoo(model)]
+            if not self._told(document, ("models", i), problems):
+                self._models[model.id] = model
+        self._claims += [(document, i, c) for i, c in self._entries(document, "claims", Claim)]
+
+    def registered(self) -> Registered:
+        """Checked last, as a claim may name a model of another file."""
+        known = Known(models=self._models, devices=self._devices, sources=frozenset(self._sources))
+        good = []
+        for document, i, claim in self._claims:
+            problems = claim_problems(claim, known)
+            for j, id in enumerate(claim.conflicts):
+                if ("claims", id) not in self._taken:
+                    close = _near(id, [name for kind, name in self._taken if kind == "claims"])
+                    problems.append(
+                        Problem(path=("conflicts", j), message=f"unknown claim {id!r}", hint=close)
+                    )
+            if not self._told(document, ("claims", i), problems):
+                good.append(claim)
+        return Registered(
+            sources=self._sources,
+            models=self._models,
+            claims=tuple(good),
+            errors=tuple(self._errors),
+            devices=tuple(self._devices),
+        )
+
+    def _told(self, document: Document, at: tuple[str | int, ...], problems: list[Problem]) -> bool:
+        for problem in problems:
+            self.tell(document.error((*at, *problem.path), problem.message, problem.hint))
+        return bool(problems)
+
+    def _entries(self, document: Document, key: str, type: type[T]) -> Iterator[tuple[int, T]]:
+        """The entries that have the right form; an id that is taken is an error of the second."""
+        assert isinstance(document.tree, dict)
+        rows = document.tree.get(key) or []
+        if not isinstance(rows, list):
+            self.tell(document.error((key,), "expected a list"))
+            return
+        for i, row in enumerate(rows):
+            try:
+                entry = msgspec.convert(row, type)
+            except msgspec.ValidationError as error:
+                self.tell(_explained(document, (key, i), str(error)))
+                # Others may still refer to it: one mistake is told once.
+                if isinstance(row, dict):
+                    self._taken.setdefault((key, str(row.get("id"))), "")
+                continue
+            if entry in (self._sources.get(entry.id), self._models.get(entry.id)):
+                continue  # files of several people may name the same paper
+            if (taken := self._taken.get((key, entry.id))) is not None:
+                at = f": {taken}" if taken else ""
+                self.tell(
+                    document.error(
+                        (key, i, "id"), f"the id {entry.id!r} is taken{at}", "choose another id"
+                    )
+                )
+                continue
+            self._taken[key, entry.id] = document.place((key, i, "id"))
+            yield i, entry
+
+
+def _not_in_the_zoo(model: ClaimedModel) -> Iterator[Problem]:
+    """Other builders' names (`timm:NAME`, a factory, a file) are known when they are built."""
+    names = [entry.name for entry in ZOO]
+    if model.build is not None and not re.search("[:./]", model.build) and model.build not in names:
+        yield Problem(
+            path=("build",),
+            message=f"unknown model {model.build!r}",
+            hint=nearest(model.build, names),
+        )
+
+
+def _explained(document: Document, at: tuple[str | int, ...], message: str) -> UsageError:
+    """msgspec names the place inside of the entry as ``$.says.figure``."""
+    text, _, place = message.partition(" - at `$")
+    inside = tuple(
+        int(index) if index else name
+        for name, index in re.findall(r"\.([^.\[`]+)|\[(\d+)\]", place)
+    )
+    if unknown := re.search(r"unknown field `(.+)`$", text):
+        return document.error(
+            (*at, *inside, unknown[1]), "unknown key", nearest(unknown[1], sorted(_all_fields()))
+        )
+    if "got `float`" in text or "got `int`" in text:
+        return document.error((*at, *inside), _small(text), 'in quotes, as printed: "2.30"')
+    return document.error((*at, *inside), _small(text))
+
+
+def _near(id: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(id, list(known), n=3)
+    return f"did you mean {', '.join(close)}?" if close else "`latbench claims list` has them all"
+
+
+def _small(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _all_fields() -> set[str]:
+    types: list[Any] = [ClaimSource, ClaimedModel, Claim, ClaimConditions, *KINDS.values()]
+    return {name for type in types for name in type.__struct_fields__} | {"kind"}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the claims file {path}: {error.strerror}") from error

@@ -1,0 +1,299 @@
+"""A published figure: what it says, of which model, under which conditions, and who says so.
+
+Nine kinds of statement are kept apart, because each is confirmed or refuted in its own way
+(:mod:`latbench.core.verdicts`). A figure is kept as it is printed: ``"2.30"`` says more than 2.3.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from latbench.core.values import Value
+
+Metric = Literal[
+    "latency",
+    "throughput",
+    "parameters",
+    "macs",
+    "size",
+    "memory",
+    "accuracy",
+    "time-steps",
+    "training-memory",
+]
+"""``size``: parameters or MACs, the source does not say which."""
+Sense = Literal["less", "more", "of"]
+"""Of the metric: "1.5x faster" is a ratio of latency, ``less``; "a third of the parameters" ``of``.
+"""
+ComputeUnit = Literal["cpu", "gpu", "npu", "cpu-and-gpu", "all"]
+
+TIMED = ("latency", "throughput")
+COUNTED = ("parameters", "macs", "size")
+
+
+class StatedValue(Value, frozen=True, kw_only=True, tag_field="kind", tag="value"):
+    """ "0.78 ms". The figure may be ``failed``: the source says that it does not run there."""
+
+    metric: Literal["latency", "throughput", "accuracy"]
+    figure: str
+    unit: str
+
+
+class StatedRatio(Value, frozen=True, kw_only=True, tag_field="kind", tag="ratio"):
+    """ "1.5x faster", "35 % fewer parameters", "a third of"."""
+
+    metric: Metric
+    figure: str
+    unit: Literal["x", "%"]
+    sense: Sense
+    against: str
+    reading: Literal["time", "rate", "open"] | None = None
+    """Of a percentage of speed: 25 % less time, 25 % more inferences, or the source does not
+    say."""
+    around_percent: float | None = None
+    """For figures that the source calls approximate ("around one third")."""
+
+
+class StatedDifference(Value, frozen=True, kw_only=True, tag_field="kind", tag="difference"):
+    """ "2.4 ms less"."""
+
+    metric: Metric
+    figure: str
+    unit: str
+    sense: Literal["less", "more"]
+    against: str
+
+
+class StatedOrdering(Value, frozen=True, kw_only=True, tag_field="kind", tag="ordering"):
+    """ "faster than": ``less`` latency."""
+
+    metric: Metric
+    sense: Literal["less", "more"]
+    against: str
+
+
+class StatedParity(Value, frozen=True, kw_only=True, tag_field="kind", tag="parity"):
+    """ "similar latency"."""
+
+    metric: Metric
+    against: str
+    tolerance_percent: float
+    tolerance_from: Literal["source", "registry"]
+    """``registry``: the source gives none, and this is what we hold it to."""
+
+
+class StatedBound(Value, frozen=True, kw_only=True, tag_field="kind", tag="bound"):
+    """ "< 80 ms"."""
+
+    metric: Metric
+    figure: str
+    unit: str
+    sense: Literal["below", "above"]
+
+
+class StatedSize(Value, frozen=True, kw_only=True, tag_field="kind", tag="size"):
+    """ "21 M parameters"."""
+
+    metric: Literal["parameters", "macs", "memory"]
+    figure: str
+    unit: str
+
+
+class StatedScaling(Value, frozen=True, kw_only=True, tag_field="kind", tag="scaling"):
+    """ "linear in the number of tokens": the metric grows with its ``exponent``-th power."""
+
+    metric: Literal["latency", "macs", "memory"]
+    over: Literal["tokens", "pixels", "batch", "time-steps"]
+    exponent: float
+
+
+class StatedIdentity(Value, frozen=True, kw_only=True, tag_field="kind", tag="identity"):
+    """ "without any additional inference cost": what is deployed is the plain model."""
+
+    metric: Literal["latency", "memory"]
+    method: str
+    against: str
+
+
+Statement: TypeAlias = (
+    StatedValue
+    | StatedRatio
+    | StatedDifference
+    | StatedOrdering
+    | StatedParity
+    | StatedBound
+    | StatedSize
+    | StatedScaling
+    | StatedIdentity
+)
+KINDS: dict[str, type] = {str(type.__struct_config__.tag): type for type in get_args(Statement)}
+
+
+class ClaimSource(Value, frozen=True, kw_only=True):
+    """A paper, a table of results or an issue thread."""
+
+    id: str
+    title: str
+    arxiv: str | None = None
+    arxiv_checked: bool | None = None
+    """Whether the number was seen to be this paper's."""
+    year: int | None = None
+    url: str | None = None
+    note: str | None = None
+    """How its figures were taken, as far as it is known."""
+
+
+class Citation(Value, frozen=True, kw_only=True):
+    """Where in which source, in its words where they are known."""
+
+    id: str
+    where: str
+    quote: str | None = None
+    version: str | None = None
+    """Of a text whose claims changed between versions."""
+
+
+class ClaimConditions(Value, frozen=True, kw_only=True):
+    """How the figure was taken. ``None``: left open by the source, or of no meaning here; which of
+    the two, :attr:`Claim.open` says."""
+
+    device: str | None = None
+    os: str | None = None
+    backend: str | None = None
+    backend_version: str | None = None
+    provider: str | None = None
+    """Execution provider, delegate or engine of the backend."""
+    compute_unit: ComputeUnit | None = None
+    precision: str | None = None
+    batch: int | None = None
+    resolution: int | None = None
+    against_resolution: int | None = None
+    """Of the model that it is compared with, where that is another one."""
+    threads: int | None = None
+    input: str | None = None
+    """What an inference is given: a picture, a tensor on the host or on the device."""
+    protocol: str | None = None
+    warmup_calls: int | None = None
+    calls: int | None = None
+    statistic: str | None = None
+    counting: str | None = None
+    """What is counted as a MAC or parameter."""
+
+
+class Correction(Value, frozen=True, kw_only=True):
+    """What the source elsewhere, or arithmetic, makes of the printed figure."""
+
+    figure: str
+    reason: str
+
+
+class StatedCounts(Value, frozen=True, kw_only=True):
+    """Parameters and MACs of a model that nothing here builds: ``"4800000"``, ``"4.8 M"``."""
+
+    source: str
+    counted: bool = False
+    """Counted in the authors' own code, not read in a table."""
+    parameters: str | None = None
+    macs: str | None = None
+
+
+class Uncounted(Value, frozen=True, kw_only=True):
+    """MACs that our counting leaves out and some authors count: products of two activations."""
+
+    macs: int
+    what: str
+
+
+class ClaimedModel(Value, frozen=True, kw_only=True):
+    """A network that claims are about, and how it is built here."""
+
+    id: str
+    name: str
+    build: str | None = None
+    """A name that ``latbench run --model`` takes."""
+    classes: int | None = None
+    """Where the builder's own default is another number of classes."""
+    form: Literal["trained", "deployed"] = "trained"
+    """Which one published parameter counts are of."""
+    counts: StatedCounts | None = None
+    uncounted: Uncounted | None = None
+    absent: str | None = None
+    """Why nothing here builds it."""
+    unreleased: bool = False
+    """Its authors released no architecture: nobody can build it."""
+
+
+class Claim(Value, frozen=True, kw_only=True):
+    """One published figure."""
+
+    id: str
+    model: str
+    says: Statement
+    source: Citation
+    conditions: ClaimConditions = ClaimConditions()
+    open: tuple[str, ...] = ()
+    """Conditions that the source leaves open."""
+    by: Literal["authors", "third party", "user report"]
+    headline: bool = False
+    confidence: Literal["high", "medium", "low"] = "high"
+    """That the source says this."""
+    margin_percent: float | None = None
+    """How far a measured value may be off to be called confirmed."""
+    correction: Correction | None = None
+    conflicts: tuple[str, ...] = ()
+    unverifiable: str | None = None
+    """Why nobody could check it."""
+    out_of_scope: str | None = None
+    """Why this toolkit does not: video, training, ..."""
+    note: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """``value``, ``ratio``, ..."""
+        return str(type(self.says).__struct_config__.tag)
+
+    @property
+    def against(self) -> str | None:
+        """The model that it is compared with."""
+        found: str | None = getattr(self.says, "against", None)
+        return found
+
+    @property
+    def figure(self) -> str | None:
+        """As printed."""
+        found: str | None = getattr(self.says, "figure", None)
+        return found
+
+
+HOW = ("protocol", "warmup_calls", "calls", "statistic")
+OF_TIME = (
+    *("device", "os", "backend", "backend_version", "compute_unit", "precision", "batch"),
+    *("resolution", "threads", "input", *HOW),
+)
+OF_METRIC: dict[str, tuple[str, ...]] = {
+    "latency": OF_TIME,
+    "throughput": OF_TIME,
+    "parameters": ("counting",),
+    "macs": ("resolution", "counting"),
+    "size": ("counting",),
+    "memory": ("device", "backend", "precision", "batch", "resolution"),
+    "accuracy": ("resolution", "precision"),
+    "time-steps": (),
+    "training-memory": ("device", "batch", "precision"),
+}
+
+
+def applicable(claim: Claim) -> tuple[str, ...]:
+    """The conditions without which the figure cannot be repeated."""
+    if isinstance(claim.says, StatedIdentity | StatedScaling):
+        return ()
+    names = OF_METRIC[claim.says.metric]
+    # Threads of the host say little of what another unit computes.
+    host = claim.conditions.compute_unit in (None, "cpu", "all", "cpu-and-gpu")
+    return names if host else tuple(name for name in names if name != "threads")
+
+
+def completeness(claim: Claim) -> tuple[int, int]:
+    """How many of the conditions that matter are known, and how many there are."""
+    names = applicable(claim)
+    return sum(getattr(claim.conditions, name) is not None for name in names), len(names)

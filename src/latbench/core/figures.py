@@ -1,0 +1,108 @@
+"""Printed figures: what interval of values the printed digits stand for, in the metric's own unit.
+
+``"0.78"`` stands for 0.775 to 0.785; a range (``"5-2500"``) for all that it holds.
+"""
+
+from __future__ import annotations
+
+import re
+
+from latbench.core.claims import Claim, StatedRatio
+from latbench.core.values import Value
+
+FAILED = "failed"
+NUMBER = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?")
+RANGE = re.compile(r"([0-9][0-9.]*)-([0-9][0-9.]*)")
+COUNT = re.compile(r"([0-9][0-9.]*(?:-[0-9][0-9.]*)?) ?([KMG]?)")
+
+COUNTS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+UNITS: dict[str, dict[str, float]] = {
+    "latency": {"us": 1e3, "ms": 1e6, "s": 1e9},
+    "throughput": {"images/s": 1.0},
+    "parameters": COUNTS,
+    "macs": COUNTS,
+    "memory": {"B": 1.0, "kB": 1e3, "KB": 1024.0, "KiB": 1024.0, "MB": 1e6, "MiB": 1024.0**2},
+    "accuracy": {"%": 1.0},
+}
+"""Latency is in nanoseconds, throughput in images a second, memory in bytes (KB as makers of
+microcontrollers use it)."""
+
+
+class Figure(Value, frozen=True, kw_only=True):
+    """``value`` is the middle; ``None`` for a range."""
+
+    value: float | None
+    low: float
+    high: float
+    range: bool = False
+
+    def scaled(self, scale: float) -> Figure:
+        """In another unit."""
+        value = None if self.value is None else self.value * scale
+        return Figure(value=value, low=self.low * scale, high=self.high * scale, range=self.range)
+
+
+def parse_figure(text: str) -> Figure | None:
+    """``None`` where it is neither a number nor a range of numbers."""
+    if found := NUMBER.fullmatch(text):
+        value, half = float(text), 0.5 * 10.0 ** -len(found[2] or "")
+        return Figure(value=value, low=value - half, high=value + half)
+    if found := RANGE.fullmatch(text):
+        ends = parse_figure(found[1]), parse_figure(found[2])
+        if ends[0] is None or ends[1] is None or ends[0].value is None or ends[1].value is None:
+            return None
+        if ends[0].value < ends[1].value:
+            return Figure(value=None, low=ends[0].value, high=ends[1].value, range=True)
+    return None
+
+
+def parse_count(text: str) -> Figure | None:
+    """``"4.8 M"``, or ``"291.1-295.6 M"`` by several countings; an integer alone is exact."""
+    if (found := COUNT.fullmatch(text)) is None or (figure := parse_figure(found[1])) is None:
+        return None
+    if not found[2] and figure.value is not None and "." not in text:
+        return Figure(value=figure.value, low=figure.value, high=figure.value)
+    return figure.scaled(COUNTS[found[2]])
+
+
+def stated_figure(claim: Claim, metric: str | None = None) -> Figure | None:
+    """The claim's figure in the metric's own unit; of a ratio, without a unit."""
+    text, unit = claim.figure, getattr(claim.says, "unit", "")
+    figure = parse_figure(text) if text else None
+    if figure is None or isinstance(claim.says, StatedRatio):
+        return figure
+    return figure.scaled(UNITS[metric or claim.says.metric][unit])
+
+
+def quotients(says: StatedRatio) -> dict[str, tuple[float, float]]:
+    """For each reading, between what the metric over the other model's must lie.
+
+    Of a speed, the metric is the time of one inference: "25 % faster" is 0.75 where it is meant of
+    time and 0.8 where it is meant of the rate.
+    """
+    figure = parse_figure(says.figure)
+    if figure is None:
+        return {}
+    low, high = figure.low, figure.high
+    if says.around_percent is not None:
+        low, high = low / (1 + says.around_percent / 100), high * (1 + says.around_percent / 100)
+    share = 100.0 if says.unit == "%" else 1.0
+    low, high = low / share, high / share
+    if says.sense == "of":
+        return {"": (low, high)}
+    if says.unit == "x":
+        return {"": (low, high) if says.sense == "more" else (1 / high, 1 / low)}
+    direct = (1 - high, 1 - low) if says.sense == "less" else (1 + low, 1 + high)
+    if says.metric != "latency":
+        return {"": direct}
+    rate = (1 / (1 + high), 1 / (1 + low)) if says.sense == "less" else _slower(low, high)
+    return {
+        name: value
+        for name, value in (("time", direct), ("rate", rate))
+        if says.reading in (name, "open")
+    }
+
+
+def _slower(low: float, high: float) -> tuple[float, float]:
+    """So much less done in the same time."""
+    return 1 / (1 - low), 1 / (1 - high)

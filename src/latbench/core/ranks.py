@@ -1,0 +1,80 @@
+"""Whether two lists of numbers put the same things in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+from latbench.core.stats import CONFIDENCE, FEWEST
+from latbench.core.values import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+RESAMPLES = 2000
+
+
+class Tau(Value, frozen=True, kw_only=True):
+    """Kendall's rank correlation, and its 95 % interval where there are enough groups for one."""
+
+    value: float
+    interval: tuple[float, float] | None
+    pairs: int
+    groups: int
+    """Of pairs: what was drawn from for the interval."""
+
+
+def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Kendall's tau-b, which allows for ties (Kendall 1945, *Biometrika* 33); ``None`` where one of
+    the two does not vary."""
+    return _tau(*_signs(pairs)) if pairs else None
+
+
+def tau_with_interval(
+    pairs: Sequence[tuple[float, float]], groups: Sequence[Hashable] | None = None, *, seed: int = 0
+) -> Tau | None:
+    """Kendall's tau with the percentile interval of a bootstrap (Efron 1979) over ``groups``.
+
+    Pairs of one group are drawn together, as they do not vary independently (Davison & Hinkley
+    1997, *Bootstrap Methods and their Application*, 3.8); without groups each pair is one. ``None``
+    where there is no tau; below :data:`~latbench.core.stats.FEWEST` groups there is no interval.
+    """
+    import numpy as np
+
+    if (value := kendall_tau(pairs)) is None:
+        return None
+    members: dict[Hashable, list[int]] = {}
+    for i in range(len(pairs)):
+        members.setdefault(i if groups is None else groups[i], []).append(i)
+    interval = None
+    if len(members) >= FEWEST:
+        first, second = _signs(pairs)
+        parts = [np.asarray(each) for each in members.values()]
+        again = []
+        for draw in np.random.default_rng(seed).integers(len(parts), size=(RESAMPLES, len(parts))):
+            chosen = np.concatenate([parts[i] for i in draw])
+            at = np.ix_(chosen, chosen)
+            again.append(_tau(first[at], second[at]))
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.quantile([each for each in again if each is not None], (tail, 1 - tail))
+        interval = float(low), float(high)
+    return Tau(value=value, interval=interval, pairs=len(pairs), groups=len(members))
+
+
+def _signs(pairs: Sequence[tuple[float, float]]) -> tuple[Array, Array]:
+    """For each of the two, the sign of the difference of every two values."""
+    import numpy as np
+
+    values = np.asarray(pairs, dtype=np.float64)
+    signs = np.sign(values[:, None, :] - values[None, :, :])
+    return signs[:, :, 0], signs[:, :, 1]
+
+
+def _tau(first: Array, second: Array) -> float | None:
+    varying = float((first * first).sum()), float((second * second).sum())
+    if not all(varying):
+        return None
+    return float((first * second).sum()) / sqrt(varying[0] * varying[1])

@@ -1,0 +1,187 @@
+"""Whether parameters and MACs are as claimed: by counting, on any machine.
+
+The margin is the rounding of the printed digits, no more. Published counts (of models that nothing
+here builds) can refute a claim by their authors' own figures; to confirm it takes a count.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from latbench.core.answers import Answer, Bench, CountedModel, beyond, combined
+from latbench.core.claims import (
+    COUNTED,
+    Claim,
+    StatedBound,
+    StatedDifference,
+    StatedOrdering,
+    StatedParity,
+    StatedRatio,
+    StatedScaling,
+    StatedSize,
+)
+from latbench.core.figures import Figure, quotients, stated_figure
+
+Interval = tuple[float, float]
+CONVENTIONS = 0.03
+"""Profilers that count normalisation, activations, pooling or biases too come out higher: FBNet-B
+291.1 or 295.6 M by two of its authors' own, GreedyViG-B 5.06 or 5.2 G."""
+MARK = {"parameters": "parameters", "macs": "MACs"}
+
+
+def static_answer(claim: Claim, bench: Bench) -> Answer | None:
+    """``None`` where the claim says nothing that could be counted."""
+    metric = claim.says.metric
+    if metric not in COUNTED:
+        return None
+    if (out := beyond(claim, bench)) is not None:
+        return out
+    if isinstance(claim.says, StatedScaling):
+        return Answer(
+            answer="not testable here",
+            reasons=("MACs over several sizes are not fitted yet",),
+            needs=(f"counts of {claim.model} over a range of {claim.says.over}",),
+        )
+    metrics = ("parameters", "macs") if metric == "size" else (metric,)
+    readings: dict[str, Answer] = {}
+    for name in metrics:
+        for more in (False, True) if name == "macs" and _has_more(claim, bench) else (None,):
+            found = _answer(claim, bench, name, bool(more))
+            mark = MARK[name]
+            if more is not None:
+                mark += " with products of activations" if more else " of layers with weights alone"
+            readings[mark] = found
+    return combined(readings)
+
+
+def _has_more(claim: Claim, bench: Bench) -> bool:
+    ids = (claim.model, claim.against)
+    return any(id in bench.counts and bench.counts[id].more_macs for id in ids if id is not None)
+
+
+def _answer(claim: Claim, bench: Bench, metric: str, more: bool) -> Answer:
+    one = _count(claim.model, bench, metric, more)
+    two = _count(claim.against, bench, metric, more) if claim.against is not None else None
+    for found in (one, two):
+        if isinstance(found, str):
+            return Answer(
+                answer="not testable here", reasons=(found,), needs=(f"its {MARK[metric]}",)
+            )
+    assert isinstance(one, Figure)
+    assert not isinstance(two, str)
+    interval = _found(claim, one, two)
+    wanted = _claimed(claim, metric)
+    place = _place(interval, wanted)
+    needs = ("exact counts: the published ones are rounded",) if place == "inconclusive" else ()
+    if place == "refuted" and metric == "macs" and "counting" in claim.open:
+        near = wanted[0] / (1 + CONVENTIONS), wanted[1] * (1 + CONVENTIONS)
+        if _place(interval, near) != "refuted":
+            place = "inconclusive"
+            needs = ("what the source counts: profilers differ by so much",)
+    stated = _stated(claim, bench)
+    ratio = isinstance(claim.says, StatedRatio | StatedParity)
+    told = Answer(
+        answer=place,
+        reasons=(*_shown(claim, bench, metric, one, two), *stated),
+        claimed=wanted if all(abs(end) < 1e300 for end in wanted) else None,
+        found=sum(interval) / 2,
+        interval=interval,
+        unit="ratio" if ratio else "count",
+        needs=needs,
+    )
+    if place == "confirmed" and stated:
+        return Answer(
+            answer="inconclusive",
+            reasons=("agrees with published counts", *told.reasons),
+            needs=("the architecture, to count it",),
+            claimed=told.claimed,
+            found=told.found,
+            interval=told.interval,
+            unit=told.unit,
+        )
+    return told
+
+
+def _count(id: str | None, bench: Bench, metric: str, more: bool) -> Figure | str:
+    """The count, or why there is none."""
+    assert id is not None
+    model, counted = bench.models.get(id), bench.counts.get(id)
+    name = model.name if model else id
+    if counted is None:
+        return f"{name}: {model.absent if model and model.absent else 'it was not counted'}"
+    if counted.missing is not None:
+        return f"{name}: {counted.missing}"
+    found: Figure | None = getattr(counted, metric)
+    if found is None:
+        return f"{name}: its source gives no {MARK[metric]}"
+    if more and counted.more_macs and found.value is not None:
+        found = Figure(
+            value=found.value + counted.more_macs,
+            low=found.low + counted.more_macs,
+            high=found.high + counted.more_macs,
+        )
+    return found
+
+
+def _found(claim: Claim, one: Figure, two: Figure | None) -> Interval:
+    if two is None:
+        return one.low, one.high
+    if isinstance(claim.says, StatedDifference):
+        sign = 1 if claim.says.sense == "more" else -1
+        ends = (sign * (one.low - two.high), sign * (one.high - two.low))
+        return min(ends), max(ends)
+    return one.low / two.high, one.high / two.low
+
+
+def _claimed(claim: Claim, metric: str) -> Interval:
+    """Between what the found value must lie; infinite where there is no end."""
+    says, infinite = claim.says, float("inf")
+    if isinstance(says, StatedRatio):
+        return quotients(says)[""]
+    if isinstance(says, StatedOrdering):
+        return (0.0, 1 - 1e-9) if says.sense == "less" else (1 + 1e-9, infinite)
+    if isinstance(says, StatedParity):
+        most = 1 + says.tolerance_percent / 100
+        return 1 / most, most
+    figure = stated_figure(claim, metric)
+    assert figure is not None
+    if isinstance(says, StatedBound):
+        return (0.0, figure.high) if says.sense == "below" else (figure.low, infinite)
+    assert isinstance(says, StatedSize | StatedDifference)
+    return figure.low, figure.high
+
+
+def _place(found: Interval, wanted: Interval) -> Literal["confirmed", "refuted", "inconclusive"]:
+    if wanted[0] <= found[0] and found[1] <= wanted[1]:
+        return "confirmed"
+    return "refuted" if found[1] < wanted[0] or wanted[1] < found[0] else "inconclusive"
+
+
+def _stated(claim: Claim, bench: Bench) -> tuple[str, ...]:
+    """Which of the counts are published ones."""
+    found = []
+    for id in (claim.model, claim.against):
+        counted: CountedModel | None = bench.counts.get(id) if id is not None else None
+        if counted is not None and not counted.counted:
+            assert id is not None
+            found.append(f"{bench.models[id].name} is as published, not counted: {counted.source}")
+    return tuple(found)
+
+
+def _shown(
+    claim: Claim, bench: Bench, metric: str, one: Figure, two: Figure | None
+) -> tuple[str, ...]:
+    parts = [f"{bench.models[claim.model].name} has {_number(one)}"]
+    if two is not None and claim.against is not None:
+        parts.append(f"{bench.models[claim.against].name} {_number(two)}")
+    return (f"{' and '.join(parts)} {MARK[metric]}",)
+
+
+def _number(figure: Figure) -> str:
+    middle = figure.value if figure.value is not None else (figure.low + figure.high) / 2
+    if figure.low == figure.high:
+        return f"{middle:,.0f}"
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if middle >= scale:
+            return f"{middle / scale:g} {unit}"
+    return f"{middle:g}"

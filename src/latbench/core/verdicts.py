@@ -1,0 +1,44 @@
+"""The verdict on a claim: a pure function of the claim, records, and counts.
+
+Three questions are answered apart, because they can be answered in different places: whether the
+figure holds on just the device that it names, whether a comparison holds on any one device, and
+whether the model is of the size that is claimed, which any machine can count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from latbench.core.answers import AnswerName, Bench, Verdict
+from latbench.core.claims import Claim
+from latbench.core.records import Record
+from latbench.core.static_verdicts import static_answer
+from latbench.core.timed_verdicts import ordering_answers, value_answer
+
+
+def verdict(claim: Claim, records: Sequence[Record], bench: Bench) -> Verdict:
+    """All that ``records`` and ``bench`` say of ``claim``."""
+    return Verdict(
+        claim=claim.id,
+        value=value_answer(claim, records, bench),
+        ordering=ordering_answers(claim, records, bench),
+        static=static_answer(claim, bench),
+    )
+
+
+def restricted(verdict: Verdict, questions: Sequence[str]) -> Verdict:
+    """The answers to these questions alone."""
+    return Verdict(
+        claim=verdict.claim,
+        value=verdict.value if "value" in questions else None,
+        ordering=verdict.ordering if "ordering" in questions else (),
+        static=verdict.static if "static" in questions else None,
+    )
+
+
+def overall(verdicts: Sequence[Verdict]) -> AnswerName:
+    """The worst answer of all: a refuted one, else one that tells nothing, else confirmed."""
+    found = {answer.answer for each in verdicts for answer in each.answers()}
+    if "refuted" in found:
+        return "refuted"
+    return "confirmed" if found == {"confirmed"} else "inconclusive"

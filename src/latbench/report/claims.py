@@ -1,0 +1,188 @@
+"""Claims and verdicts as text and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from latbench.core.answers import Answer, Verdict
+from latbench.core.claims import (
+    COUNTED,
+    Claim,
+    ClaimConditions,
+    ClaimedModel,
+    StatedBound,
+    StatedDifference,
+    StatedIdentity,
+    StatedOrdering,
+    StatedParity,
+    StatedRatio,
+    StatedScaling,
+    completeness,
+)
+from latbench.core.figures import FAILED
+from latbench.report.json import to_json
+from latbench.report.text import table
+from latbench.report.units import duration
+
+if TYPE_CHECKING:
+    from latbench.core.claims import ClaimSource
+
+Models = Mapping[str, ClaimedModel]
+MARK = {"macs": "MACs", "size": "parameters or MACs", "training-memory": "memory of training"}
+
+
+def statement(claim: Claim, models: Models) -> str:
+    """``0.78 ms``, ``1.5x less latency than MobileNetV2 x1.3``, …"""
+    says = claim.says
+    metric = MARK.get(says.metric, says.metric)
+    other = models[claim.against].name if claim.against is not None else ""
+    sense = getattr(says, "sense", "")
+    if sense == "less" and says.metric in (*COUNTED, "time-steps"):
+        sense = "fewer"
+    figure = f"{claim.figure}{' ' if getattr(says, 'unit', 'x') != 'x' else ''}"
+    figure += getattr(says, "unit", "")
+    if isinstance(says, StatedRatio):
+        read = f" (of {says.reading})" if says.reading in ("time", "rate") else ""
+        if says.reading == "open":
+            read = " (of time or of rate)"
+        around = "about " if says.around_percent is not None else ""
+        if says.sense == "of":
+            return f"{around}{figure} the {metric} of {other}"
+        return f"{around}{figure} {sense} {metric} than {other}{read}"
+    if isinstance(says, StatedDifference):
+        return f"{figure} {sense} {metric} than {other}"
+    if isinstance(says, StatedOrdering):
+        return f"{sense} {metric} than {other}"
+    if isinstance(says, StatedParity):
+        return f"the same {metric} as {other} (within {says.tolerance_percent:g} %)"
+    if isinstance(says, StatedIdentity):
+        return f"the same {metric} as {other}: {says.method}"
+    if isinstance(says, StatedScaling):
+        return f"{metric} grow with {says.over} to the power {says.exponent:g}"
+    if isinstance(says, StatedBound):
+        return f"{metric} {says.sense} {figure}"
+    if claim.figure == FAILED:
+        return "does not run there"
+    return f"{figure} {metric}" if says.metric in ("parameters", "macs", "memory") else figure
+
+
+def list_lines(
+    claims: Sequence[Claim], models: Models, sources: Mapping[str, ClaimSource]
+) -> list[str]:
+    """A line for each, and how many there are."""
+    rows = [
+        (
+            claim.id,
+            models[claim.model].name,
+            statement(claim, models),
+            claim.conditions.device or "",
+            _share(claim),
+            f"{claim.source.id} {sources[claim.source.id].year or ''}".strip(),
+        )
+        for claim in claims
+    ]
+    head = ("id", "model", "says", "device", "known", "source")
+    return [*(table(head, rows) if rows else ()), f"{len(claims)} claims"]
+
+
+def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource]) -> list[str]:
+    """Everything about one claim."""
+    source, model = sources[claim.source.id], models[claim.model]
+    cited = ", ".join(part for part in (source.title, _version(claim), claim.source.where) if part)
+    facts = [
+        ("says", f"{model.name}: {statement(claim, models)} ({claim.kind})"),
+        ("printed", f"{claim.figure}" if claim.figure is not None else None),
+        ("source", f"{cited}{f', arXiv {source.arxiv}' if source.arxiv else ''}"),
+        ("quote", f'"{claim.source.quote}"' if claim.source.quote else None),
+        ("by", f"{claim.by}, {claim.confidence} confidence that it says so"),
+        ("model", model.build or f"not built here: {model.absent}"),
+        ("known", f"{_share(claim)} of the conditions that matter"),
+        *((f"  {name}", value) for name, value in _conditions(claim)),
+        ("open", ", ".join(claim.open) or None),
+        (
+            "corrected",
+            f"{claim.correction.figure}: {claim.correction.reason}" if claim.correction else None,
+        ),
+        ("conflicts", ", ".join(claim.conflicts) or None),
+        ("nobody can", claim.unverifiable),
+        ("not here", claim.out_of_scope),
+        ("note", claim.note),
+        ("how taken", source.note),
+    ]
+    return [claim.id, *(f"  {name:<16}{value}" for name, value in facts if value is not None)]
+
+
+def verdict_lines(pairs: Sequence[tuple[Claim, Verdict]], models: Models) -> list[str]:
+    """Each claim, the answer to each question that it asks, and a count of the answers."""
+    lines: list[str] = []
+    totals: Counter[str] = Counter()
+    for claim, verdict in pairs:
+        lines.append(f"{claim.id}: {models[claim.model].name}, {statement(claim, models)}")
+        for question, answers in _by_question(verdict).items():
+            for answer in answers:
+                totals[answer.answer] += 1
+                lines += _answer_lines(question, answer)
+        if (other := claim.correction) is not None:
+            lines.append(f"    the source corrects itself: {other.figure}, {other.reason}")
+    told = ", ".join(f"{count} {name}" for name, count in totals.most_common())
+    return [*lines, told or "nothing of this kind is claimed"]
+
+
+def verdicts_json(pairs: Sequence[tuple[Claim, Verdict]]) -> str:
+    """``[{"claim": …, "verdict": …}, …]``."""
+    return to_json([{"claim": claim, "verdict": verdict} for claim, verdict in pairs])
+
+
+def claims_json(claims: Sequence[Claim]) -> str:
+    """Each with its kind and completeness, which are computed."""
+    return to_json([{"claim": claim, "completeness": completeness(claim)} for claim in claims])
+
+
+def _by_question(verdict: Verdict) -> dict[str, tuple[Answer, ...]]:
+    return {
+        "value": (verdict.value,) if verdict.value is not None else (),
+        "comparison": verdict.ordering,
+        "size": (verdict.static,) if verdict.static is not None else (),
+    }
+
+
+def _answer_lines(question: str, answer: Answer) -> list[str]:
+    where = f" on {answer.where}" if answer.where else ""
+    lines = [f"  {question}{where}: {answer.answer}{_figures(answer)}"]
+    lines += [f"    {reason}" for reason in answer.reasons]
+    return lines + [f"    needs {need}" for need in answer.needs]
+
+
+def _figures(answer: Answer) -> str:
+    """What was found and what would confirm, in one unit."""
+    if answer.found is None or answer.unit == "count":
+        return ""
+    if answer.unit == "ns":
+        ends = [end for end in answer.claimed or () if end not in (0.0, float("inf"))]
+        (found, *claimed), unit = duration(answer.found, *ends)
+        wanted = f", claimed {' to '.join(claimed)} {unit}" if claimed else ""
+        return f": {found} {unit}{wanted}"
+    wanted = (
+        f", claimed {answer.claimed[0]:.3g} to {answer.claimed[1]:.3g}" if answer.claimed else ""
+    )
+    return f": ratio {answer.found:.3g}{wanted}"
+
+
+def _conditions(claim: Claim) -> list[tuple[str, str]]:
+    found = []
+    for name in ClaimConditions.__struct_fields__:
+        value = getattr(claim.conditions, name)
+        if value is not None:
+            found.append((name, str(value)))
+    return found
+
+
+def _share(claim: Claim) -> str:
+    known, of = completeness(claim)
+    return f"{known}/{of}" if of else ""
+
+
+def _version(claim: Claim) -> str | None:
+    return f"version {claim.source.version}" if claim.source.version else None
