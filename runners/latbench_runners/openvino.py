@@ -47,6 +47,10 @@ PRODUCTS = ("convolution", "deconvolution", "fullyconnected", "matmul", "gemm")
 NOT_EXECUTED = ("Const", "Constant", "Input", "Output", "Parameter", "Result")
 
 
+WARM_CALLS = 3
+"""Before operators are timed."""
+
+
 class OpenVinoRunner:
     """Executes ONNX files by OpenVINO's own reader; nothing is cached on disk."""
 
@@ -151,19 +155,20 @@ class OpenVinoSession:
         return settings if computed is None or same else {**settings, "precision": computed}
 
     def profile(self, calls: int) -> Profile | None:
-        """By a second compiled model: the counters slow each operator down a little."""
+        """By a second compiled model: the counters slow each operator down a little.
+
+        They are means over all inferences since it was compiled, in whole microseconds; the first
+        inferences are slow, so what was counted until then is taken out again.
+        """
         request = _request(self._profiled(), self._tensors)
-        request.infer(share_outputs=True)
-        total_ns = 0
-        spent: dict[str, tuple[Any, int]] = {}
-        for _ in range(calls):
-            begun = now_ns()
+        for _ in range(WARM_CALLS):
             request.infer(share_outputs=True)
-            total_ns += now_ns() - begun
-            for info in request.get_profiling_info():
-                if info.status == info.Status.EXECUTED:
-                    before = spent[info.node_name][1] if info.node_name in spent else 0
-                    spent[info.node_name] = (info, before + _ns(info.real_time))
+        before = {name: ns for name, (_, ns) in _spent(request, WARM_CALLS).items()}
+        begun = now_ns()
+        for _ in range(calls):
+            request.infer(share_outputs=True)
+        total_ns = now_ns() - begun
+        spent = _spent(request, WARM_CALLS + calls)
         return Profile(
             source=f"openvino {version('openvino')}, PERF_COUNT",
             calls=calls,
@@ -172,13 +177,22 @@ class OpenVinoSession:
                 OperatorTime(
                     name=name,
                     kind=info.node_type,
-                    time_ns=round(ns / calls),
+                    time_ns=max(0, round((ns - before.get(name, 0)) / calls)),
                     unit=self._asked["device"],
                     precision=NAMES.get(info.exec_type.rpartition("_")[2]),
                 )
                 for name, (info, ns) in spent.items()
             ),
         )
+
+
+def _spent(request: Any, inferences: int) -> dict[str, tuple[Any, int]]:
+    """Each executed operator, and its time in all ``inferences`` so far."""
+    return {
+        info.node_name: (info, _ns(info.real_time) * inferences)
+        for info in request.get_profiling_info()
+        if info.status == info.Status.EXECUTED
+    }
 
 
 def runner() -> Runner:
