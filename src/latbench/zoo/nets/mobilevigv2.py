@@ -18,6 +18,7 @@ from latbench.zoo.nets.mobilevig import (
     LAYER_SCALE,
     DropPath,
     InvertedResidual,
+    TwoHeaded,
     conv_bn,
     rolled,
 )
@@ -99,7 +100,7 @@ class GraphBlock(nn.Module):
         return out
 
 
-class GraphNet(nn.Module):
+class GraphNet(TwoHeaded):
     """(N, 3, H, W) -> (N, 1000) logits; two heads, averaged outside of training.
 
     Each stage has ``blocks`` (inverted residuals, graph blocks) of one of the ``widths``, its graph
@@ -137,27 +138,7 @@ class GraphNet(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.embed = nn.Sequential(conv_bn(width, embedding, 1), nn.GELU())
         self.head = nn.Conv2d(embedding, CLASSES, 1)
-        self.distillation_head: nn.Conv2d | None = nn.Conv2d(embedding, CLASSES, 1)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x = self.stages(self.stem(x))
-        x = self.embed(x.mean(dim=(2, 3), keepdim=True))
-        logits: Tensor = self.head(x).flatten(1)
-        if self.distillation_head is None:
-            return logits
-        other: Tensor = self.distillation_head(x).flatten(1)
-        return (logits, other) if self.training else (logits + other) / 2
-
-    def switch_to_deploy(self) -> None:
-        """Merge the two heads into one, which gives the same logits: the mean of linear maps."""
-        if self.distillation_head is None:
-            return
-        with torch.no_grad():
-            for ours, other in zip(
-                self.head.parameters(), self.distillation_head.parameters(), strict=True
-            ):
-                ours.copy_((ours + other) / 2)
-        self.distillation_head = None
+        self.distillation_head = nn.Conv2d(embedding, CLASSES, 1)
 
 
 def _mobilevigv2(
