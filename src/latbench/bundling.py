@@ -28,15 +28,14 @@ from latbench.bundle_claims import (
     require_same,
     verdicts_on,
 )
-from latbench.checking import check
+from latbench.checking import available_backends, check, models_to_count
 from latbench.core.answers import Verdict
-from latbench.core.claims import COUNTED, TIMED, Claim, ClaimedModel, ClaimSource
+from latbench.core.claims import Claim, ClaimedModel, ClaimSource
 from latbench.core.codec import decode_record, encode_record
 from latbench.core.errors import LatbenchError, UsageError
 from latbench.core.records import Record
 from latbench.core.values import Value
-from latbench.counted import ToCount, count_models
-from latbench.plugins import load_runner, runner_names
+from latbench.counted import count_models
 
 if TYPE_CHECKING:
     from latbench.claims_file import Registered
@@ -115,8 +114,8 @@ def gather(
         return Evidence(records=tuple(records))
     ids = sorted({id for c in claims for id in (c.model, c.against) if id is not None})
     sources = sorted({claim.source.id for claim in claims})
-    backends = sorted(_available(claims))
-    wanted = {claim.id: _to_count(claim, registered) for claim in claims}
+    backends = sorted(available_backends(claims))
+    wanted = {claim.id: models_to_count([claim], registered) for claim in claims}
     counted = count_models(dict.fromkeys(each for group in wanted.values() for each in group))
     given = []
     for claim in sorted(claims, key=lambda claim: claim.id):
@@ -210,28 +209,3 @@ def _artifacts(records: Sequence[Record]) -> tuple[ArtifactDigest, ...]:
         if (artifact := record.artifact) is not None
     }
     return tuple(found[sha256] for sha256 in sorted(found))
-
-
-def _available(claims: Sequence[Claim]) -> set[str]:
-    named = {c.conditions.backend for c in claims if c.says.metric in TIMED}
-    return {
-        name for name in runner_names() if name in named and load_runner(name).probe().available
-    }
-
-
-def _to_count(claim: Claim, registered: Registered) -> list[ToCount]:
-    """The models of a claim about sizes that anyone can build or count."""
-    if claim.says.metric not in COUNTED or claim.unverifiable or claim.out_of_scope:
-        return []
-    own = claim.conditions.resolution
-    other = claim.conditions.against_resolution or own
-    models = (
-        (registered.models[id], resolution)
-        for id, resolution in ((claim.model, own), (claim.against, other))
-        if id is not None
-    )
-    return [
-        ToCount(model=model, resolution=resolution)
-        for model, resolution in models
-        if not model.unreleased
-    ]

@@ -40,19 +40,19 @@ def check(
 ) -> Checked:
     """A verdict on each claim; ``device`` is this machine. ``store`` is ``None`` where no records
     are to be looked at."""
-    counts = count_models(_to_count(claims, registered)) if static else {}
+    counts = count_models(models_to_count(claims, registered)) if static else {}
     ids = {id for claim in claims for id in (claim.model, claim.against) if id is not None}
     of_models = [registered.models[id] for id in ids]
     read = _records(store, of_models) if store is not None and timed else ([], [])
     records, unread = read
-    backends = frozenset(_available(claims)) if timed else frozenset()
+    backends = frozenset(available_backends(claims)) if timed else frozenset()
     found = []
     for claim in claims:
         bench = Bench(
             models=registered.models,
             counts={
                 wanted.model.id: counts[wanted]
-                for wanted in _to_count([claim], registered)
+                for wanted in models_to_count([claim], registered)
                 if wanted in counts
             },
             devices=frozenset({device}),
@@ -62,7 +62,7 @@ def check(
     return Checked(verdicts=tuple(found), unread=tuple(unread))
 
 
-def _to_count(claims: Iterable[Claim], registered: Registered) -> list[ToCount]:
+def models_to_count(claims: Iterable[Claim], registered: Registered) -> list[ToCount]:
     """The models of claims about sizes, each once."""
     found: dict[ToCount, None] = {}
     for claim in claims:
@@ -94,7 +94,7 @@ def _records(store: Registry, models: Iterable[ClaimedModel]) -> tuple[list[Reco
     return records, unread
 
 
-def _available(claims: Iterable[Claim]) -> set[str]:
+def available_backends(claims: Iterable[Claim]) -> set[str]:
     """The backends that claims name and that can run here."""
     named = {c.conditions.backend for c in claims if c.says.metric in TIMED}
     return {
