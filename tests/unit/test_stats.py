@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latbench.core.stats import (
+    interpolated,
     kendall_p,
+    middle,
     order_interval,
     quantile,
     serial_interval,
@@ -156,3 +158,14 @@ def test_quantile_has_that_share_at_or_below(values: list[int], q: float) -> Non
     found = quantile(ordered, q)
     assert sum(v <= found for v in values) >= q * len(values)
     assert sum(v < found for v in values) < q * len(values) or found == ordered[0]
+
+
+@given(
+    st.lists(st.integers(0, 2**40), min_size=1, max_size=60),
+    st.sampled_from((0.0, 0.1, 0.25, 0.5, 0.9, 1.0)),
+)
+def test_quantiles_are_numpys(values: list[int], q: float) -> None:
+    array = np.asarray(values, dtype=np.float64)
+    assert interpolated(array, q) == pytest.approx(float(np.quantile(array, q)), rel=1e-12)
+    assert middle(array) == float(np.median(array))
+    assert quantile(np.sort(array), q) == float(np.quantile(array, q, method="inverted_cdf"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from latbench.core.records import Record, Trace
 from latbench.core.sessions import paired_ratios, process_samples
-from latbench.core.stats import FEWEST, order_interval, student_quantile
+from latbench.core.stats import FEWEST, interpolated, order_interval, student_quantile
 from latbench.core.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
 from latbench.core.values import Value
 
@@ -164,13 +164,11 @@ class _Found(Value, frozen=True, kw_only=True):
 
 def _ratios(one: Sequence[Trace], two: Sequence[Trace], quantity: Quantity) -> list[float]:
     """B over A for each process that both have."""
-    import numpy as np
-
     if quantity == "typical":
         return paired_ratios(one, two)
     bottom, top = process_samples(one), process_samples(two)
     pairs = [
-        (float(np.quantile(bottom[i], UNDISTURBED)), float(np.quantile(top[i], UNDISTURBED)))
+        (interpolated(bottom[i], UNDISTURBED), interpolated(top[i], UNDISTURBED))
         for i in bottom.keys() & top.keys()
     ]
     return [b / a for a, b in pairs if a > 0 and b > 0]
@@ -236,11 +234,9 @@ def _apart(
 def _values(
     record: Record, parts: Mapping[int, Array], quantity: Quantity, referred: bool
 ) -> list[float]:
-    import numpy as np
-
     if referred and quantity == "typical":
         return paired_ratios(record.outcome.sentinel, record.outcome.traces)
-    values = {i: float(np.quantile(part, QUANTILE[quantity])) for i, part in parts.items()}
+    values = {i: interpolated(part, QUANTILE[quantity]) for i, part in parts.items()}
     if referred:
         beside = _beside(record)
         values = {i: value / beside[i] for i, value in values.items() if beside.get(i, 0) > 0}
@@ -249,10 +245,8 @@ def _values(
 
 def _beside(record: Record) -> dict[int, float]:
     """The sentinel's undisturbed latency in each process."""
-    import numpy as np
-
     parts = process_samples(record.outcome.sentinel)
-    return {i: float(np.quantile(part, UNDISTURBED)) for i, part in parts.items()}
+    return {i: interpolated(part, UNDISTURBED) for i, part in parts.items()}
 
 
 def _same_sentinel(a: Record, b: Record) -> bool:

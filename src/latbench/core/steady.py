@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.stats import lag1, robust_deviation
+from latbench.core.stats import lag1, middle, quantile, robust_deviation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +45,10 @@ def warmup_end(samples: Array) -> int | None:
     n = len(samples)
     if n < FEWEST_SAMPLES:
         return 0
-    later = samples[n // 2 :]
+    later = np.sort(samples[n // 2 :])
     end = 0
     for share, threshold, believed in SCANS:
-        high = float(np.quantile(later, share, method="inverted_cdf"))
+        high = quantile(later, share)
         score = np.cumsum((samples > high) - threshold)
         top = int(np.argmax(score))
         if score[top] >= believed:
@@ -115,7 +115,7 @@ def _split(medians: Array, start: int, stop: int) -> list[int]:
     best, where, change = 0.0, None, 0.0
     part = medians[start:stop]
     for k in range(FEWEST_IN_LEVEL, len(part) - FEWEST_IN_LEVEL + 1):
-        left, right = float(np.median(part[:k])), float(np.median(part[k:]))
+        left, right = middle(part[:k]), middle(part[k:])
         rest = np.concatenate((part[:k] - left, part[k:] - right))
         error = robust_deviation(rest) * sqrt(1 / k + 1 / (len(part) - k))
         # A clock's resolution bounds how well a level can be known.

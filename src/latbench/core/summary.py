@@ -35,6 +35,7 @@ from latbench.core.sessions import (
 from latbench.core.stats import (
     CONFIDENCE,
     FEWEST,
+    interpolated,
     order_interval,
     quantile,
     serial_interval,
@@ -383,10 +384,8 @@ def _median(values: Array) -> float:
 
 
 def _low(values: Array) -> float:
-    """The undisturbed latency: as ``numpy.quantile`` does, interpolated."""
-    import numpy as np
-
-    return float(np.quantile(values, UNDISTURBED))
+    """The undisturbed latency."""
+    return interpolated(values, UNDISTURBED)
 
 
 def _sorted(parts: Sequence[Array]) -> Array:
