@@ -73,6 +73,11 @@ ZOO = (
         },
     ),
     *_models(
+        "pyramid_vig",
+        "Vision GNN: An Image is Worth Graph of Nodes, arXiv 2206.00272",
+        {"pyramid_vig_b": (92_980_328, 16_208_519_168)},
+    ),
+    *_models(
         "efficientmod",
         "Efficient Modulation for Vision Networks, arXiv 2403.19963",
         {
@@ -81,6 +86,11 @@ ZOO = (
             "efficientmod_s": (12_897_184, 1_317_474_336),
             "efficientmod_s_conv": (12_872_336, 1_470_798_720),
         },
+    ),
+    *_models(
+        "mobilenetv2",
+        "MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381",
+        {"mobilenetv2_130": (5_386_792, 509_374_560)},
     ),
     *_models(
         "proxylessnas",
@@ -183,15 +193,21 @@ ZOO = (
         },
     ),
     *_models(
+        "overlock",
+        "OverLoCK: An Overview-first-Look-Closely-next ConvNet with Context-Mixing Dynamic "
+        "Kernels, arXiv 2502.20087",
+        {"overlock_t": (34_990_472, 5_916_393_280)},
+    ),
+    *_models(
         "spiking",
         "One Timestep is All You Need: Training Spiking Neural Networks with Ultra Low Latency, "
         "arXiv 2110.05929",
         {
-            "spiking_vgg16_t1": (138_348_367, 15_470_264_320),
-            "spiking_vgg16_t2": (138_348_367, 30_853_824_512),
-            "spiking_vgg16_t3": (138_348_367, 46_237_384_704),
-            "spiking_vgg16_t4": (138_348_367, 61_620_944_896),
-            "spiking_vgg16_t5": (138_348_367, 77_004_505_088),
+            "spiking_vgg16_t1": (138_344_143, 15_470_264_320),
+            "spiking_vgg16_t2": (138_344_143, 30_853_824_512),
+            "spiking_vgg16_t3": (138_344_143, 46_237_384_704),
+            "spiking_vgg16_t4": (138_344_143, 61_620_944_896),
+            "spiking_vgg16_t5": (138_344_143, 77_004_505_088),
         },
     ),
 )

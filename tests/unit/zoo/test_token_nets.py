@@ -308,7 +308,7 @@ def test_windows_and_whole_images_by_turns_in_l2vit() -> None:
     assert kinds[0] == ["WindowBlock", "LinearBlock"]
     assert kinds[2] == ["WindowBlock", "LinearBlock"] * 3
     x = image(1, 196, 32)
-    windows = l2vit.WindowAttention(32, 14)
+    windows = l2vit.WindowAttention(32)
     expected = torch.zeros(14, 14, dtype=torch.bool)
     expected[:7, 7:] = True
     assert torch.equal(changed(windows, x, 3 * 14 + 9), expected)
@@ -333,7 +333,7 @@ def test_resformer_keeps_the_positions_of_the_size_it_met(height: int, width: in
 
 
 def test_sines_tell_rows_and_columns() -> None:
-    sines = resformer.sines(8, (5, 3))[0]
+    sines = resformer.sines(8, (5, 3), torch.zeros(1))[0]
     assert tuple(sines.shape) == (8, 5, 3)
     for row in range(5):
         for column in range(3):

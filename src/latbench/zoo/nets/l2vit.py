@@ -2,12 +2,14 @@
 
 Source: C. Zheng, *The Linear Attention Resurrection in Vision Transformer*, arXiv 2501.16182
 (2025), and the author's release. Linear attention spreads over the image; two depthwise 7x7
-convolutions after it concentrate. Positions come from depthwise 3x3 convolutions. Tensors are
+convolutions after it concentrate. Positions come from depthwise 3x3 convolutions, so any square
+image will do whose side is a multiple of 224: the windows of all stages divide it. Tensors are
 (N, L, c).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,13 +29,13 @@ LEAST = 100.0
 class Maps(nn.Module):
     """(N, side * side, c) -> the same, by ``layers`` of (N, c, side, side)."""
 
-    def __init__(self, side: int, *layers: nn.Module) -> None:
+    def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
-        self.side = side
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = x.transpose(1, 2).unflatten(2, (self.side, self.side))
+        side = math.isqrt(x.shape[1])
+        maps = x.transpose(1, 2).unflatten(2, (side, side))
         out: Tensor = self.layers(maps).flatten(2).transpose(1, 2)
         return out
 
@@ -46,21 +48,21 @@ def depthwise(width: int, kernel: int) -> nn.Conv2d:
 class WindowAttention(nn.Module):
     """(N, side * side, c) -> the same, in windows of 7x7."""
 
-    def __init__(self, width: int, side: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.side = side
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = split(x, self.side, WINDOW, WINDOW)
+        side = math.isqrt(x.shape[1])
+        windows = split(x, side, WINDOW, WINDOW)
         query, key, value = (
             part.unflatten(3, (-1, HEAD_WIDTH)).transpose(2, 3)
             for part in self.qkv(windows).chunk(3, dim=3)
         )
         scores = (query * HEAD_WIDTH**-0.5) @ key.transpose(3, 4)
         mixed = (scores.softmax(dim=-1) @ value).transpose(2, 3).flatten(3)
-        return join(self.project(mixed), self.side, WINDOW, WINDOW)
+        return join(self.project(mixed), side, WINDOW, WINDOW)
 
 
 class LinearAttention(nn.Module):
@@ -111,11 +113,11 @@ class Branch(nn.Module):
 class WindowBlock(nn.Module):
     """(N, side * side, c) -> the same: attention in windows, FFN, positions before each."""
 
-    def __init__(self, width: int, side: int, drop_path: float) -> None:
+    def __init__(self, width: int, drop_path: float) -> None:
         super().__init__()
-        self.first_position = Maps(side, depthwise(width, 3))
-        self.second_position = Maps(side, depthwise(width, 3))
-        self.attention = Branch(width, WindowAttention(width, side), drop_path)
+        self.first_position = Maps(depthwise(width, 3))
+        self.second_position = Maps(depthwise(width, 3))
+        self.attention = Branch(width, WindowAttention(width), drop_path)
         self.ffn = Branch(width, FFN(width), drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,14 +129,14 @@ class WindowBlock(nn.Module):
 class LinearBlock(nn.Module):
     """(N, side * side, c) -> the same: linear attention, concentration, FFN."""
 
-    def __init__(self, width: int, side: int, drop_path: float) -> None:
+    def __init__(self, width: int, drop_path: float) -> None:
         super().__init__()
-        self.position = Maps(side, depthwise(width, 3))
+        self.position = Maps(depthwise(width, 3))
         self.attention = Branch(width, LinearAttention(width), drop_path)
         # Before the concentration, which comes first: the order of the author's weights.
         self.ffn = Branch(width, FFN(width), drop_path)
         layers = (depthwise(width, 7), nn.GELU(), nn.BatchNorm2d(width), depthwise(width, 7))
-        self.concentration = Branch(width, Maps(side, *layers), drop_path)
+        self.concentration = Branch(width, Maps(*layers), drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.attention(x + self.position(x))
@@ -162,9 +164,9 @@ class Stem(nn.Module):
 class Merge(nn.Module):
     """(N, side * side, inputs) -> (N, a quarter of that, width)."""
 
-    def __init__(self, inputs: int, width: int, side: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.conv = Maps(side, nn.Conv2d(inputs, width, 2, 2))
+        self.conv = Maps(nn.Conv2d(inputs, width, 2, 2))
         self.norm = nn.LayerNorm(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,17 +182,16 @@ class L2ViT(nn.Module):
     def __init__(self, *, width: int, depths: Sequence[int], drop_path: float) -> None:
         super().__init__()
         drop = iter([drop_path * i / (sum(depths) - 1) for i in range(sum(depths))])
-        side = self.input_shape[1] // 4
         reducing: list[nn.Module] = [Stem(width)]
         stages: list[nn.Module] = []
         for stage, depth in enumerate(depths):
             if stage:
-                reducing.append(Merge(width, 2 * width, side))
-                width, side = 2 * width, side // 2
+                reducing.append(Merge(width, 2 * width))
+                width *= 2
             stages.append(
                 nn.Sequential(
                     *[
-                        (LinearBlock if i % 2 else WindowBlock)(width, side, next(drop))
+                        (LinearBlock if i % 2 else WindowBlock)(width, next(drop))
                         for i in range(depth)
                     ]
                 )

@@ -91,6 +91,7 @@ class FocusedAttention(LinearAttention):
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         # In means instead of sums, with the tokens' number split over both factors.
+        # The release has this since May 2024; before it, in sums, the epsilon weighed less.
         share = key.shape[2] ** -0.5
         mean = query @ key.mean(dim=2).unsqueeze(3)
         mixed: Tensor = query @ ((key.transpose(2, 3) * share) @ (value * share)) / (mean + EPS)

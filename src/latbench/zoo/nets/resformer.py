@@ -72,22 +72,22 @@ class Block(nn.Module):
         return out
 
 
-def sines(width: int, grid: tuple[int, int]) -> Tensor:
+def sines(width: int, grid: tuple[int, int], like: Tensor) -> Tensor:
     """Of rows in the first half of the channels, of columns in the second; 2 pi is the whole image.
 
-    -> (1, width, H, W).
+    -> (1, width, H, W), computed in the precision of ``like``, but single at least.
     """
-    half = width // 2
-    frequency = TEMPERATURE ** -(torch.arange(half) // 2 * 2 / half)
+    half, dtype = width // 2, torch.promote_types(like.dtype, torch.float32)
+    frequency = TEMPERATURE ** -(torch.arange(half, dtype=dtype) // 2 * 2 / half)
     lines = []
     for size in grid:
-        turn = torch.arange(1, size + 1) / (size + 1e-6) * 2 * math.pi
+        turn = torch.arange(1, size + 1, dtype=dtype) / (size + 1e-6) * 2 * math.pi
         angle = turn[:, None] * frequency
         # Sine and cosine by turns.
         lines.append(torch.where(torch.arange(half) % 2 == 0, angle.sin(), angle.cos()).T)
     rows = lines[0][:, :, None].expand(half, *grid)
     columns = lines[1][:, None, :].expand(half, *grid)
-    return torch.cat((rows, columns)).unsqueeze(0)
+    return torch.cat((rows, columns)).unsqueeze(0).to(like)
 
 
 class ResFormer(nn.Module):
@@ -116,7 +116,7 @@ class ResFormer(nn.Module):
         grid = (x.shape[2], x.shape[3])
         if self.position is None:
             self.grid = grid
-            x = x + self.position_conv(sines(self.width, grid).to(x))
+            x = x + self.position_conv(sines(self.width, grid, x))
         else:
             x = x + self.position
         tokens = x.flatten(2).transpose(1, 2)
@@ -131,7 +131,7 @@ class ResFormer(nn.Module):
         if self.position is None:
             weight = self.position_conv.weight
             with torch.no_grad():
-                self.position = self.position_conv(sines(self.width, self.grid).to(weight))
+                self.position = self.position_conv(sines(self.width, self.grid, weight))
             del self.position_conv
 
 

@@ -47,8 +47,11 @@ class SpectralGate(nn.Module):
 class Attention(nn.Module):
     """(N, L, c) -> (N, L, c)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, keys_first: bool = False) -> None:
         super().__init__()
+        if keys_first:
+            # Held free before the query, in the order of the authors' weights.
+            self.register_module("key_value", None)
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.project = nn.Linear(width, width)
@@ -113,7 +116,7 @@ class ClassBlock(nn.Module):
         super().__init__()
         self.attention_norm = layer_norm(width)
         self.ffn_norm = layer_norm(width)
-        self.attention = Attention(width)
+        self.attention = Attention(width, keys_first=True)
         self.ffn = nn.Sequential(
             nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
         )
@@ -152,7 +155,8 @@ class SpectFormer(nn.Module):
         inputs = 0
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             self.stages.append(nn.Conv2d(inputs, width, 3, 2, 1) if stage else Stem(stem, width))
-            self.stages.append(layer_norm(width))
+            # With PyTorch's own epsilon, unlike all others.
+            self.stages.append(nn.LayerNorm(width))
             for _ in range(depth):
                 mixer = SpectralGate(width, side) if stage < SPECTRAL_STAGES else Attention(width)
                 self.stages.append(Block(width, mixer, EXPANSIONS[stage], side, 0.0))

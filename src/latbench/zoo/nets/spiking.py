@@ -3,10 +3,10 @@
 Sources: S. S. Chowdhury, N. Rathi, K. Roy, *Towards Ultra Low Latency Spiking Neural Networks for
 Vision and Sequential Tasks Using Temporal Pruning*, ECCV 2022 (as *One Timestep is All You Need*,
 arXiv 2110.05929), for the neurons and their steps; K. Simonyan, A. Zisserman, *Very Deep
-Convolutional Networks*, ICLR 2015, for the layers. As in the authors' network for ImageNet: biases
-of convolutions (BatchNorm is folded into them), none of linear layers, average pooling, a threshold
-for each layer, reset by subtraction. Their neurons may leak, too; these do not (a leak of one). The
-image itself is the input of every step, so the first convolution is computed once. Only inference:
+Convolutional Networks*, ICLR 2015, for the layers. As in the authors' network for ImageNet: no
+biases, average pooling, a threshold for each layer, reset by subtraction. Their neurons may leak,
+too, by 15 more parameters that one step does not use; these do not (a leak of one). The image
+itself is the input of every step, so the first convolution is computed once. Only inference:
 training needs a stand-in for the gradient of a step, and the authors' dropout.
 """
 
@@ -55,7 +55,7 @@ class SpikingVGG(nn.Module):
         width = 3
         for stage in stages:
             for i, following in enumerate(stage):
-                layers.append(nn.Conv2d(width, following, 3, padding=1))
+                layers.append(nn.Conv2d(width, following, 3, padding=1, bias=False))
                 self.pooled.append(i == len(stage) - 1)
                 width = following
         width *= (side // 2 ** len(stages)) ** 2
@@ -79,9 +79,8 @@ class SpikingVGG(nn.Module):
         zero.
         """
         with torch.no_grad():
-            for name, parameter in self.layers.named_parameters():
-                gain = GAIN if name.endswith("weight") else 1.0
-                parameter.mul_(gain / GRID).round_().mul_(GRID)
+            for parameter in self.layers.parameters():
+                parameter.mul_(GAIN / GRID).round_().mul_(GRID)
             first = self.layers[0]
             assert isinstance(first, nn.Conv2d)
             filters = first.weight.zero_().flatten(1)
