@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latbench.api import (
+    FORM,
     Array,
     Counts,
     Exported,
@@ -66,6 +67,7 @@ class CoreMLExporter:
         + ")",
         "route": f"{', '.join(ROUTES)}: torch.jit.trace or torch.export (default the first that "
         "works)",
+        **FORM,
     }
 
     def toolchain(self) -> Mapping[str, str]:

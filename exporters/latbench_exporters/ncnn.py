@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from latbench.api import (
+    FORM,
     Array,
     Exported,
     Exporter,
@@ -38,7 +39,7 @@ class NcnnExporter:
     suffix = ".ncnn"
     reads = ()
     precisions = tuple(PRECISIONS)
-    options: Mapping[str, str] = {}
+    options: Mapping[str, str] = FORM
 
     def toolchain(self) -> Mapping[str, str]:
         return installed("torch", "pnnx", "ncnn")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.api import (
+    FORM,
     Array,
     Exported,
     Exporter,
@@ -53,6 +54,7 @@ class OnnxExporter:
     options: Mapping[str, str] = {
         "opset": f"operator set of the file, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
         "route": f"{', '.join(ROUTES)}: which tracer (default the first, else the second)",
+        **FORM,
     }
     sentinel = SENTINEL
 
@@ -69,7 +71,7 @@ class OnnxExporter:
         return installed("torch", "onnx", "onnxscript", "onnxruntime")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Trace the deploy form at its input shape. Raises :class:`StageError`."""
+        """Trace the model at its input shape. Raises :class:`StageError`."""
         # Building comes first: where torch is missing it says so in words.
         specs = model.inputs()
         opset, routes = _asked(spec.options)
@@ -83,7 +85,8 @@ class OnnxExporter:
             arguments = tuple(tensor.half() for tensor in arguments)
         raw = out.with_suffix(".traced")
         try:
-            route = _trace(module, arguments, names, raw, opset, routes)
+            trained = spec.options.get("form") == "trained"
+            route = _trace(module, arguments, names, raw, opset, routes, trained=trained)
             graph = read(raw)
             quantised = {}
             if spec.precision == "int8":
@@ -166,9 +169,12 @@ def _trace(
     out: Path,
     opset: int,
     routes: Sequence[str],
+    *,
+    trained: bool,
 ) -> str:
-    """Write ``module`` to ``out``; the route that worked."""
+    """Write ``module`` to ``out``; the route that worked. ``trained``: BatchNorms are to stay."""
     import torch
+    from torch.onnx import TrainingMode
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     errors = []
@@ -185,7 +191,12 @@ def _trace(
                     input_names=names,
                     external_data=False,
                     verbose=False,
+                    # Either route folds BatchNorms, unless told otherwise in its own way.
+                    optimize=not trained,
+                    training=TrainingMode.PRESERVE if trained else TrainingMode.EVAL,
                 )
+            if trained and route == "torch.export":
+                _fold_constants(out)
         except Exception as error:
             # Converters raise whatever they meet. Lack of memory is for the harness to tell.
             if isinstance(error, MemoryError):
@@ -198,6 +209,18 @@ def _trace(
         f"torch.onnx.export cannot convert the model ({'; '.join(errors)})",
         hint="make its control flow independent of the data, or give a ready .onnx file",
     )
+
+
+def _fold_constants(path: Path) -> None:
+    """What the optimiser of ``torch.export``'s route does, but for its rules that fuse."""
+    import onnx
+    from onnxscript import ir, optimizer
+
+    model = ir.from_proto(onnx.load(path))
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
+    onnx.save(ir.to_proto(model), path)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latbench.api import (
+    FORM,
     Array,
     Exported,
     Exporter,
@@ -46,7 +47,7 @@ class TfliteExporter:
     suffix = ".tflite"
     reads = (".tflite", ".lite")
     precisions = ("fp32", "fp16", "int8")
-    options: Mapping[str, str] = {}
+    options: Mapping[str, str] = FORM
 
     def toolchain(self) -> Mapping[str, str]:
         return installed(*CONVERTER, "ai-edge-litert", "tflite-runtime")
@@ -122,13 +123,13 @@ def exporter() -> Exporter:
 def _convert(
     module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], out: Path
 ) -> tuple[str, ...]:
-    """Write ``module`` to ``out``: as it is or, where that fails or computes twice, after exact
-    rewrites of its graph. Their names."""
+    """Write ``module`` to ``out``: as it is or, where that fails, computes twice or leaves
+    subgraphs, after exact rewrites of its graph. Their names."""
     errors: list[str] = []
-    twice = None
+    faults = None
     if not misconverted(module, arguments) and _written(module, arguments, out, errors):
-        twice = computed_twice(read(out))
-        if not twice:
+        faults = _faults(out)
+        if not faults:
             return ()
     try:
         module, names = rewritten(module, arguments)
@@ -140,18 +141,24 @@ def _convert(
     other = out.with_name(f"{out.stem}.rewritten{out.suffix}")
     try:
         better = names and _written(module, arguments, other, errors)
-        if better and (twice is None or computed_twice(read(other)) < twice):
+        if better and (faults is None or _faults(other) < faults):
             other.replace(out)
             return names
     finally:
         other.unlink(missing_ok=True)
-    if twice is not None:  # what looks computed twice is a layer that the model itself uses twice
+    if faults is not None:  # what looks computed twice is a layer that the model itself uses twice
         return ()
     raise StageError(
         "export",
         f"litert-torch cannot convert the model ({'; '.join(dict.fromkeys(errors))})",
         hint="write the operation that it names in another way, or give a ready .tflite file",
     )
+
+
+def _faults(path: Path) -> int:
+    """How many operations of a converted file a runtime would do in vain, or not at all."""
+    graph = read(path)
+    return computed_twice(graph) + graph.subgraphs - 1
 
 
 def _written(

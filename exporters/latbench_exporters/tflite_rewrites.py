@@ -23,7 +23,12 @@ def rewritten(
         program = torch.export.export(module, arguments)
     graph_module: GraphModule = program.module()
     made = []
-    for rewrite in (plain_broadcasts, nearest_by_index, products_as_convolutions):
+    for rewrite in (
+        plain_broadcasts,
+        nearest_by_index,
+        products_as_convolutions,
+        averages_without_edge,
+    ):
         if rewrite(graph_module):
             made.append(rewrite.__name__)
     graph_module.graph.lint()
@@ -122,6 +127,44 @@ def products_as_convolutions(graph_module: Any) -> int:
     return found
 
 
+def averages_without_edge(graph_module: Any) -> int:
+    """Write a strided average over the pixels inside of the image as one over a zero edge, times
+    how many of its pixels count.
+
+    The converter keeps the first as a subgraph of its own that no runtime has a kernel for
+    (NASNet's reductions); at stride 1 it has an operator for it.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    found = 0
+    for node in list(graph_module.graph.nodes):
+        if node.target is not aten.avg_pool2d.default:
+            continue
+        source, kernel, stride, padding, ceil, edge_counts = _pooling(node)
+        before = _shape(source)
+        if edge_counts or ceil or max(padding) == 0 or max(stride) == 1 or before is None:
+            continue
+        edge = (padding[1], padding[1], padding[0], padding[0])
+        inside = torch.nn.functional.pad(torch.ones(1, 1, *before[2:]), edge)
+        share = 1 / torch.nn.functional.avg_pool2d(inside, kernel, stride)
+        name = f"inside_{found}"
+        graph_module.register_buffer(name, share)
+        with graph_module.graph.inserting_before(node):
+            wide = graph_module.graph.call_function(
+                aten.constant_pad_nd.default, (source, list(edge))
+            )
+            mean = graph_module.graph.call_function(
+                aten.avg_pool2d.default, (wide, list(kernel), list(stride))
+            )
+            factor = graph_module.graph.get_attr(name)
+            value = graph_module.graph.call_function(aten.mul.Tensor, (mean, factor))
+        node.replace_all_uses_with(value)
+        graph_module.graph.erase_node(node)
+        found += 1
+    return found
+
+
 def misconverted(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> bool:
     """Whether the network does what the converter takes without a word and gets wrong."""
     import torch
@@ -145,6 +188,30 @@ def misconverted(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -
     with torch.no_grad(), Watching():
         module(*arguments)
     return any(seen)
+
+
+def _pooling(node: Node) -> tuple[Any, ...]:
+    """Input, kernel, stride, padding, ceil mode, and whether the edge counts, defaults filled in;
+    an average with a divisor of its own is as one whose edge counts: it is no mean of pixels."""
+    names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+    defaults = {"stride": (), "padding": (0, 0), "ceil_mode": False, "count_include_pad": True}
+    given = {**defaults, **dict(zip(names, node.args, strict=False)), **node.kwargs}
+    own = node.kwargs.get("divisor_override") is not None or len(node.args) > len(names)
+    kernel = _two(given["kernel_size"])
+    return (
+        given["input"],
+        kernel,
+        _two(given["stride"]) or kernel,
+        _two(given["padding"]),
+        given["ceil_mode"],
+        given["count_include_pad"] or own,
+    )
+
+
+def _two(value: Any) -> tuple[int, ...]:
+    """For height and width, as PyTorch reads one number or a list of one."""
+    numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return numbers * 2 if len(numbers) == 1 else numbers
 
 
 def _whole(before: tuple[int, ...], after: tuple[int, ...]) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latbench.api import (
+    FORM,
     Array,
     Counts,
     Exported,
@@ -50,7 +51,7 @@ class TorchExporter:
     suffix = ".pt2"
     reads = ()
     precisions = ("fp32", "fp16")
-    options: Mapping[str, str] = {}
+    options: Mapping[str, str] = FORM
 
     def toolchain(self) -> Mapping[str, str]:
         try:
@@ -59,7 +60,7 @@ class TorchExporter:
             return {}
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Trace the deploy form at its input shape. Raises :class:`StageError`."""
+        """Trace the model at its input shape. Raises :class:`StageError`."""
         specs = model.inputs()
         import torch
 

@@ -35,6 +35,7 @@ else:
     Array: TypeAlias = Any
 
 __all__ = [
+    "FORM",
     "Array",
     "Artifact",
     "Capability",
@@ -58,6 +59,14 @@ __all__ = [
     "UsageError",
     "make_inputs",
 ]
+
+
+FORM: Mapping[str, str] = {
+    "form": "deploy, trained: branches fused and BatchNorm folded, or as the authors train it "
+    "(default deploy)"
+}
+"""The option of exporters that can export a network as it was trained as well. The harness builds
+it so; an exporter need only keep its converter from fusing what the file can hold unfused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +109,8 @@ class Model(Protocol):
     def identity(self) -> ModelIdentity: ...
 
     def module(self) -> torch.nn.Module:
-        """The network in eval mode and deploy form: branches fused, BatchNorm folded.
+        """The network in eval mode and deploy form: branches fused, BatchNorm folded. As it was
+        trained where the exporter takes :data:`FORM` and that was asked for.
 
         Raises :class:`StageError` (stage ``build``) where it cannot be built.
         """

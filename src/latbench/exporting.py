@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -43,7 +44,7 @@ from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.measure.program import serve
 from latbench.plugins import load_exporter
-from latbench.zoo.resolve import resolve
+from latbench.zoo.resolve import read_form, resolve
 
 DEADLINE_S = 1800.0
 PARITY_INPUTS = 8
@@ -198,6 +199,8 @@ def _make(request: wire.Export) -> Artifact:
         resolution=request.resolution,
         seed=request.seed,
     )
+    form = read_form(request.options.get("form", "deploy"))
+    model = replace(model, form=form)
     exporter = load_exporter(request.format)
     spec = ExportSpec(
         precision=request.precision,
@@ -217,7 +220,8 @@ def _make(request: wire.Export) -> Artifact:
     counted = None
     if model.path is None and exported.from_module:
         counted = model.counts()
-        check_counts(counted, exported.counts, request.precision)
+        foldable = 0 if form == "deploy" else _norm_bytes(model)
+        check_counts(counted, exported.counts, request.precision, foldable_bytes=foldable)
     precision = exported.precision or request.precision
     inputs = make_inputs(exported.inputs, request.seed)
     actual = exporter.evaluate(out, inputs)
@@ -248,11 +252,12 @@ def _make(request: wire.Export) -> Artifact:
     )
     if counted is None:
         return artifact
+    details = {**artifact.details, "form": form}
     if request.precision == "int8":
-        known = {**artifact.details, "calibration": calibration.identify(request.calibration)}
-        artifact = msgspec.structs.replace(artifact, details=known)
+        details["calibration"] = calibration.identify(request.calibration)
     return msgspec.structs.replace(
         artifact,
+        details=details,
         model_counts=counted,
         trained_parameters=model.trained_parameters(),
         parity=parity,
@@ -292,6 +297,14 @@ def _artifact(
         details=dict(exported.details),
         toolchain=dict(exporter.toolchain()),
     )
+
+
+def _norm_bytes(model: Model) -> int:
+    """Of the parameters of BatchNorms: converters fold them, whoever wants them kept or not."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [part for part in model.module().modules() if isinstance(part, _BatchNorm)]
+    return sum(p.numel() * p.element_size() for norm in norms for p in norm.parameters(False))
 
 
 def _more_inputs(specs: Sequence[TensorSpec], request: wire.Export) -> list[tuple[Array, ...]]:

@@ -24,6 +24,13 @@ def test_tables_computed_ahead_pass() -> None:
     check_counts(MODEL, msgspec.structs.replace(MODEL, parameter_bytes=39_840))
 
 
+def test_parameters_that_may_be_folded_may_be_missing_and_no_others() -> None:
+    folded = msgspec.structs.replace(MODEL, parameter_bytes=38_000)
+    check_counts(MODEL, folded, foldable_bytes=2_000)
+    with pytest.raises(StageError, match="bytes of parameters"):
+        check_counts(MODEL, folded, foldable_bytes=1_000)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

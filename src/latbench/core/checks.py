@@ -51,8 +51,12 @@ def tolerance_of(precision: str) -> float:
     return TOLERANCE.get(precision, TOLERANCE["fp32"])
 
 
-def check_counts(model: Counts, artifact: Counts | None, precision: str = "fp32") -> None:
+def check_counts(
+    model: Counts, artifact: Counts | None, precision: str = "fp32", *, foldable_bytes: int = 0
+) -> None:
     """Raise :class:`StageError` unless ``artifact`` does the work that ``model`` does.
+
+    ``foldable_bytes`` of the model's parameters may be folded into others: those of BatchNorms.
 
     A converter that finds a branch multiplied by zero removes it: the outputs stay equal and the
     latency is of another network. Counting finds that.
@@ -75,7 +79,8 @@ def check_counts(model: Counts, artifact: Counts | None, precision: str = "fp32"
             f"model's {model.parameter_bytes:,}; most of it is not in {precision}"
         )
     smaller = MISSING_BYTES.get(precision, 1)
-    if artifact.parameter_bytes < model.parameter_bytes * smaller * (1 - MISSING_PARAMETERS):
+    least = (model.parameter_bytes - foldable_bytes) * (1 - MISSING_PARAMETERS)
+    if artifact.parameter_bytes < least * smaller:
         raise _mismatch(
             f"bytes of parameters: {model.parameter_bytes:,} in the model, "
             f"{artifact.parameter_bytes:,} in the file"

@@ -90,7 +90,8 @@ class Artifact(Value, frozen=True, kw_only=True):
     counts: Counts | None
     """As read back from the file."""
     model_counts: Counts | None
-    """Of the PyTorch model in its deploy form; ``None`` for a ready file."""
+    """Of the PyTorch model in the form that was exported, its deploy form unless ``details`` say
+    otherwise; ``None`` for a ready file."""
     trained_parameters: int | None
     """Parameters of the model as published (before fusion); ``None`` for a ready file."""
     parity: Parity | None

@@ -1,4 +1,4 @@
-"""Builds a resolved model: constructed, checked, given weights, brought into deploy form."""
+"""Builds a resolved model: constructed, checked, given weights, brought into its form."""
 
 from __future__ import annotations
 
@@ -40,8 +40,59 @@ class Built:
     trained_parameters: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A model as it is trained: branches and BatchNorms are there, and outputs are plain."""
+
+    module: nn.Module
+    image: TensorSpec
+    inputs: tuple[torch.Tensor, ...]
+    parameters: int
+
+
 def build(model: ResolvedModel) -> Built:
     """Raises :class:`StageError` (stage ``build``), or ``UsageError`` for unfit weights."""
+    trained = build_trained(model)
+    module = trained.module
+    if model.form == "deploy":
+        module = deployed(model, module, trained.inputs)
+    return Built(
+        module=module,
+        inputs=(trained.image,),
+        counts=count(module, trained.inputs),
+        trained_parameters=trained.parameters,
+    )
+
+
+def build_trained(model: ResolvedModel) -> Trained:
+    """The network in evaluation mode, with its weights. Raises as :func:`build`."""
+    module = construct(model)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    if model.entry is not None:
+        _check(module, model.entry, parameters)
+    if model.weights is None:
+        seed_weights(module, model.seed)
+    else:
+        load_weights(module, model.weights)
+    module.eval().requires_grad_(False)
+    image, inputs = images(model, module)
+    module = _with_plain_outputs(module, _try(module, inputs, image))
+    if model.weights is None:
+        seed_statistics(module, inputs, model.seed)
+    return Trained(module=module, image=image, inputs=inputs, parameters=parameters)
+
+
+def deployed(
+    model: ResolvedModel, module: nn.Module, inputs: tuple[torch.Tensor, ...]
+) -> nn.Module:
+    """``module``, which was trained as a ``model``, in the form in which it would be shipped."""
+    if model.identity.source == "timm":
+        return fold_batch_norms(timm_bridge.reparameterize(module), inputs)
+    return deploy_form(module, inputs)
+
+
+def construct(model: ResolvedModel) -> nn.Module:
+    """The network with its own initialisation. Raises as :func:`build`."""
     if importlib.util.find_spec("torch") is None:
         raise StageError(
             "build",
@@ -53,30 +104,7 @@ def build(model: ResolvedModel) -> Built:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
-        module = _construct(model)
-    trained = sum(parameter.numel() for parameter in module.parameters())
-    if model.entry is not None:
-        _check(module, model.entry, trained)
-    if model.weights is None:
-        seed_weights(module, model.seed)
-    else:
-        load_weights(module, model.weights)
-    module.eval().requires_grad_(False)
-    image = _image(model, module)
-    inputs = tuple(torch.from_numpy(array) for array in make_inputs((image,), model.seed))
-    module = _with_plain_outputs(module, _try(module, inputs, image))
-    if model.weights is None:
-        seed_statistics(module, inputs, model.seed)
-    if model.identity.source == "timm":
-        module = fold_batch_norms(timm_bridge.reparameterize(module), inputs)
-    else:
-        module = deploy_form(module, inputs)
-    return Built(
-        module=module,
-        inputs=(image,),
-        counts=count(module, inputs),
-        trained_parameters=trained,
-    )
+        return _construct(model)
 
 
 def _construct(model: ResolvedModel) -> nn.Module:
@@ -87,7 +115,7 @@ def _construct(model: ResolvedModel) -> nn.Module:
         built: object = getattr(importlib.import_module(name), function)()
     elif model.source is None:
         assert model.factory is not None
-        with _told(f"timm cannot build {model.factory}"):
+        with told(f"timm cannot build {model.factory}"):
             built = timm_bridge.build(model.factory, model.identity.resolution)
     else:
         built = _call_factory(model, model.source)
@@ -104,7 +132,7 @@ def _call_factory(model: ResolvedModel, source: Path) -> object:
     """Import the user's module with its own folder importable, and call its factory."""
     assert model.factory is not None
     module_name, _, factory_name = model.factory.partition(":")
-    with _importable(model.search), _told(f"{model.identity.name} failed"):
+    with _importable(model.search), told(f"{model.identity.name} failed"):
         if model.identity.name.rpartition(":")[0].endswith(".py"):
             spec = importlib.util.spec_from_file_location(module_name, source)
             assert spec is not None
@@ -176,6 +204,14 @@ def _check(module: nn.Module, entry: ZooModel, parameters: int) -> None:
             )
 
 
+def images(model: ResolvedModel, module: nn.Module) -> tuple[TensorSpec, tuple[torch.Tensor, ...]]:
+    """What ``module`` is given: the input's description, and its seeded content."""
+    import torch
+
+    image = _image(model, module)
+    return image, tuple(torch.from_numpy(array) for array in make_inputs((image,), model.seed))
+
+
 def _image(model: ResolvedModel, module: nn.Module) -> TensorSpec:
     if model.identity.source == "timm":
         channels, height, width = timm_bridge.default_input(module)
@@ -191,7 +227,7 @@ def _try(module: nn.Module, inputs: tuple[torch.Tensor, ...], image: TensorSpec)
     import torch
 
     shape = "x".join(map(str, image.shape))
-    with _told(f"the network cannot take an input of {shape}"), torch.no_grad():
+    with told(f"the network cannot take an input of {shape}"), torch.no_grad():
         return module(*inputs)
 
 
@@ -229,8 +265,8 @@ def _flat(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Whatever the network's own code raises, as a failure that names the place."""
+def told(what: str) -> Iterator[None]:
+    """Whatever the network's own code raises in the block, as a failure that names the place."""
     try:
         yield
     except LatbenchError:

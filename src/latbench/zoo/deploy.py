@@ -34,6 +34,8 @@ def fold_batch_norms(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
     """
     import torch
 
+    if not any(map(_foldable, module.modules())):
+        return module
     pairs = _adjacent(module, inputs)
     if not pairs:
         return module

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from latbench.cache import content_sha256
 from latbench.core.errors import UsageError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from latbench.zoo.build import Built
 
 TIMM = "timm:"
+Form = Literal["deploy", "trained"]
+"""Branches fused and BatchNorm folded, or as the authors train it."""
+FORMS: dict[str, Form] = {form: form for form in get_args(Form)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +47,10 @@ class ResolvedModel:
     factory: str | None = None
     search: tuple[str, ...] = ()
     """Where a user's own finds its imports."""
+    form: Form = "deploy"
 
     def module(self) -> nn.Module:
-        """The network in deploy form. Raises :class:`StageError`."""
+        """The network in its form, in eval mode. Raises :class:`StageError`."""
         return self._built.module
 
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -54,7 +58,7 @@ class ResolvedModel:
         return self._built.inputs
 
     def counts(self) -> Counts:
-        """Of the deploy form at the input's shape."""
+        """Of that form at the input's shape."""
         return self._built.counts
 
     def trained_parameters(self) -> int:
@@ -130,7 +134,6 @@ def resolve(
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal
 
     Source = Literal["zoo", "timm", "user", "file"]
 
@@ -168,6 +171,13 @@ def _users_own(
         factory=f"{module}:{factory}",
         search=search,
     )
+
+
+def read_form(text: str) -> Form:
+    """The form of that name. Raises :class:`UsageError`."""
+    if (form := FORMS.get(text)) is None:
+        raise UsageError(f"form cannot be {text!r}", hint=f"one of: {', '.join(FORMS)}")
+    return form
 
 
 def ready_suffix(name: str) -> str | None:

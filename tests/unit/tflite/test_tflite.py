@@ -229,6 +229,37 @@ def test_the_resize_that_the_converter_gets_wrong(tmp_path: Path) -> None:
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("padding", [1, (1, 0)])
+def test_averages_that_the_converter_leaves_as_a_subgraph(tmp_path: Path, padding: Any) -> None:
+    """Strided, the padding left out: over a zero edge, times how many pixels count."""
+    import torch
+    from torch import nn
+
+    class Averaging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            pool = nn.functional.avg_pool2d
+            strided = pool(y, 3, 2, padding, count_include_pad=False)
+            plain = pool(y, 3, 1, 1, count_include_pad=False)
+            return strided.mean((2, 3)) + plain.mean((2, 3)) + pool(y, 3, 2, 1).mean((2, 3))
+
+    model = copy.copy(TinyModel())
+    model._module = Averaging().eval()  # type: ignore[assignment]
+    path = tmp_path / "averaging.tflite"
+    exported = exporter().export(model, ExportSpec(), path)
+    assert exported.details["rewrites"] == "averages_without_edge"
+    assert exported.counts is not None
+    inputs = make_inputs(model.inputs(), 0)
+    with torch.no_grad():
+        expected = model.module()(torch.from_numpy(inputs[0])).numpy()
+    (actual,) = exporter().evaluate(path, inputs) or ()
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
 def graph_of(
     code: int, given: tuple[int, ...], weight: tuple[int, ...], taken: tuple[int, ...], **more: Any
 ) -> Graph:
