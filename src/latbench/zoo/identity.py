@@ -1,0 +1,153 @@
+"""Methods that claim to cost nothing in inference, applied to a network and merged into it.
+
+What is deployed is then compared with the plain network: not by name, but operator by operator.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from latbench.core.errors import StageError
+from latbench.core.graphs import Built, GraphSize, Method
+from latbench.zoo.build import build_trained, deployed, flattened, told
+from latbench.zoo.counting import count
+from latbench.zoo.resolve import ResolvedModel, resolve
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    Inputs = tuple[torch.Tensor, ...]
+
+TRAININGS = 2
+"""Whose weights are averaged: graphs and costs are the same for any number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """A network without any method: as it is trained, in float64, and what is deployed of it."""
+
+    model: ResolvedModel
+    module: nn.Module
+    inputs: Inputs
+    graph: list[Node]
+    size: GraphSize
+
+
+def show(method: Method, host: str) -> Built:
+    """What ``method`` does to the network called ``host``. Raises :class:`LatbenchError`."""
+    plain = _plain(host)
+    from latbench.zoo.nets import methods
+
+    with told(f"{method} cannot be applied to {host}"):
+        if method == "averaged-weights":
+            parts = methods.trainings(plain.module, TRAININGS)
+            return compared(plain, methods.Together(parts), methods.averaged(parts), same=False)
+        applied = methods.with_scale_and_shift(plain.module, methods.places(plain.module))
+        return compared(plain, applied, methods.merged(applied), same=True)
+
+
+@lru_cache(maxsize=4)
+def _plain(host: str) -> Plain:
+    """Kept for the next method: several are shown on the same few networks."""
+    model = resolve(host, weights=None, batch=None, resolution=None, seed=0)
+    if model.path is not None:
+        raise StageError("build", "a ready file is no network that a method could be applied to")
+    trained = build_trained(model)
+    module, inputs = trained.module.double(), tuple(tensor.double() for tensor in trained.inputs)
+    with told(f"{host} cannot be exported in float64"):
+        form = deployed(model, module, inputs)
+        nodes = graph(form, inputs)
+        size = _size(form, nodes, inputs)
+    return Plain(model=model, module=module, inputs=inputs, graph=nodes, size=size)
+
+
+def compared(plain: Plain, applied: nn.Module, merged: nn.Module, *, same: bool) -> Built:
+    """``same``: whether ``merged`` means to compute what ``applied`` does."""
+    import torch
+
+    inputs, apart = plain.inputs, None
+    if same:
+        with torch.no_grad():
+            apart = _apart(flattened(applied(*inputs)), flattened(merged(*inputs)))
+    before = graph(deployed(plain.model, applied, inputs), inputs)
+    form = deployed(plain.model, merged, inputs)
+    after = graph(form, inputs)
+    return Built(
+        plain=plain.size,
+        merged=_size(form, after, inputs),
+        unmerged_operators=_operators(before),
+        difference=difference(plain.graph, after),
+        apart=apart,
+    )
+
+
+def _apart(wanted: list[torch.Tensor], found: list[torch.Tensor]) -> float:
+    scale = max(float(one.abs().max()) for one in wanted)
+    furthest = max(float((a - b).abs().max()) for a, b in zip(wanted, found, strict=True))
+    if not (isfinite(furthest) and scale > 0):
+        raise StageError("build", "its outputs are all zero, or not finite")
+    return furthest / scale
+
+
+class Node(NamedTuple):
+    """An input, a weight or an operator of an exported graph."""
+
+    what: str
+    takes: str
+    """The numbers of earlier nodes, and constants."""
+    gives: str
+    """Shape and type."""
+
+    @property
+    def is_operator(self) -> bool:
+        """And not an input, a weight or the output."""
+        return self.what not in ("placeholder", "get_attr", "output")
+
+
+def graph(module: nn.Module, inputs: Inputs) -> list[Node]:
+    """In the graph's order. Weights have no names, which are their modules': order and shape say
+    which is which."""
+    import torch
+
+    program = torch.export.export(module, inputs, strict=False)
+    numbers: dict[Any, str] = {}
+    nodes = []
+    for node in program.graph.nodes:
+        numbers[node] = f"%{len(numbers)}"
+        takes = torch.fx.node.map_arg((node.args, dict(node.kwargs)), numbers.__getitem__)
+        what = str(node.target) if node.op == "call_function" else node.op
+        values = flattened(node.meta.get("val"))
+        gives = ", ".join(f"{tuple(value.shape)} {value.dtype}" for value in values)
+        nodes.append(Node(what=what, takes=str(takes), gives=gives))
+    return nodes
+
+
+def difference(plain: list[Node], merged: list[Node]) -> str | None:
+    """The first, and in operators rather than in what they take; ``None`` where there is none."""
+    if plain == merged:
+        return None
+    operators = [[(n.what, n.gives) for n in each if n.is_operator] for each in (plain, merged)]
+    for wanted, found in zip_longest(*operators, fillvalue=("nothing more", "")):
+        if wanted != found:
+            return f"{' '.join(found)} where the plain one has {' '.join(wanted)}"
+    for one, other in zip_longest(plain, merged):
+        if one != other:
+            return f"{other} where the plain one has {one}"
+    return None
+
+
+def _size(module: nn.Module, nodes: list[Node], inputs: Inputs) -> GraphSize:
+    # Of shapes alone: a copy, as its values are lost.
+    shapes = copy.deepcopy(module).to("meta")
+    counts = count(shapes, tuple(tensor.to("meta") for tensor in inputs))
+    return GraphSize(operators=_operators(nodes), parameters=counts.parameters, macs=counts.macs)
+
+
+def _operators(nodes: list[Node]) -> int:
+    return sum(node.is_operator for node in nodes)
