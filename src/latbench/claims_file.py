@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from latbench.cache import write_beside
-from latbench.core.claim_checks import Known, Problem, claim_problems, model_problems
+from latbench.core.claim_checks import Known, claim_problems, model_problems
 from latbench.core.claims import KINDS, Claim, ClaimConditions, ClaimedModel, ClaimSource
 from latbench.core.errors import UsageError
+from latbench.core.figure_checks import Problem
 from latbench.core.records import Device
 from latbench.core.values import Value
 from latbench.core.yamltext import Document, parse
@@ -27,6 +28,7 @@ from latbench.plugins import nearest
 from latbench.zoo.catalog import ZOO
 
 SCHEMA = 1
+ENDINGS = (".yaml", ".yml")
 T = TypeVar("T", ClaimSource, ClaimedModel, Claim)
 TOP = ("schema", "sources", "models", "claims")
 
@@ -96,9 +98,9 @@ def user_claims() -> tuple[Path, ...]:
     ``claims`` of the configuration folder."""
     place = user_claims_place()
     if place.is_dir():
-        return tuple(sorted(place.glob("*.yaml")))
+        return tuple(sorted(path for path in place.iterdir() if path.suffix in ENDINGS))
     # A folder need not be there yet; a file that is named must be.
-    return (place,) if place.exists() or place.suffix == ".yaml" else ()
+    return (place,) if place.exists() or place.suffix in ENDINGS else ()
 
 
 def user_claims_place() -> Path:
@@ -115,9 +117,8 @@ def add_file(path: Path, devices: Iterable[Device]) -> tuple[Path, tuple[str, ..
     content = _bytes(path)
     before = load_claims(devices, user_claims())
     after = load_claims(devices, (*user_claims(), path))
-    if wrong := after.errors[len(before.errors) :] or [
-        error for error in after.errors if error not in before.errors
-    ]:
+    # Others are of the user's other files, and stand among these.
+    if wrong := [error for error in after.errors if error.startswith(f"{path}:")]:
         raise UsageError("\n".join(wrong), hint="nothing was added")
     new = {claim.id for claim in before.claims}
     ids = tuple(claim.id for claim in after.claims if claim.id not in new)
@@ -160,8 +161,10 @@ class _Reading:
         if not isinstance(tree, dict):
             raise document.error((), "expected a mapping", f"with {', '.join(TOP)}")
         found = tree.get("schema")
-        if not isinstance(found, int):
-            raise document.error(("schema",), "missing, or no number", f"schema: {SCHEMA}")
+        if type(found) is not int or found < 1:  # `true` is an int to Python
+            raise document.error(
+                ("schema",), "missing, or no number from 1 on", f"schema: {SCHEMA}"
+            )
         if found > SCHEMA:
             raise document.error(
                 ("schema",),

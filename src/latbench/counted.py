@@ -1,4 +1,4 @@
-"""Parameters and MACs of the models that claims are about, counted in a program of its own.
+"""Parameters, MACs and graphs of the models that claims are about, from a program of its own.
 
 Building a network imports PyTorch and executes its code; whatever happens there, the check goes on.
 """
@@ -6,21 +6,27 @@ Building a network imports PyTorch and executes its code; whatever happens there
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from latbench.core.answers import CountedModel
 from latbench.core.claims import ClaimedModel
 from latbench.core.errors import LatbenchError
 from latbench.core.figures import Figure, parse_count
+from latbench.core.graphs import Built, Growth, Method, Over, Shown
 from latbench.zoo import catalog
 
 TIMEOUT_S = 900
-TIMM = "timm:"
+"""Of one program, however many models it has still to count."""
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads of PyTorch that spin while they wait took three times the time on a machine that is busy.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,11 @@ class ToCount:
 
     model: ClaimedModel
     resolution: int | None = None
+    over: Over | None = None
+    """Over which its MACs are to be counted at several sizes, instead of at one."""
+    method: Method | None = None
+    """A method that the model stands for, to be shown on ``hosts`` instead of counting anything."""
+    hosts: tuple[str, ...] = ()
 
 
 def count_models(wanted: Iterable[ToCount]) -> dict[ToCount, CountedModel]:
@@ -47,15 +58,31 @@ def count_models(wanted: Iterable[ToCount]) -> dict[ToCount, CountedModel]:
 def _known(wanted: ToCount) -> CountedModel | None:
     """From the zoo's table of exact counts, or from what is published; ``None``: build it."""
     model = wanted.model
+    if wanted.method is not None:
+        return None
     if model.build is None:
         return _published(model)
     entry = next((entry for entry in catalog.ZOO if entry.name == model.build), None)
     trained = model.form == "trained"
-    if entry is None or not trained or wanted.resolution not in (None, *entry.input_shape[1:]):
+    if (
+        wanted.over is not None
+        or entry is None
+        or not trained
+        or wanted.resolution not in (None, *entry.input_shape[1:])
+    ):
         return None
+    return _counted(model, entry.parameters, None, entry.macs)
+
+
+def _counted(model: ClaimedModel, trained: int, deployed: int | None, macs: int) -> CountedModel:
+    """Its counts, unless they are those of another network than the one that is claimed about."""
+    another = model.another(trained, deployed)
+    if another is not None:
+        return CountedModel(missing=another)
+    parameters = deployed if model.form == "deployed" else trained
     return CountedModel(
-        parameters=_exact(entry.parameters),
-        macs=_exact(entry.macs),
+        parameters=_exact(parameters) if parameters is not None else None,
+        macs=_exact(macs),
         more_macs=model.uncounted.macs if model.uncounted else 0,
     )
 
@@ -74,29 +101,46 @@ def _published(model: ClaimedModel) -> CountedModel:
 
 
 def _built(wanted: list[ToCount]) -> dict[ToCount, CountedModel]:
-    """From the program below, a line for each; those that it did not get to are told as such."""
-    asked = [
-        {
-            "build": each.model.build,
-            "classes": each.model.classes,
-            "resolution": each.resolution,
-            "form": each.model.form,
-        }
-        for each in wanted
-    ]
-    lines, why = _program(json.dumps(asked))
-    found = {}
-    for i, each in enumerate(wanted):
-        got: dict[str, Any] = lines[i] if i < len(lines) else {"missing": why}
-        if "missing" in got:
-            found[each] = CountedModel(missing=f"it could not be counted: {got['missing']}")
-            continue
-        found[each] = CountedModel(
-            parameters=_exact(got["parameters"]),
-            macs=_exact(got["macs"]),
-            more_macs=each.model.uncounted.macs if each.model.uncounted else 0,
-        )
+    """From programs as below, which write a line for each.
+
+    Where one ends early another goes on with the rest. One that ended with its first model would
+    always do so: it is that model's fault.
+    """
+    found, rest = {}, wanted
+    while rest:
+        lines, why = _program(json.dumps([_asked(each) for each in rest]))
+        answers = lines or [{"missing": why}]
+        for each, got in zip(rest, answers, strict=False):
+            found[each] = _understood(each, got)
+        rest = rest[len(answers) :]
     return found
+
+
+def _understood(wanted: ToCount, got: dict[str, Any]) -> CountedModel:
+    model = wanted.model
+    if wanted.method is not None:
+        return CountedModel(shown=_shown(wanted, got))
+    if "missing" in got:
+        return CountedModel(missing=f"it could not be counted: {got['missing']}")
+    counted = _counted(model, got["trained"], got["deployed"], got["macs"])
+    if wanted.over is None or counted.missing is not None:
+        return counted
+    return CountedModel(growth=msgspec.convert(got["growth"], Growth))
+
+
+def _asked(wanted: ToCount) -> dict[str, Any]:
+    if wanted.method is not None:
+        return {"method": wanted.method, "hosts": wanted.hosts}
+    if wanted.over is not None:
+        return {"build": wanted.model.build, "over": wanted.over}
+    return {"build": wanted.model.build, "resolution": wanted.resolution}
+
+
+def _shown(wanted: ToCount, got: dict[str, Any]) -> tuple[Shown, ...]:
+    """On each host, or why not."""
+    if "missing" in got:
+        return tuple(Shown(host=host, missing=got["missing"]) for host in wanted.hosts)
+    return msgspec.convert(got["shown"], tuple[Shown, ...])
 
 
 def _program(asked: str) -> tuple[list[dict[str, Any]], str]:
@@ -106,73 +150,95 @@ def _program(asked: str) -> tuple[list[dict[str, Any]], str]:
             [sys.executable, "-m", "latbench.counted"],
             input=asked,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=TIMEOUT_S,
+            env={**PATIENT, **os.environ},
         )
     except subprocess.TimeoutExpired as error:
         out = error.stdout or b""
-        text = out.decode() if isinstance(out, bytes) else out
+        text = out.decode(errors="replace") if isinstance(out, bytes) else out
         return _lines(text), f"counting took more than {TIMEOUT_S} s"
     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return _lines(done.stdout), f"the counting program ended early ({last})"
 
 
 def _lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    """The answers that are whole: the last line may be cut."""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _exact(count: int) -> Figure:
     return Figure(value=count, low=count, high=count)
 
 
-def _count(build: str, classes: int | None, resolution: int | None, form: str) -> dict[str, int]:
-    """Build one network and count it. MACs are of the deploy form at batch 1."""
+def _count(build: str, resolution: int | None) -> dict[str, int]:
+    """Build one network, as for a run, and count it. MACs are of the deploy form at batch 1."""
+    from latbench.zoo.resolve import resolve
+
     size = None if resolution is None else (resolution, resolution)
-    if not build.startswith(TIMM):
-        from latbench.zoo.resolve import resolve
-
-        model = resolve(build, weights=None, batch=None, resolution=size, seed=0)
-        counts = model.counts()
-        trained = model.trained_parameters()
-        return {
-            "parameters": trained if form == "trained" else counts.parameters,
-            "macs": counts.macs,
-        }
-    import torch
-
-    from latbench.zoo import timm_bridge
-    from latbench.zoo.counting import count
-
-    module: Any = timm_bridge.build(build.removeprefix(TIMM), size)
-    if classes is not None:
-        module.reset_classifier(classes)
-    channels, height, width = timm_bridge.default_input(module)
-    shape = (1, channels, *(size or (height, width)))
-    module.eval()
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    fused = timm_bridge.reparameterize(module)
-    counts = count(fused, (torch.zeros(shape),))
+    model = resolve(build, weights=None, batch=None, resolution=size, seed=0)
+    counts = model.counts()
     return {
-        "parameters": parameters if form == "trained" else counts.parameters,
+        "trained": model.trained_parameters(),
+        "deployed": counts.parameters,
         "macs": counts.macs,
     }
 
 
+def _grow(build: str, over: Over) -> dict[str, Any]:
+    """Build one network for each of several sizes, and count it; at its own size it is counted as
+    any, which tells whether it is the one that is meant."""
+    from latbench.zoo.growth import growth
+
+    found = growth(build, over)
+    return {**_count(build, None), "growth": msgspec.to_builtins(found)}
+
+
+def _show(method: Method, hosts: list[str]) -> dict[str, Any]:
+    """Apply and merge a method; a host that cannot be built does not take the others with it."""
+    from latbench.zoo.identity import show
+
+    shown = []
+    for host in hosts:
+        try:
+            built: Built = show(method, host)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in `main`
+            shown.append(Shown(host=host, missing=_why(error)))
+        else:
+            shown.append(Shown(host=host, built=built))
+    return {"shown": msgspec.to_builtins(shown)}
+
+
+def _why(error: BaseException) -> str:
+    if not isinstance(error, LatbenchError):
+        return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    return f"{error.message} ({error.hint})" if error.hint else error.message
+
+
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    if "method" in asked:
+        return _show(**asked)
+    return _grow(**asked) if "over" in asked else _count(**asked)
+
+
 def main() -> None:
     """A JSON list on standard input; a JSON line for each of its models on standard output."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # Packages and models print what nobody asked for, from C as well.
+    os.dup2(2, 1)
     for each in json.load(sys.stdin):
         try:
-            # Packages print on import what nobody asked for.
-            with redirect_stdout(sys.stderr):
-                answer: dict[str, Any] = _count(**each)
-        except LatbenchError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            answer = {"missing": f"{error.message}{hint}"}
-        except ImportError as error:
-            answer = {"missing": f"{error}"}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+            answer = _answer(each)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a model may even leave by sys.exit
+            answer = {"missing": _why(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from latbench.claims_file import Registered, add_file, load_claims
-from latbench.core.claims import KINDS, Claim, StatedRatio, completeness
+from latbench.claims_file import Registered, add_file, load_claims, user_claims
+from latbench.core.claims import KINDS, Claim, StatedRatio
+from latbench.core.completeness import completeness
 from latbench.core.errors import UsageError
 from latbench.core.figures import parse_count, parse_figure, quotients
 from latbench.devices.catalog import load_devices
+from latbench.zoo.catalog import ZOO
 
 ENTRY = """\
 - id: {id}
@@ -77,7 +79,13 @@ def test_what_a_source_corrects_is_kept_beside_what_it_prints(shipped: Registere
 
 @pytest.mark.parametrize(
     ("text", "low", "high"),
-    [("0.78", 0.775, 0.785), ("2.30", 2.295, 2.305), ("167", 166.5, 167.5), ("5-2500", 5, 2500)],
+    [
+        ("0.78", 0.775, 0.785),
+        ("2.30", 2.295, 2.305),
+        ("167", 166.5, 167.5),
+        ("5-2500", 5, 2500),
+        ("1/4", 1 / 4.5, 1 / 3.5),
+    ],
 )
 def test_a_figure_is_an_interval(text: str, low: float, high: float) -> None:
     figure = parse_figure(text)
@@ -85,7 +93,9 @@ def test_a_figure_is_an_interval(text: str, low: float, high: float) -> None:
     assert (figure.low, figure.high) == pytest.approx((low, high))
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1e3", "0x10", "9-5", "1.2.3", "about 3", "\u0661"])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1e3", "0x10", "9-5", "1.2.3", "about 3", "1/1", "1/0", "2/3", "\u0661"]
+)
 def test_what_is_no_figure(text: str) -> None:
     assert parse_figure(text) is None
 
@@ -145,7 +155,14 @@ def test_a_percentage_of_speed_is_read_both_ways() -> None:
         ("id: first", "id: First One", 7, "'First One' is no id"),
         (VALUE, '{kind: ratio, metric: latency, figure: "25", unit: "%", sense: less, against: resnet50}', 9, "a percentage of speed is of time or of rate"),
         (VALUE, '{kind: ratio, metric: latency, figure: "0.5", unit: x, sense: less, against: resnet50}', 9, "0.5x less contradicts itself"),
-        (VALUE, '{kind: ratio, metric: latency, figure: "120", unit: "%", sense: less, against: resnet50, reading: time}', 9, "more than 100 % less"),
+        (VALUE, '{kind: ratio, metric: latency, figure: "120", unit: "%", sense: less, against: resnet50, reading: time}', 9, "120 % less, meant of time, is impossible"),
+        (VALUE, '{kind: ratio, metric: latency, figure: "200", unit: "%", sense: more, against: resnet50, reading: rate}', 9, "200 % more, meant of rate, is impossible"),
+        (VALUE, '{kind: ratio, metric: latency, figure: "0-2", unit: x, sense: less, against: resnet50}', 9, "0-2x less is impossible"),
+        (VALUE, '{kind: ratio, metric: throughput, figure: "90", unit: "%", sense: less, against: resnet50, around_percent: 20}', 9, "90 % less is impossible"),
+        (VALUE, '{kind: ratio, metric: latency, figure: "1.5", unit: x, sense: less, against: resnet50, around_percent: -100}', 9, "says.around_percent: must be above 0"),
+        (VALUE, '{kind: value, metric: throughput, figure: "0-100", unit: images/s}', 9, "throughput of 0-100 images/s is impossible"),
+        (VALUE, '{kind: bound, metric: latency, figure: "2-3", unit: ms, sense: below}', 9, "a bound is one figure, not a range"),
+        (VALUE, '{kind: scaling, metric: macs, over: tokens, exponent: -1}', 9, "says.exponent: must be at least 0"),
         (VALUE, '{kind: ordering, metric: latency, sense: less, against: mine}', 9, "a model compared with itself"),
         (VALUE, '{kind: parity, metric: latency, against: resnet50, tolerance_percent: 90, tolerance_from: source}', 9, "must be above 0"),
         (VALUE, '{kind: size, metric: parameters, figure: "5", unit: M}', 11, "parameters depend on no device"),
@@ -183,6 +200,10 @@ def test_models_are_checked_too(tmp_path: Path) -> None:
             "{id: mine, name: Mine, absent: x, counts: {source: s, macs: many}}",
             "'many' is no count",
         ),
+        ("{id: mine, name: Mine, build: mobilevig_ti, parameters: 0}", "must be at least 1"),
+        ("{id: mine, name: Mine, build: mobilevig_ti, deployed_parameters: -1}", "at least 1"),
+        ("{id: mine, name: Mine, build: mobilevig_ti, parameters: 5.2}", "models[0].parameters"),
+        ("{id: mine, name: Mine, absent: x, parameters: 5}", "goes to `counts`"),
     ):
         path = tmp_path / "own.yaml"
         path.write_text(HEAD.replace("{id: mine, name: Mine, build: mobilevig_ti}", row))
@@ -191,9 +212,26 @@ def test_models_are_checked_too(tmp_path: Path) -> None:
         assert len(found.claims) == 383
 
 
+def test_every_model_that_is_built_is_pinned(shipped: Registered) -> None:
+    zoo = {entry.name: entry.parameters for entry in ZOO}
+    pins: dict[str, int] = {}
+    for model in shipped.models.values():
+        if model.build is None:
+            continue
+        assert model.parameters is not None, model.id
+        assert pins.setdefault(model.build, model.parameters) == model.parameters, model.id
+        assert zoo.get(model.build, model.parameters) == model.parameters, model.id
+        fused = model.deployed_parameters
+        assert (fused is not None) == (model.form == "deployed"), model.id
+        assert fused is None or fused < model.parameters, model.id
+
+
 def test_a_file_that_is_no_yaml_does_not_hide_the_others(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
-    for text in ("schema: 1\nclaims: [", "", "- 1\n", "schema: 2\n", "claims: []\n"):
+    for text in (
+        *("schema: 1\nclaims: [", "", "- 1\n", "claims: []\n"),
+        *("schema: 2\n", "schema: true\n", "schema: -3\n", "schema: 0\n"),
+    ):
         path.write_text(text)
         found = load_claims(load_devices(), [path, tmp_path / "none.yaml"])
         assert len(found.errors) == 2
@@ -213,6 +251,38 @@ def test_adding_copies_a_good_file_only(tmp_path: Path, monkeypatch: pytest.Monk
     assert place.read_text() == path.read_text()
     with pytest.raises(UsageError, match="is taken"):
         add_file(path, load_devices())
+
+
+def test_an_older_mistake_does_not_hide_that_of_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATBENCH_CLAIMS", str(tmp_path / "claims"))
+    (tmp_path / "claims").mkdir()
+    old = HEAD + ENTRY.format(id="old").replace("model: mine", "model: mine_to_be")
+    (tmp_path / "claims/old.yaml").write_text(old)
+    path = tmp_path / "new.yaml"
+    model = "- {id: mine_too, name: Mine, build: mobilevig_ti, parameters: 0}\nclaims:"
+    path.write_text(HEAD.replace("claims:", model) + ENTRY.format(id="new"))
+    with pytest.raises(UsageError, match="at least 1") as caught:
+        add_file(path, load_devices())
+    assert "old.yaml" not in caught.value.message
+    path.write_text(HEAD.replace("claims:", model.replace(", parameters: 0", "")))
+    with pytest.raises(UsageError, match="holds no claims"):
+        add_file(path, load_devices())
+    path.write_text(path.read_text() + ENTRY.format(id="new"))
+    assert add_file(path, load_devices())[1] == ("new",)
+
+
+@pytest.mark.parametrize("name", ["such.yaml", "such.yml"])
+def test_a_file_that_is_named_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("LATBENCH_CLAIMS", str(tmp_path / name))
+    (told,) = load_claims(load_devices(), user_claims()).errors
+    assert str(tmp_path / name) in told
+    monkeypatch.setenv("LATBENCH_CLAIMS", str(tmp_path))
+    (tmp_path / name).write_text(HEAD + ENTRY.format(id="own"))
+    assert load_claims(load_devices(), user_claims()).find("own").figure == "2.30"
 
 
 def test_kinds_are_told_apart(shipped: Registered) -> None:

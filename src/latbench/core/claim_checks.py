@@ -7,48 +7,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from latbench.core.claims import (
-    COUNTED,
-    TIMED,
-    Claim,
-    ClaimConditions,
-    ClaimedModel,
-    StatedBound,
-    StatedDifference,
-    StatedParity,
-    StatedRatio,
-    StatedSize,
-    StatedValue,
-    applicable,
-)
-from latbench.core.figures import FAILED, UNITS, parse_count, parse_figure, stated_figure
+import msgspec
+
+from latbench.core.claims import COUNTED, TIMED, Claim, ClaimConditions, ClaimedModel
+from latbench.core.completeness import applicable
+from latbench.core.figure_checks import Path, Problem, figure_problems
+from latbench.core.figures import parse_count
 from latbench.core.records import Device
 from latbench.core.values import Value
-
-Path = tuple[str | int, ...]
 
 ID = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-weights", "amp")
 MOST_BATCH = {"phone": 64, "tablet": 64, "board": 256}
 """No published figure is near these; a larger one is a row meant for another device."""
 MOST_PIXELS = 8192
-SANE: dict[str, tuple[float, float]] = {
-    "latency": (1e3, 3.6e12),
-    "throughput": (1e-3, 1e8),
-    "parameters": (1.0, 1e13),
-    "macs": (1.0, 1e15),
-    "memory": (1.0, 1e13),
-    "accuracy": (0.0, 100.0),
-}
-"""1 µs to an hour, and so on: outside of these a unit or a digit is wrong."""
-
-
-class Problem(Value, frozen=True, kw_only=True):
-    """One mistake, and where in the entry it stands."""
-
-    path: Path
-    message: str
-    hint: str | None = None
+OWN_DEVICE = "a device of your own needs a row in your devices.yaml, named by LATBENCH_DEVICES"
 
 
 class Known(Value, frozen=True, kw_only=True):
@@ -63,7 +36,7 @@ def claim_problems(claim: Claim, known: Known) -> list[Problem]:
     """Everything that is wrong with a claim; none for a good one."""
     return [
         *_of_the_names(claim, known),
-        *_of_the_figure(claim),
+        *figure_problems(claim),
         *_of_the_conditions(claim),
         *_of_the_device(claim, known),
     ]
@@ -80,6 +53,18 @@ def model_problems(model: ClaimedModel) -> list[Problem]:
         found.append(Problem(path=("absent",), message="contradicts `build`"))
     if model.build is not None and model.unreleased:
         found.append(Problem(path=("unreleased",), message="contradicts `build`"))
+    for name in ("parameters", "deployed_parameters"):
+        pinned = getattr(model, name)
+        if pinned is not None and pinned < 1:
+            found.append(Problem(path=(name,), message="must be at least 1"))
+        if pinned is not None and model.build is None:
+            found.append(
+                Problem(
+                    path=(name,),
+                    message="is of the network that `build` names, and there is none",
+                    hint="what is published goes to `counts`",
+                )
+            )
     for name in ("parameters", "macs"):
         text = getattr(model.counts, name) if model.counts else None
         if text is not None and parse_count(text) is None:
@@ -103,78 +88,6 @@ def _of_the_names(claim: Claim, known: Known) -> Iterator[Problem]:
         yield _unknown(("source", "id"), "source", claim.source.id, known.sources)
     if claim.id in claim.conflicts:
         yield Problem(path=("conflicts",), message="a claim in conflict with itself")
-
-
-def _of_the_figure(claim: Claim) -> Iterator[Problem]:
-    says = claim.says
-    if isinstance(says, StatedRatio):
-        yield from _of_the_ratio(says)
-        return
-    if isinstance(says, StatedParity) and not 0 < says.tolerance_percent <= 50:
-        yield Problem(path=("says", "tolerance_percent"), message="must be above 0 and at most 50")
-    if not isinstance(says, StatedValue | StatedDifference | StatedBound | StatedSize):
-        return
-    units = UNITS.get(says.metric)
-    if units is None:
-        yield Problem(
-            path=("says", "metric"), message=f"a {claim.kind} of {says.metric} has no unit here"
-        )
-        return
-    if says.unit not in units:
-        yield Problem(
-            path=("says", "unit"),
-            message=f"{says.unit!r} is no unit of {says.metric}",
-            hint=f"known: {', '.join(unit or '(empty)' for unit in units)}",
-        )
-        return
-    if says.figure == FAILED and isinstance(says, StatedValue):
-        return
-    figure = stated_figure(claim)
-    if figure is None:
-        yield _no_figure(("says", "figure"), says.figure)
-        return
-    low, high = SANE[says.metric]
-    # A difference may be as small as it likes.
-    least = 0.0 if isinstance(says, StatedDifference) else low
-    if figure.high < least or figure.low > high or figure.value == 0:
-        yield Problem(
-            path=("says", "figure"),
-            message=f"{says.metric} of {says.figure} {says.unit} is impossible",
-        )
-    if claim.correction is not None and parse_figure(claim.correction.figure) is None:
-        yield _no_figure(("correction", "figure"), claim.correction.figure)
-    if claim.correction is not None and claim.correction.figure == says.figure:
-        yield Problem(path=("correction", "figure"), message="is the printed figure")
-
-
-def _of_the_ratio(says: StatedRatio) -> Iterator[Problem]:
-    figure = parse_figure(says.figure)
-    if figure is None:
-        yield _no_figure(("says", "figure"), says.figure)
-        return
-    ambiguous = says.metric == "latency" and says.unit == "%" and says.sense != "of"
-    if ambiguous and says.reading is None:
-        yield Problem(
-            path=("says", "reading"),
-            message="a percentage of speed is of time or of rate",
-            hint="`time`, `rate`, or `open` where the source does not say",
-        )
-    if not ambiguous and says.reading is not None:
-        yield Problem(
-            path=("says", "reading"),
-            message="only a percentage of latency has one",
-            hint='"1.5x faster" is the same of time and of rate',
-        )
-    if says.unit == "%" and says.sense == "less" and figure.high > 100 and says.reading != "rate":
-        yield Problem(path=("says", "figure"), message="more than 100 % less is impossible")
-    if says.unit == "x" and says.sense != "of" and figure.high < 1:
-        yield Problem(
-            path=("says", "figure"),
-            message=f"{says.figure}x {says.sense} contradicts itself",
-            hint="`sense: of` for a fraction",
-        )
-    if figure.value == 0:
-        yield Problem(path=("says", "figure"), message=f"{says.figure}{says.unit} is impossible")
 
 
 def _of_the_conditions(claim: Claim) -> Iterator[Problem]:
@@ -227,7 +140,8 @@ def _of_the_device(claim: Claim, known: Known) -> Iterator[Problem]:
         return
     device = known.devices.get(conditions.device)
     if device is None:
-        yield _unknown(path, "device", conditions.device, known.devices)
+        problem = _unknown(path, "device", conditions.device, known.devices)
+        yield msgspec.structs.replace(problem, hint=f"{problem.hint}; {OWN_DEVICE}")
         return
     most = MOST_BATCH.get(device.kind)
     if most is not None and (conditions.batch or 0) > most:
@@ -257,14 +171,6 @@ def _no_id(id: str) -> Problem:
         path=("id",),
         message=f"{id!r} is no id",
         hint="small letters and digits, in parts joined by - _ or .",
-    )
-
-
-def _no_figure(path: Path, text: str) -> Problem:
-    return Problem(
-        path=path,
-        message=f"{text!r} is no figure",
-        hint='as printed, as in "2.30" or "5-2500"; "failed" for a value where it did not run',
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
+from latbench.core.graphs import Method, Over
 from latbench.core.values import Value
 
 Metric = Literal[
@@ -103,7 +104,7 @@ class StatedScaling(Value, frozen=True, kw_only=True, tag_field="kind", tag="sca
     """ "linear in the number of tokens": the metric grows with its ``exponent``-th power."""
 
     metric: Literal["latency", "macs", "memory"]
-    over: Literal["tokens", "pixels", "batch", "time-steps"]
+    over: Over
     exponent: float
 
 
@@ -113,6 +114,11 @@ class StatedIdentity(Value, frozen=True, kw_only=True, tag_field="kind", tag="id
     metric: Literal["latency", "memory"]
     method: str
     against: str
+    merges: Method | None = None
+    """The method as it can be applied to a network here and merged into it."""
+    hosts: tuple[str, ...] = ()
+    """Networks that it is shown on, as ``latbench run --model`` takes them; without any, the one of
+    ``against``."""
 
 
 Statement: TypeAlias = (
@@ -211,8 +217,11 @@ class ClaimedModel(Value, frozen=True, kw_only=True):
     name: str
     build: str | None = None
     """A name that ``latbench run --model`` takes."""
-    classes: int | None = None
-    """Where the builder's own default is another number of classes."""
+    parameters: int | None = None
+    """Exactly, as it is trained and with all its heads: a network of another count is another one.
+    """
+    deployed_parameters: int | None = None
+    """Exactly, in its deploy form: tells a network whose branches were not fused."""
     form: Literal["trained", "deployed"] = "trained"
     """Which one published parameter counts are of."""
     counts: StatedCounts | None = None
@@ -221,6 +230,20 @@ class ClaimedModel(Value, frozen=True, kw_only=True):
     """Why nothing here builds it."""
     unreleased: bool = False
     """Its authors released no architecture: nobody can build it."""
+
+    def another(self, trained: int | None, deployed: int | None) -> str | None:
+        """Why a network of so many parameters is not this one; unknown counts tell nothing."""
+        for found, pinned, form in (
+            (trained, self.parameters, ""),
+            (deployed, self.deployed_parameters, " in its deploy form"),
+        ):
+            if found is not None and pinned is not None and found != pinned:
+                return (
+                    f"{self.build} has {found:,} parameters{form}, and the network that is meant "
+                    f"has {pinned:,}: another head, a branch that was not fused, or another "
+                    "network of that name"
+                )
+        return None
 
 
 class Claim(Value, frozen=True, kw_only=True):
@@ -263,37 +286,3 @@ class Claim(Value, frozen=True, kw_only=True):
         """As printed."""
         found: str | None = getattr(self.says, "figure", None)
         return found
-
-
-HOW = ("protocol", "warmup_calls", "calls", "statistic")
-OF_TIME = (
-    *("device", "os", "backend", "backend_version", "compute_unit", "precision", "batch"),
-    *("resolution", "threads", "input", *HOW),
-)
-OF_METRIC: dict[str, tuple[str, ...]] = {
-    "latency": OF_TIME,
-    "throughput": OF_TIME,
-    "parameters": ("counting",),
-    "macs": ("resolution", "counting"),
-    "size": ("counting",),
-    "memory": ("device", "backend", "precision", "batch", "resolution"),
-    "accuracy": ("resolution", "precision"),
-    "time-steps": (),
-    "training-memory": ("device", "batch", "precision"),
-}
-
-
-def applicable(claim: Claim) -> tuple[str, ...]:
-    """The conditions without which the figure cannot be repeated."""
-    if isinstance(claim.says, StatedIdentity | StatedScaling):
-        return ()
-    names = OF_METRIC[claim.says.metric]
-    # Threads of the host say little of what another unit computes.
-    host = claim.conditions.compute_unit in (None, "cpu", "all", "cpu-and-gpu")
-    return names if host else tuple(name for name in names if name != "threads")
-
-
-def completeness(claim: Claim) -> tuple[int, int]:
-    """How many of the conditions that matter are known, and how many there are."""
-    names = applicable(claim)
-    return sum(getattr(claim.conditions, name) is not None for name in names), len(names)

@@ -1,6 +1,7 @@
 """Printed figures: what interval of values the printed digits stand for, in the metric's own unit.
 
-``"0.78"`` stands for 0.775 to 0.785; a range (``"5-2500"``) for all that it holds.
+``"0.78"`` stands for 0.775 to 0.785; a fraction (``"1/4"``) for all that is nearer to one fourth
+than to one third or fifth: 1/4.5 to 1/3.5; a range (``"5-2500"``) for all that it holds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from latbench.core.values import Value
 
 FAILED = "failed"
 NUMBER = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?")
+FRACTION = re.compile(r"1/([2-9]|[1-9][0-9])")
 RANGE = re.compile(r"([0-9][0-9.]*)-([0-9][0-9.]*)")
 COUNT = re.compile(r"([0-9][0-9.]*(?:-[0-9][0-9.]*)?) ?([KMG]?)")
 
@@ -26,6 +28,9 @@ UNITS: dict[str, dict[str, float]] = {
 }
 """Latency is in nanoseconds, throughput in images a second, memory in bytes (KB as makers of
 microcontrollers use it)."""
+
+
+Quotient = tuple[float, float]
 
 
 class Figure(Value, frozen=True, kw_only=True):
@@ -43,10 +48,13 @@ class Figure(Value, frozen=True, kw_only=True):
 
 
 def parse_figure(text: str) -> Figure | None:
-    """``None`` where it is neither a number nor a range of numbers."""
+    """``None`` where it is neither a number nor a fraction nor a range of numbers."""
     if found := NUMBER.fullmatch(text):
         value, half = float(text), 0.5 * 10.0 ** -len(found[2] or "")
         return Figure(value=value, low=value - half, high=value + half)
+    if found := FRACTION.fullmatch(text):
+        parts = int(found[1])
+        return Figure(value=1 / parts, low=1 / (parts + 0.5), high=1 / (parts - 0.5))
     if found := RANGE.fullmatch(text):
         ends = parse_figure(found[1]), parse_figure(found[2])
         if ends[0] is None or ends[1] is None or ends[0].value is None or ends[1].value is None:
@@ -74,35 +82,43 @@ def stated_figure(claim: Claim, metric: str | None = None) -> Figure | None:
     return figure.scaled(UNITS[metric or claim.says.metric][unit])
 
 
-def quotients(says: StatedRatio) -> dict[str, tuple[float, float]]:
-    """For each reading, between what the metric over the other model's must lie.
+def quotients(says: StatedRatio) -> dict[str, Quotient]:
+    """For each reading that is possible, between what the metric over the other model's must lie.
 
     Of a speed, the metric is the time of one inference: "25 % faster" is 0.75 where it is meant of
-    time and 0.8 where it is meant of the rate.
+    time and 0.8 where it is meant of the rate. "200 % slower" can be meant of time alone.
     """
     figure = parse_figure(says.figure)
     if figure is None:
         return {}
-    low, high = figure.low, figure.high
-    if says.around_percent is not None:
-        low, high = low / (1 + says.around_percent / 100), high * (1 + says.around_percent / 100)
+    around = 1 + (says.around_percent or 0.0) / 100
     share = 100.0 if says.unit == "%" else 1.0
-    low, high = low / share, high / share
+    low, high = figure.low / share, figure.high / share
+    near = low / around, high * around
+    found: dict[str, Quotient | None]
     if says.sense == "of":
-        return {"": (low, high)}
-    if says.unit == "x":
-        return {"": (low, high) if says.sense == "more" else (1 / high, 1 / low)}
-    direct = (1 - high, 1 - low) if says.sense == "less" else (1 + low, 1 + high)
-    if says.metric != "latency":
-        return {"": direct}
-    rate = (1 / (1 + high), 1 / (1 + low)) if says.sense == "less" else _slower(low, high)
+        found = {"": near}
+    elif says.unit == "x":
+        found = {"": near if says.sense == "more" else _inverse(near)}
+    else:
+        more = 1 + near[0], 1 + near[1]
+        # "Around" may reach beyond 100 % less, where there is nothing; the figure itself may not.
+        less = (max(0.0, 1 - near[1]), max(0.0, 1 - near[0])) if high <= 1 else None
+        time, rate = (less, more) if says.sense == "less" else (more, less)
+        if says.metric != "latency":
+            found = {"": time}
+        else:
+            both = {"time": time, "rate": _inverse(rate) if rate is not None else None}
+            found = {name: both[name] for name in both if says.reading in (name, "open")}
+    # A quotient of rates is turned into one of times, so it may not be 0.
+    rates = says.metric == "throughput"
     return {
-        name: value
-        for name, value in (("time", direct), ("rate", rate))
-        if says.reading in (name, "open")
+        name: ends
+        for name, ends in found.items()
+        if ends is not None and (ends[0] > 0 or (ends[0] == 0 and not rates))
     }
 
 
-def _slower(low: float, high: float) -> tuple[float, float]:
-    """So much less done in the same time."""
-    return 1 / (1 - low), 1 / (1 - high)
+def _inverse(of: Quotient) -> Quotient | None:
+    """``None`` where it has no end."""
+    return (1 / of[1], 1 / of[0]) if of[0] > 0 else None

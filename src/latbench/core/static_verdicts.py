@@ -1,7 +1,8 @@
-"""Whether parameters and MACs are as claimed: by counting, on any machine.
+"""Whether parameters, MACs and graphs are as claimed: by counting and building, on any machine.
 
-The margin is the rounding of the printed digits, no more. Published counts (of models that nothing
-here builds) can refute a claim by their authors' own figures; to confirm it takes a count.
+The margin is the rounding of the printed digits, no more; a bound has none. Published counts (of
+models that nothing here builds) can refute a claim by their authors' own figures; to confirm it
+takes a count.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from latbench.core.claims import (
     Claim,
     StatedBound,
     StatedDifference,
+    StatedIdentity,
     StatedOrdering,
     StatedParity,
     StatedRatio,
@@ -21,31 +23,33 @@ from latbench.core.claims import (
     StatedSize,
 )
 from latbench.core.figures import Figure, quotients, stated_figure
+from latbench.core.graph_verdicts import identity_answer, scaling_answer
 
 Interval = tuple[float, float]
-CONVENTIONS = 0.03
+CONVENTIONS = {"macs": 0.03, "parameters": 0.005}
 """Profilers that count normalisation, activations, pooling or biases too come out higher: FBNet-B
-291.1 or 295.6 M by two of its authors' own, GreedyViG-B 5.06 or 5.2 G."""
+291.1 or 295.6 M by two of its authors' own, GreedyViG-B 5.06 or 5.2 G. Of parameters, tables of
+positions are counted by some: Pyramid ViG-B has 92.98 M with its own and 92.58 M without."""
+WITH_PRODUCTS = ("fvcore",)
+"""Profilers, as ``conditions.counting`` names them, that count products of two activations."""
 MARK = {"parameters": "parameters", "macs": "MACs"}
 
 
 def static_answer(claim: Claim, bench: Bench) -> Answer | None:
     """``None`` where the claim says nothing that could be counted."""
-    metric = claim.says.metric
-    if metric not in COUNTED:
+    metric, identity = claim.says.metric, isinstance(claim.says, StatedIdentity)
+    if metric not in COUNTED and not identity:
         return None
     if (out := beyond(claim, bench)) is not None:
         return out
+    if identity:
+        return identity_answer(claim, bench)
     if isinstance(claim.says, StatedScaling):
-        return Answer(
-            answer="not testable here",
-            reasons=("MACs over several sizes are not fitted yet",),
-            needs=(f"counts of {claim.model} over a range of {claim.says.over}",),
-        )
+        return scaling_answer(claim, bench)
     metrics = ("parameters", "macs") if metric == "size" else (metric,)
     readings: dict[str, Answer] = {}
     for name in metrics:
-        for more in (False, True) if name == "macs" and _has_more(claim, bench) else (None,):
+        for more in _countings(claim, bench) if name == "macs" else (None,):
             found = _answer(claim, bench, name, bool(more))
             mark = MARK[name]
             if more is not None:
@@ -54,9 +58,12 @@ def static_answer(claim: Claim, bench: Bench) -> Answer | None:
     return combined(readings)
 
 
-def _has_more(claim: Claim, bench: Bench) -> bool:
+def _countings(claim: Claim, bench: Bench) -> tuple[bool | None, ...]:
+    """Without and with products of activations; ``None`` where the models have none."""
     ids = (claim.model, claim.against)
-    return any(id in bench.counts and bench.counts[id].more_macs for id in ids if id is not None)
+    if not any(id in bench.counts and bench.counts[id].more_macs for id in ids if id is not None):
+        return (None,)
+    return (True,) if claim.conditions.counting in WITH_PRODUCTS else (False, True)
 
 
 def _answer(claim: Claim, bench: Bench, metric: str, more: bool) -> Answer:
@@ -73,13 +80,13 @@ def _answer(claim: Claim, bench: Bench, metric: str, more: bool) -> Answer:
     wanted = _claimed(claim, metric)
     place = _place(interval, wanted)
     needs = ("exact counts: the published ones are rounded",) if place == "inconclusive" else ()
-    if place == "refuted" and metric == "macs" and "counting" in claim.open:
-        near = wanted[0] / (1 + CONVENTIONS), wanted[1] * (1 + CONVENTIONS)
-        if _place(interval, near) != "refuted":
+    if place == "refuted" and "counting" in claim.open:
+        slack = 1 + CONVENTIONS[metric]
+        if _place(interval, (wanted[0] / slack, wanted[1] * slack)) != "refuted":
             place = "inconclusive"
             needs = ("what the source counts: profilers differ by so much",)
     stated = _stated(claim, bench)
-    ratio = isinstance(claim.says, StatedRatio | StatedParity)
+    ratio = isinstance(claim.says, StatedRatio | StatedParity | StatedOrdering)
     told = Answer(
         answer=place,
         reasons=(*_shown(claim, bench, metric, one, two), *stated),
@@ -146,7 +153,9 @@ def _claimed(claim: Claim, metric: str) -> Interval:
     figure = stated_figure(claim, metric)
     assert figure is not None
     if isinstance(says, StatedBound):
-        return (0.0, figure.high) if says.sense == "below" else (figure.low, infinite)
+        # A bound is a threshold: its digits are not rounded.
+        assert figure.value is not None
+        return (0.0, figure.value) if says.sense == "below" else (figure.value, infinite)
     assert isinstance(says, StatedSize | StatedDifference)
     return figure.low, figure.high
 

@@ -1,0 +1,244 @@
+"""What the models that claims are about are counted to consist of."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from latbench import counted
+from latbench.claims_file import load_claims
+from latbench.core.answers import Bench, CountedModel
+from latbench.core.claims import ClaimedModel, Uncounted
+from latbench.core.verdicts import verdict
+from latbench.counted import ToCount, count_models
+from latbench.devices.catalog import load_devices
+
+REGISTERED = load_claims(load_devices(None))
+ONE = ClaimedModel(id="one", name="One", build="timm:one", parameters=1000, deployed_parameters=900)
+NET = """\
+from torch import nn
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 10),
+    )
+"""
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *lines: dict[str, Any], why: str = "") -> list[Any]:
+    """Answers of the counting program, without it; what it is asked is put into the list. One that
+    is started again has no more to say."""
+    asked: list[Any] = []
+    left = [*lines]
+
+    def program(text: str) -> tuple[list[dict[str, Any]], str]:
+        asked.extend(json.loads(text))
+        said = left[:]
+        left.clear()
+        return said, why
+
+    monkeypatch.setattr(counted, "_program", program)
+    return asked
+
+
+def count_one(model: ClaimedModel, resolution: int | None = None) -> CountedModel:
+    (found,) = count_models([ToCount(model=model, resolution=resolution)]).values()
+    return found
+
+
+def exact(found: CountedModel) -> tuple[float | None, float | None]:
+    assert found.missing is None, found
+    assert found.parameters is not None
+    assert found.macs is not None
+    return found.parameters.value, found.macs.value
+
+
+def test_the_zoos_counts_are_known_without_building(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"trained": 5_271_074, "deployed": 1, "macs": 2}
+    asked = told(monkeypatch, answer)
+    model = REGISTERED.models["mobilevig_ti"]
+    assert exact(count_one(model)) == exact(count_one(model, 224)) == (5_271_074, 662_142_336)
+    assert asked == []
+    assert exact(count_one(model, 192)) == (5_271_074, 2)
+    assert asked == [{"build": "mobilevig_ti", "resolution": 192}]
+
+
+def test_parameters_are_of_the_form_that_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"trained": 1000, "deployed": 900, "macs": 5}
+    told(monkeypatch, answer)
+    assert exact(count_one(ONE)) == (1000, 5)
+    told(monkeypatch, answer)
+    assert exact(count_one(msgspec.structs.replace(ONE, form="deployed"))) == (900, 5)
+    told(monkeypatch, answer)
+    more = msgspec.structs.replace(ONE, uncounted=Uncounted(macs=7, what="products"))
+    assert count_one(more).more_macs == 7
+
+
+@pytest.mark.parametrize(
+    ("trained", "deployed", "words"),
+    [
+        (21_841, 900, "timm:one has 21,841 parameters, and the network that is meant has 1,000"),
+        (1000, 1000, "timm:one has 1,000 parameters in its deploy form, and the network that"),
+    ],
+)
+def test_another_network_of_that_name_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch, trained: int, deployed: int, words: str
+) -> None:
+    answer = {"trained": trained, "deployed": deployed, "macs": 5}
+    growth = {"over": "batch", "sizes": [1, 2, 4], "macs": [10, 20, 40]}
+    for over in (None, "batch"):
+        told(monkeypatch, {**answer, "growth": growth})
+        (found,) = count_models([ToCount(model=ONE, over=over)]).values()  # type: ignore[arg-type]
+        assert found.parameters is found.macs is found.growth is None
+        assert found.missing is not None
+        assert words in found.missing
+    told(monkeypatch, answer)
+    unpinned = ClaimedModel(id="one", name="One", build="timm:one")
+    assert exact(count_one(unpinned)) == (trained, 5)
+
+
+def test_what_was_not_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told(monkeypatch, {"missing": "no such model"}, why="it ended early")
+    other = msgspec.structs.replace(ONE, id="two", build="timm:two")
+    found = count_models([ToCount(model=ONE), ToCount(model=other)])
+    assert [each.missing for each in found.values()] == [
+        "it could not be counted: no such model",
+        "it could not be counted: it ended early",
+    ]
+
+
+def test_growth_is_of_the_network_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    growth = {"over": "batch", "sizes": [1, 2, 4], "macs": [10, 20, 40]}
+    told(monkeypatch, {"trained": 1000, "deployed": 900, "macs": 5, "growth": growth})
+    (found,) = count_models([ToCount(model=ONE, over="batch")]).values()
+    assert found.growth is not None
+    assert found.growth.macs == (10, 20, 40)
+
+
+MANY = """\
+import os, signal, sys, time
+from torch import nn
+
+def fine():
+    os.write(1, b'{"trained": 1, "deployed": 1, "macs": 1}\\n{"cut": ')
+    print('{"trained": 2}')
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
+
+def leaves(): sys.exit("bye")
+def raises(): raise ValueError("no weights today")
+def own(): raise type("Own", (BaseException,), {})("mine")
+def interrupts(): raise KeyboardInterrupt
+def ends(): os._exit(9)
+def is_killed(): os.kill(os.getpid(), signal.SIGKILL)
+def hangs(): time.sleep(60)
+"""
+
+
+def count_many(folder: Path, *names: str) -> list[CountedModel]:
+    (folder / "many.py").write_text(MANY)
+    models = [
+        ClaimedModel(id=f"m{i}", name=name, build=f"{folder / 'many.py'}:{name}")
+        for i, name in enumerate(names)
+    ]
+    found = count_models([ToCount(model=model, resolution=32) for model in models])
+    return [*found.values()]
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_one_network_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    bad = ("leaves", "raises", "own", "interrupts", "ends", "is_killed")
+    names = ("fine", *(name for each in bad for name in (each, "fine")))
+    for name, found in zip(names, count_many(tmp_path, *names), strict=True):
+        if name == "fine":
+            assert exact(found) == (40, 30)
+        else:
+            assert found.missing is not None, name
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_one_that_hangs_costs_its_own_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counted, "TIMEOUT_S", 15)
+    first, hanging, last = count_many(tmp_path, "fine", "hangs", "fine")
+    assert exact(first) == exact(last) == (40, 30)
+    assert hanging.missing == "it could not be counted: counting took more than 15 s"
+
+
+def test_a_line_that_is_cut_is_no_answer() -> None:
+    assert counted._lines('{"macs": 1}\n{"macs": {"two": 2}') == [{"macs": 1}]
+    assert counted._lines("") == []
+
+
+@pytest.mark.parametrize(
+    ("id", "other"), [("fbnet-b-macs", "fbnet_c"), ("fbnet-b-macs", "fbnet_a")]
+)
+def test_a_claim_is_not_answered_with_another_models_builder(id: str, other: str) -> None:
+    """Rows whose `build` were exchanged."""
+    claim = REGISTERED.find(id)
+    right, wrong = REGISTERED.models[claim.model], REGISTERED.models[other]
+    exchanged = msgspec.structs.replace(right, build=wrong.build)
+    answers = []
+    for model in (right, exchanged):
+        bench = Bench(
+            models={**REGISTERED.models, model.id: model}, counts={model.id: count_one(model)}
+        )
+        found = verdict(claim, [], bench).static
+        assert found is not None
+        answers.append((found.answer, " ".join(found.reasons)))
+    assert answers[0][0] != "not testable here"
+    assert answers[1][0] == "not testable here"
+    assert f"{wrong.build} has" in answers[1][1]
+
+
+@pytest.mark.torch
+def test_counts_are_those_of_a_record(tmp_path: Path) -> None:
+    """The program's own, of a network that is small enough to count by hand."""
+    from latbench.zoo.resolve import resolve
+
+    (tmp_path / "net.py").write_text(NET)
+    build = f"{tmp_path / 'net.py'}:net"
+    model = ClaimedModel(id="net", name="Net", build=build, parameters=216 + 16 + 90)
+    known = resolve(build, weights=None, batch=None, resolution=(32, 32), seed=0)
+    assert known.trained_parameters() == model.parameters
+    wrong = msgspec.structs.replace(model, id="wrong", build=f"{tmp_path / 'net.py'}:nothing")
+    found = count_models([ToCount(model=each, resolution=32) for each in (model, wrong)])
+    first, second = found.values()
+    assert exact(first) == (322, 216 * 30 * 30 + 80)
+    assert second.missing is not None
+    assert "has no function 'nothing'" in second.missing
+    fused = msgspec.structs.replace(model, form="deployed")
+    assert exact(count_one(fused, 32)) == (216 + 8 + 90, 216 * 30 * 30 + 80)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("timm") is None, reason="needs the `timm` extra")
+def test_timm_builds_the_networks_that_are_pinned() -> None:
+    import torch
+
+    from latbench.zoo import timm_bridge
+    from latbench.zoo.resolve import TIMM, resolve
+
+    wrong = []
+    for model in REGISTERED.models.values():
+        if model.build is None or not model.build.startswith(TIMM):
+            continue
+        with torch.device("meta"):
+            module = timm_bridge.build(model.build.removeprefix(TIMM), None)
+        trained, deployed = sum(p.numel() for p in module.parameters()), None
+        if model.deployed_parameters is not None:
+            known = resolve(model.build, weights=None, batch=None, resolution=None, seed=0)
+            deployed = known.counts().parameters
+            assert known.trained_parameters() == trained
+        wrong.append(model.another(trained, deployed))
+    assert len(wrong) > 60
+    assert set(wrong) == {None}
