@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
 from latbench.core.claims import Claim, ClaimedModel
 from latbench.core.figures import Figure
+from latbench.core.graphs import Growth, Shown
 from latbench.core.values import Value
 
+CLOSE = 1e-6
+"""Relative difference of figures between versions of numpy that is no difference."""
 AnswerName = Literal["confirmed", "refuted", "inconclusive", "not testable here", "unverifiable"]
 
 
@@ -29,8 +33,65 @@ class Answer(Value, frozen=True, kw_only=True):
     """Within which a figure would confirm, in the unit that ``found`` has."""
     found: float | None = None
     interval: tuple[float, float] | None = None
-    unit: Literal["ns", "count", "ratio"] | None = None
+    unit: Literal["ns", "images/s", "count", "ratio", "exponent"] | None = None
     records: tuple[str, ...] = ()
+
+
+Question = Literal["value", "ordering", "static"]
+QUESTIONS: tuple[Question, ...] = ("static", "value", "ordering")
+
+
+class GivenAnswer(Value, frozen=True, kw_only=True):
+    """An answer as it was given, to be stored: an open end of a range is ``None``."""
+
+    question: Question
+    answer: AnswerName
+    where: str | None
+    found: float | None
+    interval: tuple[float | None, float | None] | None
+    claimed: tuple[float | None, float | None] | None
+    records: tuple[str, ...]
+    reasons: tuple[str, ...]
+    needs: tuple[str, ...]
+
+    def says_the_same(self, other: GivenAnswer) -> bool:
+        """Whether question, answer, where it is of, its records and figures are the same.
+
+        Its words are not compared: a later version may say the same in other ones.
+        """
+        return (
+            (self.question, self.answer, self.where, self.records)
+            == (other.question, other.answer, other.where, other.records)
+        ) and all(map(_close, self._figures(), other._figures()))
+
+    def _figures(self) -> tuple[float | None, ...]:
+        none = (None, None)
+        return (self.found, *(self.interval or none), *(self.claimed or none))
+
+
+def _close(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return math.isclose(a, b, rel_tol=CLOSE)
+
+
+class StoredVerdict(Value, frozen=True, kw_only=True):
+    """What was said of a claim, as it was worded then, by which version and seen from where.
+
+    It follows from the records that the answers name, and can be computed from them again.
+    """
+
+    claim: Claim
+    created_unix_ns: int
+    latbench: str
+    device: str
+    answers: tuple[GivenAnswer, ...]
+
+    def says_the_same(self, other: StoredVerdict) -> bool:
+        """Whether its answers do, whenever and by whichever version they were given."""
+        return len(self.answers) == len(other.answers) and all(
+            one.says_the_same(two) for one, two in zip(self.answers, other.answers, strict=True)
+        )
 
 
 class Verdict(Value, frozen=True, kw_only=True):
@@ -46,8 +107,41 @@ class Verdict(Value, frozen=True, kw_only=True):
 
     def answers(self) -> tuple[Answer, ...]:
         """All that were given."""
-        alone = tuple(answer for answer in (self.value, self.static) if answer is not None)
-        return (*alone, *self.ordering)
+        return tuple(answer for answers in self.by_question().values() for answer in answers)
+
+    def by_question(self) -> dict[Question, tuple[Answer, ...]]:
+        """All that were given to each of the three."""
+        return {
+            "static": (self.static,) if self.static is not None else (),
+            "value": (self.value,) if self.value is not None else (),
+            "ordering": self.ordering,
+        }
+
+    def given(self) -> tuple[GivenAnswer, ...]:
+        """The answers as they are stored."""
+        return tuple(
+            GivenAnswer(
+                question=question,
+                answer=each.answer,
+                where=each.where,
+                found=each.found,
+                interval=_ends(each.interval),
+                claimed=_ends(each.claimed),
+                records=each.records,
+                reasons=each.reasons,
+                needs=each.needs,
+            )
+            for question, answers in self.by_question().items()
+            for each in answers
+        )
+
+
+def _ends(interval: tuple[float, float] | None) -> tuple[float | None, float | None] | None:
+    """JSON has no infinity."""
+    if interval is None:
+        return None
+    low, high = (end if math.isfinite(end) else None for end in interval)
+    return low, high
 
 
 class CountedModel(Value, frozen=True, kw_only=True):
@@ -62,6 +156,10 @@ class CountedModel(Value, frozen=True, kw_only=True):
     counted: bool = True
     missing: str | None = None
     """Why there are none."""
+    growth: Growth | None = None
+    """Of a claim how MACs grow."""
+    shown: tuple[Shown, ...] = ()
+    """Of a claim that a method costs nothing: what it did to each network."""
 
 
 class Bench(Value, frozen=True, kw_only=True):

@@ -80,6 +80,11 @@ def judge(record: Record, found: Findings) -> Judgement:
     return Judgement(trust="yes", reasons=())
 
 
+def unsound(record: Record) -> tuple[str, ...]:
+    """What spoils a comparison in turn too, which disturbances of both models do not."""
+    return (*_of_the_outcome(record), *_of_the_setting(record))
+
+
 def _of_the_outcome(record: Record) -> Sequence[str]:
     reasons, traces = [], record.outcome.traces
     if record.outcome.status != "measured":
@@ -162,14 +167,19 @@ def _of_the_neighbours(found: Findings) -> Sequence[str]:
 
 def _of_the_conditions(record: Record) -> Sequence[str]:
     before, after = record.environment.before, record.environment.after
-    reasons = []
+    if after is None:
+        return _of_the_setting(record)
+    cpus = record.environment.machine.logical_cpus or 1
+    return (*_of_the_setting(record), *_between(before, after, cpus))
+
+
+def _of_the_setting(record: Record) -> Sequence[str]:
+    before, reasons = record.environment.before, []
     threads = record.runtime.settings.get("threads", "") if record.runtime else ""
     if threads.isdecimal() and int(threads) > before.usable_cpus:
         reasons.append(f"{threads} threads on {before.usable_cpus} usable CPUs")
     if before.on_battery:
         reasons.append("on battery")
-    if after is not None:
-        reasons += _between(before, after, record.environment.machine.logical_cpus or 1)
     return reasons
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from latbench.core.answers import AnswerName, Bench, Verdict
-from latbench.core.claims import Claim
+from latbench.core.answers import Answer, AnswerName, Bench, Verdict, beyond
+from latbench.core.claims import COUNTED, TIMED, Claim, StatedOrdering, StatedParity, StatedScaling
 from latbench.core.records import Record
 from latbench.core.static_verdicts import static_answer
 from latbench.core.timed_verdicts import ordering_answers, value_answer
@@ -18,11 +18,28 @@ from latbench.core.timed_verdicts import ordering_answers, value_answer
 
 def verdict(claim: Claim, records: Sequence[Record], bench: Bench) -> Verdict:
     """All that ``records`` and ``bench`` say of ``claim``."""
+    unmeasured = _unmeasured(claim, bench)
+    if isinstance(claim.says, StatedOrdering | StatedParity) and unmeasured is not None:
+        return Verdict(claim=claim.id, value=None, ordering=(unmeasured,), static=None)
+    if isinstance(claim.says, StatedScaling) and unmeasured is not None:
+        return Verdict(claim=claim.id, value=unmeasured, ordering=(), static=None)
     return Verdict(
         claim=claim.id,
         value=value_answer(claim, records, bench),
         ordering=ordering_answers(claim, records, bench),
         static=static_answer(claim, bench),
+    )
+
+
+def _unmeasured(claim: Claim, bench: Bench) -> Answer | None:
+    """On what is neither timed nor counted: memory, accuracy."""
+    metric = claim.says.metric
+    if metric in (*TIMED, *COUNTED):
+        return None
+    return beyond(claim, bench) or Answer(
+        answer="not testable here",
+        reasons=(f"{metric} cannot be measured here",),
+        needs=(f"a measurement of {metric}",),
     )
 
 

@@ -1,0 +1,158 @@
+"""Whether a record was taken under the conditions that a claim names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from latbench.core.claims import Claim
+from latbench.core.records import Record
+
+UNITS: dict[str, tuple[str, ...]] = {
+    "npu": ("npu", "neural", "hexagon", "htp", "dsp", "edgetpu", "qnn"),
+    "gpu": (
+        *("gpu", "cuda", "tensorrt", "nvidia", "geforce", "radeon", "mps", "metal", "rocm"),
+        *("dml", "vulkan", "opencl", "webgpu"),
+    ),
+    "cpu": ("cpu", "xnnpack", "kernels"),
+}
+"""What runtimes and drivers call a unit contains one of these words."""
+PLACING = ("provider", "provider_options", "strict_placement", "delegate", "device", "mode")
+"""Options that a claim's ``provider`` speaks of, whatever its backend calls it."""
+
+
+def unlike(record: Record, claim: Claim, *, other: bool = False) -> tuple[str, ...]:
+    """Conditions that the claim names and the record does not meet, with both values; ``other``:
+    those of the model that it is compared with."""
+    wanted = claim.conditions
+    size = (wanted.against_resolution if other else None) or wanted.resolution
+    pairs: list[tuple[str, object, object]] = [
+        ("device", wanted.device, record.device.id),
+        ("backend", wanted.backend, record.backend),
+        ("precision", wanted.precision, precision(record)),
+        ("batch", wanted.batch, batch(record)),
+        ("resolution", size and (size, size), resolution(record)),
+        ("threads", wanted.threads and str(wanted.threads), threads(record)),
+    ]
+    # Backends call it by different names: provider, delegate, mode.
+    named = (wanted.provider or "").lower() in {each.lower() for each in settings(record).values()}
+    pairs.append(("provider", wanted.provider, wanted.provider if named else "another"))
+    found = [f"{n}: {_shown(a)} and {_shown(b)}" for n, a, b in pairs if a and a != b]
+    return (*found, *_unit_unlike(record, wanted.compute_unit))
+
+
+def unlike_each_other(one: Record, two: Record, claim: Claim) -> bool:
+    """Whether two models were timed under conditions that differ where the claim names none."""
+    sizes = resolution(one), resolution(two)
+    own = one.request.resolution is None and two.request.resolution is None
+    free = claim.conditions.against_resolution is not None or own
+    return (
+        one.backend != two.backend
+        or precision(one) != precision(two)
+        or batch(one) != batch(two)
+        or threads(one) != threads(two)
+        or own_options(one) != own_options(two)
+        or (sizes[0] != sizes[1] and not free)
+    )
+
+
+def settings(record: Record) -> dict[str, str]:
+    """As they really were; as they were asked for where no session was open."""
+    return record.runtime.settings if record.runtime else record.request.options
+
+
+def own_options(record: Record) -> dict[str, str]:
+    """Of the backend and its exporter, as they were asked for, in order, without those that say no
+    more than the default."""
+    given = sorted(record.request.options.items())
+    return {key: value for key, value in given if (key, value) != ("form", "deploy")}
+
+
+def strange_options(record: Record, claim: Claim) -> dict[str, str]:
+    """Those of which the claim says nothing."""
+    named = claim.conditions
+    said = set(PLACING) if named.provider is not None else set()
+    said |= {"compute_units"} if named.compute_unit is not None else set()
+    return {key: value for key, value in own_options(record).items() if key not in said}
+
+
+def threads(record: Record) -> str | None:
+    """``None`` where the runtime has no such setting, or nobody asked and nothing was open."""
+    if record.runtime is not None:
+        return record.runtime.settings.get("threads")
+    return str(record.request.threads) if record.request.threads else None
+
+
+def precision(record: Record) -> str:
+    """In which it was computed."""
+    made = record.artifact.precision if record.artifact else record.request.precision
+    return settings(record).get("precision", made) if record.runtime else made
+
+
+def shape_of(record: Record) -> tuple[int, ...]:
+    """Of its input; empty where there was no artifact."""
+    return record.artifact.inputs[0].shape if record.artifact and record.artifact.inputs else ()
+
+
+def batch(record: Record) -> int:
+    """How many images an inference takes."""
+    shape = shape_of(record)
+    return shape[0] if shape else record.model.batch or 1
+
+
+def resolution(record: Record) -> tuple[int, int] | None:
+    """Height and width, whichever axis the channels are on; ``None`` where it is no image."""
+    shape = shape_of(record)
+    if len(shape) != 4:
+        return record.request.resolution if not shape else None
+    height, width = shape[1:3] if shape[1] > 4 >= shape[3] else shape[2:]
+    return height, width
+
+
+def left_open(claim: Claim, record: Record) -> dict[str, str]:
+    """Of the conditions that the source leaves open and that matter most, what the record had."""
+    had = {"precision": precision(record), "threads": threads(record)}
+    return {name: value for name in claim.open if (value := had.get(name)) is not None}
+
+
+def unit_of(name: str) -> str | None:
+    """``cpu``, ``gpu`` or ``npu``; ``None`` for a name that tells neither."""
+    return next(
+        (unit for unit, words in UNITS.items() if any(word in name.lower() for word in words)), None
+    )
+
+
+def _unit_unlike(record: Record, unit: str | None) -> tuple[str, ...]:
+    """Whether it ran elsewhere than on the named unit, or nobody can say."""
+    if unit is None:
+        return ()
+    if unit in ("all", "cpu-and-gpu"):
+        # What the runtime was free to use, not what it used: Core ML's own setting.
+        allowed = settings(record).get("compute_units")
+        wanted = {"all": "all", "cpu-and-gpu": "cpu_and_gpu"}[unit]
+        return () if allowed == wanted else (f"compute unit: {unit} and {allowed or 'another'}",)
+    placement = record.runtime.placement if record.runtime else None
+    if placement is None or placement.known == "unknown":
+        # A backend that has nothing but the CPU need not say so.
+        return () if unit == "cpu" else (f"compute unit: {unit}, and what ran where is not known",)
+    fits = _mostly(placement.units, unit)
+    return () if fits else (f"compute unit: {unit} and {', '.join(placement.units)}",)
+
+
+def _mostly(units: Mapping[str, int | None], unit: str) -> bool:
+    """Whether the unit computes more than half of the operators, the CPU the rest; all of them
+    where it is the CPU, or where nobody counted."""
+    used = {name: operators for name, operators in units.items() if operators != 0}
+    on = {name: count for name, count in used.items() if unit_of(name) == unit}
+    rest = {name: count for name, count in used.items() if name not in on}
+    if not on or not rest:
+        return bool(on)
+    counted = all(count is not None for count in used.values())
+    ours, others = (sum(count or 0 for count in part.values()) for part in (on, rest))
+    beside = all(unit_of(name) == "cpu" for name in rest)
+    return unit != "cpu" and counted and beside and ours > others
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value)) if value[0] != value[1] else str(value[0])
+    return str(value)
