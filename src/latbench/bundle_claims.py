@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
 import latbench
 from latbench.bundle_archive import CLAIMS, BundleError, decode_checked
-from latbench.core.answers import Answer, AnswerName, Bench, CountedModel, Verdict
+from latbench.core.answers import Bench, CountedModel, GivenAnswer, Verdict
 from latbench.core.claim_checks import Known, claim_problems
 from latbench.core.claims import Claim, ClaimedModel, ClaimSource
 from latbench.core.records import Device, Record
 from latbench.core.values import Value
 from latbench.core.verdicts import verdict
-
-Question = Literal["value", "ordering", "static"]
-CLOSE = 1e-6
-"""Relative difference of figures between versions of numpy that is no difference."""
-
-
-class GivenAnswer(Value, frozen=True, kw_only=True):
-    """An answer as it was given when the bundle was made; an open end of a range is ``None``."""
-
-    question: Question
-    answer: AnswerName
-    where: str | None
-    found: float | None
-    interval: tuple[float | None, float | None] | None
-    claimed: tuple[float | None, float | None] | None
-    records: tuple[str, ...]
-    reasons: tuple[str, ...]
-    needs: tuple[str, ...]
 
 
 class ClaimEvidence(Value, frozen=True, kw_only=True):
@@ -88,7 +68,8 @@ def _check_claim(each: ClaimEvidence, known: Known) -> None:
         raise BundleError(f"{CLAIMS}, claim {id}, {place}: {problem.message}", hint=problem.hint)
     for counts in each.counts.values():
         figures = [figure for figure in (counts.parameters, counts.macs) if figure is not None]
-        if counts.more_macs < 0 or not all(0 < f.low <= f.high for f in figures):
+        grown = counts.growth is None or counts.growth.sound()
+        if counts.more_macs < 0 or not grown or not all(0 < f.low <= f.high for f in figures):
             raise BundleError(f"{CLAIMS}, claim {id}: a count that cannot be")
 
 
@@ -115,42 +96,10 @@ def verdicts_on(claims: Claims, records: Sequence[Record]) -> tuple[Verdict, ...
     )
 
 
-def given_answers(found: Verdict) -> tuple[GivenAnswer, ...]:
-    """As they are stored."""
-    questions: tuple[tuple[Question, tuple[Answer, ...]], ...] = (
-        ("value", (found.value,) if found.value is not None else ()),
-        ("ordering", found.ordering),
-        ("static", (found.static,) if found.static is not None else ()),
-    )
-    return tuple(
-        GivenAnswer(
-            question=question,
-            answer=each.answer,
-            where=each.where,
-            found=each.found,
-            interval=_ends(each.interval),
-            claimed=_ends(each.claimed),
-            records=each.records,
-            reasons=each.reasons,
-            needs=each.needs,
-        )
-        for question, answers in questions
-        for each in answers
-    )
-
-
-def _ends(interval: tuple[float, float] | None) -> tuple[float | None, float | None] | None:
-    """JSON has no infinity."""
-    if interval is None:
-        return None
-    low, high = (end if math.isfinite(end) else None for end in interval)
-    return low, high
-
-
 def require_same(stored: ClaimEvidence, now: Sequence[GivenAnswer], writer: str) -> None:
     """Raise where an answer, where it is of, its records or its figures are others.
 
-    Its words are not compared: a later version may say the same in other ones.
+    Its words are not compared.
     """
     claim, before = stored.claim.id, stored.answers
     hint = f"it was made by latbench {writer}; this is {latbench.__version__}"
@@ -167,20 +116,8 @@ def require_same(stored: ClaimEvidence, now: Sequence[GivenAnswer], writer: str)
                 f"follows {new.answer!r}",
                 hint=hint,
             )
-        same = (old.question, old.where, old.records) == (new.question, new.where, new.records)
-        if not same or not all(map(_close, _figures(old), _figures(new))):
+        if not old.says_the_same(new):
             raise BundleError(
                 f"claim {claim}, {old.question}: the stored figures do not follow from the records",
                 hint=hint,
             )
-
-
-def _figures(answer: GivenAnswer) -> tuple[float | None, ...]:
-    none = (None, None)
-    return (answer.found, *(answer.interval or none), *(answer.claimed or none))
-
-
-def _close(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return math.isclose(a, b, rel_tol=CLOSE)

@@ -24,7 +24,6 @@ from latbench.bundle_claims import (
     ClaimEvidence,
     Claims,
     decode_claims,
-    given_answers,
     require_same,
     verdicts_on,
 )
@@ -130,7 +129,7 @@ def gather(
     )
     verdicts = verdicts_on(frame, records)
     answered = tuple(
-        msgspec.structs.replace(each, answers=given_answers(found))
+        msgspec.structs.replace(each, answers=found.given())
         for each, found in zip(given, verdicts, strict=True)
     )
     return Evidence(
@@ -173,7 +172,7 @@ def open_bundle(data: bytes, *, key: bytes | None = None) -> Opened:
     claims = decode_claims(archive.members.get(CLAIMS))
     verdicts = verdicts_on(claims, records) if claims is not None else ()
     for each, found in zip(claims.evidence if claims else (), verdicts, strict=True):
-        require_same(each, given_answers(found), archive.manifest.latbench)
+        require_same(each, found.given(), archive.manifest.latbench)
     return Opened(
         archive=archive,
         evidence=Evidence(records=tuple(records), claims=claims, verdicts=verdicts),

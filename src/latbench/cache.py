@@ -175,7 +175,7 @@ def copy_beside(source: Path, target: Path) -> Path:
     """
     if target.is_dir() and not (source.is_dir() and target.suffix == source.suffix):
         target /= source.name
-    elif target.is_dir():
+    if target.is_dir() and source.is_dir():
         own = {part.name for part in source.iterdir()}
         if strange := sorted(part.name for part in target.iterdir() if part.name not in own):
             raise LatbenchError(
@@ -183,12 +183,20 @@ def copy_beside(source: Path, target: Path) -> Path:
                 hint="name another place, or a folder of another ending to put it into",
             )
     copy = shutil.copytree if source.is_dir() else shutil.copyfile
-    write_beside(target, lambda beside: copy(source, beside))
+    write_beside(target, lambda beside: copy(source, beside), over_folder=source.is_dir())
     return target
 
 
-def write_beside(target: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file beside ``target``, then rename it: never half of one."""
+def write_beside(
+    target: Path, write: Callable[[Path], object], *, over_folder: bool = False
+) -> None:
+    """Have ``write`` make a file beside ``target``, then rename it: never half of one.
+
+    A folder at ``target`` is replaced only ``over_folder``; else it is an error, as all that is in
+    it would be lost.
+    """
+    if target.is_dir() and not over_folder:
+        raise LatbenchError(f"cannot write {target}: it is a folder", hint="name a file in it")
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         write(beside)

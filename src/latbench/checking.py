@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from latbench.core.answers import Bench, Verdict
-from latbench.core.claims import COUNTED, TIMED, Claim, ClaimedModel
-from latbench.core.errors import LatbenchError
+import latbench
+from latbench.claim_reading import read_for
+from latbench.core.answers import Bench, StoredVerdict, Verdict
+from latbench.core.claims import (
+    COUNTED,
+    TIMED,
+    Claim,
+    StatedIdentity,
+    StatedScaling,
+)
 from latbench.core.values import Value
 from latbench.core.verdicts import verdict
 from latbench.counted import ToCount, count_models
@@ -18,8 +26,27 @@ if TYPE_CHECKING:
     from latbench.core.records import Record
     from latbench.store.registry import Registry
 
-NEWEST = 20
-"""Records of one model on one device and backend that are looked at."""
+
+def stored_verdicts(
+    claims: Sequence[Claim], checked: Checked, store: Registry, *, at_unix_ns: int
+) -> tuple[StoredVerdict, ...]:
+    """Those of ``checked`` that say something else than the last ones in ``store`` do. One that
+    cannot be read says nothing."""
+    said, _ = store.newest_verdicts([claim.id for claim in claims])
+    before = {each.claim.id: each for each in said}
+    found = []
+    for claim, each in zip(claims, checked.verdicts, strict=True):
+        new = StoredVerdict(
+            claim=claim,
+            created_unix_ns=at_unix_ns,
+            latbench=latbench.__version__,
+            device=checked.device,
+            answers=each.given(),
+        )
+        old = before.get(claim.id)
+        if new.answers and (old is None or not new.says_the_same(old)):
+            found.append(new)
+    return tuple(found)
 
 
 class Checked(Value, frozen=True, kw_only=True):
@@ -27,6 +54,8 @@ class Checked(Value, frozen=True, kw_only=True):
 
     verdicts: tuple[Verdict, ...]
     unread: tuple[str, ...]
+    device: str
+    """Seen from where."""
 
 
 def check(
@@ -40,16 +69,20 @@ def check(
 ) -> Checked:
     """A verdict on each claim; ``device`` is this machine. ``store`` is ``None`` where no records
     are to be looked at."""
+    models = registered.models
     counts = count_models(models_to_count(claims, registered)) if static else {}
-    ids = {id for claim in claims for id in (claim.model, claim.against) if id is not None}
-    of_models = [registered.models[id] for id in ids]
-    read = _records(store, of_models) if store is not None and timed else ([], [])
-    records, unread = read
+    records: list[Record] = []
+    unread: list[str] = []
+    if store is not None and timed:
+        records, unread = read_for(claims, models, store)
+    of_build: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        of_build[record.model.name].append(record)
     backends = frozenset(available_backends(claims)) if timed else frozenset()
     found = []
     for claim in claims:
         bench = Bench(
-            models=registered.models,
+            models=models,
             counts={
                 wanted.model.id: counts[wanted]
                 for wanted in models_to_count([claim], registered)
@@ -58,45 +91,45 @@ def check(
             devices=frozenset({device}),
             backends=backends,
         )
-        found.append(verdict(claim, records, bench))
-    return Checked(verdicts=tuple(found), unread=tuple(unread))
+        ids = (claim.model, claim.against)
+        builds = dict.fromkeys(models[id].build for id in ids if id in models)
+        of_claim = [record for build in builds for record in of_build.get(build or "", ())]
+        found.append(verdict(claim, of_claim, bench))
+    return Checked(verdicts=tuple(found), unread=tuple(unread), device=device)
 
 
 def models_to_count(claims: Iterable[Claim], registered: Registered) -> list[ToCount]:
-    """The models of claims about sizes, each once."""
-    found: dict[ToCount, None] = {}
-    for claim in claims:
-        if claim.says.metric not in COUNTED or claim.unverifiable or claim.out_of_scope:
+    """What claims about sizes, growth and graphs are checked with, each once."""
+    return list(dict.fromkeys(each for claim in claims for each in _to_count(claim, registered)))
+
+
+def _to_count(claim: Claim, registered: Registered) -> Iterator[ToCount]:
+    if claim.unverifiable or claim.out_of_scope:
+        return
+    models, says = registered.models, claim.says
+    if isinstance(says, StatedIdentity):
+        plain = models[says.against].build if says.against in models else None
+        hosts = says.hosts or ((plain,) if plain is not None else ())
+        if claim.model in models and says.merges is not None and hosts:
+            yield ToCount(model=models[claim.model], method=says.merges, hosts=hosts)
+        return
+    if says.metric not in COUNTED:
+        return
+    own = claim.conditions.resolution
+    other = claim.conditions.against_resolution or own
+    for id, resolution in ((claim.model, own), (claim.against, other)):
+        model = models.get(id) if id is not None else None
+        if model is None or model.unreleased:
             continue
-        own = claim.conditions.resolution
-        other = claim.conditions.against_resolution or own
-        for id, resolution in ((claim.model, own), (claim.against, other)):
-            model = registered.models.get(id) if id is not None else None
-            if model is not None and not model.unreleased:
-                found[ToCount(model=model, resolution=resolution)] = None
-    return list(found)
+        if isinstance(says, StatedScaling):
+            yield ToCount(model=model, over=says.over)
+        else:
+            yield ToCount(model=model, resolution=resolution)
 
 
-def _records(store: Registry, models: Iterable[ClaimedModel]) -> tuple[list[Record], list[str]]:
-    """Those of the models, of no fallback; and those that cannot be read, with the reason."""
-    names = {model.build for model in models}
-    found: dict[str, None] = {}
-    for row in store.latest():
-        if row.model in names and row.backend == row.requested_backend:
-            for each in store.history(row.model, row.device, row.backend, limit=NEWEST):
-                found[each.id] = None
-    records, unread = [], []
-    for id in found:
-        try:
-            records.append(store.get(id))
-        except LatbenchError as error:
-            unread.append(f"record {id}: {error.message}")
-    return records, unread
-
-
-def available_backends(claims: Iterable[Claim]) -> set[str]:
-    """The backends that claims name and that can run here."""
-    named = {c.conditions.backend for c in claims if c.says.metric in TIMED}
+def available_backends(claims: Iterable[Claim], *, also: Iterable[str] = ()) -> set[str]:
+    """The backends that claims name, and ``also`` these, if they can run here."""
+    named = {c.conditions.backend for c in claims if c.says.metric in TIMED} | set(also)
     return {
         name for name in runner_names() if name in named and load_runner(name).probe().available
     }

@@ -40,8 +40,8 @@ claims:
   model: mobilevig_ti
   says: {kind: value, metric: latency, figure: "6.40", unit: ms}
   source: {id: paper, where: Table 1, quote: "<script>alert(1)</script> `rm`"}
-  conditions: {device: bench-cpu, backend: onnxruntime, compute_unit: cpu, batch: 1, resolution: 224}
-  open: [os, backend_version, precision, threads, input, protocol, warmup_calls, calls, statistic]
+  conditions: {device: bench-cpu, backend: onnxruntime, compute_unit: cpu, precision: fp32, threads: 2, batch: 1, resolution: 224}
+  open: [os, backend_version, input, protocol, warmup_calls, calls, statistic]
   by: authors
 """
 FIRST, SECOND = "01m86kmv4b6a5884ma62zcdt3x", "01m86kmv4b6a5884ma62zcdt3y"

@@ -27,8 +27,8 @@ claims:
   model: mobilevig_ti
   says: {{kind: value, metric: latency, figure: "{figure}", unit: ms}}
   source: {{id: paper, where: Table 1}}
-  conditions: {{device: bench-cpu, backend: onnxruntime, compute_unit: cpu, batch: 1, resolution: 224}}
-  open: [os, backend_version, precision, threads, input, protocol, warmup_calls, calls, statistic]
+  conditions: {{device: bench-cpu, backend: onnxruntime, compute_unit: cpu, precision: fp32, threads: 2, batch: 1, resolution: 224}}
+  open: [os, backend_version, input, protocol, warmup_calls, calls, statistic]
   by: authors
 """
 

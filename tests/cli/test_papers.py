@@ -86,7 +86,9 @@ def test_timm_models_of_papers_exist() -> None:
     for paper in load_papers().papers:
         for name in paper.models:
             if name.startswith("timm:"):
-                assert f"def {name.removeprefix('timm:')}(" in text, name
+                function, _, weights = name.removeprefix("timm:").partition(".")
+                assert f"def {function}(" in text, name
+                assert f"'{function}.{weights}'" in text or not weights, name
 
 
 def test_a_bad_file_is_told_with_its_line() -> None:

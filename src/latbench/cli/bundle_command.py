@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.claims_options import load_registered
 from latbench.cli.options import json_option, registry_option, warn
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from latbench.bundle_archive import BundleError
     from latbench.bundling import Evidence, Opened
-    from latbench.claims_file import Registered
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 key_option = click.option(
@@ -118,9 +118,9 @@ def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
 def show(*, file: Path, key: Path | None, as_json: bool) -> int:
     """Show the records and verdicts of a bundle, computed again from its samples."""
     from latbench.core.summary import summarise
-    from latbench.report.claims import verdict_lines
     from latbench.report.json import to_json
     from latbench.report.text import record_lines
+    from latbench.report.verdicts import verdict_lines
 
     opened = _open(file, key)
     if opened is None:
@@ -215,7 +215,7 @@ def _gathered(
     from latbench.devices.machine import read_machine, this_device
     from latbench.store.registry import Registry
 
-    registered = _registered()
+    registered = load_registered()
     wanted = [registered.find(id) for id in dict.fromkeys(claims)]
     here = this_device(read_machine()).id
     with Registry.open(registry, create=False) as store:
@@ -223,13 +223,6 @@ def _gathered(
     for why in unread:
         warn(f"left out: {why}")
     return gather(records, wanted, registered, device=here)
-
-
-def _registered() -> Registered:
-    from latbench.claims_file import load_claims, user_claims
-    from latbench.devices.catalog import load_devices, user_devices_path
-
-    return load_claims(load_devices(user_devices_path()), user_claims())
 
 
 def _open(file: Path, key: Path | None, *, as_json: bool = False) -> Opened | None:
@@ -272,7 +265,7 @@ def _other_claims(evidence: Evidence) -> list[str]:
     """A bundle could bring a claim of its own making under a known name."""
     if not evidence.verdicts:
         return []
-    known = {claim.id: claim for claim in _registered().claims}
+    known = {claim.id: claim for claim in load_registered().claims}
     notes = []
     for claim, _ in evidence.pairs():
         if claim.id not in known:

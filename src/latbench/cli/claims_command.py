@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from latbench.cli.claims_check_command import command as check
+from latbench.cli.claims_options import (
+    chosen_claims,
+    claim_filters,
+    load_registered,
+    status_of,
+)
+from latbench.cli.explain_command import command as explain
 from latbench.cli.options import json_option, registry_option, warn
-
-if TYPE_CHECKING:
-    from latbench.checking import Checked
-    from latbench.claims_file import Registered
-    from latbench.core.claims import Claim
-
-KINDS = (
-    *("value", "ratio", "difference", "ordering", "parity", "bound"),
-    *("size", "scaling", "identity"),
-)
-METRICS = (
-    *("latency", "throughput", "parameters", "macs", "size", "memory"),
-    *("accuracy", "time-steps", "training-memory"),
-)
-QUESTIONS = ("value", "ordering", "static")
 
 
 @click.group("claims")
@@ -37,34 +29,20 @@ def command() -> None:
     """
 
 
-def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that narrow a list of claims."""
-    for option in (
-        click.option("--source", metavar="ID", help="Of one paper or other source."),
-        click.option("--headline", is_flag=True, help="Of abstracts and titles alone."),
-        click.option("--metric", type=click.Choice(METRICS), help="About this quantity."),
-        click.option("--device", metavar="ID", help="Taken on this device."),
-        click.option("--model", metavar="MODEL", help="About this model, by id, name or builder."),
-        click.option("--kind", type=click.Choice(KINDS), help="Of this kind of statement."),
-    ):
-        function = option(function)
-    return function
-
-
 @command.command("list")
-@_filters
+@claim_filters
 @json_option
 def list_(*, as_json: bool, **filters: Any) -> int:
     """List claims, with how many of the conditions that matter are known."""
     from latbench.report.claims import claims_json, list_lines
 
-    registered = _load()
-    claims = _chosen(registered, **filters)
+    registered = load_registered()
+    claims = chosen_claims(registered, **filters)
     if as_json:
         click.echo(claims_json(claims))
     else:
         click.echo("\n".join(list_lines(claims, registered.models, registered.sources)))
-    return _told(registered)
+    return status_of(registered)
 
 
 @command.command("show")
@@ -74,13 +52,13 @@ def show(*, id: str, as_json: bool) -> int:
     """Show all that is known of one claim."""
     from latbench.report.claims import claims_json, show_lines
 
-    registered = _load()
+    registered = load_registered()
     claim = registered.find(id)
     if as_json:
         click.echo(claims_json([claim]))
     else:
         click.echo("\n".join(show_lines(claim, registered.models, registered.sources)))
-    return _told(registered)
+    return status_of(registered)
 
 
 @command.command("validate")
@@ -90,12 +68,12 @@ def validate(*, files: tuple[Path, ...], as_json: bool) -> int:
     """Check that FILES can be used; without any, the shipped claims and your own."""
     from latbench.report.json import to_json
 
-    registered = _load(files)
+    registered = load_registered(files)
     if as_json:
         click.echo(to_json({"claims": len(registered.claims), "errors": registered.errors}))
     else:
         click.echo(f"good claims: {len(registered.claims)}, errors: {len(registered.errors)}")
-    return _told(registered)
+    return status_of(registered)
 
 
 @command.command("add")
@@ -124,113 +102,27 @@ def add(*, file: Path | None, template: bool, as_json: bool) -> int:
     return 0
 
 
-@command.command("check")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="Check all claims.")
-@click.option(
-    "--question",
-    "questions",
-    type=click.Choice(QUESTIONS),
-    multiple=True,
-    help="Of the figure on the device that it names, of a comparison on any device, of parameters "
-    "and MACs; may be given several times.  [default: all three]",
-)
-@_filters
+@command.command("history")
+@click.argument("id")
 @registry_option
 @json_option
-def check(
-    *,
-    ids: tuple[str, ...],
-    everything: bool,
-    questions: tuple[str, ...],
-    registry: str | None,
-    as_json: bool,
-    **filters: Any,
-) -> int:
-    """Say of claims: confirmed, refuted, inconclusive, not testable here, or unverifiable.
-
-    Parameters and MACs are counted, what is timed is looked for among the stored records. Records
-    of a fallback are never counted for a claim.
-
-    Exit status: 0 all confirmed, 1 one is refuted, 4 not refuted but not confirmed either.
-    """
-    from latbench.core.verdicts import overall, restricted
-    from latbench.report.claims import verdict_lines, verdicts_json
-
-    registered = _load()
-    if ids:
-        claims: Sequence[Claim] = [registered.find(id) for id in ids]
-    elif everything or any(filters.values()):
-        claims = _chosen(registered, **filters)
-    else:
-        raise click.UsageError("name claims by ID, or say --model, --headline, ... or --all")
-    asked = questions or QUESTIONS
-    checked = _checked(claims, registered, asked, registry)
-    for why in checked.unread:
-        warn(f"left out: {why}")
-    verdicts = [restricted(each, asked) for each in checked.verdicts]
-    pairs = [pair for pair in zip(claims, verdicts, strict=True) if pair[1].answers()]
-    if as_json:
-        click.echo(verdicts_json(pairs))
-    else:
-        click.echo("\n".join(verdict_lines(pairs, registered.models)))
-    bad = _told(registered)
-    return bad or {"refuted": 1, "confirmed": 0}.get(overall(verdicts), 4)
-
-
-def _checked(
-    claims: Sequence[Claim], registered: Registered, asked: Sequence[str], registry: str | None
-) -> Checked:
-    from latbench.checking import check as check_claims
-
-    if set(asked) == {"static"}:
-        return check_claims(claims, registered, None, device="", timed=False)
-    from latbench.devices.machine import read_machine, this_device
+def history(*, id: str, registry: str | None, as_json: bool) -> None:
+    """What was said of one claim, when, by which version, from which records."""
+    from latbench.core.errors import UsageError
+    from latbench.report.json import to_json
+    from latbench.report.verdicts import history_lines
     from latbench.store.registry import Registry
 
-    here = this_device(read_machine()).id
-    with Registry.open(registry) as store:
-        return check_claims(claims, registered, store, device=here, static="static" in asked)
+    with Registry.open(registry, create=False) as store:
+        (found, unread), where = store.verdicts_on(id), store.url
+    for why in unread:
+        warn(why)
+    if not found:
+        raise UsageError(
+            f"no verdict on {id!r} is stored in {where}", hint=f"latbench claims check {id}"
+        )
+    click.echo(to_json(found) if as_json else "\n".join(history_lines(found)))
 
 
-def _load(files: Sequence[Path] = ()) -> Registered:
-    """Shipped claims and the user's own; or the shipped ones and ``files``."""
-    from latbench.claims_file import load_claims, user_claims
-    from latbench.devices.catalog import load_devices, user_devices_path
-
-    return load_claims(load_devices(user_devices_path()), files or user_claims())
-
-
-def _told(registered: Registered) -> int:
-    """Name the bad entries; the exit status."""
-    for error in registered.errors:
-        warn(f"left out: {error}")
-    return 2 if registered.errors else 0
-
-
-def _chosen(
-    registered: Registered,
-    *,
-    kind: str | None,
-    model: str | None,
-    device: str | None,
-    metric: str | None,
-    headline: bool,
-    source: str | None,
-) -> list[Claim]:
-    """The claims that all given filters let through; a name that nothing has is an error."""
-    models = None if model is None else registered.models_called(model)
-    if device is not None:
-        registered.require_device(device)
-    if source is not None:
-        registered.require_source(source)
-    return [
-        claim
-        for claim in registered.claims
-        if (kind is None or claim.kind == kind)
-        and (models is None or claim.model in models)
-        and (device is None or claim.conditions.device == device)
-        and (metric is None or claim.says.metric == metric)
-        and (source is None or claim.source.id == source)
-        and (claim.headline or not headline)
-    ]
+command.add_command(check)
+command.add_command(explain)

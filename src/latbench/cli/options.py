@@ -302,3 +302,9 @@ def interrupted_once() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def require_one_format(format: str, *, as_json: bool) -> None:
+    """Raise where `--json` and another format are asked for at once."""
+    if as_json and format not in ("text", "json"):
+        raise click.UsageError(f"--json and --format {format} contradict each other")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.options import json_option, registry_option
+from latbench.cli.claims_options import load_registered
+from latbench.cli.options import json_option, registry_option, require_one_format, warn
 
 if TYPE_CHECKING:
     from latbench.report.papers import PaperRow
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format", type=click.Choice(("text", "markdown")), default="text", show_default=True
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Write a file.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a file.")
 @registry_option
 @json_option
 def command(*, format: str, output: Path | None, registry: str | None, as_json: bool) -> None:
@@ -30,6 +31,7 @@ def command(*, format: str, output: Path | None, registry: str | None, as_json: 
     from latbench.report.json import to_json
     from latbench.report.papers import papers_markdown, papers_text
 
+    require_one_format(format, as_json=as_json)
     rows = _rows(registry)
     if as_json:
         text = to_json(rows) + "\n"
@@ -43,22 +45,19 @@ def command(*, format: str, output: Path | None, registry: str | None, as_json: 
 
 def _rows(registry: str | None) -> list[PaperRow]:
     from latbench.checking import check
-    from latbench.claims_file import load_claims, user_claims
-    from latbench.cli.options import warn
-    from latbench.devices.catalog import load_devices, user_devices_path
     from latbench.papers import load_papers
     from latbench.report.papers import paper_rows
     from latbench.store.registry import Registry
 
     papers = load_papers().papers
-    registered = load_claims(load_devices(user_devices_path()), user_claims())
+    registered = load_registered()
     sources = {source for paper in papers for source in paper.sources}
     claims = [claim for claim in registered.claims if claim.source.id in sources]
     with Registry.open(registry) as store:
         # The list is the same on every machine that has the same records: none is "this device".
         timed = store.count() > 0
         checked = check(claims, registered, store if timed else None, device="", timed=timed)
-    for why in (*registered.errors, *checked.unread):
+    for why in checked.unread:
         warn(f"left out: {why}")
     return paper_rows(
         papers,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.claims_options import load_registered
 from latbench.cli.options import json_option, registry_option, warn
 
 if TYPE_CHECKING:
@@ -47,10 +48,8 @@ def pareto(
     Of each model the newest record is taken; all must be of one device and backend, and those that
     differ from most in precision, threads or batch are left out and named.
     """
-    from latbench.claims_file import load_claims, user_claims
     from latbench.core.errors import UsageError
     from latbench.core.ranks import tau_with_interval
-    from latbench.devices.catalog import load_devices, user_devices_path
     from latbench.papers import load_papers
     from latbench.report.json import to_json
     from latbench.report.pareto import (
@@ -72,7 +71,7 @@ def pareto(
             f"there are no measured records{f' of {asked}' if asked else ''}",
             hint="`latbench run` makes them, `latbench show` lists what there is",
         )
-    claimed = load_claims(load_devices(user_devices_path()), user_claims())
+    claimed = load_registered()
     title = f"{records[0].device.name} · {records[0].backend} · {setting(records[0])}"
     if ratios:
         pairs = ratio_pairs(claimed.claims, records, claimed.models)

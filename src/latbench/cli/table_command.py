@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from latbench.cli.options import json_option, registry_option
+from latbench.cli.options import json_option, registry_option, require_one_format
 
 FORMATS = ("text", "markdown", "matrix", "csv", "json", "parquet")
 
@@ -17,7 +17,11 @@ FORMATS = ("text", "markdown", "matrix", "csv", "json", "parquet")
 )
 @click.option("--device", metavar="ID", help="Of one device.")
 @click.option("--format", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Write a file; Parquet needs one.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a file; Parquet needs one.",
+)
 @registry_option
 @json_option
 def command(
@@ -47,6 +51,7 @@ def command(
     )
     from latbench.store.registry import Registry
 
+    require_one_format(format, as_json=as_json)
     format = "json" if as_json else format
     if format == "parquet" and output is None:
         raise click.UsageError("Parquet is binary: name a file with --output")

@@ -10,7 +10,8 @@ from html import escape
 import msgspec
 
 from latbench.core.answers import Answer, Verdict
-from latbench.core.claims import Claim, ClaimConditions, ClaimedModel, ClaimSource, completeness
+from latbench.core.claims import Claim, ClaimConditions, ClaimedModel, ClaimSource
+from latbench.core.completeness import completeness
 from latbench.core.records import Record, Request
 from latbench.core.summary import Summary
 from latbench.core.values import Value

@@ -1,12 +1,10 @@
-"""Claims and verdicts as text and JSON."""
+"""Claims as text and JSON."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from latbench.core.answers import Answer, Verdict
 from latbench.core.claims import (
     COUNTED,
     Claim,
@@ -19,17 +17,17 @@ from latbench.core.claims import (
     StatedParity,
     StatedRatio,
     StatedScaling,
-    completeness,
 )
+from latbench.core.completeness import completeness
 from latbench.core.figures import FAILED
 from latbench.report.json import to_json
 from latbench.report.text import table
-from latbench.report.units import duration
 
 if TYPE_CHECKING:
     from latbench.core.claims import ClaimSource
 
 Models = Mapping[str, ClaimedModel]
+POWERS = {1.0: "linearly with", 2.0: "with the square of"}
 MARK = {"macs": "MACs", "size": "parameters or MACs", "training-memory": "memory of training"}
 
 
@@ -49,6 +47,7 @@ def statement(claim: Claim, models: Models) -> str:
             read = " (of time or of rate)"
         around = "about " if says.around_percent is not None else ""
         if says.sense == "of":
+            figure = figure.removesuffix("x") + " of" if "/" in says.figure else figure
             return f"{around}{figure} the {metric} of {other}"
         return f"{around}{figure} {sense} {metric} than {other}{read}"
     if isinstance(says, StatedDifference):
@@ -58,9 +57,11 @@ def statement(claim: Claim, models: Models) -> str:
     if isinstance(says, StatedParity):
         return f"the same {metric} as {other} (within {says.tolerance_percent:g} %)"
     if isinstance(says, StatedIdentity):
-        return f"the same {metric} as {other}: {says.method}"
+        return f"no more {metric} than {other}: {says.method}"
     if isinstance(says, StatedScaling):
-        return f"{metric} grow with {says.over} to the power {says.exponent:g}"
+        grow = "grow" if says.metric == "macs" else "grows"
+        power = POWERS.get(says.exponent, f"with the power {says.exponent:g} of")
+        return f"{metric} {grow} {power} {says.over}"
     if isinstance(says, StatedBound):
         return f"{metric} {says.sense} {figure}"
     if claim.figure == FAILED:
@@ -97,8 +98,9 @@ def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource])
         ("source", f"{cited}{f', arXiv {source.arxiv}' if source.arxiv else ''}"),
         ("quote", f'"{claim.source.quote}"' if claim.source.quote else None),
         ("by", f"{claim.by}, {claim.confidence} confidence that it says so"),
-        ("model", model.build or f"not built here: {model.absent}"),
-        ("known", f"{_share(claim)} of the conditions that matter"),
+        ("model", _built(model)),
+        ("shown on", ", ".join(getattr(claim.says, "hosts", ())) or None),
+        ("known", f"{_share(claim)} of the conditions that matter" if _share(claim) else None),
         *((f"  {name}", value) for name, value in _conditions(claim)),
         ("open", ", ".join(claim.open) or None),
         (
@@ -114,60 +116,9 @@ def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource])
     return [claim.id, *(f"  {name:<16}{value}" for name, value in facts if value is not None)]
 
 
-def verdict_lines(pairs: Sequence[tuple[Claim, Verdict]], models: Models) -> list[str]:
-    """Each claim, the answer to each question that it asks, and a count of the answers."""
-    lines: list[str] = []
-    totals: Counter[str] = Counter()
-    for claim, verdict in pairs:
-        lines.append(f"{claim.id}: {models[claim.model].name}, {statement(claim, models)}")
-        for question, answers in _by_question(verdict).items():
-            for answer in answers:
-                totals[answer.answer] += 1
-                lines += _answer_lines(question, answer)
-        if (other := claim.correction) is not None:
-            lines.append(f"    the source corrects itself: {other.figure}, {other.reason}")
-    told = ", ".join(f"{count} {name}" for name, count in totals.most_common())
-    return [*lines, told or "nothing of this kind is claimed"]
-
-
-def verdicts_json(pairs: Sequence[tuple[Claim, Verdict]]) -> str:
-    """``[{"claim": …, "verdict": …}, …]``."""
-    return to_json([{"claim": claim, "verdict": verdict} for claim, verdict in pairs])
-
-
 def claims_json(claims: Sequence[Claim]) -> str:
     """Each with its kind and completeness, which are computed."""
     return to_json([{"claim": claim, "completeness": completeness(claim)} for claim in claims])
-
-
-def _by_question(verdict: Verdict) -> dict[str, tuple[Answer, ...]]:
-    return {
-        "value": (verdict.value,) if verdict.value is not None else (),
-        "comparison": verdict.ordering,
-        "size": (verdict.static,) if verdict.static is not None else (),
-    }
-
-
-def _answer_lines(question: str, answer: Answer) -> list[str]:
-    where = f" on {answer.where}" if answer.where else ""
-    lines = [f"  {question}{where}: {answer.answer}{_figures(answer)}"]
-    lines += [f"    {reason}" for reason in answer.reasons]
-    return lines + [f"    needs {need}" for need in answer.needs]
-
-
-def _figures(answer: Answer) -> str:
-    """What was found and what would confirm, in one unit."""
-    if answer.found is None or answer.unit == "count":
-        return ""
-    if answer.unit == "ns":
-        ends = [end for end in answer.claimed or () if end not in (0.0, float("inf"))]
-        (found, *claimed), unit = duration(answer.found, *ends)
-        wanted = f", claimed {' to '.join(claimed)} {unit}" if claimed else ""
-        return f": {found} {unit}{wanted}"
-    wanted = (
-        f", claimed {answer.claimed[0]:.3g} to {answer.claimed[1]:.3g}" if answer.claimed else ""
-    )
-    return f": ratio {answer.found:.3g}{wanted}"
 
 
 def _conditions(claim: Claim) -> list[tuple[str, str]]:
@@ -177,6 +128,14 @@ def _conditions(claim: Claim) -> list[tuple[str, str]]:
         if value is not None:
             found.append((name, str(value)))
     return found
+
+
+def _built(model: ClaimedModel) -> str:
+    if model.build is None:
+        return f"not built here: {model.absent}"
+    pins = ((model.parameters, ""), (model.deployed_parameters, " in its deploy form"))
+    counts = [f"{count:,} parameters{form}" for count, form in pins if count is not None]
+    return ", ".join((model.build, *counts))
 
 
 def _share(claim: Claim) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from latbench.core.answers import Answer, Verdict
+from latbench.core.answers import QUESTIONS, Answer, Verdict
 from latbench.core.claims import Claim
 from latbench.core.values import Value
 from latbench.papers import Paper
 from latbench.report.text import table
+from latbench.report.verdicts import ASKED
 
-QUESTIONS = ("size", "value", "comparison")
 DEVICE = "the device "
 
 
@@ -117,12 +117,10 @@ def papers_markdown(rows: Sequence[PaperRow]) -> list[str]:
 
 
 def _by_question(verdicts: Sequence[Verdict]) -> dict[str, list[Answer]]:
-    found: dict[str, list[Answer]] = {question: [] for question in QUESTIONS}
-    for verdict in verdicts:
-        found["size"] += [verdict.static] if verdict.static is not None else []
-        found["value"] += [verdict.value] if verdict.value is not None else []
-        found["comparison"] += verdict.ordering
-    return found
+    return {
+        ASKED[question]: [a for verdict in verdicts for a in verdict.by_question()[question]]
+        for question in QUESTIONS
+    }
 
 
 def _devices(answer: Answer) -> list[str]:

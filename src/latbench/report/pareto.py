@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from latbench.core.answers import Bench
-from latbench.core.claim_records import is_of, precision, shape_of
+from latbench.core.claim_conditions import own_options, precision, shape_of
+from latbench.core.claim_records import is_of
 from latbench.core.claims import Claim, ClaimedModel, StatedValue
 from latbench.core.errors import UsageError
 from latbench.core.figures import parse_figure, stated_figure
@@ -86,6 +87,7 @@ def setting(record: Record) -> str:
         f"{threads} thread{'' if threads == '1' else 's'}" if threads else "",
         f"batch {shape[0] if shape else record.model.batch or 1}",
         f"resolution {record.model.resolution}" if record.model.resolution is not None else "",
+        *(f"{key}={value}" for key, value in own_options(record).items()),
     ]
     return ", ".join(part for part in parts if part)
 
@@ -216,7 +218,7 @@ def _is_same(record: Record, claim: Claim, bench: Bench) -> bool:
     """Of the model, at its batch and resolution."""
     wanted, shape = claim.conditions, shape_of(record)
     return (
-        is_of(record, claim.model, bench)
+        is_of(record, claim.model, claim, bench)
         and len(shape) == 4
         and wanted.batch in (None, shape[0])
         and wanted.resolution in (None, max(shape[2:]))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from latbench.core.claim_conditions import own_options
 from latbench.core.records import (
     Artifact,
     Conditions,
@@ -221,6 +222,8 @@ def title(record: Record) -> str:
         parts += ["x".join(map(str, tensor.shape)) for tensor in record.artifact.inputs]
     if record.runtime is not None and (threads := record.runtime.settings.get("threads")):
         parts.append(f"{threads} thread{'' if threads == '1' else 's'}")
+    if options := own_options(record):
+        parts.append(" ".join(f"{key}={value}" for key, value in options.items()))
     parts.append(record.device.name)
     return " · ".join(parts)
 

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from sqlalchemy import URL, Column, Engine, RowMapping, Select, Table, func, select
+from sqlalchemy import URL, Column, Engine, Select, Table, func, select
 
-from latbench.core.codec import (
-    convert_record,
-    digest,
-    pack_json,
-    pack_ns,
-    unpack_json,
-    unpack_ns,
-)
+from latbench.core.answers import StoredVerdict
 from latbench.core.errors import RegistryError, UsageError
 from latbench.core.records import Record
-from latbench.core.summary import typical_ns
 from latbench.core.values import Value
 from latbench.store import schema
 from latbench.store.engine import LOCK_TIMEOUT_S, make_engine, registry_url, shown, translated
-from latbench.store.tables import latest, machines, records, traces
+from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
+from latbench.store.tables import latest, machines, records, traces, verdicts
 
 
 class Row(Value, frozen=True, kw_only=True):
@@ -45,6 +38,9 @@ class Row(Value, frozen=True, kw_only=True):
     threads: int | None
     """As they really were; ``None`` where no session was open, or its runtime has none."""
     protocol: str
+    options: str | None
+    """Of the backend and its exporter, as they were asked for, e.g. ``form=trained``; ``None``
+    where there were none, and in rows from before they were listed."""
     median_ns: int | None
     sample_count: int
 
@@ -52,6 +48,8 @@ class Row(Value, frozen=True, kw_only=True):
 GROUP = ("device", "model", "backend", "requested_backend")
 """What one group of the latest records shares. What was asked for is part of it: a fallback does
 not displace a record of the backend that was used for its own sake."""
+TRAINED = "form=trained"
+"""Records of the trained form are never the latest of their model: it is not what is shipped."""
 
 
 class Registry:
@@ -109,7 +107,7 @@ class Registry:
         if not new:
             return
         insert = _insert(self._engine.dialect.name)
-        machine_rows = {row["digest"]: row for row in map(_machine_row, new)}
+        machine_rows = {row["digest"]: row for row in map(machine_row, new)}
         newest = insert(latest)
         newest = newest.on_conflict_do_update(
             index_elements=list(latest.primary_key),
@@ -126,19 +124,21 @@ class Registry:
             connection.execute(
                 insert(machines).on_conflict_do_nothing(), list(machine_rows.values())
             )
-            rows = [_record_row(record) for record in new]
+            rows = [record_row(record) for record in new]
             stored = connection.execute(
                 insert(records).on_conflict_do_nothing().returning(records.c.id), rows
             )
             if taken := {record.id for record in new} - set(stored.scalars()):
                 # Leaving the block by an error takes the whole transaction back.
                 raise RegistryError(f"already in {self.url}: {', '.join(sorted(taken)[:3])}")
-            trace_rows = [row for record in new for row in _trace_rows(record)]
-            if trace_rows:
-                connection.execute(traces.insert(), trace_rows)
-            connection.execute(
-                newest, [{name: row[name] for name in Row.__struct_fields__} for row in rows]
-            )
+            if of_traces := [row for record in new for row in trace_rows(record)]:
+                connection.execute(traces.insert(), of_traces)
+            deployed = [row for row in rows if TRAINED not in (row["options"] or "").split(",")]
+            if deployed:
+                listed = Row.__struct_fields__
+                connection.execute(
+                    newest, [{name: row[name] for name in listed} for row in deployed]
+                )
 
     def get(self, id: str) -> Record:
         """The record of that id, or of the only one that begins so.
@@ -157,7 +157,7 @@ class Registry:
                 .where(traces.c.record_id == found[0]["id"])
                 .order_by(traces.c.process, traces.c.session)
             ).mappings()
-            return _record(found[0], [(part["role"], _trace_tree(part)) for part in parts])
+            return from_rows(found[0], [(part["role"], trace_tree(part)) for part in parts])
 
     def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
         """The newest records of one model on one device and backend, the newest first."""
@@ -197,10 +197,74 @@ class Registry:
         with translated(self._engine.url), self._engine.connect() as connection:
             return connection.execute(query).scalar_one_or_none()
 
+    def add_verdicts(self, new: Sequence[StoredVerdict]) -> None:
+        """Store verdicts in one transaction; of two on one claim at one time, the first.
+
+        Raises :class:`RegistryError`.
+        """
+        if not new:
+            return
+        rows = [
+            {
+                "claim": each.claim.id,
+                "created_unix_ns": each.created_unix_ns,
+                "body": msgspec.json.encode(each).decode(),
+            }
+            for each in new
+        ]
+        with (
+            translated(self._engine.url),
+            self._engine.connect().execution_options(latbench_writes=True) as connection,
+            connection.begin(),
+        ):
+            insert = _insert(self._engine.dialect.name)
+            connection.execute(insert(verdicts).on_conflict_do_nothing(), rows)
+
+    def verdicts_on(self, claim: str) -> tuple[list[StoredVerdict], list[str]]:
+        """All that were stored on the claim of that id, the newest first; and why others cannot be
+        read."""
+        query = (
+            select(verdicts.c.claim, verdicts.c.body)
+            .where(verdicts.c.claim == claim)
+            .order_by(verdicts.c.created_unix_ns.desc())
+        )
+        return self._verdicts(query)
+
+    def newest_verdicts(self, claims: Collection[str]) -> tuple[list[StoredVerdict], list[str]]:
+        """The newest on each of the claims of these ids; and why others cannot be read."""
+        newest = (
+            select(verdicts.c.claim, func.max(verdicts.c.created_unix_ns).label("at"))
+            .where(verdicts.c.claim.in_(claims))
+            .group_by(verdicts.c.claim)
+            .subquery()
+        )
+        return self._verdicts(
+            select(verdicts.c.claim, verdicts.c.body)
+            .join(
+                newest,
+                (newest.c.claim == verdicts.c.claim) & (newest.c.at == verdicts.c.created_unix_ns),
+            )
+            .order_by(verdicts.c.claim)
+        )
+
     def count(self) -> int:
         """How many records there are."""
         with translated(self._engine.url), self._engine.connect() as connection:
             return connection.execute(select(func.count()).select_from(records)).scalar_one()
+
+    def _verdicts(self, query: Select[Any]) -> tuple[list[StoredVerdict], list[str]]:
+        with translated(self._engine.url), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        found, unread = [], []
+        for claim, body in rows:
+            try:
+                found.append(msgspec.json.decode(body, type=StoredVerdict))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                unread.append(
+                    f"a verdict on {claim} in {self.url} cannot be read: a newer latbench wrote "
+                    f"it, or the registry is damaged ({error})"
+                )
+        return found, unread
 
     def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
         with translated(self._engine.url), self._engine.connect() as connection:
@@ -251,113 +315,6 @@ def _whole(where: Any) -> Select[Any]:
         .join(machines, machines.c.digest == records.c.machine)
         .where(where)
     )
-
-
-def _machine_row(record: Record) -> dict[str, Any]:
-    machine = record.environment.machine
-    return {"digest": digest(machine), "body": msgspec.json.encode(machine).decode()}
-
-
-def _record_row(record: Record) -> dict[str, Any]:
-    tree = msgspec.to_builtins(record)
-    threads = record.runtime.settings.get("threads", "") if record.runtime else ""
-    inputs = record.artifact.inputs if record.artifact else ()
-    del tree["environment"]["machine"], tree["outcome"]["traces"], tree["outcome"]["sentinel"]
-    return {
-        "id": record.id,
-        "schema": record.schema,
-        "created_unix_ns": record.created_unix_ns,
-        "model": record.model.name,
-        "device": record.device.id,
-        "backend": record.backend,
-        "requested_backend": record.request.backend,
-        "status": record.outcome.status,
-        "precision": record.artifact.precision if record.artifact else record.request.precision,
-        "input": "x".join(map(str, inputs[0].shape)) if inputs else None,
-        "threads": int(threads) if threads.isdecimal() else None,
-        "protocol": f"{record.protocol.name}@{record.protocol.version}",
-        "median_ns": typical_ns(record),
-        "sample_count": sum(
-            len(block.sample_ns) for trace in record.outcome.traces for block in trace.blocks
-        ),
-        "machine": digest(record.environment.machine),
-        "body": msgspec.json.encode(tree).decode(),
-        "sweep": record.sweep.sweep if record.sweep else None,
-        "sweep_points": record.sweep.points_sha256 if record.sweep else None,
-    }
-
-
-def _trace_rows(record: Record) -> Iterable[dict[str, Any]]:
-    for role, sessions in (
-        ("model", record.outcome.traces),
-        ("sentinel", record.outcome.sentinel),
-    ):
-        for trace in sessions:
-            blocks = trace.blocks
-            yield {
-                "record_id": record.id,
-                "role": role,
-                "process": trace.process,
-                "session": trace.session,
-                "opened_ns": trace.opened_ns,
-                "load_ns": trace.load_ns,
-                "first_ns": trace.first_ns,
-                "warmup": pack_ns(trace.warmup_ns),
-                "samples": pack_ns([ns for block in blocks for ns in block.sample_ns]),
-                "block_starts": pack_ns([block.start_ns for block in blocks]),
-                "block_calls": pack_ns([len(block.sample_ns) for block in blocks]),
-                "block_settle_calls": pack_ns([block.settle_calls for block in blocks]),
-                "readings": pack_json([block.readings for block in blocks]),
-                "beside": pack_json([block.beside_ns for block in blocks])
-                if any(block.beside_ns for block in blocks)
-                else None,
-                "peak_rss_bytes": trace.peak_rss_bytes,
-            }
-
-
-def _record(row: RowMapping, trace_trees: list[tuple[str, dict[str, Any]]]) -> Record:
-    try:
-        tree = msgspec.json.decode(row["body"])
-        tree["environment"]["machine"] = msgspec.json.decode(row["machine_body"])
-        tree["outcome"]["traces"] = [trace for role, trace in trace_trees if role == "model"]
-        if beside := [trace for role, trace in trace_trees if role == "sentinel"]:
-            tree["outcome"]["sentinel"] = beside
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise RegistryError(
-            f"record {row['id']} is damaged: {error}", hint="restore the registry from a copy"
-        ) from error
-    return convert_record(tree)
-
-
-def _trace_tree(row: RowMapping) -> dict[str, Any]:
-    """The trace as JSON, because a record of an older schema is migrated as JSON."""
-    values, blocks, start = unpack_ns(row["samples"]), [], 0
-    begun, calls = unpack_ns(row["block_starts"]), unpack_ns(row["block_calls"])
-    settle, readings, beside = row["block_settle_calls"], row["readings"], row["beside"]
-    none = [None] * len(calls)
-    for at, count, settled, read, other in zip(
-        begun,
-        calls,
-        none if settle is None else unpack_ns(settle),
-        none if readings is None else unpack_json(readings),
-        none if beside is None else unpack_json(beside),
-        strict=True,
-    ):
-        block = {"start_ns": at, "sample_ns": list(values[start : start + count])}
-        # Only what was stored: a record of an older schema has no such fields.
-        block |= {"settle_calls": settled} if settled is not None else {}
-        block |= {"readings": read} if read is not None else {}
-        blocks.append(block | ({"beside_ns": other} if other else {}))
-        start += count
-    newer = {} if settle is None else {"session": row["session"], "opened_ns": row["opened_ns"]}
-    return newer | {
-        "process": row["process"],
-        "load_ns": row["load_ns"],
-        "first_ns": row["first_ns"],
-        "warmup_ns": list(unpack_ns(row["warmup"])),
-        "blocks": blocks,
-        "peak_rss_bytes": row["peak_rss_bytes"],
-    }
 
 
 def _none_or_many(id: str, found: list[str], where: str) -> UsageError:

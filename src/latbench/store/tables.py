@@ -39,6 +39,7 @@ records = Table(
     Column("input", Text),
     Column("threads", Integer),
     Column("protocol", Text, nullable=False),
+    Column("options", Text),
     Column("median_ns", BigInteger),
     Column("sample_count", Integer, nullable=False),
     Column("machine", Text, ForeignKey("machines.digest"), nullable=False),
@@ -72,6 +73,15 @@ traces = Table(
 """What the clock said in one session: blobs of ``latbench.core.codec``. ``role`` is ``model`` or
 ``sentinel``."""
 
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("claim", Text, primary_key=True),
+    Column("created_unix_ns", BigInteger, primary_key=True),
+    Column("body", Text, nullable=False),
+)
+"""What was said of claims, by which version, from which records."""
+
 latest = Table(
     "latest",
     metadata,
@@ -87,6 +97,7 @@ latest = Table(
     Column("input", Text),
     Column("threads", Integer),
     Column("protocol", Text, nullable=False),
+    Column("options", Text),
     Column("median_ns", BigInteger),
     Column("sample_count", Integer, nullable=False),
     sqlite_with_rowid=False,

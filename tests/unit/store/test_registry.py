@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import MACHINE, make_record, make_trace
+from latbench.core.answers import Answer, AnswerName, StoredVerdict, Verdict
+from latbench.core.claims import Citation, Claim, StatedValue
 from latbench.core.errors import RegistryError, UsageError
 from latbench.core.records import Record
 from latbench.store.registry import Registry
@@ -181,3 +185,92 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(url: str) -> None:
         if registry._engine.dialect.name == "sqlite":
             with registry._engine.connect() as connection:
                 assert connection.exec_driver_sql("pragma integrity_check").scalar() == "ok"
+
+
+def stored(answer: AnswerName, at: int, id: str = "one") -> StoredVerdict:
+    says = StatedValue(metric="latency", figure="2.30", unit="ms")
+    source = Citation(id="paper", where="Table 1")
+    return StoredVerdict(
+        claim=Claim(id=id, model="m", says=says, source=source, by="authors"),
+        created_unix_ns=at,
+        latbench="0.1.0",
+        device="bench-cpu",
+        answers=Verdict(
+            claim=id,
+            value=Answer(answer=answer, records=("r1",), claimed=(0.0, float("inf"))),
+            ordering=(),
+            static=None,
+        ).given(),
+    )
+
+
+def test_verdicts_come_back_newest_first(url: str) -> None:
+    with Registry.open(url) as registry:
+        registry.add_verdicts(())
+        assert registry.newest_verdicts(("one",)) == ([], [])
+        old, new = stored("inconclusive", 1), stored("refuted", 2)
+        other = stored("confirmed", 1, "two")
+        registry.add_verdicts((old, other))
+        registry.add_verdicts((new,))
+        # Two checks at once: what is there stays.
+        registry.add_verdicts((stored("confirmed", 2), new))
+        assert registry.verdicts_on("one") == ([new, old], [])
+        assert registry.newest_verdicts(("one", "two")) == ([new, other], [])
+        assert registry.newest_verdicts(("two",)) == ([other], [])
+        assert registry.newest_verdicts(()) == ([], [])
+        assert registry.verdicts_on("three") == ([], [])
+
+
+def changed(stored: StoredVerdict, **changes: Any) -> StoredVerdict:
+    """With another answer."""
+    (answer,) = stored.answers
+    return msgspec.structs.replace(stored, answers=(msgspec.structs.replace(answer, **changes),))
+
+
+def test_a_verdict_says_the_same_in_other_words() -> None:
+    one = changed(stored("refuted", 1), found=2.0)
+    for same in (
+        msgspec.structs.replace(one, created_unix_ns=2, latbench="0.2.0", device="other"),
+        changed(one, reasons=("in other words",), needs=("more",)),
+        changed(one, found=2.0 + 1e-9),
+    ):
+        assert one.says_the_same(same)
+    for other in (
+        stored("confirmed", 1),
+        changed(one, where="bench-cpu, onnxruntime"),
+        changed(one, records=("r2",)),
+        changed(one, found=2.1),
+        changed(one, found=None),
+        changed(one, interval=(1.0, 3.0)),
+        changed(one, claimed=(0.0, 5.0)),
+        msgspec.structs.replace(one, answers=()),
+    ):
+        assert not one.says_the_same(other)
+
+
+def test_no_verdicts_need_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    Registry.open(str(path)).__exit__(None, None, None)
+    with sqlite3.connect(path) as writer:
+        writer.execute("begin immediate")
+        with Registry.open(str(path), lock_timeout_s=0.01) as registry:
+            registry.add_verdicts(())
+            with pytest.raises(RegistryError, match="locked"):
+                registry.add_verdicts((stored("refuted", 1),))
+
+
+def test_a_damaged_verdict_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    with Registry.open(str(path)) as registry:
+        registry.add_verdicts((stored("refuted", 1), stored("confirmed", 2)))
+        registry.add_verdicts((stored("refuted", 1, "two"),))
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "update verdicts set body = substr(body, 1, 40) where created_unix_ns = 2"
+        )
+    with Registry.open(str(path)) as registry:
+        found, (unread,) = registry.verdicts_on("one")
+        assert found == [stored("refuted", 1)]
+        assert f"a verdict on one in {path} cannot be read" in unread
+        found, (unread,) = registry.newest_verdicts(("one", "two"))
+        assert found == [stored("refuted", 1, "two")]

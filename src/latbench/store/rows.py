@@ -1,0 +1,134 @@
+"""A record as the rows of the tables, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from latbench.core.claim_conditions import own_options
+from latbench.core.codec import (
+    convert_record,
+    digest,
+    pack_json,
+    pack_ns,
+    unpack_json,
+    unpack_ns,
+)
+from latbench.core.errors import RegistryError
+from latbench.core.records import Record
+from latbench.core.summary import typical_ns
+
+
+def machine_row(record: Record) -> dict[str, Any]:
+    """Of ``machines``."""
+    machine = record.environment.machine
+    return {"digest": digest(machine), "body": msgspec.json.encode(machine).decode()}
+
+
+def record_row(record: Record) -> dict[str, Any]:
+    """Of ``records``, with all that ``latest`` holds too."""
+    tree = msgspec.to_builtins(record)
+    threads = record.runtime.settings.get("threads", "") if record.runtime else ""
+    inputs = record.artifact.inputs if record.artifact else ()
+    del tree["environment"]["machine"], tree["outcome"]["traces"], tree["outcome"]["sentinel"]
+    return {
+        "id": record.id,
+        "schema": record.schema,
+        "created_unix_ns": record.created_unix_ns,
+        "model": record.model.name,
+        "device": record.device.id,
+        "backend": record.backend,
+        "requested_backend": record.request.backend,
+        "status": record.outcome.status,
+        "precision": record.artifact.precision if record.artifact else record.request.precision,
+        "input": "x".join(map(str, inputs[0].shape)) if inputs else None,
+        "threads": int(threads) if threads.isdecimal() else None,
+        "protocol": f"{record.protocol.name}@{record.protocol.version}",
+        "options": ",".join(f"{key}={value}" for key, value in own_options(record).items()) or None,
+        "median_ns": typical_ns(record),
+        "sample_count": sum(
+            len(block.sample_ns) for trace in record.outcome.traces for block in trace.blocks
+        ),
+        "machine": digest(record.environment.machine),
+        "body": msgspec.json.encode(tree).decode(),
+        "sweep": record.sweep.sweep if record.sweep else None,
+        "sweep_points": record.sweep.points_sha256 if record.sweep else None,
+    }
+
+
+def trace_rows(record: Record) -> Iterable[dict[str, Any]]:
+    """Of ``traces``."""
+    for role, sessions in (
+        ("model", record.outcome.traces),
+        ("sentinel", record.outcome.sentinel),
+    ):
+        for trace in sessions:
+            blocks = trace.blocks
+            yield {
+                "record_id": record.id,
+                "role": role,
+                "process": trace.process,
+                "session": trace.session,
+                "opened_ns": trace.opened_ns,
+                "load_ns": trace.load_ns,
+                "first_ns": trace.first_ns,
+                "warmup": pack_ns(trace.warmup_ns),
+                "samples": pack_ns([ns for block in blocks for ns in block.sample_ns]),
+                "block_starts": pack_ns([block.start_ns for block in blocks]),
+                "block_calls": pack_ns([len(block.sample_ns) for block in blocks]),
+                "block_settle_calls": pack_ns([block.settle_calls for block in blocks]),
+                "readings": pack_json([block.readings for block in blocks]),
+                "beside": pack_json([block.beside_ns for block in blocks])
+                if any(block.beside_ns for block in blocks)
+                else None,
+                "peak_rss_bytes": trace.peak_rss_bytes,
+            }
+
+
+def from_rows(row: RowMapping, trace_trees: list[tuple[str, dict[str, Any]]]) -> Record:
+    """The record, from its row with that of its machine, and (role, trace) in order."""
+    try:
+        tree = msgspec.json.decode(row["body"])
+        tree["environment"]["machine"] = msgspec.json.decode(row["machine_body"])
+        tree["outcome"]["traces"] = [trace for role, trace in trace_trees if role == "model"]
+        if beside := [trace for role, trace in trace_trees if role == "sentinel"]:
+            tree["outcome"]["sentinel"] = beside
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise RegistryError(
+            f"record {row['id']} is damaged: {error}", hint="restore the registry from a copy"
+        ) from error
+    return convert_record(tree)
+
+
+def trace_tree(row: RowMapping) -> dict[str, Any]:
+    """The trace as JSON, because a record of an older schema is migrated as JSON."""
+    values, blocks, start = unpack_ns(row["samples"]), [], 0
+    begun, calls = unpack_ns(row["block_starts"]), unpack_ns(row["block_calls"])
+    settle, readings, beside = row["block_settle_calls"], row["readings"], row["beside"]
+    none = [None] * len(calls)
+    for at, count, settled, read, other in zip(
+        begun,
+        calls,
+        none if settle is None else unpack_ns(settle),
+        none if readings is None else unpack_json(readings),
+        none if beside is None else unpack_json(beside),
+        strict=True,
+    ):
+        block = {"start_ns": at, "sample_ns": list(values[start : start + count])}
+        # Only what was stored: a record of an older schema has no such fields.
+        block |= {"settle_calls": settled} if settled is not None else {}
+        block |= {"readings": read} if read is not None else {}
+        blocks.append(block | ({"beside_ns": other} if other else {}))
+        start += count
+    newer = {} if settle is None else {"session": row["session"], "opened_ns": row["opened_ns"]}
+    return newer | {
+        "process": row["process"],
+        "load_ns": row["load_ns"],
+        "first_ns": row["first_ns"],
+        "warmup_ns": list(unpack_ns(row["warmup"])),
+        "blocks": blocks,
+        "peak_rss_bytes": row["peak_rss_bytes"],
+    }

@@ -1,0 +1,60 @@
+"""What is written beside its place and renamed, and what it may replace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from latbench.cache import copy_beside, write_beside
+from latbench.core.errors import LatbenchError
+
+
+def write(path: Path) -> None:
+    write_beside(path, lambda beside: beside.write_text("new"))
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("old")
+    write(tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
+
+
+def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers/thesis.tex").write_text("years of work")
+    with pytest.raises(LatbenchError, match="it is a folder"):
+        write(tmp_path / "papers")
+    assert (tmp_path / "papers/thesis.tex").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["papers"]
+
+
+def folder(path: Path, *names: str) -> Path:
+    path.mkdir(parents=True)
+    for name in names:
+        (path / name).write_text(name)
+    return path
+
+
+def test_an_artifact_that_is_a_folder_replaces_only_its_like(tmp_path: Path) -> None:
+    made = folder(tmp_path / "made.mlpackage", "weights", "graph")
+    old = folder(tmp_path / "old.mlpackage", "graph")
+    assert copy_beside(made, old) == old
+    assert {path.name for path in old.iterdir()} == {"weights", "graph"}
+    other = folder(tmp_path / "other.mlpackage", "thesis.tex")
+    with pytest.raises(LatbenchError, match=r"thesis\.tex"):
+        copy_beside(made, other)
+    inside = folder(tmp_path / "models/made.mlpackage", "thesis.tex")
+    with pytest.raises(LatbenchError, match=r"thesis\.tex"):
+        copy_beside(made, tmp_path / "models")
+    assert (inside / "thesis.tex").exists()
+
+
+def test_an_artifact_that_is_a_file_replaces_no_folder_of_its_name(tmp_path: Path) -> None:
+    made = tmp_path / "made.onnx"
+    made.write_text("graph")
+    inside = folder(tmp_path / "models/made.onnx", "thesis.tex")
+    with pytest.raises(LatbenchError, match="it is a folder"):
+        copy_beside(made, tmp_path / "models")
+    assert (inside / "thesis.tex").exists()
