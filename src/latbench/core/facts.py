@@ -1,0 +1,205 @@
+"""What is known of how a number was taken, by factor: of a record all, of a claim what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from latbench.core.claim_conditions import PLACING, precision, resolution, shape_of, unit_of
+from latbench.core.claims import Claim
+from latbench.core.factors import Difference
+from latbench.core.protocols import SHIPPED, TimingProtocol, protocol_sha256
+from latbench.core.records import Record
+from latbench.core.restated import regime_of, statistic_name
+from latbench.core.values import Value
+
+Facts = Mapping[str, str | None]
+"""Factor -> value. ``None``: it matters and is not known. A factor that is not there has no meaning
+for that number."""
+OPTION = "option "
+FORM = "model form"
+ON_HOST, ON_DEVICE = "tensor on the host", "tensor on the device"
+UNKNOWN = ("backend version", "compute unit")
+"""What every record has, known or not."""
+OF_THE_DAY = (
+    *("device", "os", "kernel", "hypervisor", "memory", "backend version", "exporter", "latbench"),
+    "model source",
+)
+"""What a number is measured with, and no setting of it: taken again, it is as it is now."""
+
+
+class Compared(Value, frozen=True, kw_only=True):
+    """The two sides, factor by factor."""
+
+    differ: tuple[Difference, ...]
+    alike: dict[str, str]
+
+
+def facts_of(record: Record) -> Facts:
+    """Of a measured record."""
+    shape, machine, size = shape_of(record), record.environment.machine, resolution(record)
+    settings = record.runtime.settings if record.runtime else {}
+    found: dict[str, str | None] = {
+        "device": record.device.id,
+        "os": machine.os,
+        "kernel": machine.kernel,
+        "hypervisor": machine.hypervisor,
+        "memory": None if machine.memory_bytes is None else f"{machine.memory_bytes} bytes",
+        "backend": record.backend,
+        "backend version": record.runtime.version if record.runtime else None,
+        "compute unit": _unit(record),
+        "precision": precision(record),
+        "calibration": _calibration(record),
+        "threads": settings.get("threads"),
+        "batch": str(shape[0]) if shape else None,
+        "resolution": "x".join(map(str, size)) if size else None,
+        "input shape": _input_shape(record),
+        "input": _input(record),
+        "weights": _weights(record),
+        "model source": record.model.architecture,
+        "exporter": ", ".join(f"{k} {v}" for k, v in record.artifact.toolchain.items())
+        if record.artifact is not None
+        else None,
+        "latbench": record.environment.software.latbench,
+        "timed": "in turn with another model" if record.interleaved else "alone",
+        "protocol": protocol_name(record.protocol),
+        "regime": regime_of(record.protocol.statistic),
+        "statistic": statistic_name(record.protocol.statistic),
+    }
+    if record.model.source != "file":
+        found[FORM] = record.request.options.get("form", "deploy")
+    for name, value in record.request.options.items():
+        if name != "form":
+            found[OPTION + name] = value
+    return {n: value for n, value in found.items() if value is not None or n in UNKNOWN}
+
+
+def facts_of_claim(claim: Claim) -> Facts:
+    """Of a published figure."""
+    had = claim.conditions
+    found: dict[str, str | None] = {
+        "device": had.device,
+        "os": had.os,
+        "backend": had.backend,
+        "backend version": had.backend_version,
+        "compute unit": had.compute_unit,
+        "precision": had.precision,
+        "threads": None if had.threads is None else str(had.threads),
+        "batch": None if had.batch is None else str(had.batch),
+        "resolution": None if had.resolution is None else f"{had.resolution}x{had.resolution}",
+        "input": had.input,
+        "protocol": had.protocol,
+        "statistic": had.statistic,
+    }
+    known = {name: value for name, value in found.items() if value is not None}
+    open = {each.replace("_", " ") for each in claim.open} & found.keys()
+    facts: dict[str, str | None] = {**dict.fromkeys(sorted(open)), **known}
+    if (protocol := protocol_of(claim)) is not None:
+        facts["protocol"] = protocol_name(protocol)
+        facts["regime"] = regime_of(protocol.statistic)
+        facts["statistic"] = statistic_name(protocol.statistic)
+    elif had.statistic == "median":
+        facts["statistic"] = "median over processes"
+    return facts
+
+
+def protocol_of(claim: Claim) -> TimingProtocol | None:
+    """The shipped protocol that the source's number was taken by, where it is one."""
+    name = claim.conditions.protocol
+    return next((each for each in SHIPPED if name in (each.label, each.name)), None)
+
+
+def protocol_name(protocol: TimingProtocol) -> str:
+    """With its hash where it is not as shipped; how precise it is to get does not count."""
+    shipped = next((each for each in SHIPPED if each.label == protocol.label), None)
+    if shipped is not None and without_stopping(shipped) == without_stopping(protocol):
+        return protocol.label
+    return f"{protocol.label} {protocol_sha256(without_stopping(protocol))[:8]}"
+
+
+def without_stopping(protocol: TimingProtocol) -> TimingProtocol:
+    """Equal for protocols whose numbers are of the same thing: more processes only repeat it."""
+    return msgspec.structs.replace(
+        protocol, processes=1, max_processes=1, target_ppm=None, budget_ns=None
+    )
+
+
+def compared(a: Facts, b: Facts, *, options: bool) -> Compared:
+    """What differs or may, and what is alike; consequences of another difference are left out.
+    ``options``: an option that one of them does not name has its default there."""
+    names = [*b, *(name for name in a if name not in b)]
+    pairs = {
+        name: (_value(a, name), _value(b, name))
+        for name in names
+        if (name in a and name in b) or (options and name.startswith(OPTION))
+    }
+    unequal = {name for name, pair in pairs.items() if pair[0] != pair[1]}
+    return Compared(
+        differ=tuple(
+            Difference(name=name, a=pairs[name][0], b=pairs[name][1])
+            for name in names
+            if name in unequal and unequal.isdisjoint(_causes(name, pairs[name], options))
+        ),
+        alike={name: one for name, (one, other) in pairs.items() if one == other and one},
+    )
+
+
+def _value(facts: Facts, name: str) -> str | None:
+    return facts.get(name, "default" if name.startswith(OPTION) else None)
+
+
+def _causes(name: str, pair: tuple[str | None, str | None], records: bool) -> Iterator[str]:
+    """Factors of which a difference in ``name`` is a consequence; ``records``: of two records,
+    where nobody has stated it by itself."""
+    if name in ("backend version", "exporter"):
+        yield "backend"
+    if name in ("kernel", "hypervisor", "memory"):
+        yield "device"
+    if name == "compute unit":
+        yield from (f"{OPTION}{each}" for each in (*PLACING, "compute_units"))
+        if records:
+            yield "backend"
+    if name == "input":
+        yield f"{OPTION}input"
+        if set(pair) == {ON_HOST, ON_DEVICE}:
+            yield from ("compute unit", "backend")
+
+
+def _unit(record: Record) -> str | None:
+    placement = record.runtime.placement if record.runtime else None
+    if placement is None or placement.known == "unknown":
+        return None
+    used = {unit_of(name) or name for name, count in placement.units.items() if count != 0}
+    return ", ".join(sorted(used)) or None
+
+
+def _input(record: Record) -> str:
+    """Sessions put inputs where the runtime wants them, before anything is timed."""
+    settings = record.runtime.settings if record.runtime else {}
+    if settings.get("input_bits") == "8":
+        return "picture"
+    return ON_HOST if _unit(record) in (None, "cpu") else ON_DEVICE
+
+
+def _input_shape(record: Record) -> str | None:
+    """Without the batch, where it is more than one picture or none: ``resolution`` says those."""
+    inputs = record.artifact.inputs if record.artifact else ()
+    if len(inputs) == 1 and len(inputs[0].shape) == 4:
+        return None
+    return ", ".join("x".join(map(str, each.shape[1:])) or "scalar" for each in inputs) or None
+
+
+def _calibration(record: Record) -> str | None:
+    """By what is in the folder, where that was recorded: it may have changed since."""
+    folder = record.request.calibration
+    if record.request.precision != "int8":
+        return None
+    if folder is None:
+        return "seeded noise"
+    return record.artifact.details.get("calibration", folder) if record.artifact else folder
+
+
+def _weights(record: Record) -> str:
+    weights, seed = record.model.weights, f"seed:{record.request.seed}"
+    return weights if weights == seed else f"{weights[:15]}, inputs of {seed}"

@@ -1,0 +1,117 @@
+"""The two numbers whose ratio is to be accounted for."""
+
+from __future__ import annotations
+
+from latbench.core.claims import Claim, ClaimedModel
+from latbench.core.errors import UsageError
+from latbench.core.facts import Facts, facts_of, facts_of_claim, protocol_of
+from latbench.core.figures import stated_figure
+from latbench.core.protocols import Statistic
+from latbench.core.records import Record
+from latbench.core.restated import Regime, regime_of, restated_ns
+from latbench.core.switches import Setup, setup_of, setup_of_claim
+from latbench.core.values import Value
+
+STATED = {"mean": Statistic(kind="mean"), "median": Statistic(kind="median")}
+"""What a claim's statistic means, where no protocol says more."""
+
+
+class Side(Value, frozen=True, kw_only=True):
+    """One of the two numbers."""
+
+    label: str
+    ns: float
+    facts: Facts
+    setup: Setup
+    regime: Regime
+    statistic: Statistic
+    record: Record | None
+    """``None`` for a claim."""
+
+
+def side_of(record: Record) -> Side:
+    """A record's number, by its protocol's own statistic. Raises :class:`UsageError`."""
+    if record.outcome.status != "measured":
+        failure = record.outcome.failure
+        why = f": {failure.message}" if failure else ""
+        raise UsageError(f"record {record.id} has no latency, it {record.outcome.status}{why}")
+    if record.backend != record.request.backend:
+        raise UsageError(
+            f"record {record.id} is of {record.backend} because {record.request.backend} could not "
+            "run: it says nothing of what was asked for",
+            hint=f"measure with --backend {record.backend}",
+        )
+    statistic = record.protocol.statistic
+    ns = restated_ns(record, regime_of(statistic), statistic)
+    if ns is None:
+        raise UsageError(f"record {record.id} has no sample that its statistic could be made of")
+    return Side(
+        label=f"record {record.id}",
+        ns=ns,
+        facts=facts_of(record),
+        setup=setup_of(record),
+        regime=regime_of(statistic),
+        statistic=statistic,
+        record=record,
+    )
+
+
+def side_of_claim(claim: Claim, model: ClaimedModel, against: Side) -> Side:
+    """A claimed latency. What the source leaves out is as on the other side, or open. Raises
+    :class:`UsageError` for a claim of something else, or of another model."""
+    ns = _claimed_ns(claim)
+    record = against.record
+    if record is None or record.model.name != model.build:
+        other = record.model.name if record is not None else "nothing"
+        raise UsageError(
+            f"claim {claim.id} is of {model.name} ({model.build or 'not built here'}), the record "
+            f"of {other}",
+            hint=f"latbench history --model {model.build}" if model.build else None,
+        )
+    protocol = protocol_of(claim)
+    named = claim.conditions.statistic
+    statistic = protocol.statistic if protocol else STATED.get(named or "", against.statistic)
+    return Side(
+        label=f"claim {claim.id}",
+        ns=ns,
+        facts=facts_of_claim(claim),
+        setup=setup_of_claim(claim, against.setup),
+        regime=regime_of(statistic) if protocol else against.regime,
+        statistic=statistic,
+        record=None,
+    )
+
+
+def _claimed_ns(claim: Claim) -> float:
+    """Nanoseconds an inference."""
+    metric, figure = claim.says.metric, stated_figure(claim)
+    batch = claim.conditions.batch
+    if claim.kind != "value" or metric not in ("latency", "throughput"):
+        raise UsageError(
+            f"claim {claim.id} states no latency: it is a {claim.kind} of {metric}",
+            hint="latbench claims list --kind value --metric latency",
+        )
+    if figure is None or not figure.value or (metric == "throughput" and batch is None):
+        raise UsageError(f"the figure of claim {claim.id}, {claim.figure}, is not one latency")
+    return figure.value if metric == "latency" else (batch or 1) * 1e9 / figure.value
+
+
+def check_same_model(a: Side, b: Side) -> None:
+    """Raises :class:`UsageError` for two records of which nothing is to be explained."""
+    if a.record is None or b.record is None:
+        return
+    if a.record.id == b.record.id:
+        raise UsageError(f"{a.record.id} would be explained by itself", hint="name two records")
+    one, two = a.record.model, b.record.model
+    if "file" in (one.source, two.source):
+        same = one.architecture == two.architecture
+    else:
+        same = one.name == two.name
+    if not same:
+        names = f"{one.name} and {two.name}"
+        if one.name == two.name:
+            names = f"two files of the name {one.name}"
+        raise UsageError(
+            f"these are records of different models: {names}",
+            hint="latbench compare --records says which is faster",
+        )

@@ -1,0 +1,100 @@
+"""Settings that can be switched one factor at a time: a request and a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from latbench.core.claims import Claim
+from latbench.core.facts import FORM, OPTION, protocol_of
+from latbench.core.protocols import TimingProtocol
+from latbench.core.records import Record, Request
+from latbench.core.values import Value
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "backend": ("backend",),
+    "precision": ("precision", "calibration"),
+    "calibration": ("calibration",),
+    "threads": ("threads",),
+    "batch": ("batch", "dims"),
+    "resolution": ("resolution", "dims"),
+    "weights": ("weights", "seed"),
+}
+"""Factor -> fields of the request that set it."""
+
+
+class Setup(Value, frozen=True, kw_only=True):
+    """What would have to be asked for to take a number like a side's."""
+
+    request: Request
+    protocol: TimingProtocol
+
+
+def setup_of(record: Record) -> Setup:
+    """As it really was: with the threads that there were."""
+    settings = record.runtime.settings if record.runtime else {}
+    threads = settings.get("threads", "")
+    return Setup(
+        request=msgspec.structs.replace(
+            record.request,
+            backend=record.backend,
+            device="local",
+            threads=int(threads) if threads.isdecimal() else record.request.threads,
+        ),
+        protocol=record.protocol,
+    )
+
+
+def setup_of_claim(claim: Claim, other: Setup) -> Setup:
+    """``other`` with what the source says of these settings."""
+    had = claim.conditions
+    said = {
+        "precision": had.precision,
+        "threads": had.threads,
+        "batch": had.batch,
+        "resolution": None if had.resolution is None else (had.resolution, had.resolution),
+    }
+    known = {name: value for name, value in said.items() if value is not None}
+    return Setup(
+        request=msgspec.structs.replace(other.request, **known),
+        protocol=protocol_of(claim) or other.protocol,
+    )
+
+
+def limited(protocol: TimingProtocol, budget_ns: int) -> TimingProtocol:
+    """One that goes on until it is precise, for so long: rounds make the interval."""
+    if protocol.target_ppm is None:
+        return protocol
+    budget_ns = min(budget_ns, protocol.budget_ns or budget_ns)
+    return msgspec.structs.replace(protocol, budget_ns=budget_ns)
+
+
+def can_switch(factor: str) -> bool:
+    """Whether it is a setting at all."""
+    return factor in FIELDS or factor in (FORM, "protocol") or factor.startswith(OPTION)
+
+
+def configured(
+    base: Setup, a: Setup, b: Setup, switched: Collection[str], at_b: Collection[str]
+) -> Setup:
+    """``base`` with each of the ``switched`` factors as ``b`` has it, or as ``a`` has it."""
+    made = base
+    for factor in switched:
+        made = switch(made, factor, b if factor in at_b else a)
+    return made
+
+
+def switch(setup: Setup, factor: str, to: Setup) -> Setup:
+    """``setup`` with one factor as ``to`` has it."""
+    if factor == "protocol":
+        return msgspec.structs.replace(setup, protocol=to.protocol)
+    if factor in FIELDS:
+        fields = {name: getattr(to.request, name) for name in FIELDS[factor]}
+    else:
+        name = "form" if factor == FORM else factor.removeprefix(OPTION)
+        options = {k: v for k, v in setup.request.options.items() if k != name}
+        if name in to.request.options:
+            options[name] = to.request.options[name]
+        fields = {"options": options}
+    return msgspec.structs.replace(setup, request=msgspec.structs.replace(setup.request, **fields))
