@@ -28,7 +28,7 @@ from sqlalchemy import text
 
 from builders import make_record, make_trace
 from latbench.core.codec import pack_ns
-from latbench.store import registry as store
+from latbench.store import rows as stored
 from latbench.store.registry import Registry, Row
 from latbench.store.tables import latest, machines, records, traces
 
@@ -47,8 +47,8 @@ def fill(registry: Registry, number: int) -> None:
     """Rows as ``Registry.add`` writes them, without making a million structs first."""
     draw = random.Random(0)
     template = make_record(traces=[make_trace(0, range(6_000_000, 6_000_020))])
-    row = store._record_row(template)
-    (trace,) = store._trace_rows(template)
+    row = stored.record_row(template)
+    (trace,) = stored.trace_rows(template)
     engine = registry._engine.execution_options(latbench_writes=True)
     newest: dict[tuple[str, str, str], dict[str, Any]] = {}
 
@@ -70,7 +70,7 @@ def fill(registry: Registry, number: int) -> None:
             yield made
 
     with engine.begin() as connection:
-        connection.execute(machines.insert(), [store._machine_row(template)])
+        connection.execute(machines.insert(), [stored.machine_row(template)])
     source = rows()
     while chunk := list(islice(source, CHUNK)):
         with engine.begin() as connection:

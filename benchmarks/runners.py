@@ -14,6 +14,7 @@ within 1 %. Told with its interval over pairs; it needs an idle machine, as any 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import subprocess
 import sys
@@ -34,6 +35,10 @@ from latbench.plugins import load_runner
 
 WARM_S = 0.5
 BLOCK = 10
+ONE_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+"""For both sides. With glibc's defaults the heap of PyTorch may shrink and grow with each call,
+which costs up to a fifth (0 to 2,300 page faults a call were seen) and hangs on what else was
+allocated before: luck of the process, not the harness."""
 SIDES = {
     "onnxruntime": ("plain",),
     "openvino": ("plain", "benchmark_app"),
@@ -75,13 +80,11 @@ def plain(backend: str, path: str, inputs: list[np.ndarray]) -> Callable[[], obj
             torch.set_num_interop_threads(1)
             module = torch.export.load(path).module(check_guards=False)
             module._forward_pre_hooks.clear()
-            # As they are read from the file they lie at any address, which can cost a fifth; those
-            # of a model that was built lie at good ones.
-            for weight in module.parameters():
-                weight.data = weight.data.clone()
             tensors = [torch.from_numpy(array) for array in inputs]
-            torch.inference_mode().__enter__()
-            return lambda: module(*tensors)
+            # Kept: where nothing holds it any more, the mode ends.
+            mode = torch.inference_mode()
+            mode.__enter__()
+            return lambda mode=mode: module(*tensors)
         case "executorch":
             import torch
             from executorch.extension.pybindings import portable_lib
@@ -181,7 +184,11 @@ def compare(
         for side in draw.sample(sorted(found), 2):
             command = [sys.executable, __file__, "--side", side, backend, path, description]
             done = subprocess.run(
-                [*command, str(seconds)], check=True, capture_output=True, text=True
+                [*command, str(seconds)],
+                check=True,
+                capture_output=True,
+                text=True,
+                env={**os.environ, **ONE_HEAP},
             )
             found[side].append(float(done.stdout.split()[-1]))
     ratios = sorted(a / b for a, b in zip(found["latbench"], found[other], strict=True))
