@@ -31,7 +31,7 @@ from latbench.core.verdicts import verdict
 OTHER, MINE = "mobilevig_m", "mobilevig_ti"
 MARGIN = 0.05
 """Declared by every planted claim, and the tolerance of parities."""
-RATIOS = {"equal": 1.0, "edge": 1 + MARGIN, "far": (1 + MARGIN) ** 2}
+RATIOS = {"equal": 1.0, "edge": 1 + MARGIN, "far": 1.3}
 BETWEEN = 0.01
 
 
@@ -49,17 +49,15 @@ def planted(family: str, one: float, two: float) -> Iterator[tuple[str, str, dic
         yield "value", name, {"kind": "value", "figure": f"{one * factor:.5f}", **ms}
         bound = one * {"exact": 1 + MARGIN, "edge": 1.0, "off": 1 - MARGIN}[name]
         yield "bound", name, {"kind": "bound", "figure": f"{bound:.5f}", "sense": "below", **ms}
-        ratio = f"{one / two * factor:.5f}"
-        yield "ratio", name, {"kind": "ratio", "figure": ratio, "unit": "x", "sense": "of", **than}
         if family == "far":
-            # The margin is of the ratio that follows from the difference.
-            less = f"{abs(two - one * factor):.5f}"
-            sense = "less" if two > one * factor else "more"
-            yield (
-                "difference",
-                name,
-                {"kind": "difference", "figure": less, "sense": sense, **ms, "against": OTHER},
-            )
+            # Only where the effect is larger than twice the margin is the margin whole.
+            ratio = f"{one / two * factor:.5f}"
+            says = {"kind": "ratio", "figure": ratio, "unit": "x", "sense": "of", **than}
+            yield "ratio", name, says
+            margin = {"exact": 0.0, "edge": 1.0, "off": 2.0}[name] * MARGIN * two
+            less = f"{two - one - margin:.5f}"
+            says = {"kind": "difference", "figure": less, "sense": "less", **ms, "against": OTHER}
+            yield "difference", name, says
     parity = {"equal": "exact", "edge": "edge", "far": "off"}[family]
     tolerance = {"tolerance_percent": 100 * MARGIN, "tolerance_from": "registry"}
     yield "parity", parity, {"kind": "parity", **tolerance, **than}

@@ -28,7 +28,7 @@ from latbench.core.claims import (
 )
 from latbench.core.records import Record
 from latbench.core.several import Found, agreed, over_all
-from latbench.core.timed_tests import compared, direction, ordered, valued
+from latbench.core.timed_checks import compared, direction, ordered, valued
 
 
 def value_answer(claim: Claim, records: Sequence[Record], bench: Bench) -> Answer | None:
