@@ -14,7 +14,6 @@ within 1 %. Told with its interval over pairs; it needs an idle machine, as any 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import subprocess
 import sys
@@ -35,10 +34,6 @@ from latbench.plugins import load_runner
 
 WARM_S = 0.5
 BLOCK = 10
-ONE_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
-"""For both sides. With glibc's defaults the heap of PyTorch may shrink and grow with each call,
-which costs up to a fifth (0 to 2,300 page faults a call were seen) and hangs on what else was
-allocated before: luck of the process, not the harness."""
 SIDES = {
     "onnxruntime": ("plain",),
     "openvino": ("plain", "benchmark_app"),
@@ -184,11 +179,7 @@ def compare(
         for side in draw.sample(sorted(found), 2):
             command = [sys.executable, __file__, "--side", side, backend, path, description]
             done = subprocess.run(
-                [*command, str(seconds)],
-                check=True,
-                capture_output=True,
-                text=True,
-                env={**os.environ, **ONE_HEAP},
+                [*command, str(seconds)], check=True, capture_output=True, text=True
             )
             found[side].append(float(done.stdout.split()[-1]))
     ratios = sorted(a / b for a, b in zip(found["latbench"], found[other], strict=True))
