@@ -1,4 +1,4 @@
-"""A record's number as another protocol would have made it of the same samples."""
+"""One number of a record's samples: its own protocol's, or as another would have made it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ def restated_ns(record: Record, regime: Regime, statistic: Statistic) -> float |
     """Nanoseconds an inference; ``None`` where the record has no such samples."""
     if regime != "cold" and record.protocol.statistic.kind == "cold":
         return None
-    runs = sessions(record, disturbed(record))
+    return made_ns(sessions(record, disturbed(record)), regime, statistic)
+
+
+def made_ns(runs: Sequence[Session], regime: Regime, statistic: Statistic) -> float | None:
+    """Of all samples of a regime, nanoseconds an inference; ``None`` where there are none."""
     parts = [(run.trace.process, _samples(run, regime)) for run in runs]
     parts = [part for part in parts if len(part[1])]
     value = _made(parts, statistic) if parts else 0.0
@@ -85,7 +89,7 @@ def _made(parts: Sequence[tuple[int, Array]], statistic: Statistic) -> float:
 
 
 def _trimmed(values: Array, statistic: Statistic) -> Array:
-    """As the summary does: of each session; of one too short to be trimmed, all."""
+    """Of each session; of one too short to be trimmed, all."""
     import numpy as np
 
     low, high = statistic.trim_low, statistic.trim_high

@@ -22,8 +22,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latbench.core.disturbance import disturbed
-from latbench.core.protocols import Statistic
 from latbench.core.records import Record, Trace
+from latbench.core.restated import made_ns, regime_of
 from latbench.core.sessions import (
     Session,
     by_process,
@@ -59,6 +59,12 @@ SEQUENTIAL_CONFIDENCE = 0.965
 """Stopping when the interval is narrow favours intervals that are narrow by luck: made for 95 %,
 they contained the truth in 91 to 93 % of simulated runs; made for 96.5 %, in 92 to 97 %."""
 SUSTAINED_NS = 60_000_000_000
+REPORTED = {
+    "median": "median of process medians",
+    "last level": "median of last levels",
+    "cold": "median of load and first inference",
+}
+"""What a protocol's own statistic is called, where it needs more than its kind."""
 
 
 class Percentile(Value, frozen=True, kw_only=True):
@@ -209,7 +215,7 @@ def summarise(record: Record) -> Summary | None:
         p90_ns=round(quantile(pooled, 0.9)),
         percentiles=_percentiles(parts, pooled),
         process_median_ns=tuple(round(_median(part)) for part in parts),
-        reported=_reported(record, runs, typical),
+        reported=_reported(record, runs),
         load_ns=round(median(run.trace.load_ns for run in runs)),
         first_ns=_first(runs),
         warmup_calls=tuple(run.warmup for run in runs),
@@ -304,43 +310,20 @@ def _percentiles(parts: Sequence[Array], pooled: Array) -> tuple[Percentile, ...
     return tuple(found)
 
 
-def _reported(record: Record, runs: Sequence[Session], typical: float) -> Reported:
+def _reported(record: Record, runs: Sequence[Session]) -> Reported:
     """The protocol's own statistic, of the samples that the protocol counts."""
-    import numpy as np
-
     statistic = record.protocol.statistic
-    if statistic.kind == "median":
-        return Reported(statistic="median of process medians", value=typical, unit="ns")
-    if statistic.kind == "last level":
-        value = median(_median(run.all[run.starts[-1] :]) for run in runs)
-        return Reported(statistic="median of last levels", value=value, unit="ns")
-    if statistic.kind == "cold":
-        value = median(run.trace.load_ns + (run.trace.first_ns or 0) for run in runs)
-        return Reported(statistic="median of load and first inference", value=value, unit="ns")
-    kept = np.concatenate([_trimmed(run.counted, statistic) for run in runs])
+    ns = made_ns(runs, regime_of(statistic), statistic) or 0.0
+    name = REPORTED.get(statistic.kind, statistic.kind)
     if statistic.kind == "quantile":
-        q = (statistic.quantile_milli or 500) / 1000
-        name = f"p{100 * q:g}"
-        return Reported(statistic=name, value=quantile(np.sort(kept), q), unit="ns")
-    mean = float(np.mean(kept))
-    if statistic.kind == "throughput":
+        name = f"p{(statistic.quantile_milli or 500) / 10:g}"
+    elif statistic.kind == "mean" and (statistic.trim_low or statistic.trim_high):
+        name = "trimmed mean"
+    elif statistic.kind == "throughput":
         shapes = [spec.shape for spec in record.artifact.inputs] if record.artifact else []
         batch = shapes[0][0] if shapes and shapes[0] else 1
-        return Reported(
-            statistic="throughput", value=batch * 1e9 / mean if mean else 0.0, unit="images/s"
-        )
-    trimmed = "trimmed mean" if statistic.trim_low or statistic.trim_high else "mean"
-    return Reported(statistic=trimmed, value=mean, unit="ns")
-
-
-def _trimmed(values: Array, statistic: Statistic) -> Array:
-    import numpy as np
-
-    if not statistic.trim_low and not statistic.trim_high:
-        return values
-    if statistic.trim_low + statistic.trim_high >= len(values):
-        return values
-    return np.sort(values)[statistic.trim_low : len(values) - statistic.trim_high]
+        return Reported(statistic=name, value=batch * 1e9 / ns if ns else 0.0, unit="images/s")
+    return Reported(statistic=name, value=ns, unit="ns")
 
 
 def _regimes(record: Record, runs: Sequence[Session]) -> tuple[Regime, ...]:
