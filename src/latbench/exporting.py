@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -44,7 +45,11 @@ from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.measure.program import serve
 from latbench.plugins import load_exporter
+from latbench.zoo.deploy import foldable_pairs
 from latbench.zoo.resolve import read_form, resolve
+
+if TYPE_CHECKING:
+    import torch
 
 DEADLINE_S = 1800.0
 PARITY_INPUTS = 8
@@ -300,10 +305,11 @@ def _artifact(
 
 
 def _norm_bytes(model: Model) -> int:
-    """Of the parameters of BatchNorms: converters fold them, whoever wants them kept or not."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    norms = [part for part in model.module().modules() if isinstance(part, _BatchNorm)]
+    """Of the parameters of BatchNorms right after a layer: converters fold them, whoever wants them
+    kept or not."""
+    module = model.module()
+    inputs = _as_tensors(model, make_inputs(model.inputs(), 0))
+    norms = [module.get_submodule(norm) for _, norm in foldable_pairs(module, inputs)]
     return sum(p.numel() * p.element_size() for norm in norms for p in norm.parameters(False))
 
 
@@ -318,16 +324,20 @@ def _reference_outputs(model: Model, inputs: Sequence[Array]) -> tuple[Array, ..
     """Of the module, whose outputs are tensors in a tuple: ``build`` has seen to that."""
     import torch
 
-    wanted = [spec.dtype for spec in model.inputs()]
     with torch.no_grad():
-        outputs = model.module()(
-            *(
-                torch.from_numpy(array.astype(dtype))
-                for array, dtype in zip(inputs, wanted, strict=True)
-            )
-        )
+        outputs = model.module()(*_as_tensors(model, inputs))
     tensors = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
     return tuple(tensor.numpy() for tensor in tensors)
+
+
+def _as_tensors(model: Model, inputs: Sequence[Array]) -> tuple[torch.Tensor, ...]:
+    """As the module takes them: an artifact may take other element types."""
+    import torch
+
+    wanted = [spec.dtype for spec in model.inputs()]
+    return tuple(
+        torch.from_numpy(array.astype(dtype)) for array, dtype in zip(inputs, wanted, strict=True)
+    )
 
 
 def _parity(

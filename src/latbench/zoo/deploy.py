@@ -34,9 +34,7 @@ def fold_batch_norms(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
     """
     import torch
 
-    if not any(map(_foldable, module.modules())):
-        return module
-    pairs = _adjacent(module, inputs)
+    pairs = foldable_pairs(module, inputs)
     if not pairs:
         return module
     folded = copy.deepcopy(module)
@@ -54,12 +52,14 @@ def fold_batch_norms(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
     return folded if same else module
 
 
-def _adjacent(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[tuple[str, str]]:
+def foldable_pairs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[tuple[str, str]]:
     """Names of (layer, BatchNorm), each called once, the layer's output used by nothing else."""
     import torch
     from torch import nn
     from torch.overrides import TorchFunctionMode
 
+    if not any(map(_foldable, module.modules())):
+        return []
     # What layers gave, kept alive: an id means nothing once its tensor is gone.
     made: dict[int, tuple[str, torch.Tensor]] = {}
     used: dict[int, int] = {}
