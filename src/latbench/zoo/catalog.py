@@ -5,6 +5,7 @@ from __future__ import annotations
 from latbench.core.errors import UsageError
 from latbench.core.values import Value
 from latbench.plugins import nearest
+from latbench.zoo import timm_bridge
 
 
 class ZooModel(Value, frozen=True, kw_only=True):
@@ -217,9 +218,10 @@ def find(name: str) -> ZooModel:
     """The entry called ``name``. Raises :class:`UsageError` with the nearest names."""
     known = {entry.name: entry for entry in ZOO}
     if name not in known:
+        offered = f"did you mean timm:{name}?" if timm_bridge.has(name) else nearest(name, known)
         raise UsageError(
             f"unknown model {name!r}",
-            hint=f"{nearest(name, known)} (or timm:NAME, package.module:factory, "
+            hint=f"{offered} (or timm:NAME, package.module:factory, "
             "path/to/file.py:factory, FILE.onnx)",
         )
     return known[name]

@@ -40,6 +40,11 @@ def build(name: str, resolution: tuple[int, int] | None) -> nn.Module:
     return _create(timm, name)
 
 
+def has(name: str) -> bool:
+    """Whether timm is here and has a model of that name."""
+    return importlib.util.find_spec("timm") is not None and _import_timm().is_model(name)
+
+
 def default_input(module: nn.Module) -> tuple[int, int, int]:
     """Channels, height and width that the weights were trained at."""
     config = getattr(module, "pretrained_cfg", None) or {}

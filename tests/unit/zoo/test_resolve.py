@@ -115,6 +115,12 @@ def test_the_nearest_names_are_offered(name: str) -> None:
     assert "timm:NAME" in (caught.value.hint or "")
 
 
+def test_a_model_of_timm_is_offered_as_such() -> None:
+    with pytest.raises(UsageError) as caught:
+        found("mobileone_s0")
+    assert (caught.value.hint or "").startswith("did you mean timm:mobileone_s0?")
+
+
 def test_weights_are_part_of_the_identity(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(b"1")
