@@ -26,7 +26,7 @@ from latbench.core.claims import (
 )
 from latbench.core.codec import digest
 from latbench.core.errors import LatbenchError, RegistryError
-from latbench.core.protocols import COMPARE, SHIPPED, WARM, TimingProtocol
+from latbench.core.protocols import COMPARE, WARM, TimingProtocol, shipped
 from latbench.core.records import Record, Request
 from latbench.core.several import TOLD
 from latbench.core.stats import FEWEST
@@ -244,8 +244,7 @@ def _provider(provider: str | None, backend: str) -> dict[str, str]:
 def _protocols(claim: Claim) -> tuple[TimingProtocol, ...]:
     """The authors' own where it is known here, and ours. Theirs is often of one process, from which
     there is no interval: it is repeated in as many as one takes."""
-    named = claim.conditions.protocol
-    theirs = next((protocol for protocol in SHIPPED if protocol.label == named), None)
+    theirs = shipped(claim.conditions.protocol)
     if theirs is None:
         return (WARM,)
     return (changed_protocol(theirs, processes=max(theirs.processes, FEWEST)), WARM)

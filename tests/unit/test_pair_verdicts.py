@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from latbench.core.protocols import shipped
 from latbench.core.records import (
     Outcome,
 )
@@ -209,3 +210,32 @@ def test_a_comparison_says_in_what_it_differs_from_the_source() -> None:
     assert found.answer == "confirmed"
     assert "precision here: fp32, in the source: fp16" in found.reasons
     assert any(reason.startswith("threads here") for reason in found.reasons)
+
+
+def test_why_records_make_no_comparison_is_told() -> None:
+    order = claim({"kind": "ordering", "metric": "latency", "sense": "less", "against": "two"})
+    two, one = timed(3.0, "timm:two", id="r2"), timed(2.0, id="r1")
+    (alone,) = of_ordering(order, one)
+    assert "there are records of one and none of two" in alone.reasons
+    (apart,) = of_ordering(order, with_settings(two, threads="1"), with_settings(one, threads="2"))
+    assert "records r2 and r1 are not compared: threads: 1 and 2" in apart.reasons
+    assert apart.answer == "inconclusive"
+    larger = claim(
+        {"kind": "ordering", "metric": "latency", "sense": "less", "against": "two"},
+        conditions={**HERE, "resolution": 256},
+    )
+    (other,) = of_ordering(larger, two, one)
+    assert "record r2 and 1 other not used: resolution: 256 and 224" in other.reasons
+
+
+def test_why_records_make_no_ratio_is_told() -> None:
+    faster = claim({**RATIO, "figure": "1.5"}, conditions={**HERE, "precision": "fp16"})
+    found = of_value(faster, *pair(3.0, 2.0))
+    assert any("not used: precision: fp16 and fp32" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(("named", "known"), [("timm@1", True), ("timm", False), (None, False)])
+def test_a_protocol_is_known_by_its_version(named: str | None, known: bool) -> None:
+    found = shipped(named)
+    assert (found is not None) == known
+    assert found is None or found.label == named

@@ -40,19 +40,20 @@ def unlike(record: Record, claim: Claim, *, other: bool = False) -> tuple[str, .
     return (*found, *_unit_unlike(record, wanted.compute_unit))
 
 
-def unlike_each_other(one: Record, two: Record, claim: Claim) -> bool:
-    """Whether two models were timed under conditions that differ where the claim names none."""
-    sizes = resolution(one), resolution(two)
+def unlike_each_other(one: Record, two: Record, claim: Claim) -> tuple[str, ...]:
+    """Conditions in which two models were timed that differ where the claim names none, with both
+    values."""
     own = one.request.resolution is None and two.request.resolution is None
     free = claim.conditions.against_resolution is not None or own
-    return (
-        one.backend != two.backend
-        or precision(one) != precision(two)
-        or batch(one) != batch(two)
-        or threads(one) != threads(two)
-        or own_options(one) != own_options(two)
-        or (sizes[0] != sizes[1] and not free)
-    )
+    pairs: list[tuple[str, object, object]] = [
+        ("backend", one.backend, two.backend),
+        ("precision", precision(one), precision(two)),
+        ("batch", batch(one), batch(two)),
+        ("threads", threads(one), threads(two)),
+        ("options", _listed(own_options(one)), _listed(own_options(two))),
+        *([] if free else [("resolution", resolution(one), resolution(two))]),
+    ]
+    return tuple(f"{n}: {_shown(a)} and {_shown(b)}" for n, a, b in pairs if a != b)
 
 
 def settings(record: Record) -> dict[str, str]:
@@ -150,6 +151,10 @@ def _mostly(units: Mapping[str, int | None], unit: str) -> bool:
     ours, others = (sum(count or 0 for count in part.values()) for part in (on, rest))
     beside = all(unit_of(name) == "cpu" for name in rest)
     return unit != "cpu" and counted and beside and ours > others
+
+
+def _listed(options: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in options.items()) or "none"
 
 
 def _shown(value: object) -> str:

@@ -5,7 +5,7 @@ A record of a fallback backend never counts: it says nothing of the backend that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from latbench.core.answers import Bench
 from latbench.core.claim_conditions import unlike, unlike_each_other
@@ -15,6 +15,8 @@ from latbench.core.records import Record
 
 MADE_UP = frozenset({"fake"})
 """Backends that execute nothing: their times say nothing of any claim that does not name them."""
+OF_COMPARISONS = ("batch", "resolution")
+"""Conditions that a comparison elsewhere must share with the claim."""
 Pair = tuple[Record, Record]
 """Of the other model, and of the claim's."""
 
@@ -35,8 +37,7 @@ def is_of(record: Record, id: str | None, claim: Claim, bench: Bench) -> bool:
 
 def pairs_of(claim: Claim, records: Sequence[Record], bench: Bench) -> list[Pair]:
     """Those that may be compared: timed in turn first, then the newest."""
-    ours = [r for r in records if _fits(r, claim.model, claim, bench, other=False)]
-    theirs = [r for r in records if _fits(r, claim.against, claim, bench, other=True)]
+    ours, theirs = _both(claim, records, bench)
     found = [
         (other, mine)
         for mine in ours
@@ -57,22 +58,22 @@ def in_turn(pair: Pair) -> bool:
 
 
 def unused(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[str, ...]:
-    """Why records of the model's name were not used: each kind of reason once, with how many it is
-    true of. Records of other devices are no news: most are."""
-    found: dict[str, list[str]] = {}
-    for record in records:
-        model = _called(record, claim, bench)
-        if model is None or record.fallback is not None:
-            continue
-        if (why := _another_network(record, model)) is not None:
-            found.setdefault(why, []).append(record.id)
-        elif record.device.id == claim.conditions.device and claim.against is None:
-            for each in unlike(record, claim):
-                found.setdefault(each, []).append(record.id)
-    return tuple(
-        f"record {ids[0]}{f' and {len(ids) - 1} others' if len(ids) > 1 else ''} not used: {why}"
-        for why, ids in found.items()
-    )
+    """Why records of the claim's models were not used for the figure itself: each kind of reason
+    once, with how many it is true of. Records of other devices are no news: most are."""
+    here = [record for record in records if record.device.id == claim.conditions.device]
+    found = {**_others(claim, records, bench), **_reasons(claim, here, bench)}
+    return (*_counted(found), *_unpaired(claim, here, bench))
+
+
+def unpaired(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[str, ...]:
+    """Why records of the two models make no comparison, on whatever device."""
+    kept = {
+        why: ids
+        for why, ids in _reasons(claim, records, bench).items()
+        if why.partition(":")[0] in OF_COMPARISONS
+    }
+    found = {**_others(claim, records, bench), **kept}
+    return (*_counted(found), *_unpaired(claim, records, bench))
 
 
 def place_of(record: Record) -> str:
@@ -87,6 +88,61 @@ def _called(record: Record, claim: Claim, bench: Bench) -> ClaimedModel | None:
         if model is not None and model.build == record.model.name:
             return model
     return None
+
+
+def _others(claim: Claim, records: Sequence[Record], bench: Bench) -> dict[str, list[str]]:
+    """Records by the name of a model of the claim that are of another network, by how it is."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        model = _called(record, claim, bench)
+        why = _another_network(record, model) if model and record.fallback is None else None
+        if why is not None:
+            found.setdefault(why, []).append(record.id)
+    return found
+
+
+def _reasons(claim: Claim, records: Sequence[Record], bench: Bench) -> dict[str, list[str]]:
+    """Records of the claim's models by the conditions that they do not meet."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        other = not is_of(record, claim.model, claim, bench)
+        if not other or is_of(record, claim.against, claim, bench):
+            for why in unlike(record, claim, other=other):
+                found.setdefault(why, []).append(record.id)
+    return found
+
+
+def _unpaired(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[str, ...]:
+    """What keeps the newest usable records of the two models apart, or of which there are none."""
+    if claim.against is None:
+        return ()
+    ours, theirs = _both(claim, records, bench)
+    if not ours and not theirs:
+        return ()
+    if not ours or not theirs:
+        there, missing = (claim.against, claim.model) if theirs else (claim.model, claim.against)
+        return (f"there are records of {there} and none of {missing}",)
+    one, two = (max(side, key=lambda record: record.created_unix_ns) for side in (theirs, ours))
+    apart = (*unlike_each_other(one, two, claim), *incomparable(one, two))
+    return tuple(f"records {one.id} and {two.id} are not compared: {why}" for why in apart)
+
+
+def _counted(found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    told = []
+    for why, ids in found.items():
+        more = f" and {len(ids) - 1} other{'s' if len(ids) > 2 else ''}" if len(ids) > 1 else ""
+        told.append(f"record {ids[0]}{more} not used: {why}")
+    return tuple(told)
+
+
+def _both(
+    claim: Claim, records: Sequence[Record], bench: Bench
+) -> tuple[list[Record], list[Record]]:
+    """Those of the claim's model and of the one that it is compared with, at their sizes."""
+    return (
+        [r for r in records if _fits(r, claim.model, claim, bench, other=False)],
+        [r for r in records if _fits(r, claim.against, claim, bench, other=True)],
+    )
 
 
 def _another_network(record: Record, model: ClaimedModel) -> str | None:
@@ -107,4 +163,4 @@ def _fits(record: Record, id: str | None, claim: Claim, bench: Bench, *, other: 
     if not is_of(record, id, claim, bench):
         return False
     met = {each.partition(":")[0] for each in unlike(record, claim, other=other)}
-    return not met & {"batch", "resolution"}
+    return met.isdisjoint(OF_COMPARISONS)

@@ -9,7 +9,7 @@ import msgspec
 from latbench.core.claim_conditions import PLACING, precision, resolution, shape_of, unit_of
 from latbench.core.claims import Claim
 from latbench.core.factors import Difference
-from latbench.core.protocols import SHIPPED, TimingProtocol, protocol_sha256
+from latbench.core.protocols import TimingProtocol, protocol_sha256, shipped
 from latbench.core.records import Record
 from latbench.core.restated import regime_of, statistic_name
 from latbench.core.values import Value
@@ -95,7 +95,7 @@ def facts_of_claim(claim: Claim) -> Facts:
     known = {name: value for name, value in found.items() if value is not None}
     open = {each.replace("_", " ") for each in claim.open} & found.keys()
     facts: dict[str, str | None] = {**dict.fromkeys(sorted(open)), **known}
-    if (protocol := protocol_of(claim)) is not None:
+    if (protocol := shipped(had.protocol)) is not None:
         facts["protocol"] = protocol_name(protocol)
         facts["regime"] = regime_of(protocol.statistic)
         facts["statistic"] = statistic_name(protocol.statistic)
@@ -104,16 +104,10 @@ def facts_of_claim(claim: Claim) -> Facts:
     return facts
 
 
-def protocol_of(claim: Claim) -> TimingProtocol | None:
-    """The shipped protocol that the source's number was taken by, where it is one."""
-    name = claim.conditions.protocol
-    return next((each for each in SHIPPED if name in (each.label, each.name)), None)
-
-
 def protocol_name(protocol: TimingProtocol) -> str:
     """With its hash where it is not as shipped; how precise it is to get does not count."""
-    shipped = next((each for each in SHIPPED if each.label == protocol.label), None)
-    if shipped is not None and without_stopping(shipped) == without_stopping(protocol):
+    ours = shipped(protocol.label)
+    if ours is not None and without_stopping(ours) == without_stopping(protocol):
         return protocol.label
     return f"{protocol.label} {protocol_sha256(without_stopping(protocol))[:8]}"
 

@@ -399,6 +399,12 @@ SHIPPED = (WARM, QUICK, COMPARE, FIXED, *_OTHERS)
 """Every protocol that can be named, ours first."""
 
 
+def shipped(label: str | None) -> TimingProtocol | None:
+    """The protocol of that label, as in ``timm@1``. A name without a version says of a source which
+    tool it used and not how: it stands for no protocol."""
+    return next((protocol for protocol in SHIPPED if protocol.label == label), None)
+
+
 def calls_that_fit(calls: int, call_ns: int, left_ns: int) -> int:
     """How many of ``calls`` calls of ``call_ns`` each fit into ``left_ns``, at least one.
 

@@ -10,7 +10,7 @@ import msgspec
 from latbench.core.answers import Answer
 from latbench.core.claim_conditions import left_open, strange_options
 from latbench.core.claims import Claim
-from latbench.core.protocols import SHIPPED
+from latbench.core.protocols import shipped
 from latbench.core.records import Record
 
 TOLD = ("confirmed", "refuted")
@@ -34,7 +34,7 @@ def over_all(claim: Claim, found: Sequence[Found]) -> Answer | None:
     if not plain and found:
         return _with_options(claim, found)
     found, own = plain, claim.conditions.protocol
-    known = own in {protocol.label for protocol in SHIPPED}
+    known = shipped(own) is not None
     theirs = _under_open_conditions(claim, [f for f in found if f.record.protocol.label == own])
     ours = _under_open_conditions(claim, [f for f in found if f.record.protocol.label != own])
     if ours is None or not known:

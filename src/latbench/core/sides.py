@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from latbench.core.claims import Claim, ClaimedModel
 from latbench.core.errors import UsageError
-from latbench.core.facts import Facts, facts_of, facts_of_claim, protocol_of
+from latbench.core.facts import Facts, facts_of, facts_of_claim
 from latbench.core.figures import stated_figure
-from latbench.core.protocols import Statistic
+from latbench.core.protocols import Statistic, shipped
 from latbench.core.records import Record
 from latbench.core.restated import Regime, regime_of, restated_ns
 from latbench.core.switches import Setup, setup_of, setup_of_claim
@@ -68,7 +68,7 @@ def side_of_claim(claim: Claim, model: ClaimedModel, against: Side) -> Side:
             f"of {other}",
             hint=f"latbench history --model {model.build}" if model.build else None,
         )
-    protocol = protocol_of(claim)
+    protocol = shipped(claim.conditions.protocol)
     named = claim.conditions.statistic
     statistic = protocol.statistic if protocol else STATED.get(named or "", against.statistic)
     return Side(

@@ -7,8 +7,8 @@ from collections.abc import Collection
 import msgspec
 
 from latbench.core.claims import Claim
-from latbench.core.facts import FORM, OPTION, protocol_of
-from latbench.core.protocols import TimingProtocol
+from latbench.core.facts import FORM, OPTION
+from latbench.core.protocols import TimingProtocol, shipped
 from latbench.core.records import Record, Request
 from latbench.core.values import Value
 
@@ -58,7 +58,7 @@ def setup_of_claim(claim: Claim, other: Setup) -> Setup:
     known = {name: value for name, value in said.items() if value is not None}
     return Setup(
         request=msgspec.structs.replace(other.request, **known),
-        protocol=protocol_of(claim) or other.protocol,
+        protocol=shipped(claim.conditions.protocol) or other.protocol,
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from latbench.core.answers import Answer, Bench, beyond
 from latbench.core.claim_conditions import batch, own_options, precision, threads, unlike
-from latbench.core.claim_records import Pair, in_turn, is_of, pairs_of, place_of, unused
+from latbench.core.claim_records import Pair, in_turn, is_of, pairs_of, place_of, unpaired, unused
 from latbench.core.claims import (
     COUNTED,
     TIMED,
@@ -97,7 +97,7 @@ def ordering_answers(claim: Claim, records: Sequence[Record], bench: Bench) -> t
     for pair in pairs_of(claim, records, bench):
         places.setdefault(place_of(pair[1]), []).append(pair)
     found = tuple(_at(claim, pairs) for pairs in places.values())
-    return found or (_none_yet(claim, bench, None, unused(claim, records, bench)),)
+    return found or (_none_yet(claim, bench, None, unpaired(claim, records, bench)),)
 
 
 def _at(claim: Claim, pairs: Sequence[Pair]) -> Answer:
