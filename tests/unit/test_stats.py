@@ -169,3 +169,15 @@ def test_quantiles_are_numpys(values: list[int], q: float) -> None:
     assert interpolated(array, q) == pytest.approx(float(np.quantile(array, q)), rel=1e-12)
     assert middle(array) == float(np.median(array))
     assert quantile(np.sort(array), q) == float(np.quantile(array, q, method="inverted_cdf"))
+
+
+def test_ties_are_no_trend() -> None:
+    # Of the orders of six values, five of them equal, one in three has the sixth at an end.
+    assert kendall_p([1, 1, 1, 1, 1, 1.2]) > 0.1
+    assert kendall_p([1, 1, 2, 2, 3, 3]) < kendall_p([1, 1, 1, 1, 1, 1.2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_parts_of_few_samples_give_no_interval() -> None:
+    parts = [np.asarray([1.0, 2.0, 3.0])] * 16
+    assert serial_interval(parts, 0.5, 0.95) == (None, 0.0)

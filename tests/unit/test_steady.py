@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latbench.core.steady import has_steady_state, levels, trend, warmup_end
+from latbench.core.steady import burst_end, has_steady_state, levels, trend, warmup_end
 from noise import autocorrelated
 
 SHAPES = {
@@ -83,3 +83,34 @@ def test_any_samples_have_an_answer(values: list[float]) -> None:
     assert starts[0] == 0
     assert list(starts) == sorted(set(starts))
     assert np.isfinite(trend(samples))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.4, 0.5, 0.6])
+@pytest.mark.parametrize("count", [300, 1000])
+def test_two_modes_side_by_side_are_one_level(share: float, count: int) -> None:
+    found = 0
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        found += levels(np.where(draw.random(count) < share, 1.05e6, 1e6)) != (0,)
+    assert found <= 8
+
+
+@pytest.mark.parametrize("length", [20, 60, 100])
+def test_a_burst_at_the_start_is_found(length: int) -> None:
+    for seed in range(30):
+        samples = autocorrelated(600, 0.3, seed, 0.01)
+        samples[:length] *= 0.5
+        assert abs(burst_end(samples) - length) <= 15
+        assert (warmup_end(samples) or 0) <= length + 15
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
+def test_a_steady_process_has_no_burst(rho: float) -> None:
+    assert sum(burst_end(autocorrelated(400, rho, seed)) > 0 for seed in range(200)) <= 8
+
+
+def test_a_level_that_lasts_is_no_burst() -> None:
+    samples = autocorrelated(600, 0.3, 1, 0.01)
+    samples[:250] *= 0.9
+    assert burst_end(samples) == 0
+    assert len(levels(samples)) == 2

@@ -22,6 +22,9 @@ from latbench.core.records import (
 )
 from latbench.core.sessions import samples
 from latbench.core.summary import precise, summarise, typical_ns
+from latbench.report import tables
+from latbench.report.pareto import measured_of
+from latbench.requests import named_protocol
 
 
 def trace(process: int, values: list[int]) -> Trace:
@@ -475,3 +478,64 @@ def test_one_process_has_an_interval_within_it_and_no_trust() -> None:
     assert summary.interval_level == "within"
     assert summary.interval_ns is not None
     assert summary.trust == "cannot tell"
+
+
+def test_a_clock_of_coarse_steps_is_told() -> None:
+    stepped = [[round(value / 1e5) * 100_000 for value in noisy(1.04e6, i)] for i in range(6)]
+    stepped[0][50] = 1_100_000
+    summary = summarise(record(*stepped))
+    assert summary is not None
+    assert summary.trust == "no"
+    assert any("the clock's steps are 10% of the latency" in why for why in summary.reasons)
+
+
+def test_of_two_processes_that_differ_the_interval_holds_both() -> None:
+    summary = summarise(record(noisy(1e6, 1, 400), noisy(2e6, 2, 200)))
+    assert summary is not None
+    assert summary.interval_level == "within"
+    for value, interval in (
+        (summary.median_ns, summary.interval_ns),
+        (summary.undisturbed_ns, summary.undisturbed_interval_ns),
+    ):
+        assert interval is None or interval[0] <= value <= interval[1]
+    assert summary.interval_ns is not None
+
+
+def test_a_phone_that_is_fast_for_a_moment_is_said_to_burst() -> None:
+    """The burst reaches from the warm-up phase into the first blocks."""
+    processes = [noisy(0.55e6, i, 40) + noisy(1.2e6, i, 700) for i in range(6)]
+    summary = summarise(record(*processes))
+    assert summary is not None
+    assert {regime.name: regime.processes for regime in summary.regimes}["burst"] == 6
+    assert summary.median_ns == pytest.approx(1.2e6, rel=0.01)
+
+
+def test_the_medians_of_levels_are_told() -> None:
+    up = [noisy(1e6, i, 150) + noisy(1.2e6, i, 150) for i in range(6)]
+    summary = summarise(record(*up))
+    assert summary is not None
+    for levels in summary.level_ns:
+        assert levels == (pytest.approx(1e6, rel=0.02), pytest.approx(1.2e6, rel=0.02))
+
+
+def test_first_inferences_alone_are_not_warm() -> None:
+    cold = record(*([],) * 6)
+    cold = msgspec.structs.replace(
+        cold,
+        protocol=named_protocol("cold-start@1"),
+        outcome=msgspec.structs.replace(
+            cold.outcome,
+            traces=tuple(msgspec.structs.replace(t, blocks=()) for t in cold.outcome.traces),
+        ),
+    )
+    summary = summarise(cold)
+    assert summary is not None
+    assert not summary.warm
+    row = tables.row(cold, summary)
+    assert (row.median_ns, row.undisturbed_ns, row.protocol) == (None, None, "cold-start@1")
+    assert row.reported == 14_000_000
+    assert tables.latency(row) == "median of load and first inference 14.0 ms"
+    assert measured_of(cold) is None
+    warm = summarise(record(noisy(1e6, 1)))
+    assert warm is not None
+    assert warm.warm

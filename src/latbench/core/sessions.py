@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from latbench.core.disturbance import Marks
 from latbench.core.records import Block, Record, Trace
-from latbench.core.steady import has_steady_state, levels, trend, warmup_end
+from latbench.core.steady import burst_end, has_steady_state, levels, trend, warmup_end
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ class Session:
         import numpy as np
 
         self.trace = trace
-        self.counted, self.all, self.warmup, first = _warmed(trace)
+        self.counted, self.all, self.warmup, self.burst, first = _warmed(trace)
         self.steady = self.all[first:]
         """The samples that count: after the warm-up phase, and after warm-up as it was found."""
         counts = [len(block.sample_ns) - block.settle_calls for block in trace.blocks]
@@ -45,6 +45,16 @@ class Session:
         self.steady_state = has_steady_state(len(at), found)
         self.trend = trend(self.all[at]) if len(found) == 1 else 0.0
 
+    def level_medians(self) -> list[float]:
+        """The median of each level."""
+        import numpy as np
+
+        stops = (*self.starts[1:], len(self.all))
+        return [
+            float(np.median(self.all[start:stop]))
+            for start, stop in zip(self.starts, stops, strict=True)
+        ]
+
 
 def sessions(record: Record, marks: Marks) -> list[Session]:
     """Those with samples; in a protocol of cold starts, those with a first inference."""
@@ -61,7 +71,7 @@ def process_samples(traces: Sequence[Trace]) -> dict[int, Array]:
     found = []
     for trace in traces:
         if samples(trace):
-            _, joined, _, first = _warmed(trace)
+            _, joined, _, _, first = _warmed(trace)
             found.append((trace.process, joined[first:]))
     return by_process(found)
 
@@ -112,7 +122,7 @@ def warm_blocks(trace: Trace) -> dict[int, Sequence[int]]:
     """The counted samples of each block that come after the warm-up as it was found."""
     if not samples(trace):
         return {}
-    _, _, _, first = _warmed(trace)
+    *_, first = _warmed(trace)
     at, warm = len(trace.warmup_ns), dict[int, Sequence[int]]()
     for i, block in enumerate(trace.blocks):
         values = counted(block)
@@ -122,8 +132,9 @@ def warm_blocks(trace: Trace) -> dict[int, Sequence[int]]:
     return warm
 
 
-def _warmed(trace: Trace) -> tuple[Array, Array, int | None, int]:
-    """The counted samples; all with warm-up before them; the warm-up found; where steady begins."""
+def _warmed(trace: Trace) -> tuple[Array, Array, int | None, int, int]:
+    """The counted samples; all with warm-up before them; the warm-up found; the burst found; where
+    what counts begins."""
     import numpy as np
 
     counted = samples(trace)
@@ -131,5 +142,5 @@ def _warmed(trace: Trace) -> tuple[Array, Array, int | None, int]:
     values = np.asarray(counted or [trace.first_ns or 0], dtype=np.float64)
     before = np.asarray(trace.warmup_ns if counted else (), dtype=np.float64)
     joined = np.concatenate((before, values))
-    warmup = warmup_end(joined)
-    return values, joined, warmup, max(warmup or 0, len(before))
+    warmup, burst = warmup_end(joined), burst_end(joined)
+    return values, joined, warmup, burst, max(warmup or 0, burst, len(before))

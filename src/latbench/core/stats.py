@@ -161,7 +161,8 @@ def kendall_p(values: Sequence[float]) -> float:
         for i, earlier in enumerate(values)
         for later in values[i + 1 :]
     ]
-    discordant = min(sum(p < 0 for p in pairs), sum(p > 0 for p in pairs))
+    # Of two equal values nobody knows which is the larger: half of the ties count against.
+    discordant = (len(pairs) - abs(sum(pairs))) // 2
     if n < 4 or not any(pairs):
         return 1.0
     if n > 30:
@@ -211,6 +212,8 @@ def _batch_means(parts: Sequence[Array]) -> Array:
     means = _means(parts, size)
     while len(means) >= 2 * FEWEST_BATCHES and (lag1(means) > 0.1 or size < 4):
         means, size = _means(parts, size * 2), size * 2
+    if len(means) < FEWEST_BATCHES:
+        return means[:0]
     # Too few are left to make them longer, and they still hang together: they would say too little.
     return means if lag1(means) <= CORRELATED else means[:0]
 

@@ -28,6 +28,12 @@ SCORE = 5.0
 BATCHES = 40
 FEWEST_IN_LEVEL = 8
 """Batches: a level lasts a fifth of what was timed, a burst of interference does not."""
+FEWEST_IN_BURST = 8
+"""Samples."""
+HARDLY = 0.5
+"""Autocorrelation of what two levels leave, below which the batches are taken as independent."""
+APART = 0.75
+"""Share of the pairs of batches, one before and one after, that must differ as the levels do."""
 LEVELS = 3
 """A process with more levels than this has no steady state."""
 
@@ -54,6 +60,25 @@ def warmup_end(samples: Array) -> int | None:
         if score[top] >= believed:
             end = max(end, top + 1)
     return end if end <= n // 2 else None
+
+
+def burst_end(samples: Array) -> int:
+    """How many of the first ``samples`` of a process are a burst: faster than what follows, as on a
+    phone before it slows itself down. 0: none is found.
+
+    The scan of :func:`warmup_end` with the samples' signs changed. At least
+    :data:`FEWEST_IN_BURST` of them, faster by :data:`CHANGE`; one of a fifth and more is a level of
+    its own, for :func:`levels` to find.
+    """
+    import numpy as np
+
+    end = warmup_end(-samples) or 0
+    if not FEWEST_IN_BURST <= end <= len(samples) // 5:
+        return 0
+    fast, rest = middle(samples[:end]), np.sort(samples[end:])
+    # Samples that hang together wander: what is no faster than they get is no burst.
+    wander = quantile(rest, 0.01)
+    return end if fast < min(wander, (1 - CHANGE) * middle(rest)) else 0
 
 
 def levels(samples: Array) -> tuple[int, ...]:
@@ -129,4 +154,19 @@ def _split(medians: Array, start: int, stop: int) -> list[int]:
                 change = abs(right - left) / min(abs(left), abs(right)) if left and right else 0.0
     if where is None or best < SCORE or change < CHANGE:
         return []
+    if _comes_and_goes(part[: where - start], part[where - start :]):
+        return []
     return [*_split(medians, start, where), where, *_split(medians, where, stop)]
+
+
+def _comes_and_goes(left: Array, right: Array) -> bool:
+    """Whether batches on either side take the other side's values by chance, as of two modes that
+    alternate: more than half of them are equal, and the median deviation says that they do not
+    vary. By Mann & Whitney's share of pairs that differ one way. Where what is left hangs together,
+    it has levels of its own."""
+    import numpy as np
+
+    if lag1(np.concatenate((left - np.mean(left), right - np.mean(right)))) >= HARDLY:
+        return False
+    above = np.sign(right[:, None] - left[None, :])
+    return abs(float(above.mean())) < 2 * APART - 1

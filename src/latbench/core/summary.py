@@ -139,6 +139,8 @@ class Summary(Value, frozen=True, kw_only=True):
     regimes: tuple[Regime, ...]
     level_starts: tuple[tuple[int, ...], ...]
     """For each trace, where its levels begin: indices into warm-up and blocks joined."""
+    level_ns: tuple[tuple[int, ...], ...]
+    """For each trace, the medians of its levels."""
     blocks: int
     disturbed_blocks: int
     disturbances: dict[str, int]
@@ -153,6 +155,11 @@ class Summary(Value, frozen=True, kw_only=True):
     """Whether the protocol's target was; ``None``: it has none."""
     trust: Literal["yes", "no", "cannot tell"]
     reasons: tuple[str, ...]
+
+    @property
+    def warm(self) -> bool:
+        """Whether more than first inferences was timed; where not, the figures are of these."""
+        return any(regime.name != "cold" for regime in self.regimes)
 
 
 def summarise(record: Record) -> Summary | None:
@@ -221,6 +228,7 @@ def summarise(record: Record) -> Summary | None:
         warmup_calls=tuple(run.warmup for run in runs),
         regimes=_regimes(record, runs),
         level_starts=tuple(run.starts for run in runs),
+        level_ns=tuple(tuple(map(round, run.level_medians())) for run in runs),
         blocks=blocks,
         disturbed_blocks=disturbed_blocks,
         disturbances=dict(sorted(reasons.items())),
@@ -264,8 +272,13 @@ def _over_processes(
     interval = order_interval(values, confidence) or student_interval(values, confidence)
     if interval is not None:
         return median(values), interval, "processes"
-    within, _ = serial_interval(parts, q, confidence)
-    return median(values), within, "within" if within else None
+    # Of two processes that differ, what each is sure of by itself; between them nothing is known.
+    alone = [serial_interval([part], q, confidence)[0] for part in parts]
+    known = [each for each in alone if each is not None]
+    if len(known) < len(parts):
+        return median(values), None, None
+    hull = min(low for low, _ in known), max(high for _, high in known)
+    return median(values), hull, "within"
 
 
 def _quiet(runs: Sequence[Session]) -> list[Array]:
@@ -333,17 +346,16 @@ def _regimes(record: Record, runs: Sequence[Session]) -> tuple[Regime, ...]:
             found.setdefault("cold", []).append(run.trace.first_ns)
         if not run.trace.blocks:
             continue
-        stops = (*run.starts[1:], len(run.all))
-        medians = [
-            _median(run.all[start:stop]) for start, stop in zip(run.starts, stops, strict=True)
-        ]
+        medians = run.level_medians()
         if record.protocol.period_ns is not None:
             found.setdefault("duty-cycled", []).append(_median(run.steady))
             continue
         if not run.steady_state:
             found.setdefault("changing", []).append(_median(run.steady))
             continue
-        if len(medians) > 1 and medians[0] < medians[-1]:
+        if run.burst:
+            found.setdefault("burst", []).append(_median(run.all[: run.burst]))
+        elif len(medians) > 1 and medians[0] < medians[-1]:
             found.setdefault("burst", []).append(medians[0])
         # One after another without a pause, so their sum is the time that has passed.
         last: RegimeName = "sustained" if run.all.sum() >= SUSTAINED_NS else "steady"

@@ -7,7 +7,9 @@ from itertools import pairwise
 from typing import Literal
 
 from latbench.core.records import Conditions, Record, Trace
+from latbench.core.sessions import samples
 from latbench.core.stats import FEWEST, kendall_p
+from latbench.core.steady import FEWEST_SAMPLES
 from latbench.core.values import Value
 
 DISAGREEMENT = 0.05
@@ -23,6 +25,8 @@ GROUPS = 0.03
 TREND_P = 0.01
 TREND = DISAGREEMENT
 """Change over the run's processes, in their order, that matters."""
+CLOCK_STEPS = 0.01
+"""Least difference between two samples, relative to the latency."""
 STEAL = 0.02
 """Share of the CPUs' time, over the whole run."""
 
@@ -96,7 +100,23 @@ def _of_the_outcome(record: Record) -> Sequence[str]:
         reasons.append("the clock went backwards")
     elif least == 0:
         reasons.append("some inferences took no time: the clock is too coarse for this model")
+    elif (steps := clock_steps(record)) is not None and steps > CLOCK_STEPS:
+        reasons.append(
+            f"the clock's steps are {steps:.0%} of the latency: it is too coarse for this model"
+        )
     return reasons
+
+
+def clock_steps(record: Record) -> float | None:
+    """The least difference between two samples, relative to their median; ``None`` where there are
+    too few, or no two differ."""
+    import numpy as np
+
+    values = [ns for t in record.outcome.traces for ns in samples(t)]
+    distinct = np.unique(np.asarray(values, dtype=np.float64))
+    if len(values) < FEWEST_SAMPLES or len(distinct) < 2 or distinct[0] <= 0:
+        return None
+    return float(np.min(np.diff(distinct)) / np.median(values))
 
 
 def _backwards(trace: Trace) -> bool:

@@ -200,7 +200,13 @@ def _condition_rows(claim: Claim) -> tuple[Row, ...]:
 def _record_rows(record: Record, summary: Summary | None) -> tuple[Row, ...]:
     machine, software = record.environment.machine, record.environment.software
     rows: list[Row] = [("timed", title(record)), ("when", moment(record.created_unix_ns))]
-    if summary is not None:
+    if summary is not None and not summary.warm:
+        reported = summary.reported
+        rows += [
+            (reported.statistic, _range(reported.value, None, reported.unit)),
+            ("trust", "; ".join((summary.trust, *summary.reasons))),
+        ]
+    elif summary is not None:
         typical = _range(summary.median_ns, summary.interval_ns, "ns")
         rows += [
             (

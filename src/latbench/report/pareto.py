@@ -13,6 +13,7 @@ from latbench.core.claim_records import is_of
 from latbench.core.claims import Claim, ClaimedModel, StatedValue
 from latbench.core.errors import UsageError
 from latbench.core.figures import parse_figure, stated_figure
+from latbench.core.protocols import TimingProtocol
 from latbench.core.ranks import Tau
 from latbench.core.records import Record
 from latbench.core.summary import summarise
@@ -88,14 +89,20 @@ def setting(record: Record) -> str:
         f"batch {shape[0] if shape else record.model.batch or 1}",
         f"resolution {record.model.resolution}" if record.model.resolution is not None else "",
         *(f"{key}={value}" for key, value in own_options(record).items()),
+        record.protocol.label if _in_another_state(record.protocol) else "",
     ]
     return ", ".join(part for part in parts if part)
 
 
+def _in_another_state(protocol: TimingProtocol) -> bool:
+    """Whether it times something else than a model that is run back to back for seconds."""
+    return protocol.period_ns is not None or protocol.statistic.kind in ("cold", "last level")
+
+
 def measured_of(record: Record) -> Measured | None:
-    """``None`` where nothing was timed."""
+    """``None`` where nothing warm was timed."""
     summary = summarise(record) if record.outcome.status == "measured" else None
-    if summary is None:
+    if summary is None or not summary.warm:
         return None
     over = summary.interval_level == "processes"
     return Measured(

@@ -45,12 +45,20 @@ class TableRow(Value, frozen=True, kw_only=True):
     cosine: float | None
     top1_agreement_ppm: int | None
     status: str
+    protocol: str
+    """How it was timed, with its version."""
     median_ns: int | None
+    """The typical latency; none of a protocol of cold starts."""
     low_ns: int | None
     high_ns: int | None
+    """Of the interval over processes."""
     undisturbed_ns: int | None
     referred: float | None
     """Latency over the sentinel's."""
+    statistic: str | None
+    """The protocol's own, whose value is ``reported``."""
+    reported: float | None
+    reported_unit: str | None
     trust: str | None
     placement: str | None
     failure: str | None
@@ -69,7 +77,9 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         failure = fallback.failure if fallback is not None else None
     whole = summary if record.outcome.status == "measured" else None
     summary, runtime = (None, None) if fell_back else (whole, record.runtime)
-    low, high = (summary and summary.interval_ns) or (None, None)
+    warm = summary if summary and summary.warm else None
+    over = warm is not None and warm.interval_level == "processes"
+    low, high = (over and warm and warm.interval_ns) or (None, None)
     settings = runtime.settings if runtime else {}
     precision = artifact.precision if artifact else record.request.precision
     computed_in = settings.get("precision")
@@ -96,16 +106,20 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         cosine=parity.cosine if parity else None,
         top1_agreement_ppm=parity.top1_agreement_ppm if parity else None,
         status=record.outcome.status,
-        median_ns=summary.median_ns if summary else None,
+        protocol=record.protocol.label,
+        median_ns=warm.median_ns if warm else None,
         low_ns=low,
         high_ns=high,
-        undisturbed_ns=summary.undisturbed_ns if summary else None,
-        referred=summary.referred.ratio if summary and summary.referred else None,
+        undisturbed_ns=warm.undisturbed_ns if warm else None,
+        referred=warm.referred.ratio if warm and warm.referred else None,
+        statistic=summary.reported.statistic if summary else None,
+        reported=summary.reported.value if summary else None,
+        reported_unit=summary.reported.unit if summary else None,
         trust=summary.trust if summary else None,
         placement=placed(runtime.placement) if runtime and runtime.placement else None,
         failure=f"{failure.stage}: {failure.message}" if failure else None,
         fallback_record=record.id if fell_back else None,
-        fallback_median_ns=whole.median_ns if whole and fell_back else None,
+        fallback_median_ns=whole.median_ns if whole and whole.warm and fell_back else None,
     )
 
 
@@ -207,6 +221,8 @@ def _cell(row: TableRow) -> str:
     elif row.median_ns is not None:
         (value,), unit = duration(row.median_ns)
         ran = f"{value} {unit}" + (f" in {row.computed_in}" if row.computed_in else "")
+    elif (cold := _cold(row)) is not None:
+        ran = cold
     else:
         ran = f"no: {row.failure or row.status}".replace("|", "\\|")
     return "; ".join([ran, *checked])
@@ -235,6 +251,14 @@ def _parity(row: TableRow) -> str:
     return f"{row.max_rel_error:.0e}" if row.max_rel_error else "0"
 
 
+def _cold(row: TableRow) -> str | None:
+    """What was measured where there is no typical latency."""
+    if row.status != "measured" or row.reported is None:
+        return None
+    (value,), unit = duration(row.reported)
+    return f"{row.statistic} {value} {unit}"
+
+
 def latency(row: TableRow) -> str:
     """With its interval, or why there is none."""
     if row.fell_back_to is not None:
@@ -244,7 +268,7 @@ def latency(row: TableRow) -> str:
         (value,), unit = duration(row.fallback_median_ns)
         return f"{why}cannot run here; {row.fell_back_to} took {value} {unit}"
     if row.median_ns is None:
-        return row.failure or row.status
+        return _cold(row) or row.failure or row.status
     if row.low_ns is None or row.high_ns is None:
         (value,), unit = duration(row.median_ns)
         return f"{value} {unit}"

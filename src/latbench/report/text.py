@@ -234,6 +234,8 @@ def _figures(record: Record, summary: Summary) -> list[str]:
         lines = [*_quantities(summary), labelled("spread", _spread(summary)), *lines]
         if len(summary.regimes) > 2 or "changing" in {regime.name for regime in summary.regimes}:
             lines.append(labelled("regimes", _regimes(summary)))
+        if any(len(levels) > 1 for levels in summary.level_ns):
+            lines.append(labelled("levels", _levels(summary)))
         if summary.disturbed_blocks:
             lines.append(labelled("disturbed", _disturbed(summary)))
     if record.artifact is not None and record.artifact.precision != "fp32":
@@ -357,6 +359,14 @@ def _regimes(summary: Summary) -> str:
         f"{len(summary.warmup_calls)})"
         for regime in summary.regimes
     )
+
+
+def _levels(summary: Summary) -> str:
+    """In how many sessions the level changed, and how in the first of these."""
+    changed = [levels for levels in summary.level_ns if len(levels) > 1]
+    first = " then ".join(time(ns) for ns in changed[0])
+    whose = "in the first of these" if len(changed) > 1 else "there"
+    return f"changed in {len(changed)} of {len(summary.level_ns)} sessions; {whose} {first}"
 
 
 def _disturbed(summary: Summary) -> str:
