@@ -10,7 +10,8 @@ from latbench.core.compare import Comparison, Quantity, incomparable, precise
 from latbench.core.compare import compare as verdict_on
 from latbench.core.errors import StageError, UsageError
 from latbench.core.protocols import COMPARE, TimingProtocol
-from latbench.core.records import Interleaved, Outcome, Record, Request
+from latbench.core.records import Interleaved, Outcome, Record, Request, Sentinel
+from latbench.core.stats import FEWEST
 from latbench.devices.machine import read_conditions, read_machine, read_software
 from latbench.measure.execute import Execution, Progress, Schedule, failure_of
 from latbench.pipeline import DEADLINE_S
@@ -27,6 +28,10 @@ from latbench.preparing import (
     subject,
 )
 from latbench.requests import check_protocol, named_protocol, side_request
+
+NO_SENTINEL = Sentinel(
+    name=None, sha256=None, absent="models that are compared are timed beside each other"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,7 @@ def compare(
     """
     resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
     check_protocol(resolved, deadline_s)
+    _check_comparable(resolved, warn)
     check_margin(margin)
     machine = read_machine()
     requests = [
@@ -85,7 +91,7 @@ def compare(
                 protocol=resolved,
                 deadline_s=deadline_s,
                 order_seed=order_seed,
-                precise=lambda parts: precise(parts[0], parts[1], target),
+                precise=lambda parts: precise(parts[0], parts[1], target, quantity),
             )
             execution = Execution([each.job for each in both], schedule, progress)
             outcomes = execution.run()
@@ -112,6 +118,7 @@ def compare(
                 prepared=prepared[i],
                 runtime=execution.parts[i].runtime if execution else None,
                 outcome=outcomes[i],
+                sentinel=None if resolved.sentinel_ns is None else NO_SENTINEL,
                 interleaved=Interleaved(
                     comparison=comparison_id, part=i, parts=2, order_seed=order_seed
                 ),
@@ -125,6 +132,21 @@ def compare(
             b=two,
             comparison=verdict_on(one, two, margin=margin, quantity=quantity),
             registry=store.url,
+        )
+
+
+def _check_comparable(protocol: TimingProtocol, warn: Warn) -> None:
+    """Refuse a protocol of which nothing alternates; warn of one that cannot tell."""
+    if protocol.statistic.kind == "cold":
+        raise UsageError(
+            f"{protocol.label} times first inferences only: there are no blocks to compare in turn",
+            hint="`latbench run` times the two apart",
+        )
+    if protocol.max_processes < FEWEST:
+        warn(
+            f"{protocol.label} has {protocol.max_processes} process"
+            f"{'' if protocol.max_processes == 1 else 'es'}; a verdict needs at least {FEWEST}: "
+            f"--processes {FEWEST}"
         )
 
 

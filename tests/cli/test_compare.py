@@ -29,7 +29,7 @@ def ids(out: str) -> list[str]:
 @pytest.mark.parametrize(
     ("scale", "verdict", "words"),
     [
-        ("1", "same", "B is the same as A within ±2.0%"),
+        ("1", "same", "B is the same as A within ±2 %"),
         ("1.1", "slower", "B is slower than A by"),
         ("0.9", "faster", "B is faster than A by"),
     ],
@@ -312,3 +312,23 @@ def test_a_record_is_drawn(latbench: Latbench, tmp_path: Path, suffix: str) -> N
     ended = latbench("show", record, "--plot", tmp_path / "nowhere" / "x.png")
     assert ended.status == 3
     assert "cannot write" in ended.err
+
+
+def test_cold_starts_are_not_compared_in_turn(latbench: Latbench) -> None:
+    done = latbench("compare", *COMMON, "--protocol", "cold-start@1", "scale=1", "scale=1.1")
+    assert done.status == 2
+    assert "times first inferences only" in done.err
+
+
+def test_a_protocol_of_one_process_says_beforehand_that_it_cannot_tell(latbench: Latbench) -> None:
+    done = latbench("compare", *COMMON, "--protocol", "timm@1", "scale=1", "scale=1.1")
+    assert done.status == 4, done
+    assert "timm@1 has 1 process; a verdict needs at least 6: --processes 6" in done.err
+
+
+def test_a_cold_start_is_no_latency_in_tables(latbench: Latbench) -> None:
+    assert latbench("run", *COMMON, "--protocol", "cold-start@1").status == 0
+    text = latbench("table").out
+    assert "median of load and first inference" in text
+    (row,) = latbench("table", "--format", "json").json
+    assert (row["median_ns"], row["protocol"]) == (None, "cold-start@1")

@@ -201,3 +201,42 @@ def test_precision_is_of_the_ratio() -> None:
     assert precise(a.outcome.traces, b.outcome.traces, 0.01)
     assert not precise(a.outcome.traces, b.outcome.traces, 0.00001)
     assert not precise(a.outcome.traces[:5], b.outcome.traces[:5], 0.01)
+
+
+def test_precision_is_of_the_quantity_that_the_verdict_rests_on() -> None:
+    """Tenth percentiles that move where medians do not."""
+
+    def lower(one: Record, by: float) -> Record:
+        traces = []
+        for trace in one.outcome.traces:
+            ns = list(trace.blocks[0].sample_ns)
+            ns[: len(ns) // 4] = [
+                round(v * (1 - by * (trace.process % 4))) for v in ns[: len(ns) // 4]
+            ]
+            block = msgspec.structs.replace(trace.blocks[0], sample_ns=tuple(ns))
+            traces.append(msgspec.structs.replace(trace, blocks=(block,)))
+        outcome = msgspec.structs.replace(one.outcome, traces=tuple(traces))
+        return msgspec.structs.replace(one, outcome=outcome)
+
+    a, b = record(1.0, 1, part=0), lower(record(1.0, 1, part=1), 0.1)
+    found = compare(a, b, quantity="undisturbed")
+    assert found.half_width is not None
+    assert found.half_width > 0.02
+    assert precise(a.outcome.traces, b.outcome.traces, 0.02)
+    assert not precise(a.outcome.traces, b.outcome.traces, 0.02, "undisturbed")
+
+
+def test_a_coarse_clock_cannot_tell() -> None:
+    def coarse(one: Record) -> Record:
+        traces = []
+        for trace in one.outcome.traces:
+            ns = [max(1, round(v / 1e5)) * 100_000 for v in trace.blocks[0].sample_ns]
+            ns[0] = 2_000_000
+            block = msgspec.structs.replace(trace.blocks[0], sample_ns=tuple(ns))
+            traces.append(msgspec.structs.replace(trace, blocks=(block,)))
+        outcome = msgspec.structs.replace(one.outcome, traces=tuple(traces))
+        return msgspec.structs.replace(one, outcome=outcome)
+
+    found = compare(coarse(record(1.04, 1, part=0)), coarse(record(0.96, 1, part=1)))
+    assert found.verdict == "cannot tell"
+    assert "A's clock has steps of" in " ".join(found.reasons)

@@ -16,6 +16,7 @@ from latbench.core.records import Record, Trace
 from latbench.core.sessions import paired_ratios, process_samples
 from latbench.core.stats import FEWEST, interpolated, order_interval, student_quantile
 from latbench.core.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
+from latbench.core.trust import CLOCK_STEPS, clock_steps
 from latbench.core.values import Value
 
 if TYPE_CHECKING:
@@ -117,13 +118,15 @@ def compare(
     )
 
 
-def precise(a: Sequence[Trace], b: Sequence[Trace], target: float) -> bool:
-    """Whether the interval of the ratio is within ±``target``.
+def precise(
+    a: Sequence[Trace], b: Sequence[Trace], target: float, quantity: Quantity = "typical"
+) -> bool:
+    """Whether the interval of the ratio of that ``quantity`` is within ±``target``.
 
     Its width alone decides when an interleaved comparison ends, never its place: stopping as soon
     as a difference shows would find differences that are not there.
     """
-    interval = order_interval(paired_ratios(a, b), SEQUENTIAL_CONFIDENCE)
+    interval = order_interval(_ratios(a, b, quantity), SEQUENTIAL_CONFIDENCE)
     return interval is not None and log(interval[1] / interval[0]) / 2 <= target
 
 
@@ -303,6 +306,9 @@ def _of_failure(a: Record, b: Record) -> list[str]:
                 f"{name} failed at {outcome.failure.stage} ({outcome.failure.kind}): "
                 f"{outcome.failure.message}"
             )
+        steps = clock_steps(record)
+        if steps is not None and steps > CLOCK_STEPS:
+            reasons.append(f"{name}'s clock has steps of {steps:.0%} of the latency")
     if not reasons and "interrupted" in (a.outcome.status, b.outcome.status):
         reasons.append("it was interrupted")
     return reasons
