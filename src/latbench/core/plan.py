@@ -12,9 +12,11 @@ from math import ceil, log, sqrt
 from statistics import NormalDist, median, variance
 
 from latbench.core.compare import POWER, seconds_per_process
+from latbench.core.protocols import COMPARE, WARM, TimingProtocol
 from latbench.core.records import Record
 from latbench.core.sessions import warm_blocks
-from latbench.core.stats import CONFIDENCE, FEWEST
+from latbench.core.stats import FEWEST
+from latbench.core.summary import SEQUENTIAL_CONFIDENCE
 from latbench.core.values import Value
 
 MEDIAN_COST = 1.571
@@ -35,7 +37,10 @@ class Estimate(Value, frozen=True, kw_only=True):
 
     goal: str
     processes: int
+    """Of a comparison: pairs."""
     seconds: float
+    how: str | None = None
+    """The command that does it."""
 
 
 class Plan(Value, frozen=True, kw_only=True):
@@ -85,6 +90,9 @@ def plan(
     best = min(max(best, 3), 1000)
     at_best = between + MEDIAN_COST * block / best
     best_s = overhead_s + best * block_s
+    run_s, pair_s = _process_s(WARM, overhead_s), 2 * _process_s(COMPARE, overhead_s)
+    of_run = between + MEDIAN_COST * block / max(WARM.min_ns / 1e9 / block_s, 1)
+    of_side = between + MEDIAN_COST * block / max(COMPARE.min_ns / 1e9 / block_s, 1)
     typical = median(median(ns) for ns in blocks)
     return Plan(
         processes=sum(len(processes) for processes in builds),
@@ -100,7 +108,13 @@ def plan(
         seconds_per_process=each_s,
         best_blocks=best,
         estimates=(
-            _estimate(f"±{100 * precision:g} % of the latency", process, precision, each_s),
+            _estimate(
+                f"±{100 * precision:g} % of the latency",
+                of_run,
+                precision,
+                run_s,
+                how=f"latbench run --target {100 * precision:g}",
+            ),
             _estimate(
                 f"±{100 * precision:g} %, with {best} blocks in a process",
                 at_best,
@@ -110,10 +124,11 @@ def plan(
             # Two of them, and no neighbour's ups and downs shared: interleaving does better.
             _estimate(
                 f"a change of {100 * effect:g} %, compared in turn (at most)",
-                2 * process,
+                2 * of_side,
                 effect,
-                2 * each_s,
+                pair_s,
                 power=POWER,
+                how="latbench compare",
             ),
         ),
     )
@@ -143,13 +158,34 @@ def _build(
 
 
 def _estimate(
-    goal: str, process: float, half_width: float, each_s: float, *, power: float = 0.5
+    goal: str,
+    process: float,
+    half_width: float,
+    each_s: float,
+    *,
+    power: float = 0.5,
+    how: str | None = None,
 ) -> Estimate:
     """``power``: how likely a change of ``half_width`` is to be found; one half where it is only to
-    be the half-width of the interval."""
-    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) + NormalDist().inv_cdf(power)
+    be the half-width of the interval. ``how`` gets the budget that it takes beyond the usual."""
+    z = NormalDist().inv_cdf(0.5 + SEQUENTIAL_CONFIDENCE / 2) + NormalDist().inv_cdf(power)
     needed = max(FEWEST, ceil(MEDIAN_COST * z**2 * process / half_width**2))
-    return Estimate(goal=goal, processes=needed, seconds=needed * each_s)
+    seconds = needed * each_s
+    if how is not None and needed > WARM.max_processes:
+        how += f" --processes {needed}"
+    if how is not None and seconds > (WARM.budget_ns or 0) / 1e9:
+        how += f" --budget {ceil(1.2 * seconds)}"
+    return Estimate(goal=goal, processes=needed, seconds=seconds, how=how)
+
+
+def _process_s(protocol: TimingProtocol, overhead_s: float) -> float:
+    """What a process of the protocol takes, its sentinel's included, if starting one, loading and
+    warming up take ``overhead_s``."""
+    timed_s = protocol.min_ns / 1e9
+    if protocol.sentinel_ns is None:
+        return overhead_s + timed_s
+    share = protocol.sentinel_ns / (protocol.block_ns or protocol.min_ns)
+    return 2 * overhead_s + timed_s * (1 + share)
 
 
 def _of_calls(iteration: float, calls: int) -> float:

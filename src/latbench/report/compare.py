@@ -61,7 +61,7 @@ def _protocol(record: Record, found: Comparison) -> str:
 def verdict_line(found: Comparison) -> str:
     """One sentence."""
     if found.verdict == "same":
-        return f"B is the same as A within ±{found.margin:.1%}"
+        return f"B is the same as A within ±{100 * found.margin:g} %"
     if found.verdict == "cannot tell" or found.ratio is None:
         return "cannot tell"
     by = abs(found.ratio - 1)
@@ -94,7 +94,8 @@ def plan_lines(plan: Plan) -> list[str]:
             labelled(
                 "takes" if i == 0 else "",
                 f"{estimate.goal}: {estimate.processes} processes, "
-                f"about {seconds(estimate.seconds)}",
+                f"about {seconds(estimate.seconds)}"
+                + (f": {estimate.how}" if estimate.how is not None else ""),
             )
         )
     return lines
