@@ -177,6 +177,25 @@ def test_times_that_no_clock_gives_are_refused(change: dict[str, object], words:
         convert_record(tree)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("created_unix_ns",), 2**63),
+        (("outcome", "traces", 0, "process"), 2**63),
+        (("outcome", "traces", 0, "session"), -1),
+        (("protocol", "statistic", "quantile_milli"), 5000),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(place: tuple[str | int, ...], value: int) -> None:
+    tree = msgspec.json.decode(encode_record(make_record(traces=[make_trace(0, range(1, 30))])))
+    at = tree
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    with pytest.raises(LatbenchError, match=f"{value} in .*{place[-1]}"):
+        convert_record(tree)
+
+
 @pytest.mark.parametrize("tree", [{}, {"protocol": {}}, {"protocol": {"blocks": "a"}}])
 def test_a_damaged_record_of_an_older_schema_is_told(tree: dict[str, object]) -> None:
     with pytest.raises(LatbenchError, match="wrong field"):

@@ -109,8 +109,27 @@ def convert_record(
         raise LatbenchError(
             f"the record has a wrong field: {missing}", hint="it is damaged or was edited by hand"
         ) from error
-    _check_times(record)
+    _check_numbers(record)
     return record
+
+
+def _check_numbers(record: Record) -> None:
+    """Refuse what no clock gives and no registry can hold."""
+    traces = (*record.outcome.traces, *record.outcome.sentinel)
+    share = record.protocol.statistic.quantile_milli
+    numbers = (
+        ("created_unix_ns", record.created_unix_ns, 2**63 - 1),
+        ("protocol.statistic.quantile_milli", share or 0, 1000),
+        *(("outcome trace's process", trace.process, 2**31 - 1) for trace in traces),
+        *(("outcome trace's session", trace.session, 2**31 - 1) for trace in traces),
+    )
+    for name, value, most in numbers:
+        if not 0 <= value <= most:
+            raise LatbenchError(
+                f"the record holds a number that cannot be: {value} in {name}",
+                hint="the record was edited or damaged",
+            )
+    _check_times(record)
 
 
 def _check_times(record: Record) -> None:
