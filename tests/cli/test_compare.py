@@ -293,6 +293,19 @@ def test_a_plan_tells_where_the_variance_comes_from(latbench: Latbench) -> None:
     assert "±1 % of the latency" in text
 
 
+def test_a_plan_names_a_command_that_does_it(latbench: Latbench) -> None:
+    """Times by the protocol that the command will use, and with the options that this needs."""
+    wild = ("--option", "between=0.05", "--target", "1")
+    precise = latbench("plan", *COMMON, *wild, "--json").json["plan"]["estimates"][0]
+    # Of its own blocks a process takes a second at least, and the sentinel's share more.
+    assert precise["seconds"] > 1.2 * precise["processes"]
+    assert re.fullmatch(
+        rf"latbench run --target 1 --processes {precise['processes']} --budget \d+", precise["how"]
+    )
+    hopeless = latbench("plan", *COMMON, *wild[:2], "--target", "0.1", "--json")
+    assert hopeless.json["plan"]["estimates"][0]["how"] is None
+
+
 def test_a_plan_whose_pilot_fails_says_so(latbench: Latbench) -> None:
     done = latbench("plan", *COMMON, "--option", "misbehave=crash")
     assert done.status == 3

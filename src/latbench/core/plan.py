@@ -19,6 +19,8 @@ from latbench.core.stats import FEWEST
 from latbench.core.summary import SEQUENTIAL_CONFIDENCE
 from latbench.core.values import Value
 
+MOST_PROCESSES = 1000
+"""Of one run."""
 MEDIAN_COST = 1.571
 """pi / 2: how much more the median of normal values varies than their mean."""
 
@@ -171,6 +173,8 @@ def _estimate(
     z = NormalDist().inv_cdf(0.5 + SEQUENTIAL_CONFIDENCE / 2) + NormalDist().inv_cdf(power)
     needed = max(FEWEST, ceil(MEDIAN_COST * z**2 * process / half_width**2))
     seconds = needed * each_s
+    if needed > MOST_PROCESSES:
+        how = None
     if how is not None and needed > WARM.max_processes:
         how += f" --processes {needed}"
     if how is not None and seconds > (WARM.budget_ns or 0) / 1e9:
