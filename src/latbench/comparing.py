@@ -13,6 +13,7 @@ from latbench.core.protocols import COMPARE, TimingProtocol
 from latbench.core.records import Interleaved, Outcome, Record, Request, Sentinel
 from latbench.core.stats import FEWEST
 from latbench.devices.machine import read_conditions, read_machine, read_software
+from latbench.keeping import keep
 from latbench.measure.execute import Execution, Progress, Schedule, failure_of
 from latbench.pipeline import DEADLINE_S
 from latbench.preparing import (
@@ -21,7 +22,6 @@ from latbench.preparing import (
     Subject,
     Warn,
     fallback,
-    keep,
     make_record,
     new_comparison_id,
     ready,

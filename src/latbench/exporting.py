@@ -1,22 +1,19 @@
-"""From a model to a checked artifact: out of the cache, or made in a program of its own.
+"""The exporting program, ``python -m latbench.exporting``: builds a model, exports and checks it.
 
-Converters print, leak gigabytes and crash; and a process that has torch loaded is a poor place to
-measure from. So the model is built, exported and checked in ``python -m latbench.exporting``,
-spoken to like a worker, and a cache hit needs no torch at all.
+What asks it is :mod:`latbench.obtaining`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-import latbench
 from latbench import calibration
 from latbench.api import (
     Array,
@@ -26,151 +23,33 @@ from latbench.api import (
     Model,
     SentinelExporter,
     StageError,
+    UsageError,
     make_inputs,
 )
-from latbench.cache import ArtifactCache, Cached, Changed, content_bytes, content_sha256
+from latbench.cache import content_bytes, content_sha256
 from latbench.core.checks import (
     check_cosine,
     check_counts,
     check_parity,
+    check_share,
     cosine,
     errors,
     finite,
     tolerance_of,
     top1_agreement,
 )
-from latbench.core.codec import digest
-from latbench.core.records import Artifact, ModelIdentity, Parity, Request, TensorSpec
+from latbench.core.records import Artifact, Counts, Parity, TensorSpec
 from latbench.measure import wire
-from latbench.measure.conversation import Conversation
 from latbench.measure.program import serve
-from latbench.plugins import load_exporter
+from latbench.plugins import format_names, load_exporter
 from latbench.zoo.deploy import foldable_pairs
-from latbench.zoo.resolve import read_form, resolve
+from latbench.zoo.resolve import ResolvedModel, read_form, resolve
 
 if TYPE_CHECKING:
     import torch
 
-DEADLINE_S = 1800.0
 PARITY_INPUTS = 8
 """Sets of seeded inputs on which a precision below fp32 is compared."""
-
-
-def obtain(
-    request: Request,
-    model: ModelIdentity,
-    exporter: Exporter,
-    cache: ArtifactCache,
-    *,
-    fresh: bool = False,
-    warn: Callable[[str], None],
-) -> Cached:
-    """The artifact for ``request``, made if the cache has none or ``fresh`` is set.
-
-    Raises :class:`StageError` where it cannot be made or is not the model.
-    """
-    options = {k: v for k, v in request.options.items() if k in exporter.options}
-    if request.precision == "int8" and request.calibration is None:
-        warn(
-            "the ranges of int8 are from seeded noise: the latency is that of the quantised model, "
-            "its accuracy is not; --calibration FOLDER takes images"
-        )
-    key = digest(_ingredients(request, model, exporter, options))
-
-    def export(made: Path, reference: Path) -> wire.Request:
-        return wire.Export(
-            model=request.model,
-            weights=request.weights,
-            batch=request.batch,
-            resolution=request.resolution,
-            seed=request.seed,
-            format=exporter.format,
-            precision=request.precision,
-            dims=request.dims,
-            options=options,
-            calibration=request.calibration,
-            out=str(made),
-            reference=str(reference),
-        )
-
-    return _found_or_made(key, export, exporter, cache, fresh=fresh, warn=warn)
-
-
-def obtain_sentinel(
-    exporter: SentinelExporter, cache: ArtifactCache, *, warn: Callable[[str], None]
-) -> tuple[str, Cached]:
-    """The name and the artifact of the sentinel that the format's exporter makes itself.
-
-    Raises :class:`StageError` where it cannot be made.
-    """
-    key = digest(
-        {
-            "sentinel": exporter.sentinel,
-            "format": exporter.format,
-            "code": _code_digest(Path(inspect.getfile(type(exporter)))),
-        }
-    )
-
-    def export(made: Path, reference: Path) -> wire.Request:
-        return wire.ExportSentinel(format=exporter.format, out=str(made), reference=str(reference))
-
-    return exporter.sentinel, _found_or_made(key, export, exporter, cache, fresh=False, warn=warn)
-
-
-def _found_or_made(
-    key: str,
-    export: Callable[[Path, Path], wire.Request],
-    exporter: Exporter,
-    cache: ArtifactCache,
-    *,
-    fresh: bool,
-    warn: Callable[[str], None],
-) -> Cached:
-    """What the cache has under ``key``, else what the exporting program makes of ``export``."""
-    try:
-        found = None if fresh else cache.find(key, exporter.suffix)
-    except Changed as changed:
-        warn(f"{changed.message}; the artifact is made again")
-        found = None
-    if found is not None:
-        return found
-    with cache.workspace() as folder:
-        made, reference = folder / f"made{exporter.suffix}", folder / "reference.npz"
-        with Conversation.with_module("latbench.exporting") as program:
-            done = program.ask(
-                export(made, reference), wire.ExportDone, stage="export", deadline_s=DEADLINE_S
-            )
-        return cache.store(key, done.artifact, exporter.suffix, made, reference)
-
-
-def _ingredients(
-    request: Request, model: ModelIdentity, exporter: Exporter, options: dict[str, str]
-) -> dict[str, object]:
-    """Everything that shapes the file. The code that makes it counts as its toolchain."""
-    return {
-        "model": model,
-        "seed": request.seed,
-        "dims": request.dims,
-        "format": exporter.format,
-        "precision": request.precision,
-        "options": options,
-        "calibration": calibration.identify(request.calibration)
-        if request.precision == "int8"
-        else None,
-        "toolchain": dict(exporter.toolchain()),
-        "latbench": latbench.__version__,
-        "code": _code_digest(Path(__file__).parent / "zoo", Path(inspect.getfile(type(exporter)))),
-    }
-
-
-def _code_digest(*places: Path) -> str:
-    """Digest of the zoo's Python files and of the exporter's folder."""
-    total = hashlib.sha256()
-    for place in places:
-        folder = place if place.is_dir() else place.parent
-        for path in sorted(folder.rglob("*.py")):
-            total.update(path.name.encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
 
 
 def _handle(request: wire.Request) -> wire.Answer:
@@ -204,8 +83,13 @@ def _make(request: wire.Export) -> Artifact:
         resolution=request.resolution,
         seed=request.seed,
     )
-    form = read_form(request.options.get("form", "deploy"))
-    model = replace(model, form=form)
+    model = replace(model, form=read_form(request.options.get("form", "deploy")))
+    if request.dims and model.path is None:
+        raise UsageError(
+            f"{request.model} has no axis named {', '.join(sorted(request.dims))}: it is exported "
+            "at fixed sizes",
+            hint="--dim is for a ready file's named axes; a model takes --batch and --resolution",
+        )
     exporter = load_exporter(request.format)
     spec = ExportSpec(
         precision=request.precision,
@@ -222,23 +106,25 @@ def _make(request: wire.Export) -> Artifact:
         exported = exporter.adopt(model.path, spec, out)
     else:
         exported = exporter.export(model, spec, out)
-    counted = None
-    if model.path is None and exported.from_module:
-        counted = model.counts()
-        foldable = 0 if form == "deploy" else _norm_bytes(model)
-        check_counts(counted, exported.counts, request.precision, foldable_bytes=foldable)
+    counted = _checked_counts(model, exported, request) if model.path is None else None
     precision = exported.precision or request.precision
     inputs = make_inputs(exported.inputs, request.seed)
     actual = exporter.evaluate(out, inputs)
     parity, reference = None, actual
     if counted is not None:
-        reference = _reference_outputs(model, inputs)
+        reference = reference_outputs(model, inputs)
         if actual is not None:
             more = [
-                (_reference_outputs(model, seeded), exporter.evaluate(out, seeded) or ())
+                (reference_outputs(model, seeded), exporter.evaluate(out, seeded) or ())
                 for seeded in _more_inputs(exported.inputs, request)
             ]
-            parity = _parity([(reference, actual), *more], request, precision)
+            parity = _parity([(reference, actual), *more], request, precision, _torch())
+    elif model.path is not None:
+        source = _source_outputs(model.path, exporter, spec, inputs, out.parent)
+        reference = actual if source is None else source
+        if source is not None and actual is not None:
+            against = f"the ready {model.path.suffix} file"
+            parity = _parity([(source, actual)], request, precision, against)
     if reference is None:
         raise StageError(
             "verify",
@@ -252,12 +138,13 @@ def _make(request: wire.Export) -> Artifact:
             hint="weights or shapes at which the network overflows; try another seed or weights",
             kind="mismatch",
         )
-    artifact = _artifact(
-        exporter, exported, out, precision, actual, reference, Path(request.reference)
+    artifact = msgspec.structs.replace(
+        _artifact(exporter, exported, out, precision, actual, reference, Path(request.reference)),
+        parity=parity,
     )
     if counted is None:
         return artifact
-    details = {**artifact.details, "form": form}
+    details = {**artifact.details, "form": model.form}
     if request.precision == "int8":
         details["calibration"] = calibration.identify(request.calibration)
     return msgspec.structs.replace(
@@ -265,8 +152,22 @@ def _make(request: wire.Export) -> Artifact:
         details=details,
         model_counts=counted,
         trained_parameters=model.trained_parameters(),
-        parity=parity,
     )
+
+
+def _checked_counts(
+    model: ResolvedModel, exported: Exported, request: wire.Export
+) -> Counts | None:
+    """The model's, after those of the file were found equal; ``None`` where the file was not made
+    from the module. Raises :class:`StageError`."""
+    if not exported.from_module:
+        return None
+    counted = model.counts()
+    foldable = 0 if model.form == "deploy" else norm_bytes(model)
+    check_counts(counted, exported.counts, request.precision, foldable_bytes=foldable)
+    assert exported.counts is not None, "that would be a mismatch"
+    check_share(counted, exported.counts, request.precision)
+    return counted
 
 
 def _artifact(
@@ -304,13 +205,45 @@ def _artifact(
     )
 
 
-def _norm_bytes(model: Model) -> int:
+def _source_outputs(
+    path: Path, exporter: Exporter, spec: ExportSpec, inputs: Sequence[Array], place: Path
+) -> tuple[Array, ...] | None:
+    """Of a ready file of another format than ``exporter`` makes of it, executed as what it is.
+
+    ``None`` where it stays what it is, or where no exporter writes files of its kind. What is
+    written meanwhile lies below ``place`` and is gone at the end. Raises :class:`StageError` where
+    the file cannot be executed.
+    """
+    suffix = path.suffix.lower()
+    if suffix == exporter.suffix:
+        return None
+    for name in format_names():
+        # One that cannot be loaded is no reason against the others.
+        with suppress(UsageError):
+            writer = load_exporter(name)
+            if writer.suffix == suffix:
+                break
+    else:
+        return None
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        fixed = Path(folder) / f"fixed{suffix}"
+        writer.adopt(path, replace(spec, options={}), fixed)
+        return writer.evaluate(fixed, inputs)
+
+
+def norm_bytes(model: Model) -> int:
     """Of the parameters of BatchNorms right after a layer: converters fold them, whoever wants them
     kept or not."""
     module = model.module()
     inputs = _as_tensors(model, make_inputs(model.inputs(), 0))
     norms = [module.get_submodule(norm) for _, norm in foldable_pairs(module, inputs)]
     return sum(p.numel() * p.element_size() for norm in norms for p in norm.parameters(False))
+
+
+def _torch() -> str:
+    import torch
+
+    return f"torch {torch.__version__}"
 
 
 def _more_inputs(specs: Sequence[TensorSpec], request: wire.Export) -> list[tuple[Array, ...]]:
@@ -320,7 +253,7 @@ def _more_inputs(specs: Sequence[TensorSpec], request: wire.Export) -> list[tupl
     return [make_inputs(specs, request.seed + k) for k in range(1, PARITY_INPUTS)]
 
 
-def _reference_outputs(model: Model, inputs: Sequence[Array]) -> tuple[Array, ...]:
+def reference_outputs(model: Model, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Of the module, whose outputs are tensors in a tuple: ``build`` has seen to that."""
     import torch
 
@@ -344,21 +277,21 @@ def _parity(
     compared: Sequence[tuple[Sequence[Array], Sequence[Array]]],
     request: wire.Export,
     precision: str,
+    against: str,
 ) -> Parity:
-    """The worst over all inputs. Raises :class:`StageError` where that is too bad."""
-    import torch
-
+    """The worst over all inputs, ``against`` whose outputs come first. Raises :class:`StageError`
+    where that is too bad."""
     found = [errors(reference, actual) for reference, actual in compared]
     cosines = [cosine(reference, actual) for reference, actual in compared]
     agreement = [top1_agreement(reference, actual) for reference, actual in compared]
     relative = max(error for _, error in found)
     smallest = None if None in cosines else min(value for value in cosines if value is not None)
     tolerance = tolerance_of(precision)
-    what = "the exported file differs from the PyTorch model"
+    what = f"the exported file differs from {against}"
     check_parity(relative, tolerance, "verify", what)
     check_cosine(smallest, precision, "verify", what)
     return Parity(
-        reference=f"torch {torch.__version__}",
+        reference=against,
         seed=request.seed,
         max_abs_error=max(error for error, _ in found),
         max_rel_error=relative,

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from latbench.cache import ArtifactCache, Cached, cache_folder
-from latbench.core.errors import LatbenchError, StageError, UsageError
+from latbench.core.errors import LatbenchError, Stage, StageError, UsageError
 from latbench.core.protocols import WARM, TimingProtocol
 from latbench.core.records import (
     Conditions,
@@ -22,15 +22,15 @@ from latbench.core.records import (
     Machine,
     Outcome,
     Record,
-    Runtime,
     Sentinel,
     SweepPoint,
 )
 from latbench.core.summary import Summary, precise, summarise
 from latbench.devices.machine import read_conditions, read_machine, read_software
-from latbench.exporting import obtain
+from latbench.keeping import keep
 from latbench.measure.execute import Execution, Progress, Schedule, failure_of
 from latbench.measure.operators import time_operators
+from latbench.obtaining import obtain
 from latbench.plugins import FALLBACK, load_exporter
 from latbench.preparing import (
     PACKAGES,
@@ -38,7 +38,6 @@ from latbench.preparing import (
     Subject,
     Warn,
     fallback,
-    keep,
     make_record,
     ready,
     sentinel_for,
@@ -196,15 +195,20 @@ def measure(
     warn: Warn,
     sweep: SweepPoint | None = None,
 ) -> Record:
-    """Everything between understanding the request and storing the record."""
+    """Everything between understanding the request and storing the record.
+
+    What goes wrong is the record's outcome. Alone, a request that turns out to make no sense raises
+    :class:`UsageError`; in a ``sweep`` it is one point of many.
+    """
     created = time.time_ns()
     software = read_software(PACKAGES)
     before = read_conditions()
     prepared: Ready | None = None
-    runtime: Runtime | None = None
     sentinel: Sentinel | None = None
     instead: Fallback | None = None
     after: Conditions | None = None
+    execution: Execution | None = None
+    outcome: Outcome | None = None
     try:
         instead = fallback(what, warn)
         prepared = ready(what, instead, protocol, warn)
@@ -220,7 +224,6 @@ def measure(
         execution = Execution((prepared.job,), schedule, progress, sentinel=beside)
         (outcome,) = execution.run()
         after = read_conditions()
-        runtime = execution.parts[0].runtime
         if execution.sentinel_failure is not None:
             sentinel = without_sentinel(execution.sentinel_failure, sentinel)
             warn(f"the sentinel failed and was left out: {execution.sentinel_failure.message}")
@@ -229,16 +232,17 @@ def measure(
     except StageError as error:
         outcome = Outcome(status="failed", failure=failure_of(error))
     except LatbenchError as error:
-        # Only the program that builds and exports knows of this; alone it is the user's to mend,
-        # in a sweep it is one point of many.
-        if sweep is None:
+        # Only the exporting program or the runtime knows of such a request.
+        if sweep is None and isinstance(error, UsageError):
             raise
+        stage: Stage = "export" if prepared is None else "open"
         outcome = Outcome(
             status="failed",
-            failure=Failure(stage="build", kind="error", message=error.message, hint=error.hint),
+            failure=Failure(stage=stage, kind="error", message=error.message, hint=error.hint),
         )
     except KeyboardInterrupt:
-        outcome = Outcome(status="interrupted")
+        # After the timing it costs what was yet to come, and not what was measured.
+        outcome = outcome or Outcome(status="interrupted")
     return make_record(
         what,
         created_unix_ns=created,
@@ -248,7 +252,7 @@ def measure(
         after=after,
         protocol=protocol,
         prepared=prepared,
-        runtime=runtime,
+        runtime=execution.parts[0].runtime if execution else None,
         outcome=outcome,
         sentinel=sentinel,
         instead=instead,

@@ -5,19 +5,17 @@ What ``run``, ``compare`` and ``plan`` have in common.
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from latbench.api import Exporter, Runner, SentinelExporter
+import msgspec
+
+from latbench.api import FORM, Exporter, Runner, SentinelExporter
 from latbench.cache import ArtifactCache, Cached, cache_folder
 from latbench.calibration import identify as identify_calibration
-from latbench.core.codec import encode_record
-from latbench.core.errors import LatbenchError, RegistryError, StageError, UsageError
+from latbench.core.errors import LatbenchError, StageError, UsageError
 from latbench.core.protocols import TimingProtocol, protocol_sha256
 from latbench.core.records import (
     SCHEMA,
@@ -38,15 +36,12 @@ from latbench.core.records import (
 )
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.devices.machine import read_conditions, usable_cpus
-from latbench.exporting import obtain, obtain_sentinel
 from latbench.measure.execute import failure_of
 from latbench.measure.timed import Job
+from latbench.obtaining import obtain, obtain_sentinel
 from latbench.plugins import FALLBACK, exporter_for, load_runner
 from latbench.requests import check_export, check_options, find_here, identify, make_request
 from latbench.zoo.resolve import ready_suffix
-
-if TYPE_CHECKING:
-    from latbench.store.registry import Registry
 
 PACKAGES = (
     "latbench",
@@ -130,7 +125,7 @@ def fallback(what: Subject, warn: Warn) -> Fallback | None:
     warn(f"{why}. What follows is {FALLBACK} on this machine's CPU")
     artifact, failure = None, None
     try:
-        artifact = _obtain(what, what.exporter, warn).artifact
+        artifact = _obtain(what, what.request, what.exporter, warn).artifact
     except StageError as error:
         failure = failure_of(error)
         warn(f"nor can it be exported for {runner.name} here: {error.message}")
@@ -156,7 +151,9 @@ def ready(what: Subject, instead: Fallback | None, protocol: TimingProtocol, war
         except UsageError as error:
             # The request made sense for the backend that was asked for.
             raise StageError("export", error.message, hint=error.hint, kind="unavailable") from None
-    cached = _obtain(what, exporter, warn)
+        shared = _shared_options(request.options, what.exporter, exporter)
+        request = msgspec.structs.replace(request, options=shared)
+    cached = _obtain(what, request, exporter, warn)
     options = {k: v for k, v in request.options.items() if k in runner.options}
     job = Job(
         backend=runner.name,
@@ -170,9 +167,19 @@ def ready(what: Subject, instead: Fallback | None, protocol: TimingProtocol, war
     return Ready(runner=runner, cached=cached, job=job)
 
 
-def _obtain(what: Subject, exporter: Exporter, warn: Warn) -> Cached:
+def _shared_options(
+    options: Mapping[str, str], asked: Exporter, instead: Exporter
+) -> dict[str, str]:
+    """Those that mean the same to both: options of one name are of each format's own, but for
+    :data:`~latbench.api.FORM`."""
+    if instead.format == asked.format:
+        return dict(options)
+    return {name: value for name, value in options.items() if name in FORM}
+
+
+def _obtain(what: Subject, request: Request, exporter: Exporter, warn: Warn) -> Cached:
     return obtain(
-        what.request,
+        request,
         what.identity,
         exporter,
         ArtifactCache(cache_folder()),
@@ -285,22 +292,6 @@ def make_record(
         sweep=sweep,
         outcome=outcome,
     )
-
-
-def keep(records: Sequence[Record], store: Registry) -> None:
-    """Store them; where the registry will not take them, leave them in files."""
-    try:
-        store.add_many(records)
-    except RegistryError as error:
-        folder = Path.cwd() if os.access(Path.cwd(), os.W_OK) else Path.home()
-        paths = [folder / f"latbench-{record.id}.json" for record in records]
-        for path, record in zip(paths, records, strict=True):
-            path.write_bytes(encode_record(record))
-        listed = " ".join(map(str, paths))
-        raise RegistryError(
-            f"{error.message}. The measurement is not lost: {listed}",
-            hint=f"mend the registry, then: latbench import {listed}",
-        ) from error
 
 
 def new_comparison_id() -> str:

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,58 +18,14 @@ from latbench.core.errors import UnfitError, UsageError
 from latbench.core.protocols import WARM, TimingProtocol, protocol_sha256
 from latbench.core.records import Record, Request, SweepPoint
 from latbench.core.summary import Summary, summarise
-from latbench.core.values import Value
-from latbench.core.yamltext import Document
 from latbench.devices.machine import read_machine
+from latbench.keeping import keep
 from latbench.pipeline import DEADLINE_S, measure
-from latbench.plugins import nearest
-from latbench.preparing import Subject, Warn, keep, new_id, subject
-from latbench.requests import (
-    LOCAL,
-    check_protocol,
-    make_request,
-    named_protocol,
-    read_resolution,
-    side_request,
-)
+from latbench.preparing import Subject, Warn, new_id, subject
+from latbench.requests import check_protocol, named_protocol, side_request
 
 if TYPE_CHECKING:
     from latbench.store.registry import Registry
-
-
-class SweepPointEntry(Value, frozen=True, kw_only=True):
-    """One point of a file, beside the combinations; what it leaves out is as in those."""
-
-    model: str
-    backend: str | None = None
-    precision: str = "fp32"
-    batch: int | None = None
-    resolution: int | str | None = None
-    threads: int | None = None
-    seed: int | None = None
-    weights: str | None = None
-    calibration: str | None = None
-    dims: dict[str, int] = msgspec.field(default_factory=dict)
-    options: dict[str, str] = msgspec.field(default_factory=dict)
-    """Of its backend, over those of the file."""
-
-
-class SweepFile(Value, frozen=True, kw_only=True):
-    """A sweep as a YAML file: every combination of the lists, and single points beside them."""
-
-    models: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ("onnxruntime",)
-    precisions: tuple[str, ...] = ("fp32",)
-    batches: tuple[int | None, ...] = (None,)
-    resolutions: tuple[int | str | None, ...] = (None,)
-    threads: tuple[int | None, ...] = (None,)
-    options: dict[str, str] = msgspec.field(default_factory=dict)
-    """Of any of the backends; each gets those that it takes."""
-    device: str = LOCAL
-    seed: int = 0
-    calibration: str | None = None
-    protocol: str | None = None
-    points: tuple[SweepPointEntry, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,67 +61,6 @@ class Swept:
     registry: str
 
 
-def read_sweep(document: Document) -> SweepFile:
-    """Raises :class:`UsageError` with file, line and key."""
-    found = document.convert(SweepFile)
-    if not found.models and not found.points:
-        raise document.error((), "the sweep names no models", "give `models:` or `points:`")
-    return found
-
-
-def requests_of(file: SweepFile, takes: Callable[[str], Mapping[str, str]]) -> tuple[Request, ...]:
-    """Every point once. ``takes`` gives the options that a backend and its exporter take.
-
-    Raises :class:`UsageError` for an option that none of them takes.
-    """
-    grid = product(
-        file.models, file.backends, file.precisions, file.batches, file.resolutions, file.threads
-    )
-    entries = [
-        SweepPointEntry(
-            model=model,
-            backend=backend,
-            precision=precision,
-            batch=batch,
-            resolution=resolution,
-            threads=threads,
-        )
-        for model, backend, precision, batch, resolution, threads in grid
-    ]
-    entries += file.points
-    used = {entry.backend or file.backends[0] for entry in entries}
-    known = {name for backend in used for name in takes(backend)}
-    if strange := sorted(set(file.options) - known):
-        raise UsageError(
-            f"none of the backends has an option {strange[0]!r}", hint=nearest(strange[0], known)
-        )
-    requests = [_request(entry, file, takes) for entry in entries]
-    return tuple({digest(request): request for request in requests}.values())
-
-
-def _request(
-    entry: SweepPointEntry, file: SweepFile, takes: Callable[[str], Mapping[str, str]]
-) -> Request:
-    backend = entry.backend or file.backends[0]
-    common = {k: v for k, v in file.options.items() if k in takes(backend)}
-    calibration = entry.calibration or file.calibration
-    resolution = entry.resolution
-    return make_request(
-        entry.model,
-        backend=backend,
-        device=file.device,
-        precision=entry.precision,
-        batch=entry.batch,
-        resolution=read_resolution(resolution) if isinstance(resolution, str) else resolution,
-        threads=entry.threads,
-        seed=file.seed if entry.seed is None else entry.seed,
-        weights=entry.weights,
-        dims=entry.dims,
-        options=common | entry.options,
-        calibration=calibration if entry.precision == "int8" else None,
-    )
-
-
 def sweep(
     requests: Sequence[Request | str],
     *,
@@ -179,6 +73,7 @@ def sweep(
     deadline_s: float = DEADLINE_S,
     registry: str | None = None,
     progress: Callable[[Step], None] = lambda step: None,
+    interrupted: Callable[[], bool] = lambda: False,
     warn: Warn = lambda message: None,
 ) -> Swept:
     """Measure all ``requests`` in random order and store a record of each.
@@ -188,8 +83,9 @@ def sweep(
     A point that fails is a record like any other and ends nothing. ``order_seed`` draws the order;
     without one it is drawn itself and stored. With ``resume``, the newest sweep of just these
     points and this protocol goes on: what it has recorded is not measured again, except where the
-    user interrupted it. Raises :class:`UsageError` where a point names what does not exist,
-    before anything is measured.
+    user interrupted it. ``interrupted`` is asked after each point whether to end there: an
+    interruption may meet a point that is measured, and only told or profiled. Raises
+    :class:`UsageError` where a point names what does not exist, before anything is measured.
     """
     resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
     check_protocol(resolved, deadline_s)
@@ -253,6 +149,8 @@ def sweep(
                     left_s=(now - started) / measured * (len(fits) - len(done)),
                 )
             )
+            if interrupted():
+                break
         points = tuple(
             _point(request, what, done.get(i))
             for i, (request, what) in enumerate(zip(asked, subjects, strict=True))

@@ -217,6 +217,16 @@ def test_an_interrupted_run_is_recorded(
     assert record["environment"]["after"] is not None
 
 
+def test_a_cache_that_takes_nothing_is_a_record(latbench: Latbench) -> None:
+    ran = latbench(*FAKE, *QUICK, "--json", LATBENCH_CACHE="/dev/null/cache")
+    assert ran.status == 3
+    failure = ran.json["record"]["outcome"]["failure"]
+    assert failure["stage"] == "export"
+    assert "cannot write to the artifact cache" in failure["message"]
+    assert "LATBENCH_CACHE" in failure["hint"]
+    assert latbench("show", ran.json["record"]["id"]).status == 0
+
+
 def test_a_worker_that_is_killed_is_a_failure(
     latbench: Latbench, environment: dict[str, str], tmp_path: Path
 ) -> None:

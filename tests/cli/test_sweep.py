@@ -60,9 +60,13 @@ def test_a_point_that_fails_ends_nothing(latbench: Latbench, tmp_path: Path) -> 
     done = latbench("run", "--sweep", "sweep.yaml", *FAST, "--json")
     assert done.status == 3
     assert sorted(str(r["status"]) for r in rows(done)) == ["failed", "measured"]
-    assert "cannot be exported in int8" in done.json["passed_over"][0]["reason"]
+    (over,) = done.json["passed_over"]
+    assert "cannot be exported in int8" in over["reason"]
+    assert over["hint"] == "it can be in: fp32"
     shown = latbench("run", "--sweep", "sweep.yaml", *FAST)
-    assert "passed over: mobilevig_ti · fake · int8" in shown.out
+    (told,) = (line for line in shown.out.splitlines() if line.startswith("passed over"))
+    assert told.startswith("passed over: mobilevig_ti · fake · int8")
+    assert told.endswith("(it can be in: fp32)")
     assert "SIGSEGV" in shown.out
 
 
@@ -87,6 +91,17 @@ def test_a_name_that_does_not_exist_ends_it_before_anything_is_measured(latbench
         ),
         ("points: [{model: a, threads: '2'}]\n", "points[0].threads: expected `int | null`"),
         ("points: [{model: a, bakend: fake}]\n", "did you mean backend?"),
+        ("points: [{model: a}]\nbackends: []\n", "sweep.yaml:2: backends: the list is empty"),
+        ("models: [a]\nprecisions: []\n", "sweep.yaml:2: precisions: the list is empty"),
+        ("models: [a]\nbatches: []\n", "sweep.yaml:2: batches: the list is empty"),
+        ("models: [a]\nresolutions: []\n", "sweep.yaml:2: resolutions: the list is empty"),
+        ("models: [a]\nthreads: []\n", "sweep.yaml:2: threads: the list is empty"),
+        ("points: [{model: mobilevig_ti, backend: ''}]\n", "unknown backend ''"),
+        ("models: [a]\ncalibration: i\n", "sweep.yaml:2: calibration: calibration is of int8"),
+        (
+            "models: [a]\nprecisions: [int8]\npoints: [{model: a, calibration: i}]\n",
+            "sweep.yaml:3: points[0].calibration: calibration is of int8, not of fp32",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_with_its_line(
@@ -182,6 +197,19 @@ def test_what_only_the_exporting_program_can_tell_is_a_failed_point(
     assert {r["status"] for r in rows(done)} == {"failed"}
 
 
+def test_a_failure_is_at_the_stage_where_it_happened(latbench: Latbench) -> None:
+    done = latbench(
+        *("run", "--model", "mobilevig_ti", "--backend", "fake", *FAST, "--json"),
+        *("--batch", "1", "--batch", "2", "--option", "noise=loud"),
+    )
+    assert done.status == 3
+    for found in rows(done):
+        record = latbench("show", str(found["record"]), "--json").json["record"]
+        failure = record["outcome"]["failure"]
+        assert (failure["stage"], record["artifact"]["format"]) == ("open", "fake")
+        assert "option noise is not a number" in failure["message"]
+
+
 def test_an_edited_network_is_another_sweep(latbench: Latbench, tmp_path: Path) -> None:
     source = (
         "from torch import nn\ndef one(): return nn.Conv2d(3, {}, 3)\ndef two(): return one()\n"
@@ -213,6 +241,7 @@ def test_an_edited_network_is_another_sweep(latbench: Latbench, tmp_path: Path) 
         ((*MODELS, "--weights", "w.pth"), "give it to a point of a file"),
         (("--model", "mobilevig_ti", "--resume"), "this is one point"),
         (("--model", "mobilevig_ti", "--order-seed", "1"), "this is one point"),
+        ((*MODELS, "--calibration", "images"), "give --precision int8 as well"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(

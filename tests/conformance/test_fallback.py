@@ -34,13 +34,16 @@ def unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latbench.preparing.load_runner", load)
 
 
-def measured(name: str, folder: Path, *, strict: bool = False) -> tuple[Record, list[str]]:
+def measured(
+    name: str, folder: Path, *, strict: bool = False, options: dict[str, str] | None = None
+) -> tuple[Record, list[str]]:
     said: list[str] = []
     result = latbench.run(
         MODEL,
         backend=name,
         protocol=QUICK,
         strict=strict,
+        options=options,
         registry=str(folder / "registry.db"),
         warn=said.append,
     )
@@ -73,6 +76,28 @@ def test_another_backend_is_used_and_never_counts_as_it(name: str, tmp_path: Pat
         )
     else:
         assert record.fallback.failure.kind == "unavailable", record.fallback.failure
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.usefixtures("unplugged")
+def test_options_of_one_format_are_not_those_of_another(tmp_path: Path) -> None:
+    """Core ML's routes are not ONNX's; the form of the network means the same to both."""
+    record, _ = measured("coreml", tmp_path, options={"route": "trace", "form": "trained"})
+    assert record.outcome.status == "measured", record.outcome.failure
+    assert record.request.options == {"route": "trace", "form": "trained"}
+    assert record.artifact is not None
+    assert record.artifact.details["form"] == "trained"
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.usefixtures("unplugged")
+def test_options_of_the_same_format_are_kept(tmp_path: Path) -> None:
+    record, _ = measured("openvino", tmp_path, options={"opset": "18"})
+    assert record.outcome.status == "measured", record.outcome.failure
+    assert record.artifact is not None
+    assert record.artifact.details["opset"] == "18"
 
 
 @pytest.mark.usefixtures("unplugged")

@@ -284,21 +284,26 @@ def progress_bar() -> Iterator[Progress]:
 
 
 @contextmanager
-def interrupted_once() -> Iterator[None]:
+def interrupted_once() -> Iterator[Callable[[], bool]]:
     """Ctrl-C, or SIGTERM as a CI system sends it, ends a run; a second one does not disturb that.
 
-    Ending means to end the worker and to store what was measured, which takes a moment.
+    Ending means to end the worker and to store what was measured, which takes a moment. What is
+    yielded says whether it was asked for: what a point has left to do may end by it without ending
+    the sweep.
     """
     numbers = (signal.SIGINT, signal.SIGTERM)
+    asked = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        yield
+        yield lambda: asked
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -25,6 +25,7 @@ from latbench.cli.options import (
 if TYPE_CHECKING:
     from latbench.core.protocols import TimingProtocol
     from latbench.pipeline import Result
+    from latbench.sweep_file import SweepFile
     from latbench.sweeping import Step, Swept
 
 AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
@@ -146,16 +147,21 @@ def _one(protocol: TimingProtocol, given: dict[str, Any]) -> Result:
 
 
 def _many(
-    file: Any, protocol: TimingProtocol, given: dict[str, Any], resume: bool, order_seed: int | None
+    file: SweepFile,
+    protocol: TimingProtocol,
+    given: dict[str, Any],
+    resume: bool,
+    order_seed: int | None,
 ) -> Swept:
     from latbench.plugins import exporter_for, load_runner
-    from latbench.sweeping import requests_of, sweep
+    from latbench.sweep_file import requests_of
+    from latbench.sweeping import sweep
 
     def takes(backend: str) -> Mapping[str, str]:
         runner = load_runner(backend)
         return {**runner.options, **exporter_for(runner).options}
 
-    with interrupted_once():
+    with interrupted_once() as interrupted:
         return sweep(
             requests_of(file, takes),
             protocol=protocol,
@@ -167,14 +173,17 @@ def _many(
             deadline_s=given["deadline_s"],
             registry=given["registry"],
             progress=_tell,
+            interrupted=interrupted,
             warn=warn,
         )
 
 
-def _grid(given: dict[str, Any], protocol: TimingProtocol) -> Any:
+def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
     """The options as the file that they amount to."""
-    from latbench.sweeping import SweepFile
+    from latbench.sweep_file import SweepFile
 
+    if given["calibration"] is not None and "int8" not in given["precision"]:
+        raise click.UsageError("--calibration is of int8; give --precision int8 as well")
     for name, flag in (("dims", "--dim"), ("weights", "--weights")):
         if given[name]:
             raise click.UsageError(
@@ -199,10 +208,10 @@ OF_THE_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "di
 """What a sweep's file says itself."""
 
 
-def _read(path: Path, ctx: click.Context) -> Any:
+def _read(path: Path, ctx: click.Context) -> SweepFile:
     from latbench.core.errors import UsageError
     from latbench.core.yamltext import parse
-    from latbench.sweeping import read_sweep
+    from latbench.sweep_file import read_sweep
 
     line = click.core.ParameterSource.COMMANDLINE
     if both := [name for name in OF_THE_FILE if ctx.get_parameter_source(name) is line]:

@@ -9,6 +9,7 @@ from latbench.report.tables import latency, row, to_text
 from latbench.report.units import seconds
 
 if TYPE_CHECKING:
+    from latbench.core.errors import UnfitError
     from latbench.core.records import Request
     from latbench.sweeping import Step, Swept
 
@@ -36,7 +37,7 @@ def swept_lines(swept: Swept) -> list[str]:
     """The table, and what is not in it."""
     lines = to_text([row(p.record, p.summary) for p in swept.points if p.record is not None])
     lines += [
-        f"passed over: {request_name(point.request)}: {point.unfit.message}"
+        f"passed over: {request_name(point.request)}: {_why(point.unfit)}"
         for point in swept.points
         if point.unfit is not None
     ]
@@ -49,6 +50,10 @@ def swept_lines(swept: Swept) -> list[str]:
     ]
 
 
+def _why(unfit: UnfitError) -> str:
+    return unfit.message if unfit.hint is None else f"{unfit.message} ({unfit.hint})"
+
+
 def swept_json(swept: Swept) -> str:
     """``{"sweep": …, "rows": […], "passed_over": […], "missing": N}``."""
     return to_json(
@@ -56,7 +61,11 @@ def swept_json(swept: Swept) -> str:
             "sweep": swept.sweep,
             "rows": [row(p.record, p.summary) for p in swept.points if p.record is not None],
             "passed_over": [
-                {"request": point.request, "reason": point.unfit.message}
+                {
+                    "request": point.request,
+                    "reason": point.unfit.message,
+                    "hint": point.unfit.hint,
+                }
                 for point in swept.points
                 if point.unfit is not None
             ],

@@ -1,0 +1,143 @@
+"""A sweep as a YAML file: which points it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import product
+
+import msgspec
+
+from latbench.core.codec import digest
+from latbench.core.errors import UsageError
+from latbench.core.records import Request
+from latbench.core.values import Value
+from latbench.core.yamltext import Document
+from latbench.plugins import nearest
+from latbench.requests import LOCAL, make_request, read_resolution
+
+
+class SweepPointEntry(Value, frozen=True, kw_only=True):
+    """One point of a file, beside the combinations; what it leaves out is as in those."""
+
+    model: str
+    backend: str | None = None
+    precision: str = "fp32"
+    batch: int | None = None
+    resolution: int | str | None = None
+    threads: int | None = None
+    seed: int | None = None
+    weights: str | None = None
+    calibration: str | None = None
+    dims: dict[str, int] = msgspec.field(default_factory=dict)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of its backend, over those of the file."""
+
+
+class SweepFile(Value, frozen=True, kw_only=True):
+    """A sweep as a YAML file: every combination of the lists, and single points beside them."""
+
+    models: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ("onnxruntime",)
+    precisions: tuple[str, ...] = ("fp32",)
+    batches: tuple[int | None, ...] = (None,)
+    resolutions: tuple[int | str | None, ...] = (None,)
+    threads: tuple[int | None, ...] = (None,)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+    """Of any of the backends; each gets those that it takes."""
+    device: str = LOCAL
+    seed: int = 0
+    calibration: str | None = None
+    protocol: str | None = None
+    points: tuple[SweepPointEntry, ...] = ()
+
+
+AXES = ("backends", "precisions", "batches", "resolutions", "threads")
+"""Lists of which an empty one would leave no combination."""
+
+
+def read_sweep(document: Document) -> SweepFile:
+    """Raises :class:`UsageError` with file, line and key."""
+    found = document.convert(SweepFile)
+    if not found.models and not found.points:
+        raise document.error((), "the sweep names no models", "give `models:` or `points:`")
+    for axis in AXES:
+        if not getattr(found, axis):
+            raise document.error((axis,), "the list is empty", "leave it out for the default")
+    _check_calibration(found, document)
+    return found
+
+
+def _check_calibration(file: SweepFile, document: Document) -> None:
+    """Refuse images that no point would be calibrated on."""
+    for i, point in enumerate(file.points):
+        if point.calibration is not None and point.precision != "int8":
+            raise document.error(
+                ("points", i, "calibration"),
+                f"calibration is of int8, not of {point.precision}",
+                "give the point `precision: int8` as well",
+            )
+    combined = file.precisions if file.models else ()
+    if file.calibration is not None and "int8" not in (
+        *combined,
+        *(point.precision for point in file.points),
+    ):
+        raise document.error(
+            ("calibration",), "calibration is of int8, and no point is", "add int8 to `precisions:`"
+        )
+
+
+def requests_of(file: SweepFile, takes: Callable[[str], Mapping[str, str]]) -> tuple[Request, ...]:
+    """Every point once. ``takes`` gives the options that a backend and its exporter take.
+
+    Raises :class:`UsageError` for an option that none of them takes.
+    """
+    grid = product(
+        file.models, file.backends, file.precisions, file.batches, file.resolutions, file.threads
+    )
+    entries = [
+        SweepPointEntry(
+            model=model,
+            backend=backend,
+            precision=precision,
+            batch=batch,
+            resolution=resolution,
+            threads=threads,
+        )
+        for model, backend, precision, batch, resolution, threads in grid
+    ]
+    entries += file.points
+    used = {_backend(entry, file) for entry in entries}
+    known = {name for backend in used for name in takes(backend)}
+    if strange := sorted(set(file.options) - known):
+        raise UsageError(
+            f"none of the backends has an option {strange[0]!r}", hint=nearest(strange[0], known)
+        )
+    requests = [_request(entry, file, takes) for entry in entries]
+    return tuple({digest(request): request for request in requests}.values())
+
+
+def _request(
+    entry: SweepPointEntry, file: SweepFile, takes: Callable[[str], Mapping[str, str]]
+) -> Request:
+    backend = _backend(entry, file)
+    common = {k: v for k, v in file.options.items() if k in takes(backend)}
+    calibration = file.calibration if entry.calibration is None else entry.calibration
+    resolution = entry.resolution
+    return make_request(
+        entry.model,
+        backend=backend,
+        device=file.device,
+        precision=entry.precision,
+        batch=entry.batch,
+        resolution=read_resolution(resolution) if isinstance(resolution, str) else resolution,
+        threads=entry.threads,
+        seed=file.seed if entry.seed is None else entry.seed,
+        weights=entry.weights,
+        dims=entry.dims,
+        options=common | entry.options,
+        calibration=calibration if entry.precision == "int8" else None,
+    )
+
+
+def _backend(entry: SweepPointEntry, file: SweepFile) -> str:
+    return file.backends[0] if entry.backend is None else entry.backend

@@ -1,0 +1,70 @@
+"""A sweep of the fake backend from Python: what changes and what interrupts it on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from latbench.cli import cli
+from latbench.core.protocols import FIXED
+from latbench.requests import changed_protocol
+from latbench.store.registry import Registry
+from latbench.sweeping import Step, sweep
+
+QUICK = changed_protocol(FIXED, processes=1, warmup_calls=1, calls=3)
+
+
+def test_a_file_that_is_edited_on_the_way_is_a_failure_and_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATBENCH_CACHE", str(tmp_path / "cache"))
+    source = "def one(): pass\ndef two(): pass\n"
+    (tmp_path / "net.py").write_text(source)
+
+    def edit(step: Step) -> None:
+        (tmp_path / "net.py").write_text(source + "# edited\n")
+
+    swept = sweep(
+        ["net.py:one,backend=fake", "net.py:two,backend=fake"],
+        protocol=QUICK,
+        registry=str(tmp_path / "r.db"),
+        progress=edit,
+    )
+    outcomes = [point.record.outcome for point in swept.points if point.record is not None]
+    assert sorted(outcome.status for outcome in outcomes) == ["failed", "measured"]
+    (failure,) = (outcome.failure for outcome in outcomes if outcome.failure is not None)
+    assert failure.stage == "export"
+    assert "was changed" in failure.message
+    assert failure.hint is not None
+    assert len(list((tmp_path / "cache/keys").iterdir())) == 1
+
+
+def test_an_interruption_that_costs_a_profile_only_ends_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **named: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("unreached: the signal is handled first")
+
+    monkeypatch.setattr("latbench.pipeline.time_operators", interrupted)
+    registry = str(tmp_path / "r.db")
+    done = CliRunner().invoke(
+        cli,
+        [
+            *("run", "--model", "mobilevig_ti", "--model", "mobilevig_s", "--backend", "fake"),
+            *("--batch", "1", "--batch", "2", "--profile", "--registry", registry),
+            *("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "1"),
+            *("--calls", "3"),
+        ],
+    )
+    assert done.exit_code == 3, done.output
+    assert "no times by operator: interrupted" in done.output
+    assert "3 points are not measured yet" in done.output
+    with Registry.open(registry) as store:
+        (record,) = store.of_sweep(store.latest_sweep() or "")
+        assert record.outcome.status == "measured"
