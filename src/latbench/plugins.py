@@ -34,9 +34,22 @@ def load_exporter(format: str) -> Exporter:
     return cast("Exporter", _load("latbench.exporters", format, "format", format_names()))
 
 
+def loaded_exporters() -> tuple[list[Exporter], dict[str, UsageError]]:
+    """All installed exporters, and by format why others cannot be loaded."""
+    loaded: list[Exporter] = []
+    broken: dict[str, UsageError] = {}
+    for name in format_names():
+        try:
+            loaded.append(load_exporter(name))
+        except UsageError as error:
+            broken[name] = error
+    return loaded, broken
+
+
 def read_suffixes() -> set[str]:
-    """Endings of the ready files that any installed exporter takes."""
-    return {suffix for name in format_names() for suffix in load_exporter(name).reads}
+    """Endings of the ready files that any installed exporter takes; one that cannot be loaded
+    takes none, and costs the others nothing."""
+    return {suffix for exporter in loaded_exporters()[0] for suffix in exporter.reads}
 
 
 def exporters_of(runner: Runner) -> list[Exporter]:
@@ -62,16 +75,25 @@ def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
         if suffix in exporter.reads:
             return exporter
     takes = [ending for exporter in installed for ending in exporter.reads]
-    others = [name for name in runner_names() if name != runner.name and _reads(name, suffix)]
     raise UnfitError(
         f"backend {runner.name!r} takes no ready {suffix} files"
         + (f", only {_listed(takes)}" if takes else ""),
-        hint=f"another backend does: {_listed(others)}" if others else None,
+        hint=_who_takes(suffix),
     )
 
 
-def _reads(backend: str, suffix: str) -> bool:
-    return any(suffix in exporter.reads for exporter in exporters_of(load_runner(backend)))
+def _who_takes(suffix: str) -> str | None:
+    """Which backends take ready files with that ending, and which could not be asked."""
+    able, broken = [], []
+    for name in runner_names():
+        try:
+            if any(suffix in exporter.reads for exporter in exporters_of(load_runner(name))):
+                able.append(name)
+        except UsageError:
+            broken.append(name)
+    parts = [f"another backend does: {_listed(able)}"] if able else []
+    parts += [f"cannot be loaded: {_listed(broken)} (see latbench backends)"] if broken else []
+    return "; ".join(parts) or None
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -95,9 +117,12 @@ def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
         )
     try:
         return found[0].load()()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
+        # Somebody else's code, which may raise anything.
+        first = (str(error).strip() or "no reason given").splitlines()[0]
         raise UsageError(
-            f"{what} {name!r} cannot be loaded from {found[0].value}: {error}",
+            f"{what} {name!r} cannot be loaded from {found[0].value}: "
+            f"{type(error).__name__}: {first}",
             hint="re-install the package that offers it",
         ) from error
 

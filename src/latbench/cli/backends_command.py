@@ -2,47 +2,108 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from latbench.cli.options import json_option
+
+if TYPE_CHECKING:
+    from latbench.api import Capability, Exporter, Runner
+    from latbench.core.errors import UsageError
 
 
 @click.command("backends")
 @click.argument("name", required=False)
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
-    """List the backends and whether they can run here; with NAME, its options too."""
-    from latbench.plugins import exporters_of, load_runner, runner_names
+    """List the backends and whether they can run here; with NAME, its options too.
+
+    What cannot be loaded is listed with the reason.
+    """
+    from latbench.core.errors import UsageError
+    from latbench.plugins import load_runner, loaded_exporters, runner_names
+
+    found: list[tuple[Runner, Capability]] = []
+    broken: dict[str, UsageError] = {}
+    for known in (name,) if name else runner_names():
+        try:
+            runner = load_runner(known)
+        except UsageError as error:
+            if name:
+                raise
+            broken[known] = error
+            continue
+        found.append((runner, runner.probe()))
+    exporters, unloaded = loaded_exporters()
+    by_format = {exporter.format: exporter for exporter in exporters}
+    formats = found[0][0].formats if name else ()
+    if name:
+        unloaded = {format: why for format, why in unloaded.items() if format in formats}
+    if as_json:
+        _print_json(found, by_format, broken, unloaded)
+        return
+    _print_table(found, broken, unloaded)
+    if name:
+        _print_options(found[0][0], [by_format[each] for each in formats if each in by_format])
+
+
+def _print_json(
+    found: list[tuple[Runner, Capability]],
+    exporters: dict[str, Exporter],
+    broken: dict[str, UsageError],
+    unloaded: dict[str, UsageError],
+) -> None:
+    from latbench.api import Capability
     from latbench.report.json import to_json
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": runner.name,
+            "formats": runner.formats,
+            "options": runner.options,
+            "capability": capability,
+            "exporters": [
+                _exporter_row(format, exporters.get(format), unloaded.get(format))
+                for format in runner.formats
+                if format in exporters or format in unloaded
+            ],
+        }
+        for runner, capability in found
+    ]
+    rows += [
+        {
+            "name": name,
+            "formats": (),
+            "options": {},
+            "capability": Capability(available=False, reason=why.message, hint=why.hint),
+            "exporters": [],
+        }
+        for name, why in broken.items()
+    ]
+    click.echo(to_json(rows))
+
+
+def _exporter_row(
+    format: str, exporter: Exporter | None, why: UsageError | None
+) -> dict[str, object]:
+    return {
+        "format": format,
+        "precisions": exporter.precisions if exporter else (),
+        "options": exporter.options if exporter else {},
+        "reads": exporter.reads if exporter else (),
+        "broken": why.message if why else None,
+    }
+
+
+def _print_table(
+    found: list[tuple[Runner, Capability]],
+    broken: dict[str, UsageError],
+    unloaded: dict[str, UsageError],
+) -> None:
     from latbench.report.text import table
 
-    runners = [load_runner(known) for known in ((name,) if name else runner_names())]
-    found = [(runner, runner.probe()) for runner in runners]
-    if as_json:
-        click.echo(
-            to_json(
-                [
-                    {
-                        "name": runner.name,
-                        "formats": runner.formats,
-                        "options": runner.options,
-                        "capability": capability,
-                        "exporters": [
-                            {
-                                "format": exporter.format,
-                                "precisions": exporter.precisions,
-                                "options": exporter.options,
-                                "reads": exporter.reads,
-                            }
-                            for exporter in exporters_of(runner)
-                        ],
-                    }
-                    for runner, capability in found
-                ]
-            )
-        )
-        return
-    rows = (
+    rows = [
         (
             runner.name,
             "yes" if capability.available else "no",
@@ -51,17 +112,22 @@ def command(*, name: str | None, as_json: bool) -> None:
             ", ".join(capability.units) if capability.available else capability.reason or "",
         )
         for runner, capability in found
-    )
+    ]
+    rows += [(name, "no", "", "", why.message) for name, why in broken.items()]
+    rows += [("", "no", "", format, why.message) for format, why in unloaded.items()]
     for line in table(("backend", "runs here", "version", "formats", "units"), rows):
         click.echo(line)
-    if name:
-        (runner,) = runners
-        options = dict(runner.options)
-        for exporter in exporters_of(runner):
-            options |= exporter.options
-            reads = f"; ready files: {', '.join(exporter.reads)}" if exporter.reads else ""
-            click.echo(f"\n{exporter.format}: {', '.join(exporter.precisions)}{reads}")
-        if options:
-            click.echo("\noptions (--option NAME=VALUE):")
-            for line in table(("  name", "meaning"), ((f"  {k}", v) for k, v in options.items())):
-                click.echo(line)
+
+
+def _print_options(runner: Runner, exporters: list[Exporter]) -> None:
+    from latbench.report.text import table
+
+    options = dict(runner.options)
+    for exporter in exporters:
+        options |= exporter.options
+        reads = f"; ready files: {', '.join(exporter.reads)}" if exporter.reads else ""
+        click.echo(f"\n{exporter.format}: {', '.join(exporter.precisions)}{reads}")
+    if options:
+        click.echo("\noptions (--option NAME=VALUE):")
+        for line in table(("  name", "meaning"), ((f"  {k}", v) for k, v in options.items())):
+            click.echo(line)
