@@ -40,12 +40,31 @@ if TYPE_CHECKING:
 
 DISTRIBUTIONS = (
     "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-openvino",
-    "onnxruntime-qnn",
+    *(
+        f"onnxruntime-{flavour}"
+        for flavour in (
+            "gpu",
+            "directml",
+            "openvino",
+            "qnn",
+            "azure",
+            "cann",
+            "coreml",
+            "migraphx",
+            "noopenmp",
+            "rocm",
+            "silicon",
+            "training",
+            "training-cpu",
+            "trt-rtx",
+            "webgpu",
+            "windowsml",
+        )
+    ),
+    *(f"ort-nightly{flavour}" for flavour in ("", "-directml", "-gpu", "-qnn", "-rocm")),
 )
-"""They all put their files into the same folder."""
+"""They all put their files into the same folder. Asking the installed packages which of them do
+would read the metadata of each."""
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",

@@ -95,9 +95,10 @@ class TfliteRunner:
                 operators = len(whole._get_ops_details())
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
+            first = (str(error).strip() or "no reason given").splitlines()[0]
             raise StageError(
                 "open",
-                f"{runtime} cannot load the file: {str(error).splitlines()[0]}",
+                f"{runtime} cannot load the file: {first}",
                 hint="damaged, of a newer version than the runtime, or an operator that it lacks",
             ) from error
         for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):

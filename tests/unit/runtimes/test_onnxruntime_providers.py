@@ -243,6 +243,10 @@ def test_two_distributions_over_each_other_are_refused(monkeypatch: pytest.Monke
     assert not runner().probe().available
     assert "onnxruntime and onnxruntime-gpu" in (runner().probe().reason or "")
     assert "uninstall" in (runner().probe().hint or "")
+    for other in ("onnxruntime-training", "onnxruntime-rocm", "onnxruntime-cann", "ort-nightly"):
+        present.clear()
+        present.update(("onnxruntime", other))
+        assert f"onnxruntime and {other}" in (runner().probe().reason or "")
 
 
 def test_partitions_are_counted_where_the_provider_changes() -> None:
