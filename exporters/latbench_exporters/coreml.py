@@ -105,25 +105,32 @@ class CoreMLExporter:
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a ready package or bare specification and write it as a package."""
+        """Check a ready package or bare specification and write it as a package.
+
+        A neural network of layers is refused: nothing here executes one, so a ready one would have
+        no reference.
+        """
         _require_coremltools()
         package = read(path)
+        if package.kind != "mlProgram":
+            raise StageError(
+                "export",
+                f"{path.name} holds a neuralnetwork, which nothing here executes: a ready one has "
+                "no outputs to be compared with",
+                hint="convert it again as an mlprogram, or start from the PyTorch model with "
+                "--option type=neuralnetwork",
+            )
         inputs, outputs = describe(package.spec)
         check_fixed(inputs, spec)
-        if package.kind == "mlProgram":
-            program = Program(package, path.name)
-            counts, more = _program_facts(program)
-            precision = _precision_of(program)
-        else:
-            counts, more = coreml_network.count(package.spec, {}), {}
-            precision = coreml_network.precision_of(package.spec)
+        program = Program(package, path.name)
+        counts, more = _program_facts(program)
         write(package.spec, package.weights, out)
         return Exported(
             inputs=inputs,
             outputs=outputs,
             counts=counts,
             details={**_details(package), **more, "route": "ready"},
-            precision=precision,
+            precision=_precision_of(program),
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:

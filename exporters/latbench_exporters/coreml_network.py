@@ -50,25 +50,6 @@ def layers(spec: Any) -> list[Any]:
     return list(spec.neuralNetwork.layers)
 
 
-def precision_of(spec: Any) -> str:
-    """Of the weights as they are written; ``unknown`` where those are neither floats nor scaled
-    integers of 8 bits."""
-    kinds = {
-        _precision_of(blob)
-        for layer in layers(spec)
-        for blob in _blobs(getattr(layer, layer.WhichOneof("layer")))
-        if _sizes(blob)[0] > 1
-    }
-    return next((kind for kind in ("unknown", "int8-weights", "fp16") if kind in kinds), "fp32")
-
-
-def _precision_of(blob: Any) -> str:
-    if blob.HasField("quantization"):
-        linear = blob.quantization.WhichOneof("QuantizationType") == "linearQuantization"
-        return "int8-weights" if linear and blob.quantization.numberOfBits == 8 else "unknown"
-    return "fp16" if blob.float16Value else "fp32"
-
-
 def _blobs(parameters: Any) -> Iterator[Any]:
     """The fields of a layer that hold weights."""
     for field, value in parameters.ListFields():

@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from latbench.api import (
     Array,
     Exported,
@@ -24,8 +26,9 @@ from latbench.api import (
     UsageError,
     make_inputs,
 )
-from latbench_exporters.executorch_program import Read, read
+from latbench_exporters.executorch_program import read
 from latbench_exporters.packages import installed, require
+from latbench_exporters.ready import check_fixed
 from latbench_exporters.torch import count
 
 if TYPE_CHECKING:
@@ -83,6 +86,12 @@ class ExecutorchExporter:
         if found.counts is None:
             # What Core ML executes is a package inside of the file.
             details["counts"] = "of the traced graph: the delegate's part is not read back"
+            if counted is not None and spec.precision == "fp16":
+                # The traced graph is in fp32: it is Core ML's converter that narrows the weights.
+                details["counts"] += ", its weights are taken as halved"
+                counted = msgspec.structs.replace(
+                    counted, parameter_bytes=counted.parameter_bytes // 2
+                )
         if spec.precision == "int8":
             details["quantisation"] = "static PT2E, weights per channel"
             details["calibration_sets"] = str(len(spec.calibration))
@@ -95,13 +104,8 @@ class ExecutorchExporter:
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
         """Check a ready program; it is taken as it is, byte by byte."""
-        if spec.options or spec.dims or spec.precision != "fp32":
-            raise UsageError(
-                "a ready .pte file has its delegate, precision and sizes",
-                hint="leave --precision, --dim and the exporter's options out",
-            )
         found = read(path)
-        _check_sizes(found, spec)
+        check_fixed(found.inputs, spec)
         out.write_bytes(path.read_bytes())
         return Exported(
             inputs=found.inputs,
@@ -222,19 +226,6 @@ def _sorted_entries(manifest: re.Match[bytes]) -> bytes:
     entries = ENTRY.findall(manifest.group())
     ordered = iter(sorted(entries, key=lambda entry: UUID.sub(b"", entry)))
     return ENTRY.sub(lambda _: next(ordered), manifest.group())
-
-
-def _check_sizes(found: Read, spec: ExportSpec) -> None:
-    """Raise :class:`UsageError` where another batch or resolution than the file's is asked for."""
-    for tensor in found.inputs:
-        if spec.batch is not None and tensor.shape and tensor.shape[0] != spec.batch:
-            raise UsageError(f"the file has batch {tensor.shape[0]}; {spec.batch} was asked for")
-        image = len(tensor.shape) == 4
-        if spec.resolution is not None and image and tensor.shape[2:] != spec.resolution:
-            raise UsageError(
-                f"the file's input is {'x'.join(map(str, tensor.shape))}; resolution "
-                f"{'x'.join(map(str, spec.resolution))} was asked for"
-            )
 
 
 @contextmanager

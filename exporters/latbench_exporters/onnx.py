@@ -35,6 +35,7 @@ from latbench_exporters.onnx_int8 import quantize
 from latbench_exporters.onnx_precision import precision_of
 from latbench_exporters.onnx_sentinel import SENTINEL, build_sentinel
 from latbench_exporters.packages import installed
+from latbench_exporters.ready import check_plain
 
 if TYPE_CHECKING:
     import torch
@@ -105,15 +106,9 @@ class OnnxExporter:
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
         """Check a ready file, fix its dynamic axes and write it as one file, precision and all."""
-        for name in spec.options:
-            raise UsageError(f"a ready file has its {name}; the option is for a model to export")
-        if spec.precision != "fp32":
-            raise UsageError(
-                f"a ready file is taken as it is; {spec.precision} is for a model to export",
-                hint="leave --precision out",
-            )
+        check_plain(spec)
         graph = read(path)
-        fix_shapes(graph, batch=spec.batch, resolution=spec.resolution, dims=spec.dims)
+        fix_shapes(graph, spec)
         write(graph, out)
         inputs, outputs = describe(graph)
         return Exported(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.api import Counts, StageError, TensorSpec, UsageError
+from latbench.api import Counts, ExportSpec, StageError, TensorSpec, UsageError
+from latbench_exporters.ready import IMAGE_AXES, check_axes
 
 if TYPE_CHECKING:
     import onnx
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 2**31 - 1
 """Most that one protobuf file can hold."""
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
-IMAGE_AXES = 4
 CONVOLUTIONS = {
     "Conv": (0, 1),
     "ConvTranspose": (0, 1),
@@ -76,18 +76,12 @@ def describe(
     )
 
 
-def fix_shapes(
-    model: onnx.ModelProto,
-    *,
-    batch: int | None,
-    resolution: tuple[int, int] | None,
-    dims: Mapping[str, int],
-) -> None:
+def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
     """Give every dynamic axis of the inputs a size, in place.
 
-    ``batch`` is the first axis of every input, ``resolution`` the height and width of 4-D inputs;
-    ``dims`` names any other axis. Raises :class:`StageError` where one is left without a size, and
-    :class:`UsageError` where the file has another, fixed size.
+    ``spec.batch`` is the first axis of every input, ``spec.resolution`` the height and width of 4-D
+    inputs; ``spec.dims`` names any other axis. Raises :class:`StageError` where one is left without
+    a size, and :class:`UsageError` where the file has another, fixed size, or no such axis.
     """
     inputs = _real_inputs(model.graph)
     if not inputs:
@@ -96,13 +90,14 @@ def fix_shapes(
             "the ONNX file has no inputs, so there is nothing to time an inference of",
             hint="it computes a constant; export the model with its input",
         )
+    check_axes(tuple(_spec(value) for value in inputs), spec)
     missing = []
-    unused = set(dims)
+    unused = set(spec.dims)
     for value in inputs:
         shape = value.type.tensor_type.shape.dim
         for axis, dim in enumerate(shape):
             unused.discard(dim.dim_param)
-            asked = _asked(shape, axis, batch=batch, resolution=resolution, dims=dims)
+            asked = _asked(value, axis, spec)
             if dim.dim_value > 0:
                 if asked is not None and asked != dim.dim_value:
                     raise UsageError(
@@ -243,24 +238,29 @@ def _size_bytes(tensor: onnx.TensorProto) -> int:
     return elements * itemsize
 
 
-def _asked(
-    shape: object,
-    axis: int,
-    *,
-    batch: int | None,
-    resolution: tuple[int, int] | None,
-    dims: Mapping[str, int],
-) -> int | None:
-    """The size that the user wants on one axis of an input."""
-    axes = list(shape)  # type: ignore[call-overload]
-    if axes[axis].dim_param in dims:
-        return dims[axes[axis].dim_param]
+def _asked(value: onnx.ValueInfoProto, axis: int, spec: ExportSpec) -> int | None:
+    """The size that the user wants on one axis of an input. Raises :class:`UsageError` where those
+    are two."""
+    axes = value.type.tensor_type.shape.dim
+    name = axes[axis].dim_param
+    named, placed = spec.dims.get(name), _placed([dim.dim_value for dim in axes], axis, spec)
+    if named is not None and placed is not None and named != placed:
+        raise UsageError(
+            f"axis {axis} ({name}) of input {value.name!r} was asked for with two sizes: {named} "
+            f"by its name, {placed} by {'--batch' if axis == 0 else '--resolution'}",
+            hint="leave one of the options out",
+        )
+    return placed if named is None else named
+
+
+def _placed(sizes: Sequence[int], axis: int, spec: ExportSpec) -> int | None:
+    """What batch and resolution say of an axis of an input; of ``sizes`` dynamic ones are 0."""
     if axis == 0:
-        return batch
-    if len(axes) != IMAGE_AXES or resolution is None:
+        return spec.batch
+    if len(sizes) != IMAGE_AXES or spec.resolution is None:
         return None
-    first = 1 if axes[3].dim_value in (1, 3, 4) and axes[1].dim_value not in (1, 3, 4) else 2
-    return resolution[axis - first] if axis in (first, first + 1) else None
+    first = 1 if sizes[3] in (1, 3, 4) and sizes[1] not in (1, 3, 4) else 2
+    return spec.resolution[axis - first] if axis in (first, first + 1) else None
 
 
 def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

@@ -117,8 +117,7 @@ class TensorRtExporter:
                     counts=count(graph),
                     details={**exported.details, "nodes": str(len(graph.graph.node)), **details},
                 )
-            if spec.precision == "fp32" and own["tf32"] == "on":
-                exported = replace(exported, precision="tf32")
+            exported = replace(exported, precision=_computed(spec.precision, own))
             return self._built(trt, gpu, graph_path, own, exported, out)
         finally:
             graph_path.unlink(missing_ok=True)
@@ -135,6 +134,7 @@ class TensorRtExporter:
         try:
             others = replace(spec, options=_others(spec.options, own))
             exported = self.onnx.adopt(path, others, graph_path)
+            exported = replace(exported, precision=_computed(exported.precision or "fp32", own))
             return self._built(trt, gpu, graph_path, own, exported, out)
         finally:
             graph_path.unlink(missing_ok=True)
@@ -281,6 +281,11 @@ def exporter() -> Exporter:
 def rtx_exporter() -> Exporter:
     """Entry point of ``tensorrt-rtx``."""
     return RtxExporter()
+
+
+def _computed(precision: str, own: Mapping[str, str]) -> str:
+    """What a file in ``precision`` is computed in."""
+    return "tf32" if precision == "fp32" and own["tf32"] == "on" else precision
 
 
 def _others(options: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

@@ -19,17 +19,18 @@ from latbench.api import (
     ExportSpec,
     Model,
     StageError,
-    UsageError,
     make_inputs,
 )
 from latbench_exporters.packages import installed, require
+from latbench_exporters.ready import check_fixed
 from latbench_exporters.tflite_file import (
     computed_twice,
     count,
     describe,
+    pixels,
     precision_of,
     read,
-    require_fixed,
+    require_sizes,
 )
 from latbench_exporters.tflite_rewrites import misconverted, rewritten
 
@@ -74,15 +75,19 @@ class TfliteExporter:
         return Exported(inputs=inputs, outputs=outputs, counts=count(graph), details=details)
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a ready file of fixed shape; it is taken byte for byte."""
-        if spec.options or spec.dims or spec.precision != "fp32":
-            raise UsageError(
-                "a ready TFLite file is taken as it is",
-                hint="leave --option, --dim and --precision out; they are for a model to export",
+        """Check a ready file; it is taken byte for byte, at the sizes that are stored in it."""
+        if _runtime() is None:
+            raise StageError(
+                "export",
+                "a ready TFLite file is executed for its reference, and no TFLite runtime is "
+                "installed",
+                hint="pip install 'latbench[tflite]'",
+                kind="unavailable",
             )
         graph = read(path)
-        require_fixed(graph, batch=spec.batch, resolution=spec.resolution)
         inputs, outputs = describe(graph)
+        require_sizes(inputs)
+        check_fixed(inputs, spec, pixels)
         out.write_bytes(path.read_bytes())
         return Exported(
             inputs=inputs,
@@ -240,14 +245,9 @@ def _named(arrays: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
 
 
 def _interpreter(path: Path) -> Any:
-    """Of whichever runtime is installed, without default delegates; ``None`` without one."""
-    try:
-        from ai_edge_litert import interpreter as tflite
-    except ImportError:
-        try:
-            from tflite_runtime import interpreter as tflite
-        except ImportError:
-            return None
+    """Without default delegates; ``None`` where no runtime is installed."""
+    if (tflite := _runtime()) is None:
+        return None
     plain = tflite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
         return tflite.Interpreter(str(path), experimental_op_resolver_type=plain, num_threads=1)
@@ -257,6 +257,18 @@ def _interpreter(path: Path) -> Any:
             f"the TFLite runtime cannot load the file: {_first_line(error)}",
             hint="damaged, or of a newer version than this runtime",
         ) from error
+
+
+def _runtime() -> Any:
+    """The module of whichever runtime is installed; ``None`` without one."""
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        try:
+            from tflite_runtime import interpreter
+        except ImportError:
+            return None
+    return interpreter
 
 
 def _first_line(error: Exception) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latbench.api import Counts, StageError, TensorSpec, UsageError
+from latbench.api import Counts, StageError, TensorSpec
 from latbench_exporters.tflite_flatbuffer import Table
 
 IDENTIFIER = b"TFL3"
@@ -52,14 +53,13 @@ KNOWN_CUSTOM = ("TFLite_Detection_PostProcess",)
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """``shape`` as stored; ``dynamic`` where an axis has no size of its own."""
+    """``shape`` as stored, which the runtime takes; its signature may leave axes open."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     constant: bool
     quantised: bool
-    dynamic: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,28 +110,21 @@ def describe(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
     )
 
 
-def require_fixed(graph: Graph, *, batch: int | None, resolution: tuple[int, int] | None) -> None:
-    """Raise where an input has another size than was asked for, or none."""
-    for i in graph.inputs:
-        tensor = graph.tensors[i]
-        if tensor.dynamic:
+def pixels(tensor: TensorSpec) -> tuple[int, int]:
+    """Which axes of an image are its height and width: channels mostly come last."""
+    return (1, 2) if tensor.shape[3] in (1, 3, 4) else (2, 3)
+
+
+def require_sizes(inputs: Sequence[TensorSpec]) -> None:
+    """Raise :class:`StageError` where an input has an axis without a size. One that is open to
+    other sizes has a stored one all the same."""
+    for tensor in inputs:
+        if any(size < 1 for size in tensor.shape):
             raise StageError(
                 "export",
                 f"input {tensor.name!r} of the file has axes without a size",
                 hint="convert the model again with a fixed input shape",
             )
-        asked = [("batch", batch, tensor.shape[:1])] if tensor.shape else []
-        if resolution is not None and len(tensor.shape) == 4:
-            channels_last = tensor.shape[3] in (1, 3, 4)
-            size = tensor.shape[1:3] if channels_last else tensor.shape[2:]
-            asked += [("height", resolution[0], size[:1]), ("width", resolution[1], size[1:])]
-        for what, wanted, (found, *_) in asked:
-            if wanted is not None and wanted != found:
-                raise UsageError(
-                    f"the {what} of input {tensor.name!r} is fixed at {found} in the file; "
-                    f"{wanted} was asked for",
-                    hint="leave the option out, or convert the model again with that size",
-                )
 
 
 def count(graph: Graph) -> Counts | None:
@@ -279,14 +272,12 @@ def _graph(model: Table) -> Graph:
 
 def _tensor(table: Table, buffers: list[bool]) -> Tensor:
     kind, quantisation = table.number(1, "b"), table.table(4)
-    shape, signature = table.numbers(0), table.numbers(7)
     return Tensor(
         name=table.text(3),
-        shape=shape,
+        shape=table.numbers(0),
         dtype=DTYPES.get(kind) or OTHER_TYPES.get(kind, f"type {kind}"),
         constant=buffers[table.number(2, "I")],
         quantised=quantisation is not None and quantisation.length(2) > 0,
-        dynamic=-1 in signature or -1 in shape,
     )
 
 

@@ -148,7 +148,15 @@ class ArtifactCache:
 
     def _set_aside(self, path: Path, reason: str) -> Changed:
         aside = path.with_name(path.name + ".changed")
-        _move(path, aside)
+        try:
+            # Another program that found it changed may have set it aside before.
+            with suppress(FileNotFoundError):
+                _move(path, aside)
+        except OSError as error:
+            raise LatbenchError(
+                f"{path} was changed on disk ({reason}) and cannot be set aside: {error.strerror}",
+                hint="remove it, or set LATBENCH_CACHE to another folder",
+            ) from error
         return Changed(f"{path} was changed on disk ({reason}); set aside as {aside.name}")
 
 
@@ -171,17 +179,12 @@ def copy_beside(source: Path, target: Path) -> Path:
     """Copy the file or folder ``source`` to ``target``, beside it first, then renamed.
 
     Into a folder it goes by its own name, unless that folder is itself such an artifact: one of the
-    same ending, with nothing in it that ``source`` has not.
+    same ending, with nothing in it that ``source`` has not. Raises :class:`LatbenchError`.
     """
-    if target.is_dir() and not (source.is_dir() and target.suffix == source.suffix):
-        target /= source.name
-    if target.is_dir() and source.is_dir():
-        own = {part.name for part in source.iterdir()}
-        if strange := sorted(part.name for part in target.iterdir() if part.name not in own):
-            raise LatbenchError(
-                f"{target} is a folder with other things in it, such as {strange[0]}",
-                hint="name another place, or a folder of another ending to put it into",
-            )
+    try:
+        target = _place(source, target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
     copy = shutil.copytree if source.is_dir() else shutil.copyfile
     write_beside(target, lambda beside: copy(source, beside), over_folder=source.is_dir())
     return target
@@ -193,9 +196,13 @@ def write_beside(
     """Have ``write`` make a file beside ``target``, then rename it: never half of one.
 
     A folder at ``target`` is replaced only ``over_folder``; else it is an error, as all that is in
-    it would be lost.
+    it would be lost. Raises :class:`LatbenchError`.
     """
-    if target.is_dir() and not over_folder:
+    try:
+        folder = target.is_dir()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    if folder and not over_folder:
         raise LatbenchError(f"cannot write {target}: it is a folder", hint="name a file in it")
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -203,10 +210,28 @@ def write_beside(
         _move(beside, target)
     except OSError as error:
         _remove(beside)
-        raise LatbenchError(
-            f"cannot write {target}: {error.strerror}",
-            hint="name a folder that exists and has room",
-        ) from error
+        raise _unwritable(target, error) from error
+
+
+def _place(source: Path, target: Path) -> Path:
+    """Where in, or instead of, ``target`` a copy of ``source`` goes."""
+    if target.is_dir() and not (source.is_dir() and target.suffix == source.suffix):
+        target /= source.name
+    if target.is_dir() and source.is_dir():
+        own = {part.name for part in source.iterdir()}
+        if strange := sorted(part.name for part in target.iterdir() if part.name not in own):
+            raise LatbenchError(
+                f"{target} is a folder with other things in it, such as {strange[0]}",
+                hint="name another place, or a folder of another ending to put it into",
+            )
+    return target
+
+
+def _unwritable(target: Path, error: OSError) -> LatbenchError:
+    return LatbenchError(
+        f"cannot write {target}: {error.strerror}",
+        hint="name a folder that exists and has room",
+    )
 
 
 def content_sha256(path: Path) -> str:

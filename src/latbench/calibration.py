@@ -38,7 +38,8 @@ def identify(folder: str | None) -> str:
     """
     if folder is None:
         return f"seeded:{SEEDED}"
-    return f"images:{len(_images(Path(folder)))}:{_digest(Path(folder))[:16]}"
+    images = _images(Path(folder))
+    return f"images:{len(images)}:{_digest(images)[:16]}"
 
 
 def load(folder: str | None, specs: Sequence[TensorSpec]) -> tuple[tuple[Array, ...], ...]:
@@ -61,9 +62,14 @@ def load(folder: str | None, specs: Sequence[TensorSpec]) -> tuple[tuple[Array, 
 
 
 def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder of calibration images {folder}")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    try:
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder of calibration images {folder}")
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the folder of calibration images {folder}: {error.strerror}"
+        ) from error
     if not found:
         raise UsageError(
             f"there are no images in {folder}", hint=f"files that end in {', '.join(ENDINGS)}"
@@ -71,11 +77,11 @@ def _images(folder: Path) -> list[Path]:
     return found[:MOST]
 
 
-def _digest(folder: Path) -> str:
+def _digest(images: Sequence[Path]) -> str:
     from latbench.core.codec import digest
 
     try:
-        return digest([content_sha256(path) for path in _images(folder)])
+        return digest([content_sha256(path) for path in images])
     except OSError as error:
         raise UsageError(f"cannot read the image {error.filename}: {error.strerror}") from error
 

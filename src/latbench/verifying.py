@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from latbench.core.checks import (
     check_cosine,
     check_counts,
     check_parity,
+    check_share,
     cosine,
     errors,
     tolerance_of,
@@ -23,10 +24,11 @@ from latbench.core.checks import (
 )
 from latbench.core.errors import StageError, UsageError
 from latbench.core.records import Artifact, Counts, Parity
+from latbench.exporting import norm_bytes, reference_outputs
 from latbench.pipeline import export
 from latbench.plugins import format_names, load_exporter, nearest
 from latbench.preparing import Warn
-from latbench.zoo.resolve import ready_suffix, resolve
+from latbench.zoo.resolve import Form, ready_suffix, resolve
 
 if TYPE_CHECKING:
     from latbench.api import Array
@@ -38,6 +40,9 @@ class Against:
     """A file beside a PyTorch model."""
 
     model: str
+    form: Form
+    """In which it was built: as it is deployed or, where the file is not that but could be it as it
+    is trained, so."""
     counts: Counts
     parity: Parity | None
     """``None`` where the outputs cannot be compared, which is then a difference."""
@@ -79,7 +84,8 @@ def verify(
     """Execute the file at ``path`` on seeded inputs, in the exporting program, and count it.
 
     With ``model``, build that from PyTorch in this process and compare operators, MACs, bytes of
-    parameters and outputs. ``format`` is only needed for an ending that several formats have.
+    parameters and outputs: of its deploy form or, where the counts are of that alone, of the form
+    that is trained. ``format`` is only needed for an ending that several formats have.
     Raises :class:`~latbench.StageError` where the file cannot be read or executed.
     """
     exporter = _reader(str(path), format)
@@ -155,23 +161,12 @@ def _named(
 def _against(
     model: ResolvedModel, artifact: Artifact, outputs: Sequence[Array], seed: int
 ) -> Against:
-    import torch
-
-    counts = model.counts()
-    differences: list[str] = []
-    not_compared: list[str] = []
-    bounded = artifact.precision in TOLERANCE
-    if artifact.counts is None:
-        not_compared.append("operators, MACs and parameters: the file cannot be counted")
-    else:
-        found = artifact.counts
-        if not bounded:
-            not_compared.append(f"bytes of parameters: in {artifact.precision} any number may be")
-            found = msgspec.structs.replace(found, parameter_bytes=counts.parameter_bytes)
-        try:
-            check_counts(counts, found, artifact.precision)
-        except StageError as error:
-            differences.append(error.message)
+    differences, not_compared = _compared_counts(model, artifact)
+    if differences:
+        trained = replace(model, form="trained")
+        others, also_not = _compared_counts(trained, artifact)
+        if not others:
+            model, differences, not_compared = trained, others, also_not
     wanted = model.inputs()
     shapes = [tensor.shape for tensor in artifact.inputs]
     parity = None
@@ -181,26 +176,40 @@ def _against(
             f"{_listed(shapes)} in the file"
         )
     else:
-        arrays = make_inputs(artifact.inputs, seed)
-        with torch.no_grad():
-            given = model.module()(
-                *(
-                    torch.from_numpy(array.astype(spec.dtype))
-                    for array, spec in zip(arrays, wanted, strict=True)
-                )
-            )
-        tensors = (given,) if isinstance(given, torch.Tensor) else given
-        reference = tuple(tensor.numpy() for tensor in tensors)
+        reference = reference_outputs(model, make_inputs(artifact.inputs, seed))
         # How far off they may be is only known of a known precision; that they are near is enough.
-        far = differences if bounded else not_compared
+        far = differences if artifact.precision in TOLERANCE else not_compared
         parity = _parity(reference, outputs, artifact.precision, seed, differences, far)
     return Against(
         model=model.identity.name,
-        counts=counts,
+        form=model.form,
+        counts=model.counts(),
         parity=parity,
         differences=tuple(differences),
         not_compared=tuple(not_compared),
     )
+
+
+def _compared_counts(model: ResolvedModel, artifact: Artifact) -> tuple[list[str], list[str]]:
+    """How the file's counts differ from the model's, and what of them cannot be compared."""
+    counts, found, precision = model.counts(), artifact.counts, artifact.precision
+    if found is None:
+        return [], ["operators, MACs and parameters: the file cannot be counted"]
+    not_compared = []
+    if precision not in TOLERANCE:
+        not_compared.append(f"bytes of parameters: in {precision} any number may be")
+        found = msgspec.structs.replace(found, parameter_bytes=counts.parameter_bytes)
+    try:
+        # Of a ready file the precision is the lowest in it, so most of it may be in another.
+        check_share(counts, found, precision)
+    except StageError as error:
+        not_compared.append(error.message)
+    try:
+        foldable = 0 if model.form == "deploy" else norm_bytes(model)
+        check_counts(counts, found, precision, foldable_bytes=foldable)
+    except StageError as error:
+        return [error.message], not_compared
+    return [], not_compared
 
 
 def _parity(

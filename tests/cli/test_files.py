@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import onnx_files
@@ -229,7 +230,7 @@ def test_places_that_cannot_be_written(latbench: Latbench, tmp_path: Path, varia
     onnx_files.classifier(tmp_path / "c.onnx")
     ended = latbench("run", "--model", "c.onnx", *QUICK, **{variable: "/dev/null/place"})
     assert ended.status == 3
-    assert "/dev/null/place" in ended.err
+    assert "/dev/null/place" in ended.out + ended.err
 
 
 def test_the_registry_may_be_a_server(latbench: Latbench, tmp_path: Path, postgresql: str) -> None:
@@ -333,3 +334,60 @@ def test_a_disk_that_fills_up_loses_no_measurement(
     (small_disk / "filler").unlink()
     assert latbench("import", left, **full).status == 0
     assert latbench("show", left.stem.removeprefix("latbench-"), **full).status == 0
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--model", f"{LONG}.onnx"),
+        ("run", "--model", f"{LONG}.strange"),
+        ("run", "--model", f"{LONG}.py:factory"),
+        ("run", "--model", "mobilevig_ti", "--weights", LONG),
+        ("run", "--model", "mobilevig_ti", "--precision", "int8", "--calibration", LONG),
+        ("export", "--model", "mobilevig_ti", "--format", "fake", "--output", LONG),
+    ],
+)
+def test_names_that_are_too_long_for_a_file(latbench: Latbench, arguments: tuple[str, ...]) -> None:
+    assert latbench(*arguments).status in (2, 3)
+
+
+def test_other_weights_beside_the_same_graph_are_another_artifact(
+    latbench: Latbench, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(onnx_files.classifier(tmp_path / "c.onnx"))
+    onnx.save_model(
+        model,
+        tmp_path / "c.onnx",
+        save_as_external_data=True,
+        location="c.onnx.data",
+        size_threshold=0,
+    )
+    export = ("export", "--model", "c.onnx", "--json")
+    before = latbench(*export)
+    assert before.status == 0, before.err
+    again = latbench(*export)
+    assert again.json["artifact"] == before.json["artifact"]
+    graph, data = (tmp_path / "c.onnx").read_bytes(), tmp_path / "c.onnx.data"
+    data.write_bytes((2 * np.fromfile(data, np.float32)).tobytes())
+    after = latbench(*export)
+    assert after.status == 0, after.err
+    assert (tmp_path / "c.onnx").read_bytes() == graph
+    assert after.json["artifact"]["sha256"] != before.json["artifact"]["sha256"]
+
+
+def test_sizes_and_axes_that_nothing_has_are_refused(latbench: Latbench, tmp_path: Path) -> None:
+    onnx_files.identity(tmp_path / "vector.onnx")
+    onnx_files.classifier(tmp_path / "open.onnx", batch="N", side=8)
+    for arguments, words in (
+        (("vector.onnx", "--resolution", "320"), "no input of the file has a resolution"),
+        (("open.onnx", "--batch", "4", "--dim", "N=2"), "2 by its name, 4 by --batch"),
+        (("mobilevig_ti", "--backend", "fake", "--dim", "foo=7"), "has no axis named foo"),
+    ):
+        ended = latbench("run", "--model", *arguments, *QUICK)
+        assert ended.status == 2, ended
+        assert words in ended.err

@@ -105,3 +105,17 @@ def test_unknown_forms_and_backends_without(latbench: Latbench, model: str) -> N
     done = latbench("run", "--model", "ready.onnx", *QUICK, "--option", "form=trained")
     assert done.status == 2
     assert "a ready file has its form" in done.err
+
+
+def test_either_form_is_verified(latbench: Latbench, model: str) -> None:
+    for form in ("deploy", "trained"):
+        option = ("--option", f"form={form}", "--output", f"{form}.onnx")
+        assert latbench("export", "--model", model, *option).status == 0
+        verify = ("verify", f"{form}.onnx", "--model", model)
+        done = latbench(*verify, "--json")
+        assert done.status == 0, done
+        assert done.json["against"]["form"] == form
+        assert ("as it is trained" in latbench(*verify).out) == (form == "trained")
+        other = latbench(*verify, "--seed", "1", "--json")
+        assert other.status == 1
+        assert other.json["against"]["form"] == form

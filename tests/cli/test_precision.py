@@ -111,3 +111,18 @@ def test_outputs_in_a_dictionary_are_flattened(latbench: Latbench, tmp_path: Pat
     empty = latbench("run", "--model", "nested.py:Nothing", *QUICK)
     assert empty.status == 3
     assert "dict without a tensor in it" in empty.out
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_core_ml_inside_of_executorch_takes_fp16(latbench: Latbench) -> None:
+    for package in ("executorch", "coremltools"):
+        pytest.importorskip(package, reason=f"needs the `{package}` extra")
+    done = latbench(
+        *("export", "--model", MODEL, "--format", "executorch", "--precision", "fp16"),
+        *("--option", "delegate=coreml", "--json"),
+    )
+    assert done.status == 0, done.err
+    counts, whole = (done.json["artifact"][name] for name in ("counts", "model_counts"))
+    assert counts["parameter_bytes"] == whole["parameter_bytes"] // 2
+    assert "halved" in done.json["artifact"]["details"]["counts"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,47 @@ def test_a_file_that_cannot_be_counted_is_no_other_network(
     assert done.json["against"]["differences"] == []
     other = latbench("verify", exported, "--model", TINY, "--seed", "1")
     assert other.status == 1, "outputs that differ say enough"
+
+
+def narrowed(path: Path, kind: int, names: Collection[str] | None = None) -> None:
+    """Store weights (all, or those) in another type, widened when they are used."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(path)
+    graph = model.graph
+    for tensor in list(graph.initializer):
+        if tensor.data_type == onnx.TensorProto.FLOAT and (names is None or tensor.name in names):
+            values = numpy_helper.to_array(tensor).ravel().tolist()
+            stored = helper.make_tensor(f"{tensor.name}_stored", kind, tensor.dims, values)
+            widen = helper.make_node("Cast", [stored.name], [tensor.name], to=tensor.data_type)
+            graph.initializer.remove(tensor)
+            graph.initializer.append(stored)
+            graph.node.insert(0, widen)
+    onnx.save(model, path)
+
+
+def test_weights_in_bf16_are_the_model(latbench: Latbench, exported: Path) -> None:
+    import onnx
+
+    narrowed(exported, onnx.TensorProto.BFLOAT16)
+    done = latbench("verify", exported, "--model", TINY, "--json")
+    assert done.status == 0, done.out + done.err
+    assert done.json["artifact"]["precision"] == "bf16"
+
+
+def test_one_tensor_in_fp16_makes_no_other_network(latbench: Latbench, exported: Path) -> None:
+    import onnx
+
+    biases = [t.name for t in onnx.load(exported).graph.initializer if list(t.dims) == [8]]
+    assert len(biases) == 1
+    narrowed(exported, onnx.TensorProto.FLOAT16, biases)
+    done = latbench("verify", exported, "--model", TINY, "--json")
+    assert done.status == 4, done.out + done.err
+    assert done.json["artifact"]["precision"] == "fp16"
+    assert done.json["against"]["differences"] == []
+    (what,) = done.json["against"]["not_compared"]
+    assert "hardly fewer" in what
 
 
 def test_a_file_of_unknown_precision(latbench: Latbench, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from latbench.cache import copy_beside, write_beside
+import latbench.cache
+from latbench.cache import ArtifactCache, Changed, copy_beside, write_beside
 from latbench.core.errors import LatbenchError
 
 
@@ -58,3 +59,43 @@ def test_an_artifact_that_is_a_file_replaces_no_folder_of_its_name(tmp_path: Pat
     with pytest.raises(LatbenchError, match="it is a folder"):
         copy_beside(made, tmp_path / "models")
     assert (inside / "thesis.tex").exists()
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    made = tmp_path / "made.onnx"
+    made.write_text("graph")
+    for put in (write, lambda target: copy_beside(made, target)):
+        with pytest.raises(LatbenchError, match="File name too long"):
+            put(tmp_path / ("x" * 300))
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A cache whose only key is no key."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/key.json").write_text("{")
+    return tmp_path
+
+
+def test_a_damaged_file_that_another_program_set_aside(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(source: Path, target: Path) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(latbench.cache, "_move", gone)
+    with pytest.raises(Changed, match=r"set aside as key\.json\.changed"):
+        ArtifactCache(damaged).find("key", ".onnx")
+
+
+def test_a_damaged_file_that_cannot_be_set_aside(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(latbench.cache, "_move", refuse)
+    with pytest.raises(LatbenchError, match="cannot be set aside: Read-only") as caught:
+        ArtifactCache(damaged).find("key", ".onnx")
+    assert not isinstance(caught.value, Changed)
+    assert "LATBENCH_CACHE" in (caught.value.hint or "")

@@ -77,3 +77,10 @@ def test_images_are_for_one_image_input(folder: Path) -> None:
     for specs in ((IMAGE, IMAGE), (TensorSpec(name="x", shape=(1, 4, 8, 8), dtype="float32"),)):
         with pytest.raises(UsageError, match="one input of 3 channels"):
             calibration.load(str(folder), specs)
+
+
+def test_a_folder_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    folder = str(tmp_path / ("x" * 300))
+    for act in (calibration.identify, lambda name: calibration.load(name, (IMAGE,))):
+        with pytest.raises(UsageError, match="cannot read the folder"):
+            act(folder)

@@ -6,7 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from latbench.core.checks import check_counts, check_parity, denormals, errors, finite
+from latbench.core.checks import (
+    check_counts,
+    check_parity,
+    check_share,
+    denormals,
+    errors,
+    finite,
+)
 from latbench.core.errors import StageError
 from latbench.core.records import Counts
 
@@ -52,10 +59,38 @@ def test_what_cannot_be_counted_is_an_error() -> None:
         check_counts(MODEL, None)
 
 
-def test_errors_are_relative_to_the_largest_value() -> None:
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 2), ("bf16", 2), ("int8", 4)])
+def test_a_lower_precision_has_fewer_bytes_for_each(precision: str, share: int) -> None:
+    less = msgspec.structs.replace(MODEL, parameter_bytes=40_000 // share)
+    check_counts(MODEL, less, precision)
+    check_share(MODEL, less, precision)
+    missing = msgspec.structs.replace(MODEL, parameter_bytes=39_000 // share)
+    with pytest.raises(StageError, match="bytes of parameters"):
+        check_counts(MODEL, missing, precision)
+
+
+def test_most_parameters_are_in_the_lower_precision() -> None:
+    check_share(MODEL, MODEL, "fp32")
+    with pytest.raises(StageError, match="hardly fewer than the model's 40,000"):
+        check_share(MODEL, MODEL, "fp16")
+
+
+def test_errors_are_relative_to_the_largest_value_of_each_output() -> None:
     reference = (np.float32([1, -4]), np.float32([[2]]))
     assert errors(reference, reference) == (0, 0)
-    assert errors(reference, (np.float32([1, -4]), np.float32([[2.5]]))) == (0.5, 0.125)
+    assert errors(reference, (np.float32([1, -4]), np.float32([[2.5]]))) == (0.5, 0.25)
+    assert errors(reference, (np.float32([1, -3]), np.float32([[2]]))) == (1, 0.25)
+
+
+def test_a_small_output_that_is_lost_counts_beside_a_large_one() -> None:
+    boxes, scores = np.float32([640, 320]), np.float32([0.9, 0.1])
+    assert errors((boxes, scores), (boxes, 0 * scores))[1] == 1
+
+
+def test_an_output_of_zeros_takes_the_scale_of_the_others() -> None:
+    reference = (np.float32([4]), np.float32([0]))
+    assert errors(reference, (np.float32([4]), np.float32([1]))) == (1, 0.25)
+    assert errors(reference[1:], (np.float32([0.5]),)) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(

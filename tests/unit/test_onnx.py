@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import onnx_files
-from latbench.api import ExportSpec, StageError, make_inputs
+from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench_exporters import onnx_graph
 from latbench_exporters.onnx import exporter
 from latbench_exporters.onnx_graph import count, read
@@ -219,3 +220,40 @@ def test_arrays_of_the_file_stay_as_they_were(tmp_path: Path) -> None:
     precision_of(model)
     assert model.SerializeToString(deterministic=True) == before
     assert numpy_helper.to_array(model.graph.initializer[0]).shape == (4, 3, 3, 3)
+
+
+def adopted(path: Path, **spec: Any) -> tuple[int, ...]:
+    """The shape of the only input."""
+    exported = exporter().adopt(path, ExportSpec(**spec), path.with_name("out.onnx"))
+    return exported.inputs[0].shape
+
+
+def test_sizes_that_no_input_has_are_refused(tmp_path: Path) -> None:
+    path = onnx_files.identity(tmp_path / "vector.onnx")
+    assert adopted(path, batch=4) == (4,)
+    with pytest.raises(UsageError, match="no input of the file has a resolution"):
+        adopted(path, resolution=(8, 8))
+    scalar = graph_of(
+        [helper.make_node("Identity", ["x"], ["y"])], given=(F32, []), taken=(F32, [])
+    )
+    onnx.save(scalar, path)
+    assert adopted(path) == ()
+    with pytest.raises(UsageError, match="no input of the file has a batch"):
+        adopted(path, batch=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"batch": 4, "dims": {"N": 2, "S": 8}}, r"axis 0 \(N\) .* 2 by its name, 4 by --batch"),
+        ({"resolution": (8, 9), "dims": {"N": 2, "S": 8}}, r"axis 3 \(S\) .* 9 by --resolution"),
+    ],
+)
+def test_two_sizes_for_one_axis_are_refused(
+    tmp_path: Path, spec: dict[str, Any], words: str
+) -> None:
+    path = onnx_files.classifier(tmp_path / "open.onnx", batch="N", side="S")
+    with pytest.raises(UsageError, match=words):
+        adopted(path, **spec)
+    agreeing = {"batch": 2, "resolution": (8, 8), "dims": {"N": 2, "S": 8}}
+    assert adopted(path, **agreeing) == (2, 3, 8, 8)

@@ -106,7 +106,8 @@ def _lines(found: Verified) -> list[str]:
         lines[4] = labelled("counts", _counts(artifact.counts))
     if (against := found.against) is None:
         return lines
-    lines.append(labelled("model", f"{against.model}: {_counts(against.counts)}"))
+    form = " as it is trained" if against.form == "trained" else ""
+    lines.append(labelled("model", f"{against.model}{form}: {_counts(against.counts)}"))
     if (parity := against.parity) is not None:
         lines.append(
             labelled(

@@ -34,11 +34,11 @@ PRECISIONS = {
     "int8": "8-bit integers by static quantisation, weights per channel where the format can",
     "int8-weights": "weights as 8-bit integers, computed in floats",
 }
-MISSING_BYTES = {"fp16": 0.5, "int8": 0.25, "int8-weights": 0.25}
+MISSING_BYTES = {"fp16": 0.5, "bf16": 0.5, "int8": 0.25, "int8-weights": 0.25}
 """Precision -> bytes of a parameter in it over those in fp32."""
 MOST_BYTES = 0.75
-"""Share of the model's bytes that a file in a lower precision may have: a converter that leaves
-everything as it was gives 1."""
+"""Share of the model's bytes that a file exported in a lower precision may have: a converter that
+leaves everything as it was gives 1."""
 MISSING_PARAMETERS = 0.005
 """Share of the parameters' bytes that a file may lack. Exporters may compute small tables ahead (a
 relative position bias is gathered once), never weights. More than the model has is not an error:
@@ -73,11 +73,6 @@ def check_counts(
         raise _mismatch(
             f"multiply-accumulates: {model.macs:,} in the model, {artifact.macs:,} in the file"
         )
-    if precision in MISSING_BYTES and artifact.parameter_bytes > model.parameter_bytes * MOST_BYTES:
-        raise _mismatch(
-            f"bytes of parameters: {artifact.parameter_bytes:,} in the file, hardly fewer than the "
-            f"model's {model.parameter_bytes:,}; most of it is not in {precision}"
-        )
     smaller = MISSING_BYTES.get(precision, 1)
     least = (model.parameter_bytes - foldable_bytes) * (1 - MISSING_PARAMETERS)
     if artifact.parameter_bytes < least * smaller:
@@ -87,8 +82,19 @@ def check_counts(
         )
 
 
+def check_share(model: Counts, artifact: Counts, precision: str) -> None:
+    """Raise :class:`StageError` where most of the parameters are not in a lower ``precision``."""
+    if precision in MISSING_BYTES and artifact.parameter_bytes > model.parameter_bytes * MOST_BYTES:
+        raise _mismatch(
+            f"bytes of parameters: {artifact.parameter_bytes:,} in the file, hardly fewer than the "
+            f"model's {model.parameter_bytes:,}; most of it is not in {precision}"
+        )
+
+
 def errors(reference: Sequence[Array], candidate: Sequence[Array]) -> tuple[float, float]:
-    """Largest absolute error, and the same over the largest absolute reference value.
+    """Largest absolute error, and largest relative one: of each output over its own largest
+    absolute reference value, so that a small output counts beside a large one. One whose reference
+    is all zero is held to the largest value of all.
 
     Infinite where shapes, counts or finiteness differ.
     """
@@ -96,15 +102,18 @@ def errors(reference: Sequence[Array], candidate: Sequence[Array]) -> tuple[floa
 
     if [a.shape for a in reference] != [a.shape for a in candidate]:
         return float("inf"), float("inf")
-    worst, scale = 0.0, 0.0
+    found = []
     for expected, actual in zip(reference, candidate, strict=True):
         if expected.size == 0:
             continue
         wide = expected.astype(np.float64)
         difference = float(np.max(np.abs(wide - actual.astype(np.float64))))
-        worst = max(worst, difference if np.isfinite(difference) else float("inf"))
-        scale = max(scale, float(np.max(np.abs(wide))))
-    return worst, worst / scale if scale > 0 else worst
+        if not np.isfinite(difference):
+            return float("inf"), float("inf")
+        found.append((difference, float(np.max(np.abs(wide)))))
+    overall = max((scale for _, scale in found), default=0.0) or 1.0
+    absolute = max((difference for difference, _ in found), default=0.0)
+    return absolute, max((error / (scale or overall) for error, scale in found), default=0.0)
 
 
 def cosine(reference: Sequence[Array], candidate: Sequence[Array]) -> float | None:

@@ -50,7 +50,8 @@ class Parity(Value, frozen=True, kw_only=True):
     seed: int
     max_abs_error: float
     max_rel_error: float
-    """Largest absolute error over the largest absolute reference value, over all outputs."""
+    """Largest relative error of an output: over its own largest absolute reference value, or over
+    the largest of all where its own are all zero."""
     tolerance: float
     """The bound on ``max_rel_error`` that was enforced."""
     inputs: int = 1
@@ -69,7 +70,8 @@ class ModelIdentity(Value, frozen=True, kw_only=True):
     name: str
     source: Literal["zoo", "timm", "user", "file"]
     architecture: str
-    """``sha256:`` of the architecture's source, or of the file for a ready one."""
+    """``sha256:`` of the architecture's source, or of a ready file with the external data that it
+    names."""
     weights: str
     """``seed:N``, ``sha256:`` of the weights file, or ``file`` where they came with the model."""
     batch: int | None

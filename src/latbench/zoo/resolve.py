@@ -6,14 +6,17 @@ the cache is found without either.
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from mmap import ACCESS_READ, mmap
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, get_args
 
 from latbench.cache import content_sha256
+from latbench.core.codec import digest
 from latbench.core.errors import UsageError
 from latbench.core.records import Counts, ModelIdentity, TensorSpec
 from latbench.plugins import read_suffixes
@@ -29,6 +32,8 @@ TIMM = "timm:"
 Form = Literal["deploy", "trained"]
 """Branches fused and BatchNorm folded, or as the authors train it."""
 FORMS: dict[str, Form] = {form: form for form in get_args(Form)}
+LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
+"""How protobuf writes a key ``location`` and the size of its value, 7 bits in a byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,7 @@ def resolve(
             raise UsageError("a ready file has its weights; --weights is for a model to export")
         path = Path(name)
         return ResolvedModel(
-            identity=identity("file", f"sha256:{_sha256(path, 'model')}"),
+            identity=identity("file", f"sha256:{_ready_sha256(path)}"),
             weights=None,
             seed=seed,
             path=path.absolute(),
@@ -150,7 +155,7 @@ def _users_own(
         )
     if where.endswith(".py"):
         path = Path(where).absolute()
-        if not path.is_file():
+        if not (_there(path) and path.is_file()):
             raise UsageError(f"there is no file {where}")
         search, module = (str(path.parent), *sys.path), path.stem
     else:
@@ -190,17 +195,65 @@ def ready_suffix(name: str) -> str | None:
     suffix = Path(name).suffix.lower()
     if not suffix or ":" in Path(name).name:
         return None
-    return suffix if suffix in read_suffixes() or Path(name).exists() else None
+    return suffix if suffix in read_suffixes() or _there(Path(name)) else None
 
 
 def _weights(path: Path | None, seed: int) -> str:
     return f"seed:{seed}" if path is None else f"sha256:{_sha256(path, 'weights')}"
 
 
-def _sha256(path: Path, what: str) -> str:
-    if path.is_dir() and (what == "weights" or not any(path.rglob("*"))):
-        raise UsageError(f"cannot read the {what} file {path}: it is a folder")
+def _there(path: Path) -> bool:
+    """Whether there is a file or folder that can be looked at."""
     try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that must not be entered
+        return False
+
+
+def _ready_sha256(path: Path) -> str:
+    """Of a ready file, and of the files beside it that hold its tensors where it names any."""
+    own = _sha256(path, "model")
+    if path.is_dir():
+        return own
+    try:
+        parts = [
+            (name, content_sha256(path.parent / name))
+            for name in _external_data(path)
+            if (path.parent / name).is_file()
+        ]
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+    return digest([own, parts]) if parts else own
+
+
+def _external_data(path: Path) -> list[str]:
+    """The names, sorted, that a file's bytes hold in the way of ONNX's ``external_data``.
+
+    They are looked for without a parser, since importing one takes longer than a hit in the cache.
+    What is found by mistake is hashed too, if there is such a file, which does no harm. Paths that
+    lead out of the folder are left out: a file that has one is refused when it is read.
+    """
+    if not path.stat().st_size:
+        return []
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        found = {_told(content, entry) for entry in LOCATION.finditer(content)}
+    names = {name.decode(errors="ignore") for name in found}
+    return sorted(
+        name
+        for name in names
+        if name and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+    )
+
+
+def _told(content: mmap, entry: re.Match[bytes]) -> bytes:
+    size = sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(entry[1]))
+    return content[entry.end() : entry.end() + size]
+
+
+def _sha256(path: Path, what: str) -> str:
+    try:
+        if path.is_dir() and (what == "weights" or not any(path.rglob("*"))):
+            raise UsageError(f"cannot read the {what} file {path}: it is a folder")
         return content_sha256(path)
     except ValueError as error:
         raise UsageError(f"cannot take the {what} {path}: {error}") from error

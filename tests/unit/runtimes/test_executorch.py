@@ -3,13 +3,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from builders import make_artifact
-from latbench.api import ExportSpec, RunOptions, StageError, UsageError, make_inputs
+from latbench.api import (
+    ExportSpec,
+    RunOptions,
+    StageError,
+    TensorSpec,
+    UsageError,
+    make_inputs,
+)
 from latbench.core.checks import check_counts, cosine
 from latbench.core.records import Counts
 from latbench_exporters.executorch import _without_chance, exporter
@@ -225,8 +233,23 @@ def test_ready_files_are_taken_as_they_are(tiny: Made, tmp_path: Path) -> None:
         ExportSpec(resolution=(64, 64)),
         ExportSpec(precision="int8"),
         ExportSpec(options={"delegate": "xnnpack"}),
+        ExportSpec(dims={"N": 2}),
     ):
         with pytest.raises(UsageError):
+            exporter().adopt(tiny.path, spec, tmp_path / "refused.pte")
+
+
+def test_sizes_that_no_input_has_are_refused(
+    tiny: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shape, spec, what in (
+        ((2, 8), ExportSpec(resolution=(8, 8)), "resolution"),
+        ((), ExportSpec(batch=1), "batch"),
+    ):
+        inputs = (TensorSpec(name="input_0", shape=shape, dtype="float32"),)
+        told = replace(read(tiny.path), inputs=inputs)
+        monkeypatch.setattr("latbench_exporters.executorch.read", lambda path, told=told: told)
+        with pytest.raises(UsageError, match=f"no input of the file has a {what}"):
             exporter().adopt(tiny.path, spec, tmp_path / "refused.pte")
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import latbench_exporters.tensorrt as exporters
+from latbench import exporting
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
+from latbench.measure import wire
 from latbench_exporters import tensorrt_gpu
 from latbench_exporters.tensorrt import exporter, rtx_exporter
 from tiny import TinyModel
@@ -297,6 +299,72 @@ def test_a_ready_onnx_file_is_built(trt: Any, tmp_path: Path) -> None:
     assert exported.precision == "fp32"
     assert exported.details["build"] == "1"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ready.engine", "ready.onnx"]
+
+
+def test_tf32_of_a_ready_onnx_file(trt: Any, tmp_path: Path) -> None:
+    graph, out = tmp_path / "ready.onnx", tmp_path / "ready.engine"
+    exporter().onnx.export(TinyModel(), ExportSpec(), graph)  # type: ignore[attr-defined]
+    assert exporter().adopt(graph, ExportSpec(options={"tf32": "on"}), out).precision == "tf32"
+
+
+def mean_of(path: Path, factor: float) -> Path:
+    """An ONNX file that gives so many times the mean; the stand-in of an engine gives the mean."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"]),
+        helper.make_node("Mul", ["mean", "factor"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1])],
+        [helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def made_of(graph: Path) -> Any:
+    """By the exporting program."""
+    folder = graph.parent / "made"
+    folder.mkdir()
+    request = wire.Export(
+        model=str(graph),
+        weights=None,
+        batch=4,
+        resolution=None,
+        seed=0,
+        format="tensorrt",
+        precision="fp32",
+        dims={},
+        out=str(folder / "made.engine"),
+        reference=str(folder / "reference.npz"),
+    )
+    answer = exporting._handle(request)
+    assert isinstance(answer, wire.ExportDone)
+    assert {path.name for path in folder.iterdir()} == {"made.engine", "reference.npz"}
+    return answer.artifact
+
+
+def test_an_engine_is_compared_with_the_onnx_file_that_it_is_of(trt: Any, tmp_path: Path) -> None:
+    artifact = made_of(mean_of(tmp_path / "ready.onnx", 1))
+    assert artifact.inputs[0].shape == (4, 8)
+    assert artifact.parity is not None
+    assert artifact.parity.reference == "the ready .onnx file"
+    assert artifact.parity.max_rel_error < 1e-5
+    with np.load(tmp_path / "made/reference.npz") as arrays:
+        (mean,) = arrays["arr_0"].ravel()
+    assert mean == pytest.approx(make_inputs(artifact.inputs, 0)[0].mean(), rel=1e-4)
+
+
+def test_an_engine_that_computes_something_else_is_refused(trt: Any, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"differs from the ready \.onnx file") as caught:
+        made_of(mean_of(tmp_path / "ready.onnx", 2))
+    assert caught.value.kind == "mismatch"
 
 
 def test_it_is_evaluated_where_there_is_a_gpu(

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from latbench import exporting
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
+from latbench.measure import wire
 from latbench_exporters import tensorrt as exporters
 from latbench_exporters.onnx import OnnxExporter
 from latbench_exporters.onnx_int8 import quantize
@@ -145,6 +147,32 @@ def test_a_ready_onnx_file_is_built(engine: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == engine.read_bytes()
     assert graph.exists(), "the user's file, though it has the name of one of ours"
     assert exported.precision == "fp32"
+
+
+def test_a_ready_onnx_file_has_a_reference_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporters, "find_gpu", lambda: None)
+    graph, reference = tmp_path / "tiny.onnx", tmp_path / "reference.npz"
+    exported = OnnxExporter().export(TinyModel(), ExportSpec(), graph)
+    request = wire.Export(
+        model=str(graph),
+        weights=None,
+        batch=None,
+        resolution=None,
+        seed=3,
+        format="tensorrt-rtx",
+        precision="fp32",
+        dims={},
+        out=str(tmp_path / "made.rtxengine"),
+        reference=str(reference),
+    )
+    answer = exporting._handle(request)
+    assert isinstance(answer, wire.ExportDone)
+    assert answer.artifact.parity is None, "nothing here executes the engine"
+    (expected,) = OnnxExporter().evaluate(graph, make_inputs(exported.inputs, 3))
+    with np.load(reference) as arrays:
+        np.testing.assert_array_equal(arrays["arr_0"], expected)
 
 
 def test_a_truncated_engine(engine: Path, tmp_path: Path) -> None:

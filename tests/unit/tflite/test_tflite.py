@@ -23,6 +23,7 @@ from latbench.api import (
     Placement,
     RunOptions,
     StageError,
+    TensorSpec,
     UsageError,
     make_inputs,
 )
@@ -34,6 +35,7 @@ from latbench_exporters.tflite_file import (
     computed_twice,
     count,
     describe,
+    pixels,
     precision_of,
     read,
 )
@@ -188,19 +190,70 @@ def test_operators_that_nobody_has(
 def test_sizes_that_are_missing_or_other(
     edited: Callable[[Callable[[Any], None]], Path], tiny: tuple[Path, Exported], tmp_path: Path
 ) -> None:
-    def dynamic(model: Any) -> None:
+    def missing(model: Any) -> None:
         graph = model.subgraphs[0]
-        graph.tensors[graph.inputs[0]].shapeSignature = np.array([-1, 3, 32, 32], dtype=np.int32)
+        graph.tensors[graph.inputs[0]].shape = np.array([-1, 3, 32, 32], dtype=np.int32)
 
     out = tmp_path / "out.tflite"
     with pytest.raises(StageError, match="axes without a size"):
-        exporter().adopt(edited(dynamic), ExportSpec(), out)
-    with pytest.raises(UsageError, match=r"the batch of input .* is fixed at 2 in the file; 3"):
+        exporter().adopt(edited(missing), ExportSpec(), out)
+    with pytest.raises(UsageError, match=r"axis 0 of input .* is fixed at 2 in the file; 3"):
         exporter().adopt(tiny[0], ExportSpec(batch=3), out)
-    with pytest.raises(UsageError, match=r"the width of input .* is fixed at 32"):
+    with pytest.raises(UsageError, match=r"axis 3 of input .* is fixed at 32"):
         exporter().adopt(tiny[0], ExportSpec(resolution=(32, 48)), out)
     exporter().adopt(tiny[0], ExportSpec(batch=2, resolution=(32, 32)), out)
     assert out.read_bytes() == tiny[0].read_bytes()
+
+
+def test_an_open_axis_is_taken_at_its_stored_size(
+    edited: Callable[[Callable[[Any], None]], Path], tmp_path: Path
+) -> None:
+    """As Keras' files have their batch."""
+
+    def opened(model: Any) -> None:
+        graph = model.subgraphs[0]
+        graph.tensors[graph.inputs[0]].shapeSignature = np.array([-1, 3, 32, 32], dtype=np.int32)
+
+    path, out = edited(opened), tmp_path / "out.tflite"
+    for batch in (None, 2):
+        exported = exporter().adopt(path, ExportSpec(batch=batch), out)
+        assert exported.inputs[0].shape == (2, 3, 32, 32)
+    outputs = exporter().evaluate(out, make_inputs(exported.inputs, 0))
+    assert outputs is not None
+    assert outputs[0].shape == (2, 10)
+    with pytest.raises(UsageError, match=r"fixed at 2 in the file; 1 was asked for"):
+        exporter().adopt(path, ExportSpec(batch=1), out)
+
+
+def test_sizes_that_no_input_has_are_refused(
+    tiny: tuple[Path, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shape, spec, what in (
+        ((2, 8), ExportSpec(resolution=(8, 8)), "resolution"),
+        ((), ExportSpec(batch=1), "batch"),
+    ):
+        inputs = (TensorSpec(name="x", shape=shape, dtype="float32"),)
+        monkeypatch.setattr(
+            "latbench_exporters.tflite.describe", lambda graph, inputs=inputs: (inputs, ())
+        )
+        with pytest.raises(UsageError, match=f"no input of the file has a {what}"):
+            exporter().adopt(tiny[0], spec, tmp_path / "out.tflite")
+
+
+def test_pixels_are_where_the_channels_are_not() -> None:
+    for shape, axes in (((1, 224, 192, 3), (1, 2)), ((1, 3, 224, 192), (2, 3))):
+        assert pixels(TensorSpec(name="x", shape=shape, dtype="float32")) == axes
+
+
+def test_a_ready_file_needs_a_runtime(
+    tiny: tuple[Path, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ai_edge_litert", "tflite_runtime"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(StageError, match="no TFLite runtime is installed") as caught:
+        exporter().adopt(tiny[0], ExportSpec(), tmp_path / "out.tflite")
+    assert caught.value.kind == "unavailable"
+    assert "latbench[tflite]" in (caught.value.hint or "")
 
 
 def test_the_resize_that_the_converter_gets_wrong(tmp_path: Path) -> None:
@@ -269,7 +322,6 @@ def graph_of(
         Tensor(
             name=str(i),
             shape=shape,
-            dynamic=False,
             constant=i == 1,
             **(kind if i == 1 else {"dtype": "float32", "quantised": False}),
         )
@@ -492,6 +544,22 @@ def test_a_delegate_that_is_not_there(tiny: tuple[Path, Exported]) -> None:
     with pytest.raises(StageError, match=r"the delegate /none.so cannot be loaded") as caught:
         open_with(tiny, delegate="/none.so").__enter__()
     assert caught.value.kind == "unavailable"
+
+
+def test_an_error_without_a_word_is_still_a_failure(
+    tiny: tuple[Path, Exported], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        def __init__(self, *arguments: object, **named: object) -> None:
+            raise RuntimeError
+
+    module = SimpleNamespace(
+        OpResolverType=SimpleNamespace(AUTO=0, BUILTIN_WITHOUT_DEFAULT_DELEGATES=1),
+        Interpreter=Silent,
+    )
+    monkeypatch.setattr("latbench_runners.tflite._imported", lambda runtime: module)
+    with pytest.raises(StageError, match="cannot load the file: no reason given"):
+        open_with(tiny).__enter__()
 
 
 def test_the_profile_accounts_for_the_inference(tiny: tuple[Path, Exported]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,44 @@ def test_unreadable_sources(project: Path) -> None:
     (project / "loop.py").symlink_to("loop.py")
     with pytest.raises(UsageError):
         found("loop.py:factory")
+
+
+def naming(*names: str) -> bytes:
+    """Bytes with entries of ONNX's external data in their midst."""
+    entries = b""
+    for name in map(str.encode, names):
+        size = bytes([len(name)]) if len(name) < 128 else bytes([len(name) & 127 | 128, 1])
+        entries += b"\x0a\x08location\x12" + size + name + b"\x6a\x0e"
+    return b"weights: " + entries + b"and more"
+
+
+@pytest.mark.parametrize("name", ["m.data", "parts/m.data", "d" * 200])
+def test_external_data_are_part_of_a_ready_file(tmp_path: Path, name: str) -> None:
+    path, data = tmp_path / "m.onnx", tmp_path / name
+    path.write_bytes(naming(name, name, "elsewhere"))
+    alone = found(str(path)).identity
+    data.parent.mkdir(exist_ok=True)
+    data.write_bytes(b"1")
+    one = found(str(path)).identity
+    data.write_bytes(b"2")
+    other = found(str(path)).identity
+    assert len({alone.architecture, one.architecture, other.architecture}) == 3
+    data.write_bytes(b"1")
+    assert found(str(path)).identity == one
+
+
+def test_a_file_without_external_data_is_known_by_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    (tmp_path / "beside").write_bytes(b"1")
+    for content in (b"", b"location", naming("not there", "../beside", "/etc/hostname", "")):
+        path.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        assert found(str(path)).identity.architecture == f"sha256:{digest}"
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".strange", ".py:factory", ".module:factory", ""])
+def test_names_that_are_too_long_for_a_file(ending: str) -> None:
+    with pytest.raises(UsageError):
+        found("x" * 300 + ending)
+    with pytest.raises(UsageError, match="weights file"):
+        found("mobilevig_ti", weights=Path("x" * 300))
