@@ -70,7 +70,10 @@ def create(
     packed = pack_evidence(evidence, key=_key(key))
     write_beside(out, lambda beside: beside.write_bytes(packed))
     if not evidence.records:
-        warn("no record says anything of these claims: the bundle holds none")
+        warn(
+            "no record says anything of these claims: the bundle holds none, "
+            "and whoever reads it counts the models again"
+        )
     _tell(out, packed, evidence, as_json)
     return 0
 
