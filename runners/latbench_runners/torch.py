@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from latbench.api import (
@@ -153,39 +154,39 @@ class TorchSession:
             return None
         import torch
 
-        spent: dict[str, int] = {}
+        spent: dict[str, list[int]] = {}
         wait = self._wait or (lambda: None)
 
         class Timing(torch.fx.Interpreter):
-            """Adds up the time of each node."""
+            """Keeps the times of each node."""
 
             def run_node(self, n: torch.fx.Node) -> Any:
                 begun = now_ns()
                 result = super().run_node(n)
                 if n.op == "call_function":
                     wait()
-                    spent[n.name] = spent.get(n.name, 0) + now_ns() - begun
+                    spent.setdefault(n.name, []).append(now_ns() - begun)
                 return result
 
-        total_ns = 0
+        whole = []
         for _ in range(calls):
             begun = now_ns()
             self.run()
-            total_ns += now_ns() - begun
+            whole.append(now_ns() - begun)
             Timing(self._module).run(*self._inputs)
         nodes = {node.name: node for node in self._module.graph.nodes}
         return Profile(
             source=f"torch {version('torch')}, each ATen call of the traced graph",
             calls=calls,
-            total_ns=round(total_ns / calls),
+            total_ns=round(median(whole)),
             operators=tuple(
                 OperatorTime(
                     name=name,
                     kind=str(nodes[name].target),
-                    time_ns=round(ns / calls),
+                    time_ns=round(median(times)),
                     unit=self._asked["device"],
                 )
-                for name, ns in spent.items()
+                for name, times in spent.items()
             ),
         )
 
