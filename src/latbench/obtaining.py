@@ -21,7 +21,7 @@ from latbench.core.errors import LatbenchError, StageError, UsageError
 from latbench.core.records import ModelIdentity, Request
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
-from latbench.zoo.resolve import resolve
+from latbench.requests import identify
 
 DEADLINE_S = 1800.0
 HERE = Path(__file__).parent
@@ -71,7 +71,7 @@ def obtain(
         )
 
     def key_now() -> str:
-        return digest(_ingredients(request, _identity(request), exporter, options))
+        return digest(_ingredients(request, identify(request), exporter, options))
 
     return _found_or_made(key, export, exporter, cache, key_now=key_now, fresh=fresh, warn=warn)
 
@@ -160,17 +160,6 @@ def _or_none(key_now: Callable[[], str]) -> str | None:
         return key_now()
     except UsageError:
         return None
-
-
-def _identity(request: Request) -> ModelIdentity:
-    """Which network the request names now."""
-    return resolve(
-        request.model,
-        weights=Path(request.weights) if request.weights is not None else None,
-        batch=request.batch,
-        resolution=request.resolution,
-        seed=request.seed,
-    ).identity
 
 
 def _ingredients(

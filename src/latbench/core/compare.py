@@ -81,6 +81,7 @@ def compare(
         pair[0] is not None and pair[1] is not None and pair[0].comparison == pair[1].comparison
     )
     one, two = process_samples(a.outcome.traces), process_samples(b.outcome.traces)
+    against = _of_failure(a, b)
     other: Quantity = "typical" if quantity == "undisturbed" else "undisturbed"
     if together:
         ratios = _ratios(a.outcome.traces, b.outcome.traces, quantity)
@@ -89,16 +90,16 @@ def compare(
         second = order_interval(beside, SEQUENTIAL_CONFIDENCE)
         ratio = median(ratios) if ratios else None
         other_ratio = median(beside) if beside else None
-        reasons = [*_of_failure(a, b), *found.reasons]
-        verdict = "cannot tell" if _of_failure(a, b) else found.verdict
+        reasons = [*against, *found.reasons]
+        verdict = "cannot tell" if against else found.verdict
         effort = None if verdict != "cannot tell" else _effort(ratios, margin, a)
         interval, equivalence = found.interval, found.equivalence
     else:
         ratio, interval, equivalence = _apart(a, b, one, two, quantity)
         other_ratio, second, _ = _apart(a, b, one, two, other)
         verdict, reasons = _verdict_apart(a, b, ratio, interval, equivalence, margin)
-        reasons = [*_of_failure(a, b), *reasons]
-        verdict = "cannot tell" if _of_failure(a, b) else verdict
+        reasons = [*against, *reasons]
+        verdict = "cannot tell" if against else verdict
         ratios, effort = [], None
     return Comparison(
         verdict=verdict,
