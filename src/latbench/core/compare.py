@@ -16,7 +16,7 @@ from latbench.core.records import Record, Trace
 from latbench.core.sessions import paired_ratios, process_samples
 from latbench.core.stats import FEWEST, interpolated, order_interval, student_quantile
 from latbench.core.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
-from latbench.core.trust import CLOCK_STEPS, clock_steps
+from latbench.core.trust import coarse_steps
 from latbench.core.values import Value
 
 if TYPE_CHECKING:
@@ -307,8 +307,7 @@ def _of_failure(a: Record, b: Record) -> list[str]:
                 f"{name} failed at {outcome.failure.stage} ({outcome.failure.kind}): "
                 f"{outcome.failure.message}"
             )
-        steps = clock_steps(record)
-        if steps is not None and steps > CLOCK_STEPS:
+        if (steps := coarse_steps(record)) is not None:
             reasons.append(f"{name}'s clock has steps of {steps:.0%} of the latency")
     if not reasons and "interrupted" in (a.outcome.status, b.outcome.status):
         reasons.append("it was interrupted")

@@ -100,19 +100,30 @@ def _of_the_outcome(record: Record) -> Sequence[str]:
         reasons.append("the clock went backwards")
     elif least == 0:
         reasons.append("some inferences took no time: the clock is too coarse for this model")
-    elif (steps := clock_steps(record)) is not None and steps > CLOCK_STEPS:
+    elif (steps := coarse_steps(record)) is not None:
         reasons.append(
             f"the clock's steps are {steps:.0%} of the latency: it is too coarse for this model"
         )
     return reasons
 
 
-def clock_steps(record: Record) -> float | None:
-    """The least difference between two samples, relative to their median; ``None`` where there are
-    too few, or no two differ."""
+def coarse_steps(record: Record) -> float | None:
+    """The clock's steps relative to the latency, where they are more than :data:`CLOCK_STEPS`: the
+    least difference between two samples. ``None`` where it is less, there are too few, or no two
+    differ."""
+    values: list[int] = []
+    steps: float | None = None
+    for trace in record.outcome.traces:
+        values += samples(trace)
+        steps = _least_step(values)
+        if steps is not None and steps <= CLOCK_STEPS:
+            return None  # More samples lie only closer together.
+    return steps
+
+
+def _least_step(values: Sequence[int]) -> float | None:
     import numpy as np
 
-    values = [ns for t in record.outcome.traces for ns in samples(t)]
     distinct = np.unique(np.asarray(values, dtype=np.float64))
     if len(values) < FEWEST_SAMPLES or len(distinct) < 2 or distinct[0] <= 0:
         return None
