@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from latbench.cli import cli
 from latbench.core.protocols import FIXED
 from latbench.requests import changed_protocol
 from latbench.store.registry import Registry
@@ -44,27 +42,39 @@ def test_a_file_that_is_edited_on_the_way_is_a_failure_and_not_cached(
     assert len(list((tmp_path / "cache/keys").iterdir())) == 1
 
 
-def test_an_interruption_that_costs_a_profile_only_ends_the_sweep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*arguments: object, **named: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        raise AssertionError("unreached: the signal is handled first")
+INTERRUPTED = """
+import os, signal, sys
+import latbench.pipeline
+from latbench.cli import main
 
-    monkeypatch.setattr("latbench.pipeline.time_operators", interrupted)
+def interrupted(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGINT)
+    raise AssertionError("unreached: the signal is handled first")
+
+latbench.pipeline.time_operators = interrupted
+main()
+"""
+
+
+def test_an_interruption_that_costs_a_profile_only_ends_the_sweep(tmp_path: Path) -> None:
+    """In a program of its own: a signal that misses the run would end this one's tests."""
     registry = str(tmp_path / "r.db")
-    done = CliRunner().invoke(
-        cli,
+    done = subprocess.run(
         [
+            *(sys.executable, "-c", INTERRUPTED),
             *("run", "--model", "mobilevig_ti", "--model", "mobilevig_s", "--backend", "fake"),
             *("--batch", "1", "--batch", "2", "--profile", "--registry", registry),
             *("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "1"),
             *("--calls", "3"),
         ],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.exit_code == 3, done.output
-    assert "no times by operator: interrupted" in done.output
-    assert "3 points are not measured yet" in done.output
+    output = done.stdout + done.stderr
+    assert done.returncode == 3, output
+    assert "no times by operator: interrupted" in output
+    assert "3 points are not measured yet" in output
     with Registry.open(registry) as store:
         (record,) = store.of_sweep(store.latest_sweep() or "")
         assert record.outcome.status == "measured"
