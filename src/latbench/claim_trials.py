@@ -103,13 +103,14 @@ def carry_out(
     *,
     registry: str | None,
     progress: Callable[[Tried], None] = lambda tried: None,
+    interrupted: Callable[[], bool] = lambda: False,
     warn: Warn = lambda message: None,
     deadline_s: float = DEADLINE_S,
 ) -> bool:
     """Measure them one after the other and store every record; whether all were tried.
 
-    One that fails is told and ends nothing. A user's interruption ends it, and what is stored by
-    then stays.
+    One that fails is told and ends nothing. A user's interruption, after which ``interrupted`` says
+    so, ends it, and what is stored by then stays.
     """
     started = time.monotonic()
     for done, trial in enumerate(wanted, 1):
@@ -121,9 +122,9 @@ def carry_out(
         except LatbenchError as error:
             warn(f"{trial.name}: {error.message}")
             continue
-        if any(record.outcome.status == "interrupted" for record in records) and not any(
-            record.outcome.status == "failed" for record in records
-        ):
+        statuses = {record.outcome.status for record in records}
+        # Beside one that failed, the other of two that are compared is called interrupted too.
+        if interrupted() or ("interrupted" in statuses and "failed" not in statuses):
             return False
         left = (time.monotonic() - started) / done * (len(wanted) - done)
         progress(Tried(done=done, trials=len(wanted), trial=trial, records=records, left_s=left))

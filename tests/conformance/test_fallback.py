@@ -8,6 +8,7 @@ import pytest
 
 import latbench
 from latbench.api import Capability, Runner
+from latbench.core.claim_conditions import own_options
 from latbench.core.protocols import FIXED
 from latbench.core.records import Record
 from latbench.plugins import FALLBACK, load_runner, runner_names
@@ -98,6 +99,14 @@ def test_options_of_the_same_format_are_kept(tmp_path: Path) -> None:
     assert record.outcome.status == "measured", record.outcome.failure
     assert record.artifact is not None
     assert record.artifact.details["opset"] == "18"
+    assert own_options(record) == {"opset": "18"}
+
+
+@pytest.mark.usefixtures("unplugged")
+def test_options_that_were_not_taken_are_not_told_as_the_records_own(tmp_path: Path) -> None:
+    record, _ = measured("coreml", tmp_path, options={"route": "trace", "compute_units": "all"})
+    assert record.outcome.status == "measured", record.outcome.failure
+    assert own_options(record) == {}
 
 
 @pytest.mark.usefixtures("unplugged")

@@ -206,8 +206,10 @@ def _measure(
         backends=backends or (FALLBACK,),
     )
     warn(f"{len(wanted)} to measure" if wanted else "nothing is left that could be measured here")
-    with interrupted_once():
-        whole = carry_out(wanted, registry=registry, progress=_tell, warn=warn)
+    with interrupted_once() as interrupted:
+        whole = carry_out(
+            wanted, registry=registry, progress=_tell, interrupted=interrupted, warn=warn
+        )
     if not whole:
         warn("interrupted: the same command goes on with what is left")
     return whole

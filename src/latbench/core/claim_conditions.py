@@ -63,9 +63,14 @@ def settings(record: Record) -> dict[str, str]:
 
 def own_options(record: Record) -> dict[str, str]:
     """Of the backend and its exporter, as they were asked for, in order, without those that say no
-    more than the default."""
-    given = sorted(record.request.options.items())
-    return {key: value for key, value in given if (key, value) != ("form", "deploy")}
+    more than the default; after a fallback, which takes few of them, those that its artifact
+    tells."""
+    asked = sorted(record.request.options.items())
+    given = {key: value for key, value in asked if (key, value) != ("form", "deploy")}
+    if record.fallback is None:
+        return given
+    told = record.artifact.details if record.artifact else {}
+    return {key: value for key, value in given.items() if told.get(key) == value}
 
 
 def strange_options(record: Record, claim: Claim) -> dict[str, str]:
