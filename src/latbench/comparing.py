@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from latbench.core.compare import Comparison, Quantity, incomparable, precise
 from latbench.core.compare import compare as verdict_on
-from latbench.core.errors import StageError, UsageError
+from latbench.core.errors import LatbenchError, UsageError
 from latbench.core.protocols import COMPARE, TimingProtocol
 from latbench.core.records import Interleaved, Outcome, Record, Request, Sentinel
 from latbench.core.stats import FEWEST
@@ -95,11 +95,13 @@ def compare(
             )
             execution = Execution([each.job for each in both], schedule, progress)
             outcomes = execution.run()
-        except StageError as error:
+        except UsageError:
+            raise
+        except LatbenchError as error:
             # The one that could not be made ready is the first without; the other one never began.
             failed = prepared.index(None)
             outcomes = tuple(
-                Outcome(status="failed", failure=failure_of(error))
+                Outcome(status="failed", failure=failure_of(error, "export"))
                 if i == failed
                 else Outcome(status="interrupted")
                 for i in range(2)

@@ -13,11 +13,10 @@ from pathlib import Path
 import msgspec
 
 from latbench.cache import ArtifactCache, Cached, cache_folder
-from latbench.core.errors import LatbenchError, Stage, StageError, UsageError
+from latbench.core.errors import LatbenchError, Stage, UsageError
 from latbench.core.protocols import WARM, TimingProtocol
 from latbench.core.records import (
     Conditions,
-    Failure,
     Fallback,
     Machine,
     Outcome,
@@ -229,17 +228,12 @@ def measure(
             warn(f"the sentinel failed and was left out: {execution.sentinel_failure.message}")
         if profile and outcome.status == "measured":
             outcome = _profiled(outcome, prepared, deadline_s, warn, pinned=protocol.pinned)
-    except StageError as error:
-        outcome = Outcome(status="failed", failure=failure_of(error))
     except LatbenchError as error:
         # Only the exporting program or the runtime knows of such a request.
         if sweep is None and isinstance(error, UsageError):
             raise
         stage: Stage = "export" if prepared is None else "open"
-        outcome = Outcome(
-            status="failed",
-            failure=Failure(stage=stage, kind="error", message=error.message, hint=error.hint),
-        )
+        outcome = Outcome(status="failed", failure=failure_of(error, stage))
     except KeyboardInterrupt:
         # After the timing it costs what was yet to come, and not what was measured.
         outcome = outcome or Outcome(status="interrupted")

@@ -86,6 +86,17 @@ def test_a_side_that_cannot_be_opened_is_told(latbench: Latbench) -> None:
     assert "B failed at" in done.out
 
 
+def test_a_cache_that_cannot_be_written_is_a_failure_that_is_stored(
+    latbench: Latbench, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    cache = str(tmp_path / "file")
+    done = latbench("compare", "scale=1", "scale=1.1", *COMMON, *FEW, LATBENCH_CACHE=cache)
+    assert done.status == 3
+    assert "A failed at export (error): cannot write to the artifact cache" in done.out
+    assert len(ids(done.out)) == 2
+
+
 def test_an_interrupted_comparison_is_stored(
     latbench: Latbench, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from latbench.core.errors import LatbenchError, StageError
+from latbench.core.errors import LatbenchError, Stage, StageError
 from latbench.core.protocols import TimingProtocol
 from latbench.core.records import Failure, Outcome, Trace
 from latbench.measure.clock import now_ns
@@ -191,8 +191,11 @@ class Execution:
         )
 
 
-def failure_of(error: StageError) -> Failure:
-    """The error as the value that a record holds."""
+def failure_of(error: LatbenchError, otherwise: Stage = "open") -> Failure:
+    """The error as the value that a record holds; ``otherwise`` is where one that does not say its
+    stage happened."""
+    if not isinstance(error, StageError):
+        return Failure(stage=otherwise, kind="error", message=error.message, hint=error.hint)
     return Failure(
         stage=error.stage,
         kind=error.kind,
