@@ -60,7 +60,8 @@ def interrupted(self, new):
     add_many(self, new)
 
 Registry.add_many = interrupted
-handler = signal.getsignal(signal.SIGINT)
+handler = signal.default_int_handler
+signal.signal(signal.SIGINT, handler)  # What runs in the background inherits that it is ignored.
 try:
     latbench.run("mobilevig_ti", backend="fake", protocol="latbench-fixed@1", registry=sys.argv[1])
 except KeyboardInterrupt:
