@@ -172,8 +172,85 @@ def test_leaving_ends_the_program_and_its_children() -> None:
     assert wait_until_dead(child, 5)
 
 
-def test_a_worker_does_not_outlive_its_owner(fake_file: Path) -> None:
-    """Killed outright, the owner cannot end its worker; the worker ends itself, though hanging."""
+SPINS = f"""
+import os, threading
+def spin():
+    while True: pass
+threading.Thread(target=spin, daemon=True).start()
+print('{HELLO}'.replace('"pid":1', f'"pid":{{os.getpid()}}'), flush=True)
+input()
+print('{{"type":"closed"}}', flush=True)
+"""
+
+
+def cpu_ticks(pid: int) -> int:
+    """What the process and its threads have used of the CPUs."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def wait_until_stopped(pid: int) -> None:
+    end = time.monotonic() + 5
+    while not stopped(pid):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="programs are paused on Linux only")
+
+
+@linux
+def test_a_paused_program_uses_no_cpu_until_it_is_asked() -> None:
+    with Conversation(script(SPINS)) as program:
+        pid = program.hello.pid
+        begun = cpu_ticks(pid)
+        time.sleep(0.3)
+        assert cpu_ticks(pid) > begun
+        program.pause()
+        program.pause()
+        wait_until_stopped(pid)
+        begun = cpu_ticks(pid)
+        time.sleep(0.3)
+        assert cpu_ticks(pid) == begun
+        program.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=60)
+
+
+@linux
+def test_a_paused_program_is_ended_in_order(fake_file: Path) -> None:
+    """It reads that its input ends, which it could not while stopped."""
+    ended = fake_file.parent / "ended"
+    text = f"import sys; print('{HELLO}', flush=True); sys.stdin.read(); open('{ended}', 'w')"
+    with Conversation(script(text)) as program:
+        program.pause()
+    assert ended.exists()
+
+
+@linux
+def test_a_paused_program_that_is_killed_is_a_crash(fake_file: Path) -> None:
+    with Conversation.with_module(WORKER) as worker:
+        worker.ask(open_request(fake_file), wire.Opened, stage="open", deadline_s=60)
+        worker.pause()
+        wait_until_stopped(worker.hello.pid)
+        os.kill(worker.hello.pid, signal.SIGKILL)
+        with pytest.raises(StageError, match="killed") as caught:
+            worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
+        assert caught.value.kind == "crash"
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=600)",
+        pytest.param("worker.pause(); __import__('time').sleep(600)", marks=linux),
+    ],
+    ids=["hanging", "paused"],
+)
+def test_a_worker_does_not_outlive_its_owner(fake_file: Path, then: str) -> None:
+    """Killed outright, the owner cannot end its worker; it ends all the same."""
     request = msgspec.json.encode(open_request(fake_file, misbehave="hang", at="time")).decode()
     owner = subprocess.Popen(
         [
@@ -188,7 +265,7 @@ def test_a_worker_does_not_outlive_its_owner(fake_file: Path) -> None:
             "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=60)\n"
             "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=60)\n"
             "print(worker.hello.pid, flush=True)\n"
-            "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=600)\n",
+            f"{then}\n",
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -196,6 +273,8 @@ def test_a_worker_does_not_outlive_its_owner(fake_file: Path) -> None:
     assert owner.stdout is not None
     worker = int(owner.stdout.readline())
     assert alive(worker)
+    if "pause" in then:
+        wait_until_stopped(worker)
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     assert wait_until_dead(worker, 5)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,6 +19,8 @@ from latbench.core.errors import StageError
 from latbench.core.protocols import FIXED, TimingProtocol, calls_that_fit
 from latbench.core.records import Outcome, Trace
 from latbench.core.sessions import samples
+from latbench.measure import wire
+from latbench.measure.conversation import Conversation
 from latbench.measure.execute import Execution, Schedule
 from latbench.measure.timed import Job, Timed
 from latbench.requests import named_protocol
@@ -126,6 +130,26 @@ def test_settling_calls_are_kept_and_not_counted(tmp_path: Path) -> None:
     for trace in outcome.traces:
         assert [len(block.sample_ns) for block in trace.blocks] == [7, 7, 7]
         assert len(samples(trace)) == 15
+
+
+def test_several_threads_settle_for_longer_than_a_time_slice(tmp_path: Path) -> None:
+    protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
+    schedule = Schedule(protocol=protocol, deadline_s=60)
+    job = with_changes(job_for(tmp_path, 3 * MS), threads=2)
+    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    assert {(b.settle_calls, len(b.sample_ns)) for b in outcome.traces[0].blocks} == {(3, 8)}
+
+
+def test_readings_are_of_the_calls_that_count(tmp_path: Path) -> None:
+    """Not of those that settle, which may have waited for a CPU."""
+    protocol = msgspec.structs.replace(SMALL, settle_calls=10, processes=1, max_processes=1)
+    schedule = Schedule(protocol=protocol, deadline_s=60)
+    job = job_for(tmp_path, 10 * MS, real_time="yes")
+    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    for block in outcome.traces[0].blocks:
+        assert block.readings is not None
+        counted, settled = sum(block.sample_ns[10:]), sum(block.sample_ns[:10])
+        assert counted <= block.readings.wall_ns < counted + settled / 2
 
 
 def test_a_minimal_time_is_kept_to_the_call(tmp_path: Path) -> None:
@@ -261,6 +285,45 @@ def test_parts_are_timed_in_turn_in_a_seeded_order(tmp_path: Path) -> None:
         ]
 
     assert any(orders(seed) != orders(seed + 1) for seed in range(3))
+
+
+def wait_for_stopped(pids: Sequence[int], count: int) -> int:
+    """How many of them stand still, once it is ``count``, or in the end; a sleeping one takes a
+    moment to be stopped."""
+    end = monotonic() + 5
+    while True:
+        stats = [Path(f"/proc/{pid}/stat").read_text() for pid in pids]
+        found = sum(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+        if found == count or monotonic() > end:
+            return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are paused on Linux only")
+def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the threads of a runtime spin into the block of the other."""
+    workers: list[int] = []
+    standing: list[int] = []
+    timed = Timed._time
+
+    def start(part: Timed, worker: Conversation) -> None:
+        workers.append(worker.hello.pid)
+        part._worker = worker
+
+    def time(
+        part: Timed, calls: int, stage: Literal["warmup", "time"], settle: int = 0
+    ) -> wire.Timed:
+        answer = timed(part, calls, stage, settle)
+        if stage == "time":
+            standing.append(wait_for_stopped(workers[-3:], 2))
+        return answer
+
+    monkeypatch.setattr(Timed, "start", start)
+    monkeypatch.setattr(Timed, "_time", time)
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    parts = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 3 * MS)]
+    execution = Execution(parts, schedule, lambda done, total: None, sentinel=job_for(tmp_path, MS))
+    assert {outcome.status for outcome in execution.run()} == {"measured"}
+    assert standing == [2] * (3 * 3 * 2)
 
 
 def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Conversation:
         # A file, not a pipe: a program that writes much must not stop because nobody reads.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._oom_kills = _oom_kills()
+        self._paused = False
         try:
             self._process = subprocess.Popen(
                 command,
@@ -97,12 +98,34 @@ class Conversation:
         Raises :class:`UsageError` where it says that the request makes no sense.
         """
         assert self._process.stdin is not None
+        self._resume()
         try:
             self._process.stdin.write(msgspec.json.encode(request) + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # It has ended; waiting for its answer finds out how.
         return self._expect(expect, stage, deadline_s)
+
+    def pause(self) -> None:
+        """Stop the program where it stands, until it is next asked or ended.
+
+        Threads of a runtime that have nothing to do spin for a while, in case more comes: longer
+        than another program's block takes. Only on Linux, where a stopped program is sure to end
+        with its owner (:mod:`latbench.measure.program`); elsewhere this does nothing.
+        """
+        if sys.platform == "linux" and not self._paused:
+            self._paused = True
+            self._signal(signal.SIGSTOP)
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        """Send it to the program and whatever it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def _expect(self, expect: type[A], stage: Stage, deadline_s: float) -> A:
         try:
@@ -166,13 +189,13 @@ class Conversation:
 
     def _end(self) -> None:
         """End the program and whatever it started, and reap it."""
+        self._resume()  # What is stopped does not notice that its input ends.
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=0.5)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
 
 

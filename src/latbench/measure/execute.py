@@ -128,6 +128,9 @@ class Execution:
             parts = self._all()
             draw.shuffle(parts)
             for part in parts:
+                for other in parts:
+                    if other is not part:
+                        other.pause()
                 if part is self._sentinel:
                     self._do(part, self._sentinel_block)
                 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -21,6 +22,7 @@ Handler = Callable[[wire.Request], wire.Answer]
 
 def serve(program: str, handle: Handler) -> None:
     """Greet, then answer requests by ``handle`` until ``close`` or the end of the input."""
+    _end_with_owner()
     lines, out = _streams()
     encode = msgspec.json.Encoder().encode
     decode = msgspec.json.Decoder(wire.Request).decode
@@ -53,7 +55,17 @@ def serve(program: str, handle: Handler) -> None:
             answer = _foreign_failure(_stage_of(request), error)
         send(answer)
         if isinstance(answer, wire.Closed):
-            return
+            os._exit(0)  # What Python would do now takes 25 ms and has no more use.
+
+
+def _end_with_owner() -> None:
+    """Have the kernel end this program with whoever started it, which may have stopped it: what is
+    stopped does not notice that its input ends. (Linux; nowhere else is it stopped.)"""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _foreign_failure(stage: Stage, error: Exception) -> wire.Failed:

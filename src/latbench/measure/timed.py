@@ -41,6 +41,11 @@ summary finds a longer warm-up in the blocks."""
 WARMUP_CHUNK_NS = 25_000_000
 """After so much warm-up it is looked at whether more is needed."""
 
+SPREAD_NS = 8_000_000
+"""Calls of a runtime with several threads settle for so long, where calls settle at all: of two
+threads that wake on one CPU, the scheduler moves one to an idle CPU when a time slice is over, and
+blocks began with 3 to 10 ms of that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -154,8 +159,8 @@ class Timed:
 
     def block(self, calls: int) -> None:
         """Time one block of ``calls`` counted calls."""
-        settle, begun = self._protocol.settle_calls, now_ns()
-        timed = self._time(calls + settle, "time")
+        settle, begun = self._settle_calls(), now_ns()
+        timed = self._time(calls + settle, "time", settle)
         block = Block(
             start_ns=timed.start_ns,
             sample_ns=timed.sample_ns,
@@ -168,6 +173,17 @@ class Timed:
         self.timed_ns += max(sum(timed.sample_ns), now_ns() - begun)
         # Without a warm-up the first inference is all that the first block is sized by.
         self.typical_ns = round(median(timed.sample_ns[settle:]))
+
+    def _settle_calls(self) -> int:
+        least = self._protocol.settle_calls
+        if not least or self._job.threads == 1:
+            return least
+        return max(least, -(-SPREAD_NS // max(self.typical_ns, 1)))
+
+    def pause(self) -> None:
+        """Use no CPU until asked again."""
+        assert self._worker is not None
+        self._worker.pause()
 
     def next_calls(self) -> int:
         """How many calls the next block should have; 0: the session has all that it needs."""
@@ -236,8 +252,8 @@ class Timed:
         check_parity(error, tolerance, "outputs", what)
         check_cosine(near, precision, "outputs", what)
 
-    def _time(self, calls: int, stage: Literal["warmup", "time"]) -> wire.Timed:
-        request = wire.Time(calls=calls, period_ns=self._protocol.period_ns)
+    def _time(self, calls: int, stage: Literal["warmup", "time"], settle: int = 0) -> wire.Timed:
+        request = wire.Time(calls=calls, settle=settle, period_ns=self._protocol.period_ns)
         timed = self._ask(request, wire.Timed, stage)
         with self._blamed():
             if len(timed.sample_ns) != calls:

@@ -63,9 +63,11 @@ class Opened(Message, frozen=True, kw_only=True):
 
 
 class Time(Message, frozen=True, kw_only=True):
-    """Run ``calls`` inferences back to back, or one each ``period_ns``."""
+    """Run ``calls`` inferences back to back, or one each ``period_ns``; readings are taken around
+    all but the first ``settle``."""
 
     calls: int
+    settle: int = 0
     period_ns: int | None = None
 
 

@@ -93,24 +93,33 @@ class Worker:
         return self._session
 
     def _time(self, session: Session, request: wire.Time) -> wire.Answer:
-        before = snapshot()
         start = now_ns() - self._opened_ns
         beside: dict[str, list[int]] = {}
-        elapsed: Sequence[int]
-        if not isinstance(session, SelfTimedSession):
-            elapsed = time_calls(session.run, request.calls, request.period_ns)
-        elif request.period_ns is None:
-            elapsed = session.time_block(request.calls)
-            _gather(session, beside)
-        else:
-            elapsed = _at_a_rate(session, request.calls, request.period_ns, beside)
+        settled = _timed(session, request.settle, request.period_ns, beside)
+        before = snapshot()
+        counted = _timed(session, request.calls - request.settle, request.period_ns, beside)
         readings = between(before, snapshot())
         return wire.Timed(
             start_ns=start,
-            sample_ns=tuple(elapsed),
+            sample_ns=(*settled, *counted),
             readings=readings,
             beside_ns={name: tuple(values) for name, values in beside.items()},
         )
+
+
+def _timed(
+    session: Session, calls: int, period_ns: int | None, beside: dict[str, list[int]]
+) -> Sequence[int]:
+    """Nanoseconds of each of so many calls; what other clocks said of them goes to ``beside``."""
+    if calls <= 0:
+        return ()
+    if not isinstance(session, SelfTimedSession):
+        return time_calls(session.run, calls, period_ns)
+    if period_ns is None:
+        elapsed = session.time_block(calls)
+        _gather(session, beside)
+        return elapsed
+    return _at_a_rate(session, calls, period_ns, beside)
 
 
 def _at_a_rate(
