@@ -93,6 +93,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/r.db"
         os.environ["LATBENCH_REGISTRY"] = path
+        # An installed package's bytecode is cached, whatever this shell says of a checkout's.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         with Registry.open(path) as registry:
             registry.add_many((a, b))
 

@@ -84,8 +84,9 @@ def compare(
     against = _of_failure(a, b)
     other: Quantity = "typical" if quantity == "undisturbed" else "undisturbed"
     if together:
-        ratios = _ratios(a.outcome.traces, b.outcome.traces, quantity)
-        beside = _ratios(a.outcome.traces, b.outcome.traces, other)
+        ratios, beside = paired_ratios(a.outcome.traces, b.outcome.traces), _low_ratios(one, two)
+        if quantity == "undisturbed":
+            ratios, beside = beside, ratios
         found = _verdict(ratios, margin)
         second = order_interval(beside, SEQUENTIAL_CONFIDENCE)
         ratio = median(ratios) if ratios else None
@@ -170,7 +171,10 @@ def _ratios(one: Sequence[Trace], two: Sequence[Trace], quantity: Quantity) -> l
     """B over A for each process that both have."""
     if quantity == "typical":
         return paired_ratios(one, two)
-    bottom, top = process_samples(one), process_samples(two)
+    return _low_ratios(process_samples(one), process_samples(two))
+
+
+def _low_ratios(bottom: Mapping[int, Array], top: Mapping[int, Array]) -> list[float]:
     pairs = [
         (interpolated(bottom[i], UNDISTURBED), interpolated(top[i], UNDISTURBED))
         for i in bottom.keys() & top.keys()

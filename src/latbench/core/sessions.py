@@ -62,7 +62,7 @@ def sessions(record: Record, marks: Marks) -> list[Session]:
     return [
         Session(trace, why)
         for trace, why in zip(record.outcome.traces, marks, strict=True)
-        if samples(trace) or (cold and trace.first_ns is not None)
+        if has_samples(trace) or (cold and trace.first_ns is not None)
     ]
 
 
@@ -70,7 +70,7 @@ def process_samples(traces: Sequence[Trace]) -> dict[int, Array]:
     """The samples that count, by process: after warm-up as it was found."""
     found = []
     for trace in traces:
-        if samples(trace):
+        if has_samples(trace):
             _, joined, _, _, first = _warmed(trace)
             found.append((trace.process, joined[first:]))
     return by_process(found)
@@ -89,6 +89,11 @@ def by_process(values: Sequence[tuple[int, Array]]) -> dict[int, Array]:
 def samples(trace: Trace) -> list[int]:
     """All counted samples of one session, in order, warm-up and settling calls left out."""
     return [ns for block in trace.blocks for ns in counted(block)]
+
+
+def has_samples(trace: Trace) -> bool:
+    """Whether :func:`samples` has any."""
+    return any(len(block.sample_ns) > block.settle_calls for block in trace.blocks)
 
 
 def counted(block: Block) -> tuple[int, ...]:
@@ -120,7 +125,7 @@ def paired_ratios(below: Sequence[Trace], above: Sequence[Trace]) -> list[float]
 
 def warm_blocks(trace: Trace) -> dict[int, Sequence[int]]:
     """The counted samples of each block that come after the warm-up as it was found."""
-    if not samples(trace):
+    if not has_samples(trace):
         return {}
     *_, first = _warmed(trace)
     at, warm = len(trace.warmup_ns), dict[int, Sequence[int]]()
