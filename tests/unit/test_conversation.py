@@ -17,7 +17,7 @@ from latbench.api import ExportSpec
 from latbench.core.errors import StageError
 from latbench.core.records import Artifact
 from latbench.measure import wire
-from latbench.measure.conversation import Conversation
+from latbench.measure.conversation import Conversation, _explain
 from latbench_exporters.fake import exporter as fake_exporter
 from tiny import TinyModel
 
@@ -139,6 +139,24 @@ def test_newer_fields_are_ignored() -> None:
     hello = HELLO.replace("{", '{"news":[1,2],', 1)
     with Conversation(script(f"print('{hello}'); input()")) as program:
         assert program.hello.program == "p"
+
+
+def test_a_crash_beside_another_programs_lack_of_memory_is_a_crash() -> None:
+    assert _explain(-signal.SIGSEGV, True)[0] == "crash"
+    assert _explain(1, True)[0] == "crash"
+    assert _explain(-signal.SIGKILL, True)[0] == "out_of_memory"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage has no such past")
+def test_the_peak_of_memory_is_the_workers_own(fake_file: Path) -> None:
+    """Not the harness's, of which the worker was a copy before it began."""
+    held = bytearray(b"1") * 400_000_000
+    with Conversation.with_module(WORKER) as worker:
+        worker.ask(open_request(fake_file), wire.Opened, stage="open", deadline_s=60)
+        worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
+        given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+    assert given.peak_rss_bytes is not None
+    assert 10_000_000 < given.peak_rss_bytes < len(held)
 
 
 def alive(pid: int) -> bool:

@@ -220,6 +220,54 @@ def test_a_part_that_has_enough_goes_on_with_whole_blocks(tmp_path: Path) -> Non
         assert {len(block.sample_ns) for block in trace.blocks} == {5}
 
 
+@pytest.mark.parametrize("latency_s", [0.5, 1])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_slow_models_get_fewer_samples_and_not_too_few_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latency_s: float, parts: int
+) -> None:
+    """By a clock that the fake runtime's inferences move."""
+    clock, timed = [0], Timed._time
+
+    def time(
+        part: Timed, calls: int, stage: Literal["warmup", "time"], settle: int = 0
+    ) -> wire.Timed:
+        answer = timed(part, calls, stage, settle)
+        clock[0] += sum(answer.sample_ns)
+        return answer
+
+    monkeypatch.setattr(Timed, "_time", time)
+    for module in ("execute", "timed"):
+        monkeypatch.setattr(f"latbench.measure.{module}.now_ns", lambda: clock[0])
+    protocol = named_protocol("latbench-compare@1" if parts == 2 else "latbench-quick@1")
+    jobs = [job_for(tmp_path, round(latency_s * 1e9) + i) for i in range(parts)]
+    outcomes = Execution(jobs, Schedule(protocol=protocol, deadline_s=60), lambda a, b: None).run()
+    for outcome in outcomes:
+        assert len(outcome.traces) >= 6
+        assert all(trace.blocks for trace in outcome.traces)
+
+
+def test_a_reference_that_vanishes_is_a_failure_and_loses_nothing(tmp_path: Path) -> None:
+    def vanish(done: int, total: int) -> None:
+        if done == 4:
+            (tmp_path / "reference.npz").unlink()
+
+    schedule = Schedule(protocol=SMALL, deadline_s=60)
+    (outcome,) = Execution([job_for(tmp_path, MS)], schedule, vanish).run()
+    assert outcome.status == "failed"
+    assert outcome.failure is not None
+    assert outcome.failure.stage == "outputs"
+    assert "reference.npz" in outcome.failure.message
+    assert len(outcome.traces) == 2
+
+
+def test_times_of_zero_settle_no_longer_than_a_block(tmp_path: Path) -> None:
+    protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
+    schedule = Schedule(protocol=protocol, deadline_s=60)
+    job = with_changes(job_for(tmp_path, 0), threads=2)
+    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    assert {b.settle_calls for b in outcome.traces[0].blocks} == {5}
+
+
 def test_times_of_zero_come_to_an_end(tmp_path: Path) -> None:
     """A broken runner's clock: minimal times are counted by the wall as well."""
     outcome, _ = execute(
@@ -313,8 +361,7 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
         part: Timed, calls: int, stage: Literal["warmup", "time"], settle: int = 0
     ) -> wire.Timed:
         answer = timed(part, calls, stage, settle)
-        if stage == "time":
-            standing.append(wait_for_stopped(workers[-3:], 2))
+        standing.append(wait_for_stopped(workers[-3:], 2))
         return answer
 
     monkeypatch.setattr(Timed, "start", start)
@@ -323,7 +370,8 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
     parts = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 3 * MS)]
     execution = Execution(parts, schedule, lambda done, total: None, sentinel=job_for(tmp_path, MS))
     assert {outcome.status for outcome in execution.run()} == {"measured"}
-    assert standing == [2] * (3 * 3 * 2)
+    # In each of two processes three parts have their first inference, a warm-up and three blocks.
+    assert standing == [2] * (2 * 3 * (1 + 1 + 3))
 
 
 def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:

@@ -31,8 +31,15 @@ class Conversation:
     """One program, spoken to in JSON lines. Leaving the ``with`` block always ends the program."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        # A file, not a pipe: a program that writes much must not stop because nobody reads.
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        try:
+            # A file, not a pipe: a program that writes much must not stop because nobody reads.
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        except OSError as error:
+            raise StageError(
+                "open",
+                f"a temporary file cannot be made: {error.strerror or error}",
+                hint="make room in the folder for temporary files, or name another with TMPDIR",
+            ) from error
         self._oom_kills = _oom_kills()
         self._paused = False
         try:
@@ -111,7 +118,8 @@ class Conversation:
 
         Threads of a runtime that have nothing to do spin for a while, in case more comes: longer
         than another program's block takes. Only on Linux, where a stopped program is sure to end
-        with its owner (:mod:`latbench.measure.program`); elsewhere this does nothing.
+        with its owner (:mod:`latbench.measure.program`), the thread that made this; elsewhere this
+        does nothing.
         """
         if sys.platform == "linux" and not self._paused:
             self._paused = True
@@ -200,7 +208,7 @@ class Conversation:
 
 
 def _explain(status: int, out_of_memory: bool) -> tuple[FailureKind, str, str]:
-    if out_of_memory:
+    if out_of_memory and status == -signal.SIGKILL:
         return (
             "out_of_memory",
             "the kernel ended the program for lack of memory",

@@ -10,12 +10,13 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import msgspec
 
 from latbench.core.errors import LatbenchError, Stage, StageError
-from latbench.core.protocols import TimingProtocol
+from latbench.core.protocols import TimingProtocol, calls_that_fit
 from latbench.core.records import Failure, Outcome, Trace
 from latbench.measure.clock import now_ns
 from latbench.measure.conversation import Conversation
@@ -106,9 +107,12 @@ class Execution:
 
     def _session(self, process: int, session: int) -> None:
         for part in self._all():
-            self._do(part, lambda part: part.open(process, session, self._begun_ns))
+            self._turn(part, lambda part: part.open(process, session, self._begun_ns))
         for part in self._all():
-            self._do(part, lambda part: part.warm_up())
+            # Half of what is left is for the blocks.
+            left = self._left_ns(process)
+            mine = None if left is None else max(left, 0) // (2 * len(self._all()))
+            self._turn(part, partial(Timed.warm_up, left_ns=mine))
         self._rounds(process, session)
         for part in self._all():
             self._do(part, lambda part: part.check_outputs())
@@ -122,19 +126,24 @@ class Execution:
         expected = max(part.expected_blocks() for part in self.parts)
         done = 0
         while calls := self._next_calls():
-            if done and self._spent(process):
+            left = self._left_ns(process)
+            if left is not None and left <= 0 and done:
                 self._cut_short = True
                 return
             parts = self._all()
+            if left is not None and not done:
+                # A slow model gets fewer samples rather than too few processes.
+                calls = [
+                    calls_that_fit(most, part.typical_ns, max(left, 0) // len(parts))
+                    for most, part in zip(calls, self.parts, strict=True)
+                ]
             draw.shuffle(parts)
             for part in parts:
-                for other in parts:
-                    if other is not part:
-                        other.pause()
                 if part is self._sentinel:
-                    self._do(part, self._sentinel_block)
+                    self._turn(part, self._sentinel_block)
                 else:
-                    part.block(calls[self.parts.index(part)])
+                    most = calls[self.parts.index(part)]
+                    self._turn(part, partial(Timed.block, calls=most))
             done += 1
             total = max(sessions, before + 1) * expected
             self._progress(min(before * expected + done, total), total)
@@ -153,20 +162,27 @@ class Execution:
             return []
         return [calls or part.whole_block() for part, calls in zip(self.parts, wanted, strict=True)]
 
-    def _spent(self, process: int) -> bool:
-        """Whether the process has had its share of the budget.
+    def _left_ns(self, process: int) -> int | None:
+        """How much of its share of the budget the process has left, if there is one.
 
         The processes that the protocol asks for at least share it, so that a slow model gets fewer
         samples in each rather than too few processes.
         """
         protocol = self._protocol
         if protocol.budget_ns is None:
-            return False
+            return None
         share = min(1.0, (process + 1) / protocol.processes)
-        return now_ns() - self._begun_ns >= protocol.budget_ns * share
+        return round(protocol.budget_ns * share) - (now_ns() - self._begun_ns)
 
     def _all(self) -> list[Timed]:
         return [*self.parts, *([self._sentinel] if self._sentinel else [])]
+
+    def _turn(self, part: Timed, action: Callable[[Timed], None]) -> None:
+        """Do it while the others stand still."""
+        for other in self._all():
+            if other is not part:
+                other.pause()
+        self._do(part, action)
 
     def _do(self, part: Timed, action: Callable[[Timed], None]) -> None:
         """Do it; the sentinel's failure costs the sentinel only."""

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal
+from zipfile import BadZipFile
 
 from latbench.core.checks import (
     check_cosine,
@@ -119,12 +120,16 @@ class Timed:
         trace.first_ns = self._time(1, "warmup").sample_ns[0]
         self.counted, self.timed_ns, self.typical_ns = 0, 0, trace.first_ns
 
-    def warm_up(self) -> None:
-        """Warm up as the protocol says: so long, or until the samples no longer change."""
+    def warm_up(self, left_ns: int | None) -> None:
+        """Warm up as the protocol says: so long, or until the samples no longer change; no longer
+        than ``left_ns``, if more than that is not left."""
         trace, protocol = self._live(), self._protocol
+        limit = protocol.warmup_limit_ns
         spent = trace.first_ns or 0
-        while spent < protocol.warmup_limit_ns and (calls := self._warmup_calls(spent)):
-            fit = calls_that_fit(calls, self.typical_ns, protocol.warmup_limit_ns - spent)
+        if left_ns is not None:
+            limit = min(limit, spent + left_ns)
+        while spent < limit and (calls := self._warmup_calls(spent)):
+            fit = calls_that_fit(calls, self.typical_ns, limit - spent)
             begun = now_ns()
             timed = self._time(fit, "warmup").sample_ns
             trace.warmup_ns += timed
@@ -178,7 +183,8 @@ class Timed:
         least = self._protocol.settle_calls
         if not least or self._job.threads == 1:
             return least
-        return max(least, -(-SPREAD_NS // max(self.typical_ns, 1)))
+        wanted = max(least, -(-SPREAD_NS // max(self.typical_ns, 1)))
+        return min(wanted, self._protocol.block_calls)
 
     def pause(self) -> None:
         """Use no CPU until asked again."""
@@ -341,5 +347,12 @@ def _array(tensor: wire.Tensor) -> Array:
 def _reference(path: Path) -> tuple[Array, ...]:
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as arrays:
-        return tuple(arrays[name] for name in arrays.files)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return tuple(arrays[name] for name in arrays.files)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StageError(
+            "outputs",
+            f"the outputs to compare with cannot be read: {path}: {error}",
+            hint="something changed the artifact cache meanwhile; run it again",
+        ) from error
