@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latbench.core.compare import Comparison, Quantity, incomparable, precise
+from latbench.core.compare import MARGIN, Comparison, Quantity, incomparable, precise
 from latbench.core.compare import compare as verdict_on
 from latbench.core.errors import LatbenchError, UsageError
 from latbench.core.protocols import COMPARE, TimingProtocol
@@ -49,7 +49,7 @@ def compare(
     b: Request | str,
     *,
     protocol: str | TimingProtocol = COMPARE.label,
-    margin: float = 0.02,
+    margin: float = MARGIN,
     quantity: Quantity = "typical",
     order_seed: int = 0,
     fresh: bool = False,
@@ -153,7 +153,7 @@ def _check_comparable(protocol: TimingProtocol, warn: Warn) -> None:
 
 
 def compare_records(
-    a: Record, b: Record, *, margin: float = 0.02, quantity: Quantity = "typical"
+    a: Record, b: Record, *, margin: float = MARGIN, quantity: Quantity = "typical"
 ) -> Comparison:
     """Compare stored records. Raises :class:`UsageError` where that would mean nothing."""
     check_margin(margin)

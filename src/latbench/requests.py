@@ -219,8 +219,10 @@ def changed_protocol(
         changes |= {"processes": processes, "max_processes": processes}
     if warmup_calls is not None:
         changes |= {"warmup": "fixed", "warmup_calls": warmup_calls, "warmup_ns": 0}
-    if calls is not None and protocol.statistic.kind == "cold":
-        raise UsageError(f"{protocol.label} times the first inference only: it takes no --calls")
+    cold = protocol.statistic.kind == "cold"
+    if cold and not (calls is None and target is None):
+        option = "--calls" if calls is not None else "--target"
+        raise UsageError(f"{protocol.label} times the first inference only: it takes no {option}")
     if calls is not None:
         changes |= {"min_calls": calls, "min_ns": 0}
     if block_calls is not None:
@@ -245,6 +247,8 @@ def check_protocol(protocol: TimingProtocol, deadline_s: float) -> None:
     for name in ("warmup_calls", "min_calls", "settle_calls"):
         if getattr(protocol, name) < 0:
             raise UsageError(f"{name.replace('_', ' ')} must not be negative")
+    if protocol.statistic.kind == "cold" and protocol.target_ppm is not None:
+        raise UsageError("a protocol of cold starts does not stop when it is precise enough")
     if protocol.max_processes < protocol.processes:
         raise UsageError(
             f"at most {protocol.max_processes} processes are fewer than the "

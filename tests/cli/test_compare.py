@@ -313,6 +313,12 @@ def test_a_plan_names_a_command_that_does_it(latbench: Latbench) -> None:
     assert re.fullmatch(
         rf"latbench run --target 1 --processes {precise['processes']} --budget \d+", precise["how"]
     )
+    small = latbench("plan", *COMMON, "--option", "between=0.01", "--effect", "1", "--json")
+    effect = small.json["plan"]["estimates"][2]
+    # A comparison would stop at ±1 %, and within its margin all is the same.
+    assert effect["how"].startswith(
+        f"latbench compare --margin 0.5 --processes {effect['processes']}"
+    )
     hopeless = latbench("plan", *COMMON, *wild[:2], "--target", "0.1", "--json")
     assert hopeless.json["plan"]["estimates"][0]["how"] is None
 

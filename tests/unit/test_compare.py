@@ -239,4 +239,30 @@ def test_a_coarse_clock_cannot_tell() -> None:
 
     found = compare(coarse(record(1.04, 1, part=0)), coarse(record(0.96, 1, part=1)))
     assert found.verdict == "cannot tell"
-    assert "A's clock has steps of" in " ".join(found.reasons)
+    assert "A: the clock's steps are" in " ".join(found.reasons)
+
+
+def test_a_clock_so_coarse_that_some_calls_take_no_time_cannot_tell() -> None:
+    """Blocks whose median is zero have no ratio, and the rest would be the same."""
+
+    def stepped(one: Record) -> Record:
+        traces = []
+        for trace in one.outcome.traces:
+            ns = np.cumsum([0, *trace.blocks[0].sample_ns])
+            steps = np.diff(ns // 1_000_000) * 1_000_000
+            block = msgspec.structs.replace(trace.blocks[0], sample_ns=tuple(map(int, steps)))
+            traces.append(msgspec.structs.replace(trace, blocks=(block,)))
+        outcome = msgspec.structs.replace(one.outcome, traces=tuple(traces))
+        return msgspec.structs.replace(one, outcome=outcome)
+
+    found = compare(stepped(record(0.6, 1, part=0)), stepped(record(0.9, 1, part=1)))
+    assert found.verdict == "cannot tell"
+    assert "A: some inferences took no time" in " ".join(found.reasons)
+
+
+def test_a_sentinel_that_was_lost_early_is_no_yardstick() -> None:
+    a, b = record(1.0, 1, sentinel=True), record(2.0, 2, sentinel=True)
+    early = msgspec.structs.replace(a.outcome, sentinel=a.outcome.sentinel[:3])
+    found = compare(msgspec.structs.replace(a, outcome=early), b)
+    assert found.verdict == "slower"
+    assert "at least 6 processes" not in " ".join(found.reasons)

@@ -489,6 +489,47 @@ def test_a_clock_of_coarse_steps_is_told() -> None:
     assert any("the clock's steps are 10% of the latency" in why for why in summary.reasons)
 
 
+def test_trust_is_in_the_number_that_the_protocol_reports() -> None:
+    """Medians that agree say nothing of means that do not."""
+    steady = [noisy(1e6, i, 200) for i in range(6)]
+    protocol = named_protocol("timm@1")
+    trusted = summarise(msgspec.structs.replace(record(*steady), protocol=protocol))
+    assert trusted is not None
+    assert trusted.trust == "yes"
+    slow = [[*part[:-10], *(8 * ns * i for ns in part[-10:])] for i, part in enumerate(steady, 1)]
+    summary = summarise(msgspec.structs.replace(record(*slow), protocol=protocol))
+    assert summary is not None
+    assert summary.trust == "no"
+    assert any("processes disagree" in why for why in summary.reasons)
+
+
+@pytest.mark.parametrize(
+    ("loads", "first", "why"),
+    [((80, 400), 10, "two groups"), ((80, 81), 0, "took no time")],
+)
+def test_trust_in_cold_starts(loads: tuple[int, int], first: int, why: str) -> None:
+    traces = [
+        Trace(
+            process=i,
+            load_ns=loads[i % 2] * 1_000_000 + 1000 * i,
+            first_ns=first * 1_000_000 + (1000 * i if first else 0),
+            warmup_ns=(),
+            blocks=(),
+            peak_rss_bytes=None,
+        )
+        for i in range(10)
+    ]
+    cold = named_protocol("cold-start@1")
+    summary = summarise(msgspec.structs.replace(make_record(traces=traces), protocol=cold))
+    assert summary is not None
+    assert summary.trust == "no"
+    assert any(why in reason for reason in summary.reasons), summary.reasons
+
+
+def test_nothing_is_not_precise() -> None:
+    assert not precise((), 0.01)
+
+
 def test_of_two_processes_that_differ_the_interval_holds_both() -> None:
     summary = summarise(record(noisy(1e6, 1, 400), noisy(2e6, 2, 200)))
     assert summary is not None

@@ -16,7 +16,7 @@ from latbench.core.records import Record, Trace
 from latbench.core.sessions import paired_ratios, process_samples
 from latbench.core.stats import FEWEST, interpolated, order_interval, student_quantile
 from latbench.core.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
-from latbench.core.trust import coarse_steps
+from latbench.core.trust import clock_faults
 from latbench.core.values import Value
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Quantity = Literal["typical", "undisturbed"]
 QUANTILE: dict[Quantity, float] = {"typical": 0.5, "undisturbed": UNDISTURBED}
+MARGIN = 0.02
+"""Relative difference up to which two latencies count as the same, unless another is asked for."""
 EQUIVALENCE = 0.935
 """Two one-sided tests at 5 % each are one interval at 90 % (Schuirmann 1987, *J. Pharmacokinetics
 and Biopharmaceutics* 15). As for the 95 % interval, stopping when it is narrow has its price: made
@@ -73,7 +75,7 @@ class Comparison(Value, frozen=True, kw_only=True):
 
 
 def compare(
-    a: Record, b: Record, *, margin: float = 0.02, quantity: Quantity = "typical"
+    a: Record, b: Record, *, margin: float = MARGIN, quantity: Quantity = "typical"
 ) -> Comparison:
     """The verdict on two records, interleaved or not. See :func:`incomparable` first."""
     pair = a.interleaved, b.interleaved
@@ -268,8 +270,8 @@ def _same_sentinel(a: Record, b: Record) -> bool:
         and a.runtime is not None
         and b.runtime is not None
         and (a.runtime.settings, a.runtime.version) == (b.runtime.settings, b.runtime.version)
-        and bool(_beside(a))
-        and bool(_beside(b))
+        # One that was lost early says less than the models alone.
+        and min(len(_beside(a)), len(_beside(b))) >= FEWEST
     )
 
 
@@ -311,8 +313,7 @@ def _of_failure(a: Record, b: Record) -> list[str]:
                 f"{name} failed at {outcome.failure.stage} ({outcome.failure.kind}): "
                 f"{outcome.failure.message}"
             )
-        if (steps := coarse_steps(record)) is not None:
-            reasons.append(f"{name}'s clock has steps of {steps:.0%} of the latency")
+        reasons += [f"{name}: {fault}" for fault in clock_faults(record)]
     if not reasons and "interrupted" in (a.outcome.status, b.outcome.status):
         reasons.append("it was interrupted")
     return reasons

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import ceil, log, sqrt
 from statistics import NormalDist, median, variance
 
-from latbench.core.compare import POWER, seconds_per_process
+from latbench.core.compare import MARGIN, POWER, seconds_per_process
 from latbench.core.protocols import COMPARE, WARM, TimingProtocol
 from latbench.core.records import Record
 from latbench.core.sessions import warm_blocks
@@ -130,7 +130,9 @@ def plan(
                 effect,
                 pair_s,
                 power=POWER,
-                how="latbench compare",
+                # What is within the margin is the same.
+                how="latbench compare" + (f" --margin {50 * effect:g}" if effect <= MARGIN else ""),
+                exact=True,
             ),
         ),
     )
@@ -167,15 +169,17 @@ def _estimate(
     *,
     power: float = 0.5,
     how: str | None = None,
+    exact: bool = False,
 ) -> Estimate:
     """``power``: how likely a change of ``half_width`` is to be found; one half where it is only to
-    be the half-width of the interval. ``how`` gets the budget that it takes beyond the usual."""
+    be the half-width of the interval. ``how`` gets the budget that it takes beyond the usual, and
+    the number of processes where ``exact``: a comparison would stop when its interval is narrow."""
     z = NormalDist().inv_cdf(0.5 + SEQUENTIAL_CONFIDENCE / 2) + NormalDist().inv_cdf(power)
     needed = max(FEWEST, ceil(MEDIAN_COST * z**2 * process / half_width**2))
     seconds = needed * each_s
     if needed > MOST_PROCESSES:
         how = None
-    if how is not None and needed > WARM.max_processes:
+    if how is not None and (exact or needed > WARM.max_processes):
         how += f" --processes {needed}"
     if how is not None and seconds > (WARM.budget_ns or 0) / 1e9:
         how += f" --budget {ceil(1.2 * seconds)}"

@@ -56,8 +56,11 @@ def made_ns(runs: Sequence[Session], regime: Regime, statistic: Statistic) -> fl
 
 def process_numbers(record: Record) -> list[float]:
     """What the record's own protocol makes of each process alone, in nanoseconds an inference."""
-    statistic = record.protocol.statistic
-    runs = sessions(record, disturbed(record))
+    return numbers_by_process(sessions(record, disturbed(record)), record.protocol.statistic)
+
+
+def numbers_by_process(runs: Sequence[Session], statistic: Statistic) -> list[float]:
+    """The same of sessions in which their warm-up and levels are found already."""
     parts: dict[int, list[tuple[int, Array]]] = {}
     for run in runs:
         kept = _samples(run, regime_of(statistic))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latbench.core.disturbance import disturbed
 from latbench.core.records import Record, Trace
-from latbench.core.restated import made_ns, regime_of
+from latbench.core.restated import made_ns, numbers_by_process, regime_of
 from latbench.core.sessions import (
     Session,
     by_process,
@@ -186,12 +186,13 @@ def summarise(record: Record) -> Summary | None:
     alone = record.interleaved is None
     target = protocol.target_ppm / 1e6 if protocol.target_ppm is not None and alone else None
     over_processes = level == "processes" and len(parts) >= FEWEST
+    numbers = numbers_by_process(runs, protocol.statistic)
     judgement = judge(
         record,
         Findings(
             processes=len(parts),
-            half_width=half_width if level == "processes" else None,
-            process_medians=tuple(_median(part) for part in parts),
+            half_width=_half_width(numbers, confidence),
+            process_numbers=tuple(numbers),
             too_few=sum(len(run.steady) < FEWEST_SAMPLES for run in runs if run.trace.blocks),
             long_warmup=sum(
                 (run.warmup or 0) * 3 > len(run.all) for run in runs if run.trace.blocks
@@ -258,10 +259,19 @@ def typical_ns(record: Record) -> int | None:
 def precise(traces: Sequence[Trace], target: float) -> bool:
     """Whether the interval of the typical latency of these processes is within ±``target``."""
     parts = list(process_samples(traces).values())
+    if not parts:
+        return False
     typical, interval, level = _over_processes(parts, _median, SEQUENTIAL_CONFIDENCE, 0.5)
     if interval is None or level != "processes" or len(parts) < FEWEST or not typical:
         return False
     return (interval[1] - interval[0]) / 2 / typical <= target
+
+
+def _half_width(numbers: Sequence[float], confidence: float) -> float | None:
+    """Of the interval of the processes' median, relative to it."""
+    interval = order_interval(numbers, confidence) or student_interval(numbers, confidence)
+    middle = median(numbers) if numbers else 0
+    return (interval[1] - interval[0]) / 2 / middle if interval and middle else None
 
 
 def _over_processes(

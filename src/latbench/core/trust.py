@@ -36,8 +36,9 @@ class Findings(Value, frozen=True, kw_only=True):
 
     processes: int
     half_width: float | None
-    """Of an interval over processes."""
-    process_medians: tuple[float, ...]
+    """Of an interval over processes, of the number that the protocol reports."""
+    process_numbers: tuple[float, ...]
+    """That number, of each process."""
     too_few: int
     """Sessions with too few samples to look for a warm-up or a change of level."""
     long_warmup: int
@@ -90,21 +91,30 @@ def unsound(record: Record) -> tuple[str, ...]:
 
 
 def _of_the_outcome(record: Record) -> Sequence[str]:
-    reasons, traces = [], record.outcome.traces
+    reasons: list[str] = []
     if record.outcome.status != "measured":
         reasons.append("the run was not completed")
     if any(check.denormals for check in record.outcome.checks):
         reasons.append("the outputs hold denormal numbers, which some units compute slowly")
-    least = min((min(b.sample_ns, default=1) for t in traces for b in t.blocks), default=1)
-    if least < 0 or any(_backwards(trace) for trace in traces):
-        reasons.append("the clock went backwards")
-    elif least == 0:
-        reasons.append("some inferences took no time: the clock is too coarse for this model")
-    elif (steps := coarse_steps(record)) is not None:
-        reasons.append(
-            f"the clock's steps are {steps:.0%} of the latency: it is too coarse for this model"
-        )
+    reasons += clock_faults(record)
     return reasons
+
+
+def clock_faults(record: Record) -> tuple[str, ...]:
+    """What the times themselves say against the clock, with which nothing can be told."""
+    traces = record.outcome.traces
+    times = [min(b.sample_ns, default=1) for t in traces for b in t.blocks]
+    if record.protocol.statistic.kind == "cold":
+        times += [t.first_ns for t in traces if t.first_ns is not None]
+    least = min(times, default=1)
+    if least < 0 or any(_backwards(trace) for trace in traces):
+        return ("the clock went backwards",)
+    if least == 0:
+        return ("some inferences took no time: the clock is too coarse for this model",)
+    steps = coarse_steps(record)
+    if steps is None:
+        return ()
+    return (f"the clock's steps are {steps:.0%} of the latency: it is too coarse for this model",)
 
 
 def coarse_steps(record: Record) -> float | None:
@@ -143,7 +153,7 @@ def _of_the_traces(found: Findings) -> Sequence[str]:
         reasons.append(
             f"processes disagree: the interval is ±{found.half_width:.0%} of the latency"
         )
-    if apart := _two_groups(found.process_medians):
+    if apart := _two_groups(found.process_numbers):
         reasons.append(apart)
     allowed = UNSTEADY * found.sessions
     of = f"{found.sessions} session{'s' if found.sessions > 1 else ''}"
@@ -155,10 +165,10 @@ def _of_the_traces(found: Findings) -> Sequence[str]:
         reasons.append(f"warm-up is over a third of the samples in {found.long_warmup} of {of}")
     if found.drifted > allowed:
         reasons.append(f"not steady: {found.drifted} of {of} drifted while timed")
-    medians = found.process_medians
-    if len(medians) >= FEWEST and kendall_p(medians) < TREND_P:
-        third = max(1, len(medians) // 3)
-        first, last = sum(medians[:third]) / third, sum(medians[-third:]) / third
+    numbers = found.process_numbers
+    if len(numbers) >= FEWEST and kendall_p(numbers) < TREND_P:
+        third = max(1, len(numbers) // 3)
+        first, last = sum(numbers[:third]) / third, sum(numbers[-third:]) / third
         if first > 0 and abs(last / first - 1) > TREND:
             reasons.append(
                 f"the machine drifted: the last processes were {last / first - 1:+.0%} "
@@ -167,10 +177,10 @@ def _of_the_traces(found: Findings) -> Sequence[str]:
     return reasons
 
 
-def _two_groups(medians: Sequence[float]) -> str | None:
+def _two_groups(numbers: Sequence[float]) -> str | None:
     """Processes that fall into two groups, further apart than either is wide: which one a fresh
     process falls into is luck, and no interval around one number says that."""
-    ordered = sorted(medians)
+    ordered = sorted(numbers)
     if len(ordered) < FEWEST or ordered[0] <= 0:
         return None
     gap, at = max((ordered[i] - ordered[i - 1], i) for i in range(1, len(ordered)))
