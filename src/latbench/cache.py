@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -121,13 +120,21 @@ class ArtifactCache:
             ):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if not (target.is_dir() and self._whole(target, artifact)):
-                    _move(source, target)
+                    self._put(source, target, artifact)
         except OSError as error:
             raise LatbenchError(
                 f"cannot write to the artifact cache {self._root}: {error.strerror}",
                 hint="make room there, or set LATBENCH_CACHE to another folder",
             ) from error
         return cached
+
+    def _put(self, source: Path, target: Path, artifact: Artifact) -> None:
+        try:
+            _move(source, target)
+        except OSError:
+            # Another program may have put the same folder there meanwhile.
+            if not (target.is_dir() and self._whole(target, artifact)):
+                raise
 
     def _whole(self, target: Path, artifact: Artifact) -> bool:
         """Whether a folder is there already and is the artifact. Unlike a file it cannot be
@@ -164,17 +171,6 @@ class Changed(LatbenchError):
     """A file of the cache is not what was written."""
 
 
-def cache_folder() -> Path:
-    """``LATBENCH_CACHE``, else the user's cache folder."""
-    if named := os.environ.get("LATBENCH_CACHE"):
-        return Path(named)
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/latbench"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "latbench/cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latbench"
-
-
 def copy_beside(source: Path, target: Path) -> Path:
     """Copy the file or folder ``source`` to ``target``, beside it first, then renamed.
 
@@ -209,8 +205,9 @@ def write_beside(
         write(beside)
         _move(beside, target)
     except OSError as error:
-        _remove(beside)
         raise _unwritable(target, error) from error
+    finally:
+        _remove(beside)
 
 
 def _place(source: Path, target: Path) -> Path:
@@ -229,9 +226,16 @@ def _place(source: Path, target: Path) -> Path:
 
 def _unwritable(target: Path, error: OSError) -> LatbenchError:
     return LatbenchError(
-        f"cannot write {target}: {error.strerror}",
+        f"cannot write {target}: {_reason(error)}",
         hint="name a folder that exists and has room",
     )
+
+
+def _reason(error: OSError) -> str:
+    """In words. Of several files at once :mod:`shutil` raises a list of its own."""
+    if isinstance(error, shutil.Error) and error.args and error.args[0]:
+        return str(error.args[0][0][-1])
+    return error.strerror or str(error)
 
 
 def content_sha256(path: Path) -> str:
@@ -274,6 +278,11 @@ def _move(source: Path, target: Path) -> None:
     os.replace(target, old)  # noqa: PTH105
     try:
         os.replace(source, target)  # noqa: PTH105
+    except BaseException:
+        # Where the old one cannot go back, another program has put a new one there.
+        with suppress(OSError):
+            os.replace(old, target)  # noqa: PTH105
+        raise
     finally:
         _remove(old)
 

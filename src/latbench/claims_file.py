@@ -23,7 +23,7 @@ from latbench.core.figure_checks import Problem
 from latbench.core.records import Device
 from latbench.core.values import Value
 from latbench.core.yamltext import Document, parse
-from latbench.devices.catalog import config_folder
+from latbench.folders import config_folder
 from latbench.plugins import nearest
 from latbench.zoo.catalog import ZOO
 

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from latbench.cache import ArtifactCache, cache_folder
+from latbench.cache import ArtifactCache
 from latbench.core.errors import LatbenchError
 from latbench.core.values import Value
 from latbench.devices.machine import read_conditions, read_machine
+from latbench.folders import cache_folder
 from latbench.plugins import FALLBACK, load_runner, runner_names
 from latbench.report.text import cpu_line
 

@@ -41,6 +41,7 @@ from latbench.core.checks import (
 from latbench.core.records import Artifact, Counts, Parity, TensorSpec
 from latbench.measure import wire
 from latbench.measure.program import serve
+from latbench.opened import files_read
 from latbench.plugins import format_names, load_exporter
 from latbench.zoo.deploy import foldable_pairs
 from latbench.zoo.resolve import ResolvedModel, read_form, resolve
@@ -145,6 +146,8 @@ def _make(request: wire.Export) -> Artifact:
     if counted is None:
         return artifact
     details = {**artifact.details, "form": model.form}
+    if model.source is not None and (reads := files_read(model.source.parent)):
+        details["reads"] = ", ".join(reads)
     if request.precision == "int8":
         details["calibration"] = calibration.identify(request.calibration)
     return msgspec.structs.replace(

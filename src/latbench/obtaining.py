@@ -119,10 +119,11 @@ def _found_or_made(
         warn(f"{changed.message}; the artifact is made again")
         found = None
     if found is not None:
+        _warn_of_reads(found, warn)
         return found
     with cache.workspace() as folder:
         made, reference = folder / f"made{exporter.suffix}", folder / "reference.npz"
-        done = _exported(export(made, reference))
+        done = _exported(export(made, reference), folder)
         # The program has read the files again: under this key belongs only what they were then.
         if _or_none(key_now) != key:
             raise StageError(
@@ -132,12 +133,25 @@ def _found_or_made(
                 hint="run it again; a sweep takes files as they were at its start, so leave them "
                 "alone until it ends",
             )
-        return cache.store(key, done.artifact, exporter.suffix, made, reference)
+        stored = cache.store(key, done.artifact, exporter.suffix, made, reference)
+    _warn_of_reads(stored, warn)
+    return stored
 
 
-def _exported(asked: wire.Request) -> wire.ExportDone:
-    """Let the exporting program do what is ``asked``. Raises :class:`StageError`."""
-    with Conversation.with_module("latbench.exporting") as program:
+def _warn_of_reads(cached: Cached, warn: Callable[[str], None]) -> None:
+    if reads := cached.artifact.details.get("reads"):
+        warn(
+            f"the model's code reads {reads}, which is no part of its identity: after a change "
+            "of it, export with --fresh"
+        )
+
+
+def _exported(asked: wire.Request, folder: Path) -> wire.ExportDone:
+    """Let the exporting program do what is ``asked``. Raises :class:`StageError`.
+
+    Whatever a converter leaves when it is killed lies in ``folder``.
+    """
+    with Conversation.with_module("latbench.exporting", temporary=folder) as program:
         try:
             return program.ask(asked, wire.ExportDone, stage="export", deadline_s=DEADLINE_S)
         except StageError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from latbench.cache import ArtifactCache, Cached, cache_folder
+from latbench.cache import ArtifactCache, Cached
 from latbench.core.errors import LatbenchError, Stage, UsageError
 from latbench.core.protocols import WARM, TimingProtocol
 from latbench.core.records import (
@@ -26,6 +26,7 @@ from latbench.core.records import (
 )
 from latbench.core.summary import Summary, precise, summarise
 from latbench.devices.machine import read_conditions, read_machine, read_software
+from latbench.folders import cache_folder
 from latbench.keeping import keep
 from latbench.measure.execute import Execution, Progress, Schedule, failure_of
 from latbench.measure.operators import time_operators

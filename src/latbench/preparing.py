@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from latbench.api import FORM, Exporter, Runner, SentinelExporter
-from latbench.cache import ArtifactCache, Cached, cache_folder
+from latbench.cache import ArtifactCache, Cached
 from latbench.calibration import identify as identify_calibration
 from latbench.core.errors import LatbenchError, StageError, UsageError
 from latbench.core.protocols import TimingProtocol, protocol_sha256
@@ -36,6 +36,7 @@ from latbench.core.records import (
 )
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.devices.machine import read_conditions, usable_cpus
+from latbench.folders import cache_folder
 from latbench.measure.execute import failure_of
 from latbench.measure.timed import Job
 from latbench.obtaining import obtain, obtain_sentinel

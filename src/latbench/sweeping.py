@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +21,7 @@ from latbench.core.protocols import WARM, TimingProtocol, protocol_sha256
 from latbench.core.records import Record, Request, SweepPoint
 from latbench.core.summary import Summary, summarise
 from latbench.devices.machine import read_machine
+from latbench.folders import cache_folder
 from latbench.keeping import keep
 from latbench.pipeline import DEADLINE_S, measure
 from latbench.preparing import Subject, Warn, new_id, subject
@@ -107,8 +110,9 @@ def sweep(
     points_sha256 = _points_digest(asked, subjects, resolved, strict=strict, profile=profile)
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store:
+    with Registry.open(registry) as store, ExitStack() as exits:
         begun = _begin(store, points_sha256, len(fits), resume, order_seed, warn)
+        exits.enter_context(_alone(begun.sweep))
         done = dict(begun.done)
         order = list(range(len(asked)))
         random.Random(begun.order_seed).shuffle(order)  # noqa: S311 - an order is no secret
@@ -196,6 +200,32 @@ def _begin(
         )
     drawn = secrets.randbits(31) if order_seed is None else order_seed
     return _Begun(sweep=new_id(time.time_ns()), order_seed=drawn, done={})
+
+
+@contextmanager
+def _alone(sweep: str) -> Iterator[None]:
+    """Raises :class:`UsageError` while another program on this machine measures the sweep: the two
+    would disturb each other."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with ExitStack() as exits:
+        # Where there is no writing, exporting fails, point by point and in words.
+        with suppress(OSError):
+            place = cache_folder() / "sweeps"
+            place.mkdir(parents=True, exist_ok=True)
+            lock = exits.enter_context((place / f"{sweep}.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    "another program is measuring this sweep",
+                    hint="wait until it ends; without --resume this is a sweep of its own",
+                ) from None
+            exits.callback(Path(lock.name).unlink, missing_ok=True)
+        yield
 
 
 def _point(request: Request, what: Subject | UnfitError, record: Record | None) -> Point:

@@ -225,6 +225,24 @@ def test_a_users_mistakes_are_told(
     assert words in ended.out + ended.err
 
 
+@pytest.mark.torch
+def test_files_that_a_users_code_reads_are_told(latbench: Latbench, tmp_path: Path) -> None:
+    """They are no part of its identity, so an artifact of before would be found again."""
+    (tmp_path / "net.py").write_text(
+        "import json, pathlib, torch\n"
+        "def factory():\n"
+        "    size = json.loads(pathlib.Path(__file__).with_name('size.json').read_text())\n"
+        "    pool = torch.nn.AdaptiveAvgPool2d(1)\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, size, 3), pool, torch.nn.Flatten())\n"
+    )
+    (tmp_path / "size.json").write_text("4")
+    for _ in range(2):  # made, and found in the cache
+        ran = latbench("run", "--model", "net.py:factory", *QUICK, "--json")
+        assert ran.status == 0, ran
+        assert "size.json, which is no part of its identity" in ran.err
+        assert ran.json["record"]["artifact"]["details"]["reads"] == str(tmp_path / "size.json")
+
+
 @pytest.mark.parametrize("variable", ["LATBENCH_REGISTRY", "LATBENCH_CACHE"])
 def test_places_that_cannot_be_written(latbench: Latbench, tmp_path: Path, variable: str) -> None:
     onnx_files.classifier(tmp_path / "c.onnx")

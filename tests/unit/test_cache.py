@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import latbench.cache
-from latbench.cache import ArtifactCache, Changed, copy_beside, write_beside
+from builders import make_record
+from latbench.cache import ArtifactCache, Changed, content_sha256, copy_beside, write_beside
 from latbench.core.errors import LatbenchError
+from latbench.folders import cache_folder, config_folder, data_folder
 
 
 def write(path: Path) -> None:
@@ -99,3 +103,94 @@ def test_a_damaged_file_that_cannot_be_set_aside(
         ArtifactCache(damaged).find("key", ".onnx")
     assert not isinstance(caught.value, Changed)
     assert "LATBENCH_CACHE" in (caught.value.hint or "")
+
+
+def test_an_interruption_leaves_nothing_beside(tmp_path: Path) -> None:
+    def interrupted(beside: Path) -> None:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_beside(tmp_path / "page.md", interrupted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = folder(tmp_path / "a.mlpackage", "old"), folder(tmp_path / "new", "new")
+    replace = latbench.cache.os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if source == new:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(latbench.cache.os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        latbench.cache._move(new, old)
+    assert (old / "old").exists()
+    assert (new / "new").exists()
+
+
+def test_a_place_that_another_program_fills_in_between_keeps_no_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = folder(tmp_path / "a.ncnn", "old"), folder(tmp_path / "new", "new")
+    replace = latbench.cache.os.replace
+
+    def between(source: Path, target: Path) -> None:
+        if source == new:
+            folder(old, "theirs")
+        replace(source, target)
+
+    monkeypatch.setattr(latbench.cache.os, "replace", between)
+    with pytest.raises(OSError, match="not empty"):
+        latbench.cache._move(new, old)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.ncnn", "new"}
+    assert (old / "theirs").exists()
+
+
+def test_why_a_folder_cannot_be_copied_is_told(tmp_path: Path) -> None:
+    why = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+    with pytest.raises(LatbenchError, match="No space left on device"):
+        write_beside(tmp_path / "b", lambda beside: (_ for _ in ()).throw(why))
+
+
+def test_a_folder_that_another_program_stored_meanwhile_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ArtifactCache(tmp_path / "cache")
+    with cache.workspace() as place:
+        made = folder(place / "made.ncnn", "model.param", "model.bin")
+        reference = place / "reference.npz"
+        reference.write_bytes(b"outputs")
+        artifact = msgspec.structs.replace(
+            make_record().artifact, sha256=content_sha256(made), format="ncnn"
+        )
+        move = latbench.cache._move
+
+        def late(source: Path, target: Path) -> None:
+            if source == made:
+                shutil.copytree(source, target)
+                raise OSError(39, "Directory not empty")
+            move(source, target)
+
+        monkeypatch.setattr(latbench.cache, "_move", late)
+        stored = cache.store("k", artifact, ".ncnn", made, reference)
+    assert sorted(part.name for part in stored.path.iterdir()) == ["model.bin", "model.param"]
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    for name in ("LATBENCH_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for of in (cache_folder, data_folder, config_folder):
+        with pytest.raises(LatbenchError, match="no home folder") as caught:
+            of()
+        assert "LATBENCH_CACHE" in (caught.value.hint or "")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert data_folder() == Path("/data/latbench")

@@ -49,6 +49,9 @@ def open_request(path: Path, **extra: str) -> wire.Open:
     )
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="programs are paused on Linux only")
+
+
 def script(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
@@ -190,6 +193,38 @@ def test_leaving_ends_the_program_and_its_children() -> None:
     assert wait_until_dead(child, 5)
 
 
+@linux
+def test_a_killed_harness_leaves_no_converter_behind(tmp_path: Path) -> None:
+    """Of a program that serves, and has started another one."""
+    serves = (
+        "import subprocess\n"
+        "from latbench.measure.program import serve\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
+        "serve('converts', lambda request: None)\n"
+    )
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\n"
+            "from latbench.measure.conversation import Conversation\n"
+            f"Conversation([sys.executable, '-c', {serves!r}])\n"
+            "print('ready', flush=True)\n"
+            "time.sleep(600)\n",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "ready\n"
+    child = int((tmp_path / "pid").read_text())
+    assert alive(child)
+    owner.kill()
+    owner.wait()
+    assert wait_until_dead(child, 5)
+
+
 SPINS = f"""
 import os, threading
 def spin():
@@ -216,9 +251,6 @@ def wait_until_stopped(pid: int) -> None:
     while not stopped(pid):
         assert time.monotonic() < end
         time.sleep(0.005)
-
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="programs are paused on Linux only")
 
 
 @linux

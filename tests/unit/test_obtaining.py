@@ -72,7 +72,7 @@ def test_a_slow_export_is_not_told_of_an_option_that_does_not_reach_it(
         format="fake", out=str(tmp_path / "s"), reference=str(tmp_path / "r.npz")
     )
     with pytest.raises(StageError, match="no answer within") as caught:
-        obtaining._exported(asked)
+        obtaining._exported(asked, tmp_path)
     assert caught.value.kind == "timeout"
     assert "--deadline" not in (caught.value.hint or "")
     assert "ready file" in (caught.value.hint or "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from latbench.core.errors import UsageError
 from latbench.core.protocols import FIXED
 from latbench.requests import changed_protocol
 from latbench.store.registry import Registry
@@ -40,6 +41,24 @@ def test_a_file_that_is_edited_on_the_way_is_a_failure_and_not_cached(
     assert "was changed" in failure.message
     assert failure.hint is not None
     assert len(list((tmp_path / "cache/keys").iterdir())) == 1
+
+
+def test_a_sweep_that_another_program_measures_is_not_resumed(tmp_path: Path) -> None:
+    registry = str(tmp_path / "r.db")
+    requests = [f"mobilevig_ti,backend=fake,threads={n}" for n in (1, 2)]
+    refused: list[str] = []
+
+    def meanwhile(step: Step) -> None:
+        with pytest.raises(UsageError, match="another program is measuring") as caught:
+            sweep(requests, protocol=QUICK, registry=registry, resume=True)
+        refused.append(caught.value.hint or "")
+
+    sweep(requests, protocol=QUICK, registry=registry, progress=meanwhile)
+    assert len(refused) == 2
+    resumed = sweep(requests, protocol=QUICK, registry=registry, resume=True)
+    assert all(point.record is not None for point in resumed.points)
+    with Registry.open(registry) as store:
+        assert store.count() == 2
 
 
 INTERRUPTED = """

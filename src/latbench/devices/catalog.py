@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,7 @@ from latbench.core.errors import UsageError
 from latbench.core.records import Device
 from latbench.core.values import Value
 from latbench.core.yamltext import Document, parse
+from latbench.folders import config_folder
 from latbench.plugins import nearest
 
 SCHEMA = 1
@@ -83,12 +83,3 @@ def _read(path: Path) -> bytes:
             f"cannot read the devices file {path}: {error.strerror}",
             hint="LATBENCH_DEVICES or the configuration folder names it",
         ) from error
-
-
-def config_folder() -> Path:
-    """Where the user's own files are."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/latbench"
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA", Path.home())) / "latbench"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "latbench"

@@ -30,7 +30,7 @@ DETAIL_BYTES = 4000
 class Conversation:
     """One program, spoken to in JSON lines. Leaving the ``with`` block always ends the program."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, temporary: Path | None = None) -> None:
         try:
             # A file, not a pipe: a program that writes much must not stop because nobody reads.
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
@@ -48,6 +48,7 @@ class Conversation:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
+                env=None if temporary is None else {**os.environ, "TMPDIR": str(temporary)},
                 # Its own group: Ctrl-C reaches the harness alone, which then ends it in order.
                 start_new_session=True,
             )
@@ -80,10 +81,11 @@ class Conversation:
         return hello
 
     @classmethod
-    def with_module(cls, module: str) -> Conversation:
-        """Start ``python -m module`` with this interpreter."""
+    def with_module(cls, module: str, *, temporary: Path | None = None) -> Conversation:
+        """Start ``python -m module`` with this interpreter; its temporary files go to a folder that
+        outlives it, where one is named."""
         # -P: a file of the working directory must not stand in for a library.
-        return cls([sys.executable, "-P", "-m", module])
+        return cls([sys.executable, "-P", "-m", module], temporary=temporary)
 
     def __enter__(self) -> Conversation:
         return self

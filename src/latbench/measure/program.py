@@ -22,7 +22,7 @@ Handler = Callable[[wire.Request], wire.Answer]
 
 def serve(program: str, handle: Handler) -> None:
     """Greet, then answer requests by ``handle`` until ``close`` or the end of the input."""
-    _end_with_owner()
+    _go_on_without_owner()
     lines, out = _streams()
     encode = msgspec.json.Encoder().encode
     decode = msgspec.json.Decoder(wire.Request).decode
@@ -58,14 +58,14 @@ def serve(program: str, handle: Handler) -> None:
             os._exit(0)  # What Python would do now takes 25 ms and has no more use.
 
 
-def _end_with_owner() -> None:
-    """Have the kernel end this program with whoever started it, which may have stopped it: what is
-    stopped does not notice that its input ends. (Linux; nowhere else is it stopped.)"""
+def _go_on_without_owner() -> None:
+    """Have the kernel let this program go on once whoever started it is gone, which may have
+    stopped it: what is stopped does not notice that its input ends. (Linux; nowhere else is it.)"""
     if sys.platform == "linux":
         import ctypes
 
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGCONT)
 
 
 def _foreign_failure(stage: Stage, error: Exception) -> wire.Failed:
@@ -111,6 +111,8 @@ def _streams() -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
     def read() -> None:
         for line in source:
             lines.put(line)
+        if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # A converter that it started must not go on either.
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from sqlalchemy.exc import (
 )
 
 from latbench.core.errors import RegistryError, UsageError
+from latbench.folders import data_folder
 
 LOCK_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10
@@ -28,7 +28,7 @@ def registry_url(named: str | None) -> URL:
 
     A text without ``://`` is the path of an SQLite file.
     """
-    text = named or os.environ.get("LATBENCH_REGISTRY") or str(_data_folder() / "registry.db")
+    text = named or os.environ.get("LATBENCH_REGISTRY") or str(data_folder() / "registry.db")
     if "://" not in text:
         return URL.create("sqlite", database=str(Path(text).expanduser()))
     try:
@@ -120,11 +120,3 @@ def _sqlite(url: URL, lock_timeout_s: float) -> Engine:
 
 def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no reason given"
-
-
-def _data_folder() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/latbench"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "latbench"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "latbench"

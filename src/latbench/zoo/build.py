@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from latbench.core.errors import LatbenchError, StageError
 from latbench.core.inputs import make_inputs
 from latbench.core.records import Counts, TensorSpec
+from latbench.opened import noticing
 from latbench.zoo import timm_bridge
 from latbench.zoo.catalog import ZooModel
 from latbench.zoo.counting import count
@@ -132,7 +133,7 @@ def _call_factory(model: ResolvedModel, source: Path) -> object:
     """Import the user's module with its own folder importable, and call its factory."""
     assert model.factory is not None
     module_name, _, factory_name = model.factory.partition(":")
-    with _importable(model.search), told(f"{model.identity.name} failed"):
+    with _importable(model.search), told(f"{model.identity.name} failed"), noticing():
         if model.identity.name.rpartition(":")[0].endswith(".py"):
             spec = importlib.util.spec_from_file_location(module_name, source)
             assert spec is not None

@@ -1,0 +1,48 @@
+"""Where the user's own things are: the cache, the registry, and files that they write."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from latbench.core.errors import LatbenchError
+
+
+def cache_folder() -> Path:
+    """``LATBENCH_CACHE``, else the user's cache folder. Raises :class:`LatbenchError`."""
+    if named := os.environ.get("LATBENCH_CACHE"):
+        return Path(named)
+    own = _of_user("Library/Caches/latbench", "LOCALAPPDATA", "XDG_CACHE_HOME", ".cache")
+    return own / "cache" if sys.platform == "win32" else own
+
+
+def data_folder() -> Path:
+    """Of the registry. Raises :class:`LatbenchError`."""
+    own = "Library/Application Support/latbench"
+    return _of_user(own, "LOCALAPPDATA", "XDG_DATA_HOME", ".local/share")
+
+
+def config_folder() -> Path:
+    """Of the user's own devices and claims. Raises :class:`LatbenchError`."""
+    own = "Library/Application Support/latbench"
+    return _of_user(own, "APPDATA", "XDG_CONFIG_HOME", ".config")
+
+
+def _of_user(macos: str, windows: str, xdg: str, below_home: str) -> Path:
+    if sys.platform == "darwin":
+        return _home() / macos
+    named = os.environ.get(windows if sys.platform == "win32" else xdg)
+    if named:
+        return Path(named) / "latbench"
+    return (_home() if sys.platform == "win32" else _home() / below_home) / "latbench"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise LatbenchError(
+            "this user has no home folder",
+            hint="set HOME, or LATBENCH_CACHE, LATBENCH_REGISTRY and XDG_CONFIG_HOME",
+        ) from error
