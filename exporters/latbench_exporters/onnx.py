@@ -69,7 +69,7 @@ class OnnxExporter:
         )
 
     def toolchain(self) -> Mapping[str, str]:
-        return installed("torch", "onnx", "onnxscript", "onnxruntime")
+        return installed("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
         """Trace the model at its input shape. Raises :class:`StageError`."""
@@ -91,7 +91,7 @@ class OnnxExporter:
             graph = read(raw)
             quantised = {}
             if spec.precision == "int8":
-                quantised = quantize(raw, spec.calibration, names)
+                quantised = quantize(raw, spec.calibration, names, trained=trained)
                 graph = read(raw)
         finally:
             raw.unlink(missing_ok=True)
@@ -192,6 +192,7 @@ def _trace(
                 )
             if trained and route == "torch.export":
                 _fold_constants(out)
+            _require_opset(out, opset)
         except Exception as error:
             # Converters raise whatever they meet. Lack of memory is for the harness to tell.
             if isinstance(error, MemoryError):
@@ -204,6 +205,16 @@ def _trace(
         f"torch.onnx.export cannot convert the model ({'; '.join(errors)})",
         hint="make its control flow independent of the data, or give a ready .onnx file",
     )
+
+
+def _require_opset(path: Path, opset: int) -> None:
+    """Raise where the file is of another than was asked for: torch.export's route exports at 18 and
+    converts, and stays silent where it cannot."""
+    import onnx
+
+    made = next(o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx"))
+    if made != opset:
+        raise ValueError(f"it gave opset {made} where {opset} was asked for")
 
 
 def _fold_constants(path: Path) -> None:

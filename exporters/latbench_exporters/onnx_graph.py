@@ -54,7 +54,7 @@ def read(path: Path) -> onnx.ModelProto:
 
 def write(model: onnx.ModelProto, path: Path) -> None:
     """Write one file. Traces of the machine that made it (paths, stack traces) are left out."""
-    for node in _nodes(model.graph):
+    for node in nodes(model.graph):
         del node.metadata_props[:]
         node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
@@ -295,7 +295,7 @@ def _refuse_custom_operators(model: onnx.ModelProto, name: str) -> None:
     custom = sorted(
         {
             f"{node.domain}::{node.op_type}"
-            for node in _nodes(model.graph)
+            for node in nodes(model.graph)
             if node.domain not in KNOWN_DOMAINS
         }
     )
@@ -307,7 +307,7 @@ def _refuse_custom_operators(model: onnx.ModelProto, name: str) -> None:
         )
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of subgraphs included, without recursion: depth is the file's choice."""
     pending = [graph]
     while pending:

@@ -25,10 +25,12 @@ def quantize(
     names: Sequence[str],
     *,
     symmetric: bool = False,
+    trained: bool = False,
 ) -> dict[str, str]:
     """Replace the file at ``path`` by a quantised one, with ranges seen on ``calibration``.
 
-    What was done, as details. Raises :class:`StageError`.
+    ``trained``: BatchNorms are to stay, which ONNX Runtime's optimiser folds. What was done, as
+    details. Raises :class:`StageError`.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -54,7 +56,9 @@ def quantize(
     prepared, quantised = path.with_suffix(".prepared"), path.with_suffix(".int8")
     try:
         with _quiet():
-            quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+            quant_pre_process(
+                str(path), str(prepared), skip_symbolic_shape=True, skip_optimization=trained
+            )
             quantize_static(
                 str(prepared),
                 str(quantised),

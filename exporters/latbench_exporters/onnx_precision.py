@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from latbench_exporters.onnx_graph import constant_tensors, multiplies
+from latbench_exporters.onnx_graph import constant_tensors, multiplies, nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -23,6 +23,10 @@ def precision_of(model: onnx.ModelProto) -> str:
 
     graph, kinds = model.graph, onnx.TensorProto
     types = {value.type.tensor_type.elem_type for value in graph.input}
+    # Weights in fp32 may be cast before they are used. (Casts to doubles are of shapes and steps.)
+    halves = (kinds.FLOAT16, kinds.BFLOAT16)
+    casts = (node for node in nodes(graph) if node.op_type == "Cast")
+    types |= {a.i for node in casts for a in node.attribute if a.name == "to" and a.i in halves}
     for tensor in constant_tensors(graph).values():
         # Single doubles are bounds and steps.
         if tensor.data_type != kinds.DOUBLE or math.prod(tensor.dims) > 1:

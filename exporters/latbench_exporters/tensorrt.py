@@ -107,7 +107,10 @@ class TensorRtExporter:
             exported = self.onnx.export(model, made, graph_path)
             if int8:
                 names = [tensor.name for tensor in exported.inputs]
-                details = quantize(graph_path, spec.calibration, names, symmetric=True)
+                trained = spec.options.get("form") == "trained"
+                details = quantize(
+                    graph_path, spec.calibration, names, symmetric=True, trained=trained
+                )
                 graph = read(graph_path)
                 write(graph, graph_path)
                 inputs, outputs = describe(graph)

@@ -41,6 +41,8 @@ def given(settings: Mapping[str, str]) -> dict[str, str]:
     """The provider's own options."""
     # CUDA computes fp32 products in TF32 by default, which is another precision than the file's.
     found = {"use_tf32": "0"} if settings["provider"] == CUDA else {}
+    if settings["provider"] == CPU and settings["provider_options"].strip():
+        raise UsageError("provider_options: the CPU's provider has none", hint="name a provider")
     if option := THREADS.get(settings["provider"]):
         found[option] = settings["threads"]
     for pair in filter(None, (part.strip() for part in settings["provider_options"].split(";"))):

@@ -7,6 +7,7 @@ was built against numpy 1 and fails on numpy 2 when the first model is loaded, n
 from __future__ import annotations
 
 import importlib
+import mmap
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ from latbench_runners.tflite_profile import profile_file
 NEW, OLD = "ai-edge-litert", "tflite-runtime"
 MODULES = {NEW: "ai_edge_litert.interpreter", OLD: "tflite_runtime.interpreter"}
 XNNPACK, KERNELS = "XNNPACK", "TFLite kernels"
+PERMITS = b"reduced_precision_support"
+"""Metadata by which a file lets XNNPACK compute in 16 bits (the XNNPACK delegate's README)."""
 
 
 class TfliteRunner:
@@ -73,8 +76,6 @@ class TfliteRunner:
         Raises :class:`StageError` or ``UsageError``.
         """
         settings = _settings(options)
-        if artifact.precision == "fp16" and _widens(settings):
-            settings["precision"] = "fp32"
         runtime = settings["runtime"]
         module = _imported(runtime)
         kinds = module.OpResolverType
@@ -103,7 +104,8 @@ class TfliteRunner:
             ) from error
         for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
             interpreter.set_tensor(detail["index"], array)
-        yield _InterpreterSession(interpreter, operators, before, path, settings)
+        halves = artifact.precision == "fp16"
+        yield _InterpreterSession(interpreter, operators, before, path, settings, halves=halves)
 
 
 def runner() -> Runner:
@@ -121,12 +123,15 @@ class _InterpreterSession:
         before: int,
         path: Path,
         settings: Mapping[str, str],
+        *,
+        halves: bool,
     ) -> None:
         self._interpreter = interpreter
         self._operators = operators
         self._before = before
         self._path = path
         self._settings = settings
+        self._halves = halves
         self._outputs = [detail["index"] for detail in interpreter.get_output_details()]
 
     def run(self) -> None:
@@ -165,6 +170,9 @@ class _InterpreterSession:
         )
 
     def settings(self) -> Mapping[str, str]:
+        # Asked for after loading, which reading the file once more is no part of.
+        if self._halves and _widens(self._settings, self._path):
+            return {**self._settings, "precision": "fp32"}
         return self._settings
 
     def profile(self, calls: int) -> Profile | None:
@@ -226,12 +234,18 @@ def _runs(steps: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
     return max(1, runs)
 
 
-def _widens(settings: Mapping[str, str]) -> bool:
-    """Whether weights in 16 bits are widened, and computed with in fp32, for all that is known:
-    TFLite's own kernels do so everywhere, XNNPACK on x86."""
+def _widens(settings: Mapping[str, str], path: Path) -> bool:
+    """Whether weights in 16 bits are widened, and computed with in fp32, for all that is known.
+
+    TFLite's own kernels do so everywhere, XNNPACK on x86, and elsewhere unless the file's metadata
+    permit it to compute in 16 bits (:data:`PERMITS`); none that is made here has them.
+    """
     if "delegate" in settings:
         return False
-    return settings["xnnpack"] == "off" or platform.machine().lower() in ("x86_64", "amd64")
+    if settings["xnnpack"] == "off" or platform.machine().lower() in ("x86_64", "amd64"):
+        return True
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return whole.find(PERMITS) < 0
 
 
 def _unfit(runtime: str) -> str | None:

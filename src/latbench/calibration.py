@@ -17,6 +17,7 @@ from latbench.core.records import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
+    import PIL.Image
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -101,10 +102,21 @@ def _read(path: Path, height: int, width: int) -> Array:
 
     try:
         with Image.open(path) as image:
-            fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BICUBIC)
+            fitted = ImageOps.fit(_rgb(image), (width, height), Image.Resampling.BICUBIC)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is not an image: {error}") from error
     pixels = np.asarray(fitted, dtype=np.float32) / 255
     return ((pixels - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)).transpose(
         2, 0, 1
     )
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """In 8 bits a channel. Pillow itself cuts 16 bits off at 255."""
+    import numpy as np
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image.convert("RGB")
+    grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

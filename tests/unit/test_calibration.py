@@ -84,3 +84,11 @@ def test_a_folder_that_cannot_be_looked_at(tmp_path: Path) -> None:
     for act in (calibration.identify, lambda name: calibration.load(name, (IMAGE,))):
         with pytest.raises(UsageError, match="cannot read the folder"):
             act(folder)
+
+
+def test_grey_images_of_16_bits_are_not_white(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    grey = np.full((8, 12), 100 * 257, dtype=np.uint16)
+    image.fromarray(grey).save(tmp_path / "grey.png")
+    ((batch,), *_) = calibration.load(str(tmp_path), (IMAGE,))
+    assert batch[0, 0].mean() == pytest.approx((100 / 255 - 0.485) / 0.229, abs=1e-5)

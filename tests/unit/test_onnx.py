@@ -14,8 +14,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 import onnx_files
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench_exporters import onnx_graph
-from latbench_exporters.onnx import exporter
+from latbench_exporters.onnx import _require_opset, exporter
 from latbench_exporters.onnx_graph import count, read
+from latbench_exporters.onnx_int8 import quantize
 from latbench_exporters.onnx_precision import precision_of
 from tiny import TinyModel
 
@@ -138,6 +139,56 @@ def test_precision_follows_the_weights(kind: int, name: str, initializer: bool) 
         constants=[weight] if initializer else [],
     )
     assert precision_of(model) == name
+
+
+@pytest.mark.parametrize(("kind", "name"), [(F16, "fp16"), (BF16, "bf16"), (F32, "fp32")])
+def test_precision_follows_casts_of_the_weights(kind: int, name: str) -> None:
+    model = graph_of(
+        [
+            helper.make_node("Cast", ["x"], ["a"], to=kind),
+            helper.make_node("Cast", ["w"], ["b"], to=kind),
+            helper.make_node("MatMul", ["a", "b"], ["c"]),
+            helper.make_node("Cast", ["c"], ["y"], to=F32),
+        ],
+        given=(F32, [2, 4]),
+        taken=(F32, [2, 5]),
+        constants=[constant("w", F32, [4, 5])],
+    )
+    assert precision_of(model) == name
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_trained_form_keeps_its_norms_when_it_is_quantised(
+    tmp_path: Path, symmetric: bool
+) -> None:
+    path = tmp_path / "norm.onnx"
+    model = graph_of(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3]),
+            helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"]),
+            helper.make_node("Relu", ["n"], ["y"]),
+        ],
+        given=(F32, [1, 3, 8, 8]),
+        taken=(F32, [1, 4, 6, 6]),
+        constants=[constant("w", F32, [4, 3, 3, 3]), *(constant(n, F32, [4]) for n in "sbmv")],
+    )
+    model.ir_version = 10
+    onnx.save(model, path)
+    inputs = [(np.ones((1, 3, 8, 8), np.float32),)]
+    quantize(path, inputs, ["x"], symmetric=symmetric, trained=True)
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert kinds.count("BatchNormalization") == 1
+    assert "QuantizeLinear" in kinds
+
+
+def test_another_opset_than_was_asked_for_is_a_failure(tmp_path: Path) -> None:
+    """torch.export's route cannot bring everything down to 17, and says nothing."""
+    path = tmp_path / "made.onnx"
+    onnx_files.classifier(path)
+    made = onnx.load(path).opset_import[0].version
+    _require_opset(path, made)
+    with pytest.raises(ValueError, match="17 was asked for"):
+        _require_opset(path, 17)
 
 
 @pytest.mark.parametrize(

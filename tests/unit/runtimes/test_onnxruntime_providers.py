@@ -84,6 +84,7 @@ def test_a_provider_that_is_not_here_is_unavailable(onnx: Made) -> None:
 @pytest.mark.parametrize(
     "extra",
     [
+        {"provider_options": "use_arena=0"},  # The CPU's provider takes none.
         {"provider_options": "device_id"},
         {"provider_options": "=1"},
         {"provider_options": "num_of_threads=8"},

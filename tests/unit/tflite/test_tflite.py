@@ -500,19 +500,22 @@ def test_branches_do_not_cut_what_can_go_on() -> None:
     assert _runs(steps) == 2
 
 
-def test_weights_in_16_bits_are_computed_in_32(tiny: tuple[Path, Exported]) -> None:
+def test_weights_in_16_bits_are_computed_in_32(tiny: tuple[Path, Exported], tmp_path: Path) -> None:
     path, exported = tiny
     artifact = msgspec.structs.replace(make_artifact(path, exported, "tflite"), precision="fp16")
     inputs = make_inputs(exported.inputs, 0)
-    for machine, extra, told in (
-        ("x86_64", {}, "fp32"),
-        ("aarch64", {}, None),
-        ("aarch64", {"xnnpack": "off"}, "fp32"),
+    permits = tmp_path / "permits.tflite"
+    permits.write_bytes(path.read_bytes() + b"reduced_precision_support")
+    for machine, file, extra, told in (
+        ("x86_64", path, {}, "fp32"),
+        ("aarch64", path, {}, "fp32"),
+        ("aarch64", permits, {}, None),
+        ("aarch64", permits, {"xnnpack": "off"}, "fp32"),
     ):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("platform.machine", lambda machine=machine: machine)
             options = RunOptions(threads=1, extra=extra)
-            with runner().open(artifact, path, inputs, options) as session:
+            with runner().open(artifact, file, inputs, options) as session:
                 assert session.settings().get("precision") == told
                 assert session.settings()["runtime_version"]
     with open_with(tiny) as session:
