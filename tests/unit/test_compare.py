@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import msgspec
 import numpy as np
 import pytest
@@ -57,6 +59,16 @@ def record(
         return base
     together = Interleaved(comparison=f"c{seed}", part=part, parts=2, order_seed=0)
     return msgspec.structs.replace(base, interleaved=together)
+
+
+def with_samples(one: Record, change: Callable[[Trace], Sequence[int]]) -> Record:
+    """The samples of each trace, which is one block, as ``change`` makes them."""
+    traces = []
+    for trace in one.outcome.traces:
+        block = msgspec.structs.replace(trace.blocks[0], sample_ns=tuple(change(trace)))
+        traces.append(msgspec.structs.replace(trace, blocks=(block,)))
+    outcome = msgspec.structs.replace(one.outcome, traces=tuple(traces))
+    return msgspec.structs.replace(one, outcome=outcome)
 
 
 def in_turn(factor: float, seed: int = 1, margin: float = 0.02, **changes: object) -> Comparison:
@@ -206,19 +218,12 @@ def test_precision_is_of_the_ratio() -> None:
 def test_precision_is_of_the_quantity_that_the_verdict_rests_on() -> None:
     """Tenth percentiles that move where medians do not."""
 
-    def lower(one: Record, by: float) -> Record:
-        traces = []
-        for trace in one.outcome.traces:
-            ns = list(trace.blocks[0].sample_ns)
-            ns[: len(ns) // 4] = [
-                round(v * (1 - by * (trace.process % 4))) for v in ns[: len(ns) // 4]
-            ]
-            block = msgspec.structs.replace(trace.blocks[0], sample_ns=tuple(ns))
-            traces.append(msgspec.structs.replace(trace, blocks=(block,)))
-        outcome = msgspec.structs.replace(one.outcome, traces=tuple(traces))
-        return msgspec.structs.replace(one, outcome=outcome)
+    def lower(trace: Trace) -> list[int]:
+        ns = list(trace.blocks[0].sample_ns)
+        quarter = len(ns) // 4
+        return [round(v * (1 - 0.1 * (trace.process % 4))) for v in ns[:quarter]] + ns[quarter:]
 
-    a, b = record(1.0, 1, part=0), lower(record(1.0, 1, part=1), 0.1)
+    a, b = record(1.0, 1, part=0), with_samples(record(1.0, 1, part=1), lower)
     found = compare(a, b, quantity="undisturbed")
     assert found.half_width is not None
     assert found.half_width > 0.02
@@ -227,17 +232,12 @@ def test_precision_is_of_the_quantity_that_the_verdict_rests_on() -> None:
 
 
 def test_a_coarse_clock_cannot_tell() -> None:
-    def coarse(one: Record) -> Record:
-        traces = []
-        for trace in one.outcome.traces:
-            ns = [max(1, round(v / 1e5)) * 100_000 for v in trace.blocks[0].sample_ns]
-            ns[0] = 2_000_000
-            block = msgspec.structs.replace(trace.blocks[0], sample_ns=tuple(ns))
-            traces.append(msgspec.structs.replace(trace, blocks=(block,)))
-        outcome = msgspec.structs.replace(one.outcome, traces=tuple(traces))
-        return msgspec.structs.replace(one, outcome=outcome)
+    def coarse(trace: Trace) -> list[int]:
+        steps = [max(1, round(v / 1e5)) * 100_000 for v in trace.blocks[0].sample_ns]
+        return [2_000_000, *steps[1:]]
 
-    found = compare(coarse(record(1.04, 1, part=0)), coarse(record(0.96, 1, part=1)))
+    a, b = record(1.04, 1, part=0), record(0.96, 1, part=1)
+    found = compare(with_samples(a, coarse), with_samples(b, coarse))
     assert found.verdict == "cannot tell"
     assert "A: the clock's steps are" in " ".join(found.reasons)
 
@@ -245,17 +245,12 @@ def test_a_coarse_clock_cannot_tell() -> None:
 def test_a_clock_so_coarse_that_some_calls_take_no_time_cannot_tell() -> None:
     """Blocks whose median is zero have no ratio, and the rest would be the same."""
 
-    def stepped(one: Record) -> Record:
-        traces = []
-        for trace in one.outcome.traces:
-            ns = np.cumsum([0, *trace.blocks[0].sample_ns])
-            steps = np.diff(ns // 1_000_000) * 1_000_000
-            block = msgspec.structs.replace(trace.blocks[0], sample_ns=tuple(map(int, steps)))
-            traces.append(msgspec.structs.replace(trace, blocks=(block,)))
-        outcome = msgspec.structs.replace(one.outcome, traces=tuple(traces))
-        return msgspec.structs.replace(one, outcome=outcome)
+    def stepped(trace: Trace) -> list[int]:
+        ns = np.cumsum([0, *trace.blocks[0].sample_ns])
+        return [int(step) for step in np.diff(ns // 1_000_000) * 1_000_000]
 
-    found = compare(stepped(record(0.6, 1, part=0)), stepped(record(0.9, 1, part=1)))
+    a, b = record(0.6, 1, part=0), record(0.9, 1, part=1)
+    found = compare(with_samples(a, stepped), with_samples(b, stepped))
     assert found.verdict == "cannot tell"
     assert "A: some inferences took no time" in " ".join(found.reasons)
 

@@ -111,13 +111,13 @@ def clock_faults(record: Record) -> tuple[str, ...]:
         return ("the clock went backwards",)
     if least == 0:
         return ("some inferences took no time: the clock is too coarse for this model",)
-    steps = coarse_steps(record)
+    steps = _coarse_steps(record)
     if steps is None:
         return ()
     return (f"the clock's steps are {steps:.0%} of the latency: it is too coarse for this model",)
 
 
-def coarse_steps(record: Record) -> float | None:
+def _coarse_steps(record: Record) -> float | None:
     """The clock's steps relative to the latency, where they are more than :data:`CLOCK_STEPS`: the
     least difference between two samples. ``None`` where it is less, there are too few, or no two
     differ."""
