@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from latbench.api import Exported
-from latbench.cache import content_bytes
 from latbench.core.protocols import FIXED, protocol_sha256
 from latbench.core.records import (
     SCHEMA,
@@ -33,6 +32,7 @@ from latbench.core.records import (
     TensorSpec,
     Trace,
 )
+from latbench.files import content_bytes
 
 MACHINE = Machine(
     hostname="bench-1",

@@ -11,7 +11,6 @@ import msgspec
 from builders import make_record, make_trace
 from latbench.core.answers import Answer, Bench, CountedModel
 from latbench.core.claims import Claim, ClaimedModel, StatedCounts
-from latbench.core.errors import FailureKind, Stage
 from latbench.core.figures import Figure, parse_count
 from latbench.core.protocols import TimingProtocol
 from latbench.core.records import (
@@ -22,6 +21,7 @@ from latbench.core.records import (
     Record,
 )
 from latbench.core.verdicts import verdict
+from latbench.errors import FailureKind, Stage
 
 MODELS = {
     "one": ClaimedModel(id="one", name="One", build="one"),

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from latbench.api import Array, StageError
-from latbench.core.errors import Stage
+from latbench.errors import Stage
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 PROBE_S = 60.0

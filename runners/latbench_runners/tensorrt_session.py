@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latbench.api import Array, Artifact, Placement, Profile, StageError
-from latbench.core.errors import Stage
+from latbench.errors import Stage
 from latbench.measure.clock import time_calls
 from latbench_runners.tensorrt_cuda import Gpu
 from latbench_runners.tensorrt_engine import load_context, logger_of, read_tensors

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__: str
 
 if TYPE_CHECKING:
     from latbench.cache import Cached as Cached
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from latbench.core.codec import decode_record as decode_record
     from latbench.core.codec import encode_record as encode_record
     from latbench.core.compare import Comparison as Comparison
-    from latbench.core.errors import LatbenchError as LatbenchError
-    from latbench.core.errors import RegistryError as RegistryError
-    from latbench.core.errors import StageError as StageError
-    from latbench.core.errors import UsageError as UsageError
     from latbench.core.records import Record as Record
     from latbench.core.summary import Summary as Summary
     from latbench.core.summary import summarise as summarise
+    from latbench.errors import LatbenchError as LatbenchError
+    from latbench.errors import RegistryError as RegistryError
+    from latbench.errors import StageError as StageError
+    from latbench.errors import UsageError as UsageError
     from latbench.pipeline import Result as Result
     from latbench.pipeline import export as export
     from latbench.pipeline import run as run
@@ -37,15 +37,15 @@ _HOMES = {
     "Cached": "latbench.cache",
     "Compared": "latbench.comparing",
     "Comparison": "latbench.core.compare",
-    "LatbenchError": "latbench.core.errors",
+    "LatbenchError": "latbench.errors",
     "Record": "latbench.core.records",
     "Registry": "latbench.store.registry",
-    "RegistryError": "latbench.core.errors",
+    "RegistryError": "latbench.errors",
     "Result": "latbench.pipeline",
-    "StageError": "latbench.core.errors",
+    "StageError": "latbench.errors",
     "Summary": "latbench.core.summary",
     "Swept": "latbench.sweeping",
-    "UsageError": "latbench.core.errors",
+    "UsageError": "latbench.errors",
     "compare": "latbench.comparing",
     "decode_record": "latbench.core.codec",
     "encode_record": "latbench.core.codec",
@@ -59,6 +59,10 @@ __all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from latbench.version import latbench_version
+
+        return latbench_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'latbench' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

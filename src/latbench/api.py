@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from latbench.core.errors import StageError, UsageError
 from latbench.core.inputs import make_inputs
 from latbench.core.records import (
     Artifact,
@@ -25,6 +24,7 @@ from latbench.core.records import (
     Profile,
     TensorSpec,
 )
+from latbench.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-import latbench
 from latbench.bundle_archive import CLAIMS, BundleError, decode_checked
 from latbench.core.answers import Bench, CountedModel, GivenAnswer, Verdict
 from latbench.core.claim_checks import Known, claim_problems
@@ -14,6 +13,7 @@ from latbench.core.claims import Claim, ClaimedModel, ClaimSource
 from latbench.core.records import Device, Record
 from latbench.core.values import Value
 from latbench.core.verdicts import verdict
+from latbench.version import latbench_version
 
 
 class ClaimEvidence(Value, frozen=True, kw_only=True):
@@ -102,7 +102,7 @@ def require_same(stored: ClaimEvidence, now: Sequence[GivenAnswer], writer: str)
     Its words are not compared.
     """
     claim, before = stored.claim.id, stored.answers
-    hint = f"it was made by latbench {writer}; this is {latbench.__version__}"
+    hint = f"it was made by latbench {writer}; this is {latbench_version()}"
     if len(before) != len(now):
         raise BundleError(
             f"claim {claim}: {len(before)} answers are stored, and {len(now)} follow from the "

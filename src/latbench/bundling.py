@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-import latbench
 from latbench.bundle_archive import (
     CLAIMS,
     RECORD,
@@ -31,10 +30,11 @@ from latbench.checking import available_backends, check, models_to_count
 from latbench.core.answers import Verdict
 from latbench.core.claims import Claim, ClaimedModel, ClaimSource
 from latbench.core.codec import decode_record, encode_record
-from latbench.core.errors import LatbenchError, UsageError
 from latbench.core.records import Record
 from latbench.core.values import Value
 from latbench.counted import count_models
+from latbench.errors import LatbenchError, UsageError
+from latbench.version import latbench_version
 
 if TYPE_CHECKING:
     from latbench.claims_file import Registered
@@ -150,7 +150,7 @@ def pack_evidence(evidence: Evidence, *, key: bytes | None) -> bytes:
     if evidence.claims is not None:
         members[CLAIMS] = msgspec.json.encode(evidence.claims, order="deterministic")
     return pack(
-        members, latbench=latbench.__version__, artifacts=_artifacts(evidence.records), key=key
+        members, latbench=latbench_version(), artifacts=_artifacts(evidence.records), key=key
     )
 
 

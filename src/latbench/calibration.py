@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.cache import content_sha256
-from latbench.core.errors import StageError, UsageError
 from latbench.core.inputs import make_inputs
 from latbench.core.records import TensorSpec
+from latbench.errors import StageError, UsageError
+from latbench.files import content_sha256
 
 if TYPE_CHECKING:
     import numpy as np

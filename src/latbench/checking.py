@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import latbench
 from latbench.claim_reading import read_for
 from latbench.core.answers import Bench, StoredVerdict, Verdict
 from latbench.core.claims import (
@@ -20,6 +19,7 @@ from latbench.core.values import Value
 from latbench.core.verdicts import verdict
 from latbench.counted import ToCount, count_models
 from latbench.plugins import load_runner, runner_names
+from latbench.version import latbench_version
 
 if TYPE_CHECKING:
     from latbench.claims_file import Registered
@@ -39,7 +39,7 @@ def stored_verdicts(
         new = StoredVerdict(
             claim=claim,
             created_unix_ns=at_unix_ns,
-            latbench=latbench.__version__,
+            latbench=latbench_version(),
             device=checked.device,
             answers=each.given(),
         )

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from latbench.core.claims import TIMED, Claim, ClaimedModel
-from latbench.core.errors import LatbenchError
 from latbench.core.figures import FAILED
+from latbench.errors import LatbenchError
 
 if TYPE_CHECKING:
     from latbench.core.records import Record

@@ -25,15 +25,16 @@ from latbench.core.claims import (
     StatedValue,
 )
 from latbench.core.codec import digest
-from latbench.core.errors import LatbenchError, RegistryError
 from latbench.core.protocols import COMPARE, WARM, TimingProtocol, shipped
 from latbench.core.records import Record, Request
 from latbench.core.several import TOLD
 from latbench.core.stats import FEWEST
+from latbench.defaults import LOCAL
+from latbench.errors import LatbenchError, RegistryError
+from latbench.events import Warn
 from latbench.pipeline import DEADLINE_S, run
 from latbench.plugins import load_runner
-from latbench.preparing import Warn
-from latbench.requests import LOCAL, changed_protocol, make_request
+from latbench.requests import changed_protocol, make_request
 
 if TYPE_CHECKING:
     from latbench.claims_file import Registered

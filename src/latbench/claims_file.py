@@ -15,16 +15,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from latbench.cache import write_beside
 from latbench.core.claim_checks import Known, claim_problems, model_problems
 from latbench.core.claims import KINDS, Claim, ClaimConditions, ClaimedModel, ClaimSource
-from latbench.core.errors import UsageError
 from latbench.core.figure_checks import Problem
 from latbench.core.records import Device
 from latbench.core.values import Value
 from latbench.core.yamltext import Document, parse
-from latbench.folders import config_folder
-from latbench.plugins import nearest
+from latbench.errors import UsageError, nearest
+from latbench.files import write_beside
+from latbench.paths import config_folder
 from latbench.zoo.catalog import ZOO
 
 SCHEMA = 1

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from latbench.core.compare import MARGIN, Comparison, Quantity, incomparable, precise
 from latbench.core.compare import compare as verdict_on
-from latbench.core.errors import LatbenchError, UsageError
 from latbench.core.protocols import COMPARE, TimingProtocol
 from latbench.core.records import Interleaved, Outcome, Record, Request, Sentinel
 from latbench.core.stats import FEWEST
 from latbench.devices.machine import read_conditions, read_machine, read_software
+from latbench.errors import LatbenchError, UsageError
+from latbench.events import Warn
 from latbench.keeping import keep
 from latbench.measure.execute import Execution, Progress, Schedule, failure_of
 from latbench.pipeline import DEADLINE_S
@@ -20,7 +21,6 @@ from latbench.preparing import (
     PACKAGES,
     Ready,
     Subject,
-    Warn,
     fallback,
     make_record,
     new_comparison_id,

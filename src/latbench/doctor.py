@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from latbench.cache import ArtifactCache
-from latbench.core.errors import LatbenchError
 from latbench.core.values import Value
+from latbench.defaults import FALLBACK
 from latbench.devices.machine import read_conditions, read_machine
-from latbench.folders import cache_folder
-from latbench.plugins import FALLBACK, load_runner, runner_names
+from latbench.errors import LatbenchError
+from latbench.paths import cache_folder
+from latbench.plugins import load_runner, runner_names
 from latbench.report.text import cpu_line
 
 

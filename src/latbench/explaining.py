@@ -10,7 +10,6 @@ import msgspec
 from latbench import calibration
 from latbench.core.accounts import COMPUTED, Alternative, Key, Plan, Round, account
 from latbench.core.checks import PRECISIONS
-from latbench.core.errors import LatbenchError, RegistryError, StageError, UsageError
 from latbench.core.factors import Account, Difference, configurations
 from latbench.core.facts import FORM, OPTION, compared
 from latbench.core.records import Record
@@ -18,9 +17,15 @@ from latbench.core.restated import statistic_name
 from latbench.core.sides import Side, check_same_model
 from latbench.core.switches import Setup, can_switch, configured, limited, switch
 from latbench.devices.machine import read_machine, this_device, usable_cpus
+from latbench.errors import (
+    LatbenchError,
+    RegistryError,
+    StageError,
+    UsageError,
+)
+from latbench.events import Warn
 from latbench.pipeline import DEADLINE_S, run
 from latbench.plugins import exporter_for, load_runner, runner_names
-from latbench.preparing import Warn
 from latbench.requests import LONGEST_DEADLINE_S, check_protocol, identify
 from latbench.zoo.resolve import ready_suffix
 

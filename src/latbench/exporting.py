@@ -26,7 +26,6 @@ from latbench.api import (
     UsageError,
     make_inputs,
 )
-from latbench.cache import content_bytes, content_sha256
 from latbench.core.checks import (
     check_cosine,
     check_counts,
@@ -39,6 +38,7 @@ from latbench.core.checks import (
     top1_agreement,
 )
 from latbench.core.records import Artifact, Counts, Parity, TensorSpec
+from latbench.files import content_bytes, content_sha256
 from latbench.measure import wire
 from latbench.measure.program import serve
 from latbench.opened import files_read

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.cache import write_beside
 from latbench.core.codec import encode_record
-from latbench.core.errors import LatbenchError, RegistryError
 from latbench.core.records import Record
+from latbench.errors import LatbenchError, RegistryError
+from latbench.files import write_beside
 
 if TYPE_CHECKING:
     from latbench.store.registry import Registry

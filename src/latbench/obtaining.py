@@ -12,16 +12,16 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-import latbench
 from latbench import calibration
 from latbench.api import Exporter, SentinelExporter
 from latbench.cache import ArtifactCache, Cached, Changed
 from latbench.core.codec import digest
-from latbench.core.errors import LatbenchError, StageError, UsageError
 from latbench.core.records import ModelIdentity, Request
+from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.requests import identify
+from latbench.version import latbench_version
 
 DEADLINE_S = 1800.0
 HERE = Path(__file__).parent
@@ -191,7 +191,7 @@ def _ingredients(
         if request.precision == "int8"
         else None,
         "toolchain": dict(exporter.toolchain()),
-        "latbench": latbench.__version__,
+        "latbench": latbench_version(),
         "code": _code_digest(exporter, HERE / "zoo"),
     }
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 
 from latbench.cache import ArtifactCache, Cached
-from latbench.core.errors import LatbenchError, Stage, UsageError
 from latbench.core.protocols import WARM, TimingProtocol
 from latbench.core.records import (
     Conditions,
@@ -25,18 +24,20 @@ from latbench.core.records import (
     SweepPoint,
 )
 from latbench.core.summary import Summary, precise, summarise
+from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.machine import read_conditions, read_machine, read_software
-from latbench.folders import cache_folder
+from latbench.errors import LatbenchError, Stage, UsageError
+from latbench.events import Warn
 from latbench.keeping import keep
 from latbench.measure.execute import Execution, Progress, Schedule, failure_of
 from latbench.measure.operators import time_operators
 from latbench.obtaining import obtain
-from latbench.plugins import FALLBACK, load_exporter
+from latbench.paths import cache_folder
+from latbench.plugins import load_exporter
 from latbench.preparing import (
     PACKAGES,
     Ready,
     Subject,
-    Warn,
     fallback,
     make_record,
     ready,
@@ -45,7 +46,6 @@ from latbench.preparing import (
     without_sentinel,
 )
 from latbench.requests import (
-    LOCAL,
     check_export,
     check_options,
     check_protocol,

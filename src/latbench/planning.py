@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from latbench.core.errors import UsageError
 from latbench.core.plan import Plan, plan
 from latbench.core.protocols import MS, WARM
 from latbench.core.records import Record
+from latbench.errors import UsageError
 from latbench.pipeline import Result
 
 PILOT = msgspec.structs.replace(

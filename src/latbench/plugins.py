@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from latbench.api import Exporter, Runner
-from latbench.core.errors import UnfitError, UsageError
-
-FALLBACK = "onnxruntime"
-"""Runs wherever latbench does; always labelled, never counted as something that it is not."""
+from latbench.errors import UnfitError, UsageError, listed, nearest
 
 
 def runner_names() -> tuple[str, ...]:
@@ -67,7 +62,7 @@ def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
     if not installed:
         raise UsageError(
             f"no exporter is installed for backend {runner.name!r} "
-            f"(formats: {_listed(runner.formats)})"
+            f"(formats: {listed(runner.formats)})"
         )
     if suffix is None:
         return installed[0]
@@ -77,7 +72,7 @@ def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
     takes = [ending for exporter in installed for ending in exporter.reads]
     raise UnfitError(
         f"backend {runner.name!r} takes no ready {suffix} files"
-        + (f", only {_listed(takes)}" if takes else ""),
+        + (f", only {listed(takes)}" if takes else ""),
         hint=_who_takes(suffix),
     )
 
@@ -91,18 +86,9 @@ def _who_takes(suffix: str) -> str | None:
                 able.append(name)
         except UsageError:
             broken.append(name)
-    parts = [f"another backend does: {_listed(able)}"] if able else []
-    parts += [f"cannot be loaded: {_listed(broken)} (see latbench backends)"] if broken else []
+    parts = [f"another backend does: {listed(able)}"] if able else []
+    parts += [f"cannot be loaded: {listed(broken)} (see latbench backends)"] if broken else []
     return "; ".join(parts) or None
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """A hint that offers the known names closest to ``name``, or lists them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {_listed(close)}?"
-    return f"known: {_listed(names)}" if names else None
 
 
 def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
@@ -112,7 +98,7 @@ def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
     origins = {entry.dist.name for entry in found if entry.dist}
     if len(origins) > 1:
         raise UsageError(
-            f"{what} {name!r} is offered by several packages: {_listed(sorted(origins))}",
+            f"{what} {name!r} is offered by several packages: {listed(sorted(origins))}",
             hint="uninstall all but one",
         )
     try:
@@ -125,7 +111,3 @@ def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
             f"{type(error).__name__}: {first}",
             hint="re-install the package that offers it",
         ) from error
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -15,7 +15,6 @@ import msgspec
 from latbench.api import FORM, Exporter, Runner, SentinelExporter
 from latbench.cache import ArtifactCache, Cached
 from latbench.calibration import identify as identify_calibration
-from latbench.core.errors import LatbenchError, StageError, UsageError
 from latbench.core.protocols import TimingProtocol, protocol_sha256
 from latbench.core.records import (
     SCHEMA,
@@ -34,13 +33,16 @@ from latbench.core.records import (
     Software,
     SweepPoint,
 )
+from latbench.defaults import FALLBACK
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.devices.machine import read_conditions, usable_cpus
-from latbench.folders import cache_folder
+from latbench.errors import LatbenchError, StageError, UsageError
+from latbench.events import Warn
 from latbench.measure.execute import failure_of
 from latbench.measure.timed import Job
 from latbench.obtaining import obtain, obtain_sentinel
-from latbench.plugins import FALLBACK, exporter_for, load_runner
+from latbench.paths import cache_folder
+from latbench.plugins import exporter_for, load_runner
 from latbench.requests import check_export, check_options, find_here, identify, make_request
 from latbench.zoo.resolve import ready_suffix
 
@@ -60,7 +62,6 @@ PACKAGES = (
 runtime name their own."""
 SENTINEL, SENTINEL_MODEL = "inverted-residuals-224@1", "latbench.zoo.nets.sentinel:sentinel"
 """Of formats whose exporter makes none of its own."""
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

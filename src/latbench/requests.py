@@ -10,16 +10,14 @@ import msgspec
 
 from latbench.api import Exporter
 from latbench.core.checks import PRECISIONS
-from latbench.core.errors import UnfitError, UsageError
 from latbench.core.protocols import SHIPPED, WARM, TimingProtocol
 from latbench.core.records import Device, Machine, ModelIdentity, Request
+from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
 from latbench.devices.machine import this_device
-from latbench.plugins import FALLBACK, nearest
+from latbench.errors import UnfitError, UsageError, nearest
 from latbench.zoo.resolve import resolve
 
-LOCAL = "local"
-"""The device that is this machine."""
 LONGEST_DEADLINE_S = 7 * 24 * 3600
 
 

@@ -8,12 +8,12 @@ from itertools import product
 import msgspec
 
 from latbench.core.codec import digest
-from latbench.core.errors import UsageError
 from latbench.core.records import Request
 from latbench.core.values import Value
 from latbench.core.yamltext import Document
-from latbench.plugins import nearest
-from latbench.requests import LOCAL, make_request, read_resolution
+from latbench.defaults import LOCAL
+from latbench.errors import UsageError, nearest
+from latbench.requests import make_request, read_resolution
 
 
 class SweepPointEntry(Value, frozen=True, kw_only=True):

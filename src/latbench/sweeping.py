@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-import latbench
 from latbench.calibration import identify
 from latbench.core.codec import digest
-from latbench.core.errors import UnfitError, UsageError
 from latbench.core.protocols import WARM, TimingProtocol, protocol_sha256
 from latbench.core.records import Record, Request, SweepPoint
 from latbench.core.summary import Summary, summarise
 from latbench.devices.machine import read_machine
-from latbench.folders import cache_folder
+from latbench.errors import UnfitError, UsageError
+from latbench.events import Warn
 from latbench.keeping import keep
+from latbench.paths import cache_folder
 from latbench.pipeline import DEADLINE_S, measure
-from latbench.preparing import Subject, Warn, new_id, subject
+from latbench.preparing import Subject, new_id, subject
 from latbench.requests import check_protocol, named_protocol, side_request
+from latbench.version import latbench_version
 
 if TYPE_CHECKING:
     from latbench.store.registry import Registry
@@ -265,7 +266,7 @@ def _points_digest(
             ],
             "protocol": protocol_sha256(protocol),
             "device": fits[0].device.id,
-            "latbench": latbench.__version__,
+            "latbench": latbench_version(),
             "strict": strict,
             "profile": profile,
         }

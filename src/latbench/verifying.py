@@ -22,12 +22,12 @@ from latbench.core.checks import (
     tolerance_of,
     top1_agreement,
 )
-from latbench.core.errors import StageError, UsageError
 from latbench.core.records import Artifact, Counts, Parity
+from latbench.errors import StageError, UsageError, nearest
+from latbench.events import Warn
 from latbench.exporting import norm_bytes, reference_outputs
 from latbench.pipeline import export
-from latbench.plugins import format_names, load_exporter, nearest
-from latbench.preparing import Warn
+from latbench.plugins import format_names, load_exporter
 from latbench.zoo.resolve import Form, ready_suffix, resolve
 
 if TYPE_CHECKING:

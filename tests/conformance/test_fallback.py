@@ -11,7 +11,8 @@ from latbench.api import Capability, Runner
 from latbench.core.claim_conditions import own_options
 from latbench.core.protocols import FIXED
 from latbench.core.records import Record
-from latbench.plugins import FALLBACK, load_runner, runner_names
+from latbench.defaults import FALLBACK
+from latbench.plugins import load_runner, runner_names
 from latbench.requests import changed_protocol
 
 OTHERS = [name for name in runner_names() if name != FALLBACK]

@@ -10,9 +10,10 @@ import pytest
 
 import latbench.cache
 from builders import make_record
-from latbench.cache import ArtifactCache, Changed, content_sha256, copy_beside, write_beside
-from latbench.core.errors import LatbenchError
-from latbench.folders import cache_folder, config_folder, data_folder
+from latbench.cache import ArtifactCache, Changed
+from latbench.errors import LatbenchError
+from latbench.files import content_sha256, copy_beside, write_beside
+from latbench.paths import cache_folder, config_folder, data_folder
 
 
 def write(path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_folder_that_cannot_be_replaced_stays(
 
     monkeypatch.setattr(latbench.cache.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        latbench.cache._move(new, old)
+        latbench.files.replace_path(new, old)
     assert (old / "old").exists()
     assert (new / "new").exists()
 
@@ -146,7 +147,7 @@ def test_a_place_that_another_program_fills_in_between_keeps_no_old_folder(
 
     monkeypatch.setattr(latbench.cache.os, "replace", between)
     with pytest.raises(OSError, match="not empty"):
-        latbench.cache._move(new, old)
+        latbench.files.replace_path(new, old)
     assert {path.name for path in tmp_path.iterdir()} == {"a.ncnn", "new"}
     assert (old / "theirs").exists()
 
@@ -168,7 +169,7 @@ def test_a_folder_that_another_program_stored_meanwhile_is_taken(
         artifact = msgspec.structs.replace(
             make_record().artifact, sha256=content_sha256(made), format="ncnn"
         )
-        move = latbench.cache._move
+        move = latbench.files.replace_path
 
         def late(source: Path, target: Path) -> None:
             if source == made:

@@ -14,8 +14,8 @@ from latbench.core.checks import (
     errors,
     finite,
 )
-from latbench.core.errors import StageError
 from latbench.core.records import Counts
+from latbench.errors import StageError
 
 MODEL = Counts(
     macs=1000, parameters=10_000, parameter_bytes=40_000, operators={"conv": 5, "linear": 1}

@@ -22,9 +22,9 @@ from latbench.core.codec import (
     unpack_json,
     unpack_ns,
 )
-from latbench.core.errors import LatbenchError
 from latbench.core.protocols import protocol_sha256
 from latbench.core.records import Record
+from latbench.errors import LatbenchError
 
 GOLDEN = Path(__file__).parent.parent / "golden/records"
 TIMES = st.lists(st.integers(0, 2**32 - 1)) | st.lists(st.integers(0, 2**64 - 1))

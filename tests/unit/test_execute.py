@@ -15,10 +15,10 @@ import pytest
 
 from builders import make_artifact
 from latbench.api import ExportSpec, make_inputs
-from latbench.core.errors import StageError
 from latbench.core.protocols import FIXED, TimingProtocol, calls_that_fit
 from latbench.core.records import Outcome, Trace
 from latbench.core.sessions import samples
+from latbench.errors import StageError
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.measure.execute import Execution, Schedule

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from builders import make_record, make_trace
 from latbench.core.accounts import PLAUSIBLE, Alternative, Key, Plan, account
-from latbench.core.errors import UsageError
 from latbench.core.factors import (
     MOST,
     Configuration,
@@ -32,6 +31,7 @@ from latbench.core.restated import regime_of, restated_ns, statistic_name
 from latbench.core.sides import check_same_model, side_of
 from latbench.core.summary import summarise
 from latbench.core.switches import configured, setup_of, switch
+from latbench.errors import UsageError
 from latbench.report.explain import _share, account_lines
 
 NAMES = ("backend", "precision", "protocol", "threads")

@@ -13,9 +13,9 @@ import pytest
 import latbench
 from builders import make_record
 from latbench.core.codec import decode_record
-from latbench.core.errors import RegistryError
 from latbench.core.protocols import FIXED
 from latbench.devices.machine import read_conditions
+from latbench.errors import RegistryError
 from latbench.keeping import keep
 from latbench.pipeline import Result
 from latbench.requests import changed_protocol

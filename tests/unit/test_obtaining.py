@@ -9,7 +9,7 @@ import pytest
 
 from latbench import obtaining
 from latbench.api import Exporter
-from latbench.core.errors import StageError
+from latbench.errors import StageError
 from latbench.measure import wire
 from latbench.plugins import load_exporter
 

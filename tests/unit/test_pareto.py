@@ -9,9 +9,9 @@ import pytest
 
 from builders import make_record, make_trace
 from latbench.core.claims import Citation, Claim, ClaimConditions, ClaimedModel, StatedValue
-from latbench.core.errors import UsageError
 from latbench.core.ranks import kendall_tau, tau_with_interval
 from latbench.core.records import Record
+from latbench.errors import UsageError
 from latbench.papers import Top1
 from latbench.report.pareto import (
     accuracies,

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from latbench.core.errors import UsageError
 from latbench.core.protocols import (
     FIXED,
     MS,
@@ -18,6 +17,7 @@ from latbench.core.protocols import (
     block_calls,
     protocol_sha256,
 )
+from latbench.errors import UsageError
 from latbench.requests import changed_protocol, check_protocol, named_protocol
 
 GOLDEN = Path(__file__).parent.parent / "golden/protocols.json"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from latbench.core.errors import UsageError
 from latbench.core.protocols import FIXED
+from latbench.errors import UsageError
 from latbench.requests import changed_protocol
 from latbench.store.registry import Registry
 from latbench.sweeping import Step, sweep

@@ -8,8 +8,7 @@ import sys
 
 import click
 
-import latbench
-from latbench.core.errors import LatbenchError, UsageError
+from latbench.errors import LatbenchError, UsageError
 
 COMMANDS = {
     "run": "Measure a model and store the record.",
@@ -68,7 +67,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(latbench.__version__, prog_name="latbench")
+@click.version_option(package_name="latbench", prog_name="latbench")
 def cli() -> None:
     """Time models on devices, keep the evidence, check the claims.
 

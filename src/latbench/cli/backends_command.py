@@ -10,7 +10,7 @@ from latbench.cli.options import json_option
 
 if TYPE_CHECKING:
     from latbench.api import Capability, Exporter, Runner
-    from latbench.core.errors import UsageError
+    from latbench.errors import UsageError
 
 
 @click.command("backends")
@@ -21,7 +21,7 @@ def command(*, name: str | None, as_json: bool) -> None:
 
     What cannot be loaded is listed with the reason.
     """
-    from latbench.core.errors import UsageError
+    from latbench.errors import UsageError
     from latbench.plugins import load_runner, loaded_exporters, runner_names
 
     found: list[tuple[Runner, Capability]] = []

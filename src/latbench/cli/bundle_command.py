@@ -59,8 +59,8 @@ def create(
     With claims and no records named, those that a check of the claims rests on.
     """
     from latbench.bundling import pack_evidence
-    from latbench.cache import write_beside
-    from latbench.core.errors import UsageError
+    from latbench.errors import UsageError
+    from latbench.files import write_beside
 
     if not (ids or sweep or claims):
         raise click.UsageError("name records, --sweep or --claim")
@@ -254,7 +254,7 @@ def _tell_why(file: Path, error: BundleError, as_json: bool) -> None:
 
 
 def _key(path: Path | None) -> bytes | None:
-    from latbench.core.errors import UsageError
+    from latbench.errors import UsageError
 
     if path is None:
         return None

@@ -93,8 +93,8 @@ def command(
     claims are checked all the same), 3 measuring was interrupted, 4 not refuted but not confirmed
     either.
     """
-    from latbench.cache import write_beside
     from latbench.core.verdicts import overall, restricted
+    from latbench.files import write_beside
     from latbench.report.verdicts import verdict_lines, verdicts_json, verdicts_markdown
 
     asked = questions or QUESTIONS
@@ -157,7 +157,7 @@ def _checked(
 
 def _to_read(registry: str | None) -> Registry:
     """The registry, also one that nothing can be written to: answers need its records alone."""
-    from latbench.core.errors import RegistryError
+    from latbench.errors import RegistryError
     from latbench.store.registry import Registry
 
     try:
@@ -171,7 +171,7 @@ def _to_read(registry: str | None) -> Registry:
 def _keep(claims: Sequence[Claim], checked: Checked, registry: str | None) -> None:
     """Store what was said; where that cannot be done, it has been said all the same."""
     from latbench.checking import stored_verdicts
-    from latbench.core.errors import LatbenchError
+    from latbench.errors import LatbenchError
     from latbench.store.registry import Registry
 
     try:
@@ -188,8 +188,9 @@ def _measure(
     there are by then."""
     from latbench.checking import check as check_claims
     from latbench.claim_trials import carry_out, trials
+    from latbench.defaults import FALLBACK
     from latbench.devices.machine import read_machine, this_device, usable_cpus
-    from latbench.plugins import FALLBACK, load_runner
+    from latbench.plugins import load_runner
     from latbench.store.registry import Registry
 
     for name in backends:

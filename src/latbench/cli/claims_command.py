@@ -108,7 +108,7 @@ def add(*, file: Path | None, template: bool, as_json: bool) -> int:
 @json_option
 def history(*, id: str, registry: str | None, as_json: bool) -> None:
     """What was said of one claim, when, by which version, from which records."""
-    from latbench.core.errors import UsageError
+    from latbench.errors import UsageError
     from latbench.report.json import to_json
     from latbench.report.verdicts import history_lines
     from latbench.store.registry import Registry

@@ -77,7 +77,7 @@ def command(
 
     Exit status: 0 an account is given, 2 the two cannot be explained, 3 could not measure.
     """
-    from latbench.core.errors import UsageError
+    from latbench.errors import UsageError
     from latbench.explaining import explain
     from latbench.report.explain import account_lines
     from latbench.report.json import to_json
@@ -109,8 +109,8 @@ def command(
 def _sides(a: str, b: str, registry: str | None) -> tuple[Side, Side, str]:
     """A claim of that id goes before a record."""
     from latbench.cli.claims_options import load_registered
-    from latbench.core.errors import UsageError
     from latbench.core.sides import side_of, side_of_claim
+    from latbench.errors import UsageError
     from latbench.store.registry import Registry
 
     registered = load_registered()

@@ -54,7 +54,7 @@ def command(
     )
     path = cached.path
     if output is not None:
-        from latbench.cache import copy_beside
+        from latbench.files import copy_beside
 
         path = copy_beside(cached.path, output)
     if as_json:

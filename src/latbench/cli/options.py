@@ -28,7 +28,7 @@ class Resolution(click.ParamType[tuple[int, int]]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         """Height and width."""
-        from latbench.core.errors import UsageError
+        from latbench.errors import UsageError
         from latbench.requests import read_resolution
 
         try:

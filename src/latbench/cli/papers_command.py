@@ -27,7 +27,7 @@ def command(*, format: str, output: Path | None, registry: str | None, as_json: 
     Sizes are counted, which may take a minute; what is timed is looked for among the records.
     docs/PAPERS.md is what this prints as Markdown where there are none.
     """
-    from latbench.cache import write_beside
+    from latbench.files import write_beside
     from latbench.report.json import to_json
     from latbench.report.papers import papers_markdown, papers_text
 

@@ -48,8 +48,8 @@ def pareto(
     Of each model the newest record is taken; all must be of one device and backend, and those that
     differ from most in precision, threads or batch are left out and named.
     """
-    from latbench.core.errors import UsageError
     from latbench.core.ranks import tau_with_interval
+    from latbench.errors import UsageError
     from latbench.papers import load_papers
     from latbench.report.json import to_json
     from latbench.report.pareto import (

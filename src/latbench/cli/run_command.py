@@ -209,8 +209,8 @@ OF_THE_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "di
 
 
 def _read(path: Path, ctx: click.Context) -> SweepFile:
-    from latbench.core.errors import UsageError
     from latbench.core.yamltext import parse
+    from latbench.errors import UsageError
     from latbench.sweep_file import read_sweep
 
     line = click.core.ParameterSource.COMMANDLINE

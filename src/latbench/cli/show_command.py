@@ -61,7 +61,7 @@ def command(
 
 
 def _draw(record: Record, summary: Summary | None, path: Path) -> None:
-    from latbench.core.errors import UsageError
+    from latbench.errors import UsageError
     from latbench.report.plot import save_plot
 
     if summary is None or not any(trace.blocks for trace in record.outcome.traces):

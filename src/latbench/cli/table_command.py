@@ -37,9 +37,9 @@ def command(
 
     `matrix` is Markdown with a row for each model and a column for each backend.
     """
-    from latbench.cache import write_beside
-    from latbench.core.errors import UsageError
     from latbench.core.summary import summarise
+    from latbench.errors import UsageError
+    from latbench.files import write_beside
     from latbench.report.json import to_json
     from latbench.report.tables import (
         row,

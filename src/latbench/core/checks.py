@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.errors import Stage, StageError
 from latbench.core.records import Counts
+from latbench.errors import Stage, StageError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from latbench.core.errors import LatbenchError
 from latbench.core.protocols import TimingProtocol, protocol_sha256
 from latbench.core.records import SCHEMA, Record
+from latbench.errors import LatbenchError
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 

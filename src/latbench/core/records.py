@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from latbench.core.errors import FailureKind, Stage
 from latbench.core.protocols import TimingProtocol
 from latbench.core.values import Value
+from latbench.errors import FailureKind, Stage
 
 SCHEMA = 3
 

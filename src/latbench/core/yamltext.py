@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from latbench.core.errors import UsageError
+from latbench.errors import UsageError
 
 Loader: TypeAlias = Any
 """A PyYAML loader; its methods have no types."""

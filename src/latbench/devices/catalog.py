@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from latbench.core.errors import UsageError
 from latbench.core.records import Device
 from latbench.core.values import Value
 from latbench.core.yamltext import Document, parse
-from latbench.folders import config_folder
-from latbench.plugins import nearest
+from latbench.errors import UsageError, nearest
+from latbench.paths import config_folder
 
 SCHEMA = 1
 

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import latbench
 from latbench.core.records import Conditions, Device, Fact, Machine, Software
 from latbench.devices import cgroup, linux
+from latbench.version import latbench_version
 
 GIT_TIMEOUT_S = 5
 SYSCTL_TIMEOUT_S = 5
@@ -86,7 +86,7 @@ def read_software(packages: Iterable[str]) -> Software:
         except PackageNotFoundError:
             continue
     return Software(
-        latbench=latbench.__version__,
+        latbench=latbench_version(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=found,
         commit=_commit(),

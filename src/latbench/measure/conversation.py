@@ -17,7 +17,12 @@ from typing import TypeVar
 
 import msgspec
 
-from latbench.core.errors import FailureKind, Stage, StageError, UsageError
+from latbench.errors import (
+    FailureKind,
+    Stage,
+    StageError,
+    UsageError,
+)
 from latbench.measure import wire
 
 A = TypeVar("A", bound=wire.Message)

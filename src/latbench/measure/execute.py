@@ -15,9 +15,9 @@ from typing import Literal
 
 import msgspec
 
-from latbench.core.errors import LatbenchError, Stage, StageError
 from latbench.core.protocols import TimingProtocol, calls_that_fit
 from latbench.core.records import Failure, Outcome, Trace
+from latbench.errors import LatbenchError, Stage, StageError
 from latbench.measure.clock import now_ns
 from latbench.measure.conversation import Conversation
 from latbench.measure.timed import Job, Timed

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 import msgspec
 
-import latbench
-from latbench.core.errors import Stage, StageError, UsageError
+from latbench.errors import Stage, StageError, UsageError
 from latbench.measure import wire
+from latbench.version import latbench_version
 
 Handler = Callable[[wire.Request], wire.Answer]
 
@@ -33,7 +33,7 @@ def serve(program: str, handle: Handler) -> None:
 
     send(
         wire.Hello(
-            protocol=wire.VERSION, program=program, version=latbench.__version__, pid=os.getpid()
+            protocol=wire.VERSION, program=program, version=latbench_version(), pid=os.getpid()
         )
     )
     while True:

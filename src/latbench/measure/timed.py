@@ -21,10 +21,10 @@ from latbench.core.checks import (
     tolerance_of,
 )
 from latbench.core.codec import LONGEST_NS
-from latbench.core.errors import Stage, StageError
 from latbench.core.protocols import TimingProtocol, block_calls, calls_that_fit
 from latbench.core.records import Artifact, Block, OutputCheck, Runtime, Trace
 from latbench.core.steady import FEWEST_SAMPLES, warmup_end
+from latbench.errors import Stage, StageError
 from latbench.measure import wire
 from latbench.measure.clock import now_ns
 from latbench.measure.conversation import A, Conversation

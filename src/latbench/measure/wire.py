@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from latbench.core.errors import FailureKind, Stage
 from latbench.core.records import Artifact, Placement, Profile, Readings
+from latbench.errors import FailureKind, Stage
 
 VERSION = 1
 """Version of the conversation. A program that speaks another one is refused."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.cache import write_beside
-from latbench.core.errors import UsageError
+from latbench.errors import UsageError
+from latbench.files import write_beside
 from latbench.report.pareto import Pair, Point, frontier
 from latbench.report.plot import COUNTED, FORMATS, INTERVAL, LEVEL
 from latbench.report.units import duration

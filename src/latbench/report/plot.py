@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.cache import write_beside
 from latbench.core.disturbance import disturbed
-from latbench.core.errors import UsageError
 from latbench.core.records import Record, Trace
 from latbench.core.sessions import samples as samples_of
 from latbench.core.summary import Summary
+from latbench.errors import UsageError
+from latbench.files import write_beside
 from latbench.report.text import title
 from latbench.report.units import UNITS, time
 

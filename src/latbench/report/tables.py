@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from latbench.core.errors import UsageError
 from latbench.core.records import Artifact, Record
 from latbench.core.summary import Summary
 from latbench.core.values import Value
+from latbench.errors import UsageError
 from latbench.report.text import placed, table
 from latbench.report.units import duration
 

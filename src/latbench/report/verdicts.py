@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-import latbench
 from latbench.core.answers import QUESTIONS, Answer, AnswerName, Question, StoredVerdict, Verdict
 from latbench.core.claims import Claim, ClaimedModel
 from latbench.report.claims import statement
 from latbench.report.json import to_json
 from latbench.report.text import moment
 from latbench.report.units import duration
+from latbench.version import latbench_version
 
 Models = Mapping[str, ClaimedModel]
 ASKED: Mapping[Question, str] = {"value": "value", "ordering": "comparison", "static": "size"}
@@ -53,7 +53,7 @@ def verdicts_markdown(
     return [
         "# What is found of the claims",
         "",
-        f"Made by `{made_by}` with latbench {latbench.__version__} on {device}: do not edit. "
+        f"Made by `{made_by}` with latbench {latbench_version()} on {device}: do not edit. "
         "[CLAIMS](CLAIMS.md) has the rules; a comparison is of the device and backend that it "
         "names, and says nothing of another one.",
         "",

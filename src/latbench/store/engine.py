@@ -16,8 +16,8 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 
-from latbench.core.errors import RegistryError, UsageError
-from latbench.folders import data_folder
+from latbench.errors import RegistryError, UsageError
+from latbench.paths import data_folder
 
 LOCK_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10

@@ -17,9 +17,9 @@ from latbench.core.codec import (
     unpack_json,
     unpack_ns,
 )
-from latbench.core.errors import RegistryError
 from latbench.core.records import Record
 from latbench.core.summary import typical_ns
+from latbench.errors import RegistryError
 
 
 def machine_row(record: Record) -> dict[str, Any]:

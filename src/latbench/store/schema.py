@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from latbench.core.errors import RegistryError
+from latbench.errors import RegistryError
 from latbench.store.engine import LOCK_TIMEOUT_S, shown
 
 HEAD = "0004"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from latbench.core.errors import UsageError
 from latbench.core.values import Value
-from latbench.plugins import nearest
+from latbench.errors import UsageError, nearest
 from latbench.zoo import timm_bridge
 
 

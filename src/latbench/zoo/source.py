@@ -17,7 +17,7 @@ from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-from latbench.core.errors import UsageError
+from latbench.errors import UsageError
 
 
 def architecture_digest(path: Path, name: str, search: Sequence[str]) -> str:

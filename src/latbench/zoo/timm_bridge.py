@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.errors import StageError, UsageError
+from latbench.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn

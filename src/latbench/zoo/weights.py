@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.errors import StageError, UsageError
+from latbench.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     import torch

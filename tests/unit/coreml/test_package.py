@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
-from latbench.cache import content_sha256
+from latbench.files import content_sha256
 from latbench_exporters.coreml import exporter
 from latbench_exporters.coreml_package import read
 from tiny import TinyModel

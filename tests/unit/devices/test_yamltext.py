@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.core.errors import UsageError
 from latbench.core.values import Value
 from latbench.core.yamltext import parse
+from latbench.errors import UsageError
 
 plain = st.text(string.ascii_letters + string.digits + " .:-_/()#'\"é", max_size=12).filter(
     "<<".__ne__

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, MetaData
 
 from builders import make_record, make_trace
 from latbench.core.codec import decode_record, pack_ns
-from latbench.core.errors import LatbenchError, RegistryError, UsageError
+from latbench.errors import LatbenchError, RegistryError, UsageError
 from latbench.store import schema
 from latbench.store.engine import make_engine, registry_url
 from latbench.store.registry import Registry
@@ -219,7 +219,7 @@ def test_full_disk(small_disk: Path) -> None:
 TRIED = """
 import os, sys
 from builders import make_record
-from latbench.core.errors import RegistryError
+from latbench.errors import RegistryError
 from latbench.store.registry import Registry
 record = make_record()
 if os.getuid() == 0:

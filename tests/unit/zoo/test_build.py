@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 
-from latbench.core.errors import StageError, UsageError  # noqa: E402
+from latbench.errors import StageError, UsageError  # noqa: E402
 from latbench.zoo import build, catalog  # noqa: E402
 from latbench.zoo.counting import count  # noqa: E402
 from latbench.zoo.deploy import deploy_form, fold_batch_norms  # noqa: E402

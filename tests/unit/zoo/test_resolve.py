@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latbench.core.errors import UsageError
+from latbench.errors import UsageError
 from latbench.zoo.resolve import ResolvedModel, resolve
 
 

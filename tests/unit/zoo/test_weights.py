@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="weights need the `export` extra")
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
-from latbench.core.errors import LatbenchError, UsageError  # noqa: E402
+from latbench.errors import LatbenchError, UsageError  # noqa: E402
 from latbench.zoo.weights import load_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch

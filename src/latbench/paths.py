@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from latbench.core.errors import LatbenchError
+from latbench.errors import LatbenchError
 
 
 def cache_folder() -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Literal
 
 Stage = Literal["build", "export", "verify", "probe", "open", "warmup", "time", "outputs"]
@@ -48,3 +50,17 @@ class StageError(LatbenchError):
 
 class RegistryError(LatbenchError):
     """The registry of records cannot be opened, read or written (exit status 3)."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """A hint that offers the known names closest to ``name``, or lists them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {listed(close)}?"
+    return f"known: {listed(names)}" if names else None
+
+
+def listed(names: Iterable[str]) -> str:
+    """``names`` joined by commas, for a message."""
+    return ", ".join(names)
