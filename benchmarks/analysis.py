@@ -22,10 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import msgspec
 
 from builders import make_record
-from latbench.core.compare import compare
-from latbench.core.protocols import WARM, protocol_sha256
-from latbench.core.records import Block, Interleaved, Readings, Record, Trace
-from latbench.core.summary import summarise
+from latbench.analysis.comparison import compare
+from latbench.analysis.summary import summarise
+from latbench.schema.protocol import protocol_sha256
+from latbench.schema.protocol_catalog import WARM
+from latbench.schema.record import Interleaved, Record
+from latbench.schema.trace import Block, Readings, Trace
 from latbench.store.registry import Registry
 from noise import autocorrelated
 

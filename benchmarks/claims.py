@@ -28,8 +28,8 @@ from builders import make_record, make_trace
 from latbench.checking import check
 from latbench.claims_file import Registered, load_claims
 from latbench.core.claims import TIMED
-from latbench.core.records import Record
 from latbench.devices.catalog import load_devices
+from latbench.schema.record import Record
 from latbench.store.registry import Registry
 from latbench.zoo.catalog import ZOO
 

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import msgspec
 
 import onnx_files
-from latbench.core.records import Artifact
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
+from latbench.schema.artifact import Artifact
 
 WORKER = "latbench.measure.worker"
 HOLD = """

@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Sequence
 
 import latbench
-from latbench.core.records import Record, Trace
+from latbench.schema.record import Record
+from latbench.schema.trace import Trace
 
 
 def inferences_ns(traces: Sequence[Trace], *, blocks_only: bool) -> int:

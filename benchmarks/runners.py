@@ -27,8 +27,8 @@ import msgspec
 import numpy as np
 
 import latbench
+from latbench.analysis.stats import order_interval
 from latbench.api import Artifact, RunOptions, make_inputs
-from latbench.core.stats import order_interval
 from latbench.measure.clock import time_calls
 from latbench.plugins import load_runner
 

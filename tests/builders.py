@@ -7,32 +7,39 @@ from pathlib import Path
 from typing import Literal
 
 from latbench.api import Exported
-from latbench.core.protocols import FIXED, protocol_sha256
-from latbench.core.records import (
-    SCHEMA,
+from latbench.files import content_bytes
+from latbench.schema.artifact import (
     Artifact,
-    Block,
+    Counts,
+    ModelIdentity,
+    Parity,
+    TensorSpec,
+)
+from latbench.schema.environment import (
     Cache,
     Conditions,
-    Counts,
     Device,
     Environment,
     Fact,
-    Failure,
     Machine,
-    ModelIdentity,
+    Software,
+)
+from latbench.schema.protocol import protocol_sha256
+from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.record import (
+    SCHEMA,
+    Failure,
     Outcome,
-    OutputCheck,
-    Parity,
-    Placement,
     Record,
     Request,
     Runtime,
-    Software,
-    TensorSpec,
+)
+from latbench.schema.trace import (
+    Block,
+    OutputCheck,
+    Placement,
     Trace,
 )
-from latbench.files import content_bytes
 
 MACHINE = Machine(
     hostname="bench-1",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latbench.api import Exported
-from latbench.core.records import Artifact
+from latbench.schema.artifact import Artifact
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,16 +12,16 @@ from builders import make_record, make_trace
 from latbench.core.answers import Answer, Bench, CountedModel
 from latbench.core.claims import Claim, ClaimedModel, StatedCounts
 from latbench.core.figures import Figure, parse_count
-from latbench.core.protocols import TimingProtocol
-from latbench.core.records import (
+from latbench.core.verdicts import verdict
+from latbench.errors import FailureKind, Stage
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.record import (
     Failure,
     Fallback,
     Interleaved,
     Outcome,
     Record,
 )
-from latbench.core.verdicts import verdict
-from latbench.errors import FailureKind, Stage
 
 MODELS = {
     "one": ClaimedModel(id="one", name="One", build="one"),

@@ -25,8 +25,8 @@ import latbench
 from latbench.comparing import compare
 from latbench.core.answers import Bench
 from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.records import Record
 from latbench.core.verdicts import verdict
+from latbench.schema.record import Record
 
 OTHER, MINE = "mobilevig_m", "mobilevig_ti"
 MARGIN = 0.05

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import msgspec
 
 import latbench
-from latbench.core.stats import order_interval
+from latbench.analysis.stats import order_interval
 from latbench.requests import named_protocol
 
 

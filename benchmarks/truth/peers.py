@@ -25,7 +25,7 @@ import msgspec
 from neighbour import neighbours
 
 import latbench
-from latbench.core.protocols import WARM
+from latbench.schema.protocol_catalog import WARM
 
 WAYS = ("timm", "fixed-100", "loadgen", "pyperf", "torch")
 

@@ -27,7 +27,7 @@ from neighbour import neighbours
 from onnx import TensorProto, helper, numpy_helper
 
 import latbench
-from latbench.core.protocols import COMPARE
+from latbench.schema.protocol_catalog import COMPARE
 
 SHORT = msgspec.structs.replace(
     COMPARE, target_ppm=None, max_processes=COMPARE.processes, min_ns=150_000_000

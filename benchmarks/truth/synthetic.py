@@ -21,10 +21,11 @@ import msgspec
 import numpy as np
 
 from builders import make_record
-from latbench.core.protocols import WARM
-from latbench.core.records import Block, Readings, Record, Trace
-from latbench.core.stats import order_interval
-from latbench.core.summary import SEQUENTIAL_CONFIDENCE, Summary, summarise
+from latbench.analysis.stats import order_interval
+from latbench.analysis.summary import SEQUENTIAL_CONFIDENCE, Summary, summarise
+from latbench.schema.protocol_catalog import WARM
+from latbench.schema.record import Record
+from latbench.schema.trace import Block, Readings, Trace
 
 LEVEL, NOISE, BETWEEN, BLOCK = 1e6, 0.02, 0.01, 20
 Samples = np.ndarray

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 __version__: str
 
 if TYPE_CHECKING:
+    from latbench.analysis.comparison import Comparison as Comparison
+    from latbench.analysis.summary import Summary as Summary
+    from latbench.analysis.summary import summarise as summarise
     from latbench.cache import Cached as Cached
     from latbench.comparing import Compared as Compared
     from latbench.comparing import compare as compare
-    from latbench.core.codec import decode_record as decode_record
-    from latbench.core.codec import encode_record as encode_record
-    from latbench.core.compare import Comparison as Comparison
-    from latbench.core.records import Record as Record
-    from latbench.core.summary import Summary as Summary
-    from latbench.core.summary import summarise as summarise
     from latbench.errors import LatbenchError as LatbenchError
     from latbench.errors import RegistryError as RegistryError
     from latbench.errors import StageError as StageError
@@ -29,6 +26,9 @@ if TYPE_CHECKING:
     from latbench.pipeline import Result as Result
     from latbench.pipeline import export as export
     from latbench.pipeline import run as run
+    from latbench.schema.codec import decode_record as decode_record
+    from latbench.schema.codec import encode_record as encode_record
+    from latbench.schema.record import Record as Record
     from latbench.store.registry import Registry as Registry
     from latbench.sweeping import Swept as Swept
     from latbench.sweeping import sweep as sweep
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "Cached": "latbench.cache",
     "Compared": "latbench.comparing",
-    "Comparison": "latbench.core.compare",
+    "Comparison": "latbench.analysis.comparison",
     "LatbenchError": "latbench.errors",
-    "Record": "latbench.core.records",
+    "Record": "latbench.schema.record",
     "Registry": "latbench.store.registry",
     "RegistryError": "latbench.errors",
     "Result": "latbench.pipeline",
     "StageError": "latbench.errors",
-    "Summary": "latbench.core.summary",
+    "Summary": "latbench.analysis.summary",
     "Swept": "latbench.sweeping",
     "UsageError": "latbench.errors",
     "compare": "latbench.comparing",
-    "decode_record": "latbench.core.codec",
-    "encode_record": "latbench.core.codec",
+    "decode_record": "latbench.schema.codec",
+    "encode_record": "latbench.schema.codec",
     "export": "latbench.pipeline",
     "run": "latbench.pipeline",
-    "summarise": "latbench.core.summary",
+    "summarise": "latbench.analysis.summary",
     "sweep": "latbench.sweeping",
 }
 

@@ -13,18 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from latbench.core.inputs import make_inputs
-from latbench.core.records import (
+from latbench.errors import StageError, UsageError
+from latbench.schema.artifact import (
     Artifact,
-    Capability,
     Counts,
     ModelIdentity,
+    TensorSpec,
+)
+from latbench.schema.seeded_inputs import make_inputs
+from latbench.schema.trace import (
+    Capability,
     OperatorTime,
     Placement,
     Profile,
-    TensorSpec,
 )
-from latbench.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +92,7 @@ class Exported:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     counts: Counts | None
-    """Read back from the file, by the definitions of :class:`~latbench.core.records.Counts`;
+    """Read back from the file, by the definitions of :class:`~latbench.schema.artifact.Counts`;
     ``None`` for a ready file whose graph cannot be counted. What is made from a PyTorch module must
     be counted, or nothing says that it is that model."""
     details: Mapping[str, str]
@@ -232,7 +234,7 @@ class SelfTimedSession(Session, Protocol):
 
     def beside_ns(self) -> Mapping[str, Sequence[int]]:
         """The inferences of the latest block by other clocks, by name: see
-        :attr:`~latbench.core.records.Block.beside_ns`. May be empty."""
+        :attr:`~latbench.schema.trace.Block.beside_ns`. May be empty."""
         ...
 
 

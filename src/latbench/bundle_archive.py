@@ -18,8 +18,8 @@ from typing import Literal
 
 import msgspec
 
-from latbench.core.values import Value
 from latbench.errors import LatbenchError, UsageError
+from latbench.schema.value import Value
 
 SCHEMA = 1
 MANIFEST, SIGNATURE, CLAIMS = "manifest.json", "signature.json", "claims.json"

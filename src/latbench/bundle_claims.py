@@ -10,9 +10,10 @@ from latbench.bundle_archive import CLAIMS, BundleError, decode_checked
 from latbench.core.answers import Bench, CountedModel, GivenAnswer, Verdict
 from latbench.core.claim_checks import Known, claim_problems
 from latbench.core.claims import Claim, ClaimedModel, ClaimSource
-from latbench.core.records import Device, Record
-from latbench.core.values import Value
 from latbench.core.verdicts import verdict
+from latbench.schema.environment import Device
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 from latbench.version import latbench_version
 
 

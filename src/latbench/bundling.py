@@ -29,11 +29,11 @@ from latbench.bundle_claims import (
 from latbench.checking import available_backends, check, models_to_count
 from latbench.core.answers import Verdict
 from latbench.core.claims import Claim, ClaimedModel, ClaimSource
-from latbench.core.codec import decode_record, encode_record
-from latbench.core.records import Record
-from latbench.core.values import Value
 from latbench.counted import count_models
 from latbench.errors import LatbenchError, UsageError
+from latbench.schema.codec import decode_record, encode_record
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:

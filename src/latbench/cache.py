@@ -18,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from latbench.core.records import Artifact
-from latbench.core.values import Value
 from latbench.errors import LatbenchError
 from latbench.files import content_sha256, replace_path
+from latbench.schema.artifact import Artifact
+from latbench.schema.value import Value
 
 STALE_S = 24 * 3600
 

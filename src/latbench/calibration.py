@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.inputs import make_inputs
-from latbench.core.records import TensorSpec
 from latbench.errors import StageError, UsageError
 from latbench.files import content_sha256
+from latbench.schema.artifact import TensorSpec
+from latbench.schema.seeded_inputs import make_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _digest(images: Sequence[Path]) -> str:
-    from latbench.core.codec import digest
+    from latbench.schema.codec import digest
 
     try:
         return digest([content_sha256(path) for path in images])

@@ -15,15 +15,15 @@ from latbench.core.claims import (
     StatedIdentity,
     StatedScaling,
 )
-from latbench.core.values import Value
 from latbench.core.verdicts import verdict
 from latbench.counted import ToCount, count_models
 from latbench.plugins import load_runner, runner_names
+from latbench.schema.value import Value
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:
     from latbench.claims_file import Registered
-    from latbench.core.records import Record
+    from latbench.schema.record import Record
     from latbench.store.registry import Registry
 
 

@@ -14,7 +14,7 @@ from latbench.core.figures import FAILED
 from latbench.errors import LatbenchError
 
 if TYPE_CHECKING:
-    from latbench.core.records import Record
+    from latbench.schema.record import Record
     from latbench.store.registry import Registry, Row
 
 LISTED = 500

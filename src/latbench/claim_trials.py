@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from latbench.analysis.stats import FEWEST
 from latbench.checking import available_backends
 from latbench.comparing import compare
 from latbench.core.answers import Answer, Verdict
@@ -24,17 +25,17 @@ from latbench.core.claims import (
     StatedRatio,
     StatedValue,
 )
-from latbench.core.codec import digest
-from latbench.core.protocols import COMPARE, WARM, TimingProtocol, shipped
-from latbench.core.records import Record, Request
 from latbench.core.several import TOLD
-from latbench.core.stats import FEWEST
 from latbench.defaults import LOCAL
 from latbench.errors import LatbenchError, RegistryError
 from latbench.events import Warn
 from latbench.pipeline import DEADLINE_S, run
 from latbench.plugins import load_runner
 from latbench.requests import changed_protocol, make_request
+from latbench.schema.codec import digest
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import COMPARE, WARM, shipped
+from latbench.schema.record import Record, Request
 
 if TYPE_CHECKING:
     from latbench.claims_file import Registered

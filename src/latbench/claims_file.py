@@ -18,12 +18,12 @@ import msgspec
 from latbench.core.claim_checks import Known, claim_problems, model_problems
 from latbench.core.claims import KINDS, Claim, ClaimConditions, ClaimedModel, ClaimSource
 from latbench.core.figure_checks import Problem
-from latbench.core.records import Device
-from latbench.core.values import Value
-from latbench.core.yamltext import Document, parse
 from latbench.errors import UsageError, nearest
 from latbench.files import write_beside
 from latbench.paths import config_folder
+from latbench.schema.environment import Device
+from latbench.schema.value import Value
+from latbench.schema.yaml_document import Document, parse
 from latbench.zoo.catalog import ZOO
 
 SCHEMA = 1

@@ -6,11 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latbench.core.compare import MARGIN, Comparison, Quantity, incomparable, precise
-from latbench.core.compare import compare as verdict_on
-from latbench.core.protocols import COMPARE, TimingProtocol
-from latbench.core.records import Interleaved, Outcome, Record, Request, Sentinel
-from latbench.core.stats import FEWEST
+from latbench.analysis.comparison import (
+    MARGIN,
+    Comparison,
+    Quantity,
+    incomparable,
+    precise,
+)
+from latbench.analysis.comparison import compare as verdict_on
+from latbench.analysis.stats import FEWEST
 from latbench.devices.machine import read_conditions, read_machine, read_software
 from latbench.errors import LatbenchError, UsageError
 from latbench.events import Warn
@@ -28,6 +32,15 @@ from latbench.preparing import (
     subject,
 )
 from latbench.requests import check_protocol, named_protocol, side_request
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import COMPARE
+from latbench.schema.record import (
+    Interleaved,
+    Outcome,
+    Record,
+    Request,
+    Sentinel,
+)
 
 NO_SENTINEL = Sentinel(
     name=None, sha256=None, absent="models that are compared are timed beside each other"

@@ -18,8 +18,14 @@ import msgspec
 from latbench.core.answers import CountedModel
 from latbench.core.claims import ClaimedModel
 from latbench.core.figures import Figure, parse_count
-from latbench.core.graphs import Built, Growth, Method, Over, Shown
 from latbench.errors import LatbenchError
+from latbench.schema.graph import (
+    Built,
+    Growth,
+    Method,
+    Over,
+    Shown,
+)
 from latbench.zoo import catalog
 
 TIMEOUT_S = 900

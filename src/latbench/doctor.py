@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from latbench.cache import ArtifactCache
-from latbench.core.values import Value
 from latbench.defaults import FALLBACK
 from latbench.devices.machine import read_conditions, read_machine
 from latbench.errors import LatbenchError
 from latbench.paths import cache_folder
 from latbench.plugins import load_runner, runner_names
 from latbench.report.text import cpu_line
+from latbench.schema.value import Value
 
 
 class Finding(Value, frozen=True, kw_only=True):

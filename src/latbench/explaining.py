@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from latbench import calibration
+from latbench.analysis.estimators import statistic_name
 from latbench.core.accounts import COMPUTED, Alternative, Key, Plan, Round, account
-from latbench.core.checks import PRECISIONS
 from latbench.core.factors import Account, Difference, configurations
 from latbench.core.facts import FORM, OPTION, compared
-from latbench.core.records import Record
-from latbench.core.restated import statistic_name
 from latbench.core.sides import Side, check_same_model
 from latbench.core.switches import Setup, can_switch, configured, limited, switch
 from latbench.devices.machine import read_machine, this_device, usable_cpus
@@ -27,6 +25,8 @@ from latbench.events import Warn
 from latbench.pipeline import DEADLINE_S, run
 from latbench.plugins import exporter_for, load_runner, runner_names
 from latbench.requests import LONGEST_DEADLINE_S, check_protocol, identify
+from latbench.schema.precision import PRECISIONS
+from latbench.schema.record import Record
 from latbench.zoo.resolve import ready_suffix
 
 ROUNDS = 3

@@ -15,6 +15,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from latbench import calibration
+from latbench.analysis.parity import (
+    check_cosine,
+    check_counts,
+    check_parity,
+    check_share,
+    cosine,
+    errors,
+    finite,
+    tolerance_of,
+    top1_agreement,
+)
 from latbench.api import (
     Array,
     Exported,
@@ -26,23 +37,17 @@ from latbench.api import (
     UsageError,
     make_inputs,
 )
-from latbench.core.checks import (
-    check_cosine,
-    check_counts,
-    check_parity,
-    check_share,
-    cosine,
-    errors,
-    finite,
-    tolerance_of,
-    top1_agreement,
-)
-from latbench.core.records import Artifact, Counts, Parity, TensorSpec
 from latbench.files import content_bytes, content_sha256
 from latbench.measure import wire
 from latbench.measure.program import serve
 from latbench.opened import files_read
 from latbench.plugins import format_names, load_exporter
+from latbench.schema.artifact import (
+    Artifact,
+    Counts,
+    Parity,
+    TensorSpec,
+)
 from latbench.zoo.deploy import foldable_pairs
 from latbench.zoo.resolve import ResolvedModel, read_form, resolve
 

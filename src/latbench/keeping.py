@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.core.codec import encode_record
-from latbench.core.records import Record
 from latbench.errors import LatbenchError, RegistryError
 from latbench.files import write_beside
+from latbench.schema.codec import encode_record
+from latbench.schema.record import Record
 
 if TYPE_CHECKING:
     from latbench.store.registry import Registry

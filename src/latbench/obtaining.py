@@ -15,12 +15,13 @@ from pathlib import Path
 from latbench import calibration
 from latbench.api import Exporter, SentinelExporter
 from latbench.cache import ArtifactCache, Cached, Changed
-from latbench.core.codec import digest
-from latbench.core.records import ModelIdentity, Request
 from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.requests import identify
+from latbench.schema.artifact import ModelIdentity
+from latbench.schema.codec import digest
+from latbench.schema.record import Request
 from latbench.version import latbench_version
 
 DEADLINE_S = 1800.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Literal
 
-from latbench.core.values import Value
-from latbench.core.yamltext import parse
+from latbench.schema.value import Value
+from latbench.schema.yaml_document import parse
 
 
 class Paper(Value, frozen=True, kw_only=True):

@@ -12,18 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from latbench.analysis.summary import Summary, precise, summarise
 from latbench.cache import ArtifactCache, Cached
-from latbench.core.protocols import WARM, TimingProtocol
-from latbench.core.records import (
-    Conditions,
-    Fallback,
-    Machine,
-    Outcome,
-    Record,
-    Sentinel,
-    SweepPoint,
-)
-from latbench.core.summary import Summary, precise, summarise
 from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.machine import read_conditions, read_machine, read_software
 from latbench.errors import LatbenchError, Stage, UsageError
@@ -52,6 +42,16 @@ from latbench.requests import (
     identify,
     make_request,
     named_protocol,
+)
+from latbench.schema.environment import Conditions, Machine
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import WARM
+from latbench.schema.record import (
+    Fallback,
+    Outcome,
+    Record,
+    Sentinel,
+    SweepPoint,
 )
 from latbench.zoo.resolve import ready_suffix
 
@@ -99,7 +99,8 @@ def run(
     ``options`` are the backend's own (``latbench backends NAME`` lists them), ``dims`` the sizes
     of a ready file's named dynamic axes. Without ``strict``, a backend that cannot run here is
     replaced by ONNX Runtime on the CPU; the record then says so. ``fresh`` exports again even where
-    the cache has the artifact. ``precision`` is one of :data:`latbench.core.checks.PRECISIONS`, and
+    the cache has the artifact. ``precision`` is one of
+    :data:`latbench.schema.precision.PRECISIONS`, and
     ``calibration`` a folder of images for int8. ``profile`` asks for times by operator as well.
     ``protocol`` is a name (``latbench protocols`` lists them) or a value, which
     :func:`msgspec.structs.replace` makes from a shipped one. ``deadline_s`` bounds every single

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from latbench.core.plan import Plan, plan
-from latbench.core.protocols import MS, WARM
-from latbench.core.records import Record
+from latbench.analysis.power import Plan, plan
 from latbench.errors import UsageError
 from latbench.pipeline import Result
+from latbench.schema.protocol import MS
+from latbench.schema.protocol_catalog import WARM
+from latbench.schema.record import Record
 
 PILOT = msgspec.structs.replace(
     WARM,

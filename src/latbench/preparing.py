@@ -15,24 +15,6 @@ import msgspec
 from latbench.api import FORM, Exporter, Runner, SentinelExporter
 from latbench.cache import ArtifactCache, Cached
 from latbench.calibration import identify as identify_calibration
-from latbench.core.protocols import TimingProtocol, protocol_sha256
-from latbench.core.records import (
-    SCHEMA,
-    Conditions,
-    Device,
-    Environment,
-    Fallback,
-    Interleaved,
-    Machine,
-    ModelIdentity,
-    Outcome,
-    Record,
-    Request,
-    Runtime,
-    Sentinel,
-    Software,
-    SweepPoint,
-)
 from latbench.defaults import FALLBACK
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.devices.machine import read_conditions, usable_cpus
@@ -44,6 +26,26 @@ from latbench.obtaining import obtain, obtain_sentinel
 from latbench.paths import cache_folder
 from latbench.plugins import exporter_for, load_runner
 from latbench.requests import check_export, check_options, find_here, identify, make_request
+from latbench.schema.artifact import ModelIdentity
+from latbench.schema.environment import (
+    Conditions,
+    Device,
+    Environment,
+    Machine,
+    Software,
+)
+from latbench.schema.protocol import TimingProtocol, protocol_sha256
+from latbench.schema.record import (
+    SCHEMA,
+    Fallback,
+    Interleaved,
+    Outcome,
+    Record,
+    Request,
+    Runtime,
+    Sentinel,
+    SweepPoint,
+)
 from latbench.zoo.resolve import ready_suffix
 
 PACKAGES = (

@@ -9,13 +9,16 @@ from typing import Any
 import msgspec
 
 from latbench.api import Exporter
-from latbench.core.checks import PRECISIONS
-from latbench.core.protocols import SHIPPED, WARM, TimingProtocol
-from latbench.core.records import Device, Machine, ModelIdentity, Request
 from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
 from latbench.devices.machine import this_device
 from latbench.errors import UnfitError, UsageError, nearest
+from latbench.schema.artifact import ModelIdentity
+from latbench.schema.environment import Device, Machine
+from latbench.schema.precision import PRECISIONS
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import SHIPPED, WARM
+from latbench.schema.record import Request
 from latbench.zoo.resolve import resolve
 
 LONGEST_DEADLINE_S = 7 * 24 * 3600

@@ -7,13 +7,13 @@ from itertools import product
 
 import msgspec
 
-from latbench.core.codec import digest
-from latbench.core.records import Request
-from latbench.core.values import Value
-from latbench.core.yamltext import Document
 from latbench.defaults import LOCAL
 from latbench.errors import UsageError, nearest
 from latbench.requests import make_request, read_resolution
+from latbench.schema.codec import digest
+from latbench.schema.record import Request
+from latbench.schema.value import Value
+from latbench.schema.yaml_document import Document
 
 
 class SweepPointEntry(Value, frozen=True, kw_only=True):

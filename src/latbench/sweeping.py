@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from latbench.analysis.summary import Summary, summarise
 from latbench.calibration import identify
-from latbench.core.codec import digest
-from latbench.core.protocols import WARM, TimingProtocol, protocol_sha256
-from latbench.core.records import Record, Request, SweepPoint
-from latbench.core.summary import Summary, summarise
 from latbench.devices.machine import read_machine
 from latbench.errors import UnfitError, UsageError
 from latbench.events import Warn
@@ -26,6 +23,10 @@ from latbench.paths import cache_folder
 from latbench.pipeline import DEADLINE_S, measure
 from latbench.preparing import Subject, new_id, subject
 from latbench.requests import check_protocol, named_protocol, side_request
+from latbench.schema.codec import digest
+from latbench.schema.protocol import TimingProtocol, protocol_sha256
+from latbench.schema.protocol_catalog import WARM
+from latbench.schema.record import Record, Request, SweepPoint
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:

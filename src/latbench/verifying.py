@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from latbench.api import Exporter, make_inputs
-from latbench.core.checks import (
+from latbench.analysis.parity import (
     TOLERANCE,
     check_cosine,
     check_counts,
@@ -22,12 +21,13 @@ from latbench.core.checks import (
     tolerance_of,
     top1_agreement,
 )
-from latbench.core.records import Artifact, Counts, Parity
+from latbench.api import Exporter, make_inputs
 from latbench.errors import StageError, UsageError, nearest
 from latbench.events import Warn
 from latbench.exporting import norm_bytes, reference_outputs
 from latbench.pipeline import export
 from latbench.plugins import format_names, load_exporter
+from latbench.schema.artifact import Artifact, Counts, Parity
 from latbench.zoo.resolve import Form, ready_suffix, resolve
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from latbench.bundle_archive import BundleError, pack, unpack
 from latbench.bundling import Evidence, open_bundle, pack_evidence
 from latbench.claims_file import load_claims
 from latbench.core.answers import Answer, Verdict
-from latbench.core.codec import encode_record
-from latbench.core.records import Interleaved, Record
 from latbench.devices.catalog import load_devices
 from latbench.report.card import claim_card
+from latbench.schema.codec import encode_record
+from latbench.schema.record import Interleaved, Record
 
 DEVICES = """\
 schema: 1

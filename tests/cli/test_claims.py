@@ -10,8 +10,8 @@ import pytest
 
 from builders import make_record, make_trace
 from command_line import Latbench
-from latbench.core.codec import encode_record
-from latbench.core.records import Fallback, Record
+from latbench.schema.codec import encode_record
+from latbench.schema.record import Fallback, Record
 
 DEVICES = """\
 schema: 1

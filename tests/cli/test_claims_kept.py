@@ -19,8 +19,8 @@ from latbench.claims_file import Registered, load_claims
 from latbench.cli import claims_check_command, claims_options
 from latbench.core.answers import QUESTIONS, Bench, Verdict
 from latbench.core.claims import KINDS, TIMED, Claim, Metric
-from latbench.core.records import Record
 from latbench.devices.catalog import load_devices
+from latbench.schema.record import Record
 from latbench.store.registry import Registry
 
 CLAIM = "mobilevig-ti-latency-iphone13mini"

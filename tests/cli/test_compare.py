@@ -14,7 +14,7 @@ import pytest
 
 from builders import make_record
 from command_line import COMMAND, QUICK, Latbench, wait_for_workers
-from latbench.core.codec import encode_record
+from latbench.schema.codec import encode_record
 
 COMMON = ("--model", "mobilevig_ti", "--backend", "fake", "--threads", "1")
 FEW = ("--calls", "40", "--block-calls", "10", "--warmup", "5")

@@ -15,9 +15,9 @@ import pytest
 
 from builders import make_record
 from command_line import COMMAND, QUICK, Latbench, wait_for_workers
-from latbench.core.codec import encode_record
-from latbench.core.records import Fallback
 from latbench.devices.machine import read_machine, this_device
+from latbench.schema.codec import encode_record
+from latbench.schema.record import Fallback
 
 FAKE = ("--model", "mobilevig_ti", "--backend", "fake")
 STILL = ("--option", "noise=0", "--option", "between=0")

@@ -13,12 +13,12 @@ from builders import make_record, make_trace
 from command_line import Ended, Latbench
 from latbench.claims_file import load_claims
 from latbench.core.answers import Answer, Verdict
-from latbench.core.codec import encode_record
-from latbench.core.yamltext import parse
 from latbench.devices.catalog import load_devices
 from latbench.errors import UsageError
 from latbench.papers import Papers, load_papers
 from latbench.report.papers import PaperRow, paper_rows, papers_markdown, papers_text
+from latbench.schema.codec import encode_record
+from latbench.schema.yaml_document import parse
 from latbench.zoo.catalog import ZOO
 
 DOCUMENT = Path(__file__).parents[2] / "docs/PAPERS.md"

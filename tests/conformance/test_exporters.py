@@ -15,10 +15,10 @@ import pytest
 
 from latbench import exporting
 from latbench.api import ExportSpec, SentinelExporter, StageError, make_inputs
-from latbench.core.checks import PRECISIONS
 from latbench.files import content_sha256
 from latbench.measure import wire
 from latbench.plugins import format_names, load_exporter, load_runner, runner_names
+from latbench.schema.precision import PRECISIONS
 from tiny import TinyModel
 
 if TYPE_CHECKING:

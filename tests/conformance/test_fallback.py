@@ -9,11 +9,11 @@ import pytest
 import latbench
 from latbench.api import Capability, Runner
 from latbench.core.claim_conditions import own_options
-from latbench.core.protocols import FIXED
-from latbench.core.records import Record
 from latbench.defaults import FALLBACK
 from latbench.plugins import load_runner, runner_names
 from latbench.requests import changed_protocol
+from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.record import Record
 
 OTHERS = [name for name in runner_names() if name != FALLBACK]
 MODEL = f"{Path(__file__).parent.parent / 'tiny.py'}:factory"

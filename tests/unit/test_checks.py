@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from latbench.core.checks import (
+from latbench.analysis.parity import (
     check_counts,
     check_parity,
     check_share,
@@ -14,8 +14,8 @@ from latbench.core.checks import (
     errors,
     finite,
 )
-from latbench.core.records import Counts
 from latbench.errors import StageError
+from latbench.schema.artifact import Counts
 
 MODEL = Counts(
     macs=1000, parameters=10_000, parameter_bytes=40_000, operators={"conv": 5, "linear": 1}

@@ -12,7 +12,7 @@ import pytest
 from builders import make_record
 from latbench.claim_reading import ALIKE, NEWEST, read_for
 from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.records import Fallback, Record
+from latbench.schema.record import Fallback, Record
 from latbench.store.registry import Registry
 
 MODELS = {

@@ -12,19 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import make_record, make_trace
-from latbench.core.codec import (
-    convert_record,
-    decode_record,
-    digest,
-    encode_record,
+from latbench.errors import LatbenchError
+from latbench.schema.blobs import (
     pack_json,
     pack_ns,
     unpack_json,
     unpack_ns,
 )
-from latbench.core.protocols import protocol_sha256
-from latbench.core.records import Record
-from latbench.errors import LatbenchError
+from latbench.schema.codec import (
+    convert_record,
+    decode_record,
+    digest,
+    encode_record,
+)
+from latbench.schema.protocol import protocol_sha256
+from latbench.schema.record import Record
 
 GOLDEN = Path(__file__).parent.parent / "golden/records"
 TIMES = st.lists(st.integers(0, 2**32 - 1)) | st.lists(st.integers(0, 2**64 - 1))

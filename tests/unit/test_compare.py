@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 
 from builders import make_record
-from latbench.core.compare import Comparison, compare, incomparable, precise
-from latbench.core.records import Block, Failure, Interleaved, Record, Sentinel, Trace
+from latbench.analysis.comparison import (
+    Comparison,
+    compare,
+    incomparable,
+    precise,
+)
+from latbench.schema.record import (
+    Failure,
+    Interleaved,
+    Record,
+    Sentinel,
+)
+from latbench.schema.trace import Block, Trace
 from noise import autocorrelated
 
 

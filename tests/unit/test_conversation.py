@@ -14,10 +14,10 @@ import pytest
 
 from builders import make_artifact
 from latbench.api import ExportSpec
-from latbench.core.records import Artifact
 from latbench.errors import StageError
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation, _explain
+from latbench.schema.artifact import Artifact
 from latbench_exporters.fake import exporter as fake_exporter
 from tiny import TinyModel
 

@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 
 from builders import make_artifact
+from latbench.analysis.segments import samples
 from latbench.api import ExportSpec, make_inputs
-from latbench.core.protocols import FIXED, TimingProtocol, calls_that_fit
-from latbench.core.records import Outcome, Trace
-from latbench.core.sessions import samples
 from latbench.errors import StageError
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.measure.execute import Execution, Schedule
 from latbench.measure.timed import Job, Timed
 from latbench.requests import named_protocol
+from latbench.schema.protocol import TimingProtocol, calls_that_fit
+from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.record import Outcome
+from latbench.schema.trace import Trace
 from latbench_exporters.fake import exporter
 from tiny import TinyModel
 

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import make_record, make_trace
+from latbench.analysis.estimators import regime_of, restated_ns, statistic_name
+from latbench.analysis.summary import summarise
 from latbench.core.accounts import PLAUSIBLE, Alternative, Key, Plan, account
 from latbench.core.factors import (
     MOST,
@@ -25,14 +27,15 @@ from latbench.core.factors import (
     subsets,
 )
 from latbench.core.facts import compared, facts_of, protocol_name
-from latbench.core.protocols import FIXED, SHIPPED, WARM, Statistic
-from latbench.core.records import Placement, Record, TensorSpec
-from latbench.core.restated import regime_of, restated_ns, statistic_name
 from latbench.core.sides import check_same_model, side_of
-from latbench.core.summary import summarise
 from latbench.core.switches import configured, setup_of, switch
 from latbench.errors import UsageError
 from latbench.report.explain import _share, account_lines
+from latbench.schema.artifact import TensorSpec
+from latbench.schema.protocol import Statistic
+from latbench.schema.protocol_catalog import FIXED, SHIPPED, WARM
+from latbench.schema.record import Record
+from latbench.schema.trace import Placement
 
 NAMES = ("backend", "precision", "protocol", "threads")
 LOG = st.floats(-5, 5, allow_nan=False)

@@ -11,9 +11,9 @@ import pytest
 
 from latbench.core.answers import Answer, Bench, CountedModel
 from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.graphs import Built, GraphSize, Shown
 from latbench.core.verdicts import verdict
 from latbench.errors import StageError
+from latbench.schema.graph import Built, GraphSize, Shown
 
 torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.core.inputs import make_inputs
-from latbench.core.records import TensorSpec
+from latbench.schema.artifact import TensorSpec
+from latbench.schema.seeded_inputs import make_inputs
 
 MASK = 2**64 - 1
 

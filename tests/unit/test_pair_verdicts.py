@@ -7,10 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from latbench.core.protocols import shipped
-from latbench.core.records import (
-    Outcome,
-)
+from latbench.schema.protocol_catalog import shipped
+from latbench.schema.record import Outcome
 from planted import (
     HERE,
     ORDERING,

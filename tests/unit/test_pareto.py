@@ -8,9 +8,8 @@ import msgspec
 import pytest
 
 from builders import make_record, make_trace
+from latbench.analysis.rank_correlation import kendall_tau, tau_with_interval
 from latbench.core.claims import Citation, Claim, ClaimConditions, ClaimedModel, StatedValue
-from latbench.core.ranks import kendall_tau, tau_with_interval
-from latbench.core.records import Record
 from latbench.errors import UsageError
 from latbench.papers import Top1
 from latbench.report.pareto import (
@@ -22,6 +21,7 @@ from latbench.report.pareto import (
     tau_text,
 )
 from latbench.report.pareto_plot import save_pareto, save_ratios
+from latbench.schema.record import Record
 
 MODELS = {
     name: ClaimedModel(id=name, name=name.upper(), build=f"zoo_{name}") for name in "abcdefg"

@@ -8,17 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from latbench.core.protocols import (
-    FIXED,
+from latbench.errors import UsageError
+from latbench.requests import changed_protocol, check_protocol, named_protocol
+from latbench.schema.protocol import (
     MS,
-    SHIPPED,
-    WARM,
     TimingProtocol,
     block_calls,
     protocol_sha256,
 )
-from latbench.errors import UsageError
-from latbench.requests import changed_protocol, check_protocol, named_protocol
+from latbench.schema.protocol_catalog import FIXED, SHIPPED, WARM
 
 GOLDEN = Path(__file__).parent.parent / "golden/protocols.json"
 

@@ -11,7 +11,7 @@ import pytest
 
 import latbench
 import onnx_files
-from latbench.core.protocols import FIXED
+from latbench.schema.protocol_catalog import FIXED
 
 QUICK = msgspec.structs.replace(
     FIXED, processes=1, max_processes=1, warmup_calls=2, min_calls=6, block_calls=3

@@ -12,9 +12,9 @@ from latbench.bundle_archive import BundleError
 from latbench.bundle_claims import ClaimEvidence, Claims, decode_claims
 from latbench.core.answers import Answer, Bench, CountedModel
 from latbench.core.claims import Claim, ClaimedModel, ClaimSource
-from latbench.core.graphs import Growth, Over
 from latbench.core.verdicts import verdict
 from latbench.errors import StageError
+from latbench.schema.graph import Growth, Over
 
 SIDES = (224, 448, 672, 896)
 NETS = """\

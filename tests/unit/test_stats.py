@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.core.stats import (
+from latbench.analysis.stats import (
     interpolated,
     kendall_p,
     middle,

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latbench.core.steady import burst_end, has_steady_state, levels, trend, warmup_end
+from latbench.analysis.steady_state import (
+    burst_end,
+    has_steady_state,
+    levels,
+    trend,
+    warmup_end,
+)
 from noise import autocorrelated
 
 SHAPES = {

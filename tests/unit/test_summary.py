@@ -10,21 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import make_record
-from latbench.core.protocols import SHIPPED, WARM, Statistic
-from latbench.core.records import (
-    Block,
-    OutputCheck,
-    Readings,
-    Record,
-    Sentinel,
-    TensorSpec,
-    Trace,
-)
-from latbench.core.sessions import samples
-from latbench.core.summary import precise, summarise, typical_ns
+from latbench.analysis.segments import samples
+from latbench.analysis.summary import precise, summarise, typical_ns
 from latbench.report import tables
 from latbench.report.pareto import measured_of
 from latbench.requests import named_protocol
+from latbench.schema.artifact import TensorSpec
+from latbench.schema.protocol import Statistic
+from latbench.schema.protocol_catalog import SHIPPED, WARM
+from latbench.schema.record import Record, Sentinel
+from latbench.schema.trace import (
+    Block,
+    OutputCheck,
+    Readings,
+    Trace,
+)
 
 
 def trace(process: int, values: list[int]) -> Trace:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from latbench.core.protocols import FIXED
 from latbench.errors import UsageError
 from latbench.requests import changed_protocol
+from latbench.schema.protocol_catalog import FIXED
 from latbench.store.registry import Registry
 from latbench.sweeping import Step, sweep
 

@@ -9,13 +9,10 @@ import msgspec
 import pytest
 
 from builders import make_trace
-from latbench.core.protocols import SHIPPED, WARM
-from latbench.core.records import (
-    Outcome,
-    Placement,
-    Record,
-)
 from latbench.core.verdicts import verdict
+from latbench.schema.protocol_catalog import SHIPPED, WARM
+from latbench.schema.record import Outcome, Record
+from latbench.schema.trace import Placement
 from planted import (
     BENCH,
     HERE,

@@ -8,10 +8,8 @@ from typing import Any
 import msgspec
 
 from latbench.core.answers import Answer
-from latbench.core.records import (
-    Device,
-)
 from latbench.core.verdicts import overall, verdict
+from latbench.schema.environment import Device
 from planted import (
     BENCH,
     HERE,

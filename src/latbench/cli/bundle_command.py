@@ -120,7 +120,7 @@ def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
 @json_option
 def show(*, file: Path, key: Path | None, as_json: bool) -> int:
     """Show the records and verdicts of a bundle, computed again from its samples."""
-    from latbench.core.summary import summarise
+    from latbench.analysis.summary import summarise
     from latbench.report.json import to_json
     from latbench.report.text import record_lines
     from latbench.report.verdicts import verdict_lines
@@ -189,7 +189,7 @@ def card(
 
     From a bundle, or from records of the registry.
     """
-    from latbench.core.summary import summarise
+    from latbench.analysis.summary import summarise
     from latbench.report.card import card_html, card_markdown, claim_card
 
     bundle = None

@@ -20,8 +20,8 @@ from latbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from latbench.core.compare import Comparison
-    from latbench.core.records import Record
+    from latbench.analysis.comparison import Comparison
+    from latbench.schema.record import Record
 
 
 @click.command("compare")

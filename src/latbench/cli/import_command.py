@@ -20,8 +20,8 @@ def command(*, files: tuple[Path, ...], registry: str | None, as_json: bool) -> 
 
     All of them or, where one is damaged or already there, none.
     """
-    from latbench.core.codec import decode_record
     from latbench.report.json import to_json
+    from latbench.schema.codec import decode_record
     from latbench.store.registry import Registry
 
     records = [decode_record(path.read_bytes()) for path in files]

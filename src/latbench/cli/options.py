@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from types import FrameType
 
-    from latbench.core.protocols import TimingProtocol
     from latbench.measure.execute import Progress
+    from latbench.schema.protocol import TimingProtocol
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -11,7 +11,7 @@ from latbench.cli.claims_options import load_registered
 from latbench.cli.options import json_option, registry_option, warn
 
 if TYPE_CHECKING:
-    from latbench.core.records import Record
+    from latbench.schema.record import Record
 
 
 @click.group("plot")
@@ -48,7 +48,7 @@ def pareto(
     Of each model the newest record is taken; all must be of one device and backend, and those that
     differ from most in precision, threads or batch are left out and named.
     """
-    from latbench.core.ranks import tau_with_interval
+    from latbench.analysis.rank_correlation import tau_with_interval
     from latbench.errors import UsageError
     from latbench.papers import load_papers
     from latbench.report.json import to_json

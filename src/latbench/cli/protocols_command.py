@@ -12,10 +12,10 @@ from latbench.cli.options import json_option
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
     """List the ways of taking a number, or describe one: NAME or NAME@VERSION."""
-    from latbench.core.protocols import SHIPPED
     from latbench.report.json import to_json
     from latbench.report.protocols import protocol_lines, protocol_table
     from latbench.requests import named_protocol
+    from latbench.schema.protocol_catalog import SHIPPED
 
     if name is None:
         click.echo(to_json(SHIPPED) if as_json else "\n".join(protocol_table(SHIPPED)))

@@ -23,8 +23,8 @@ from latbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from latbench.core.protocols import TimingProtocol
     from latbench.pipeline import Result
+    from latbench.schema.protocol import TimingProtocol
     from latbench.sweep_file import SweepFile
     from latbench.sweeping import Step, Swept
 
@@ -209,8 +209,8 @@ OF_THE_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "di
 
 
 def _read(path: Path, ctx: click.Context) -> SweepFile:
-    from latbench.core.yamltext import parse
     from latbench.errors import UsageError
+    from latbench.schema.yaml_document import parse
     from latbench.sweep_file import read_sweep
 
     line = click.core.ParameterSource.COMMANDLINE

@@ -10,8 +10,8 @@ import click
 from latbench.cli.options import json_option, registry_option
 
 if TYPE_CHECKING:
-    from latbench.core.records import Record
-    from latbench.core.summary import Summary
+    from latbench.analysis.summary import Summary
+    from latbench.schema.record import Record
 
 
 @click.command("show")
@@ -37,7 +37,7 @@ def command(
 
     A group is one model on one device and backend.
     """
-    from latbench.core.summary import summarise
+    from latbench.analysis.summary import summarise
     from latbench.report.json import record_json, to_json
     from latbench.report.text import record_lines, row_lines
     from latbench.store.registry import Registry

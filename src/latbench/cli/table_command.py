@@ -37,7 +37,7 @@ def command(
 
     `matrix` is Markdown with a row for each model and a column for each backend.
     """
-    from latbench.core.summary import summarise
+    from latbench.analysis.summary import summarise
     from latbench.errors import UsageError
     from latbench.files import write_beside
     from latbench.report.json import to_json

@@ -9,7 +9,7 @@ import click
 from latbench.cli.options import MODEL_HELP, Pair, Resolution, json_option, warn
 
 if TYPE_CHECKING:
-    from latbench.core.records import Counts, TensorSpec
+    from latbench.schema.artifact import Counts, TensorSpec
     from latbench.verifying import Verified
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import exp, log
 from statistics import mean
 
+from latbench.analysis.estimators import restated_ns, statistic_name
 from latbench.core.factors import (
     Account,
     Configuration,
@@ -22,11 +23,10 @@ from latbench.core.factors import (
     subsets,
 )
 from latbench.core.facts import OF_THE_DAY, Compared
-from latbench.core.protocols import Statistic
-from latbench.core.records import Record
-from latbench.core.restated import restated_ns, statistic_name
 from latbench.core.sides import Side
-from latbench.core.values import Value
+from latbench.schema.protocol import Statistic
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 
 COMPUTED = ("regime", "statistic")
 PLAUSIBLE = (

@@ -8,8 +8,8 @@ from typing import Literal
 
 from latbench.core.claims import Claim, ClaimedModel
 from latbench.core.figures import Figure
-from latbench.core.graphs import Growth, Shown
-from latbench.core.values import Value
+from latbench.schema.graph import Growth, Shown
+from latbench.schema.value import Value
 
 CLOSE = 1e-6
 """Relative difference of figures between versions of numpy that is no difference."""

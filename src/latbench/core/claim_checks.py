@@ -13,8 +13,8 @@ from latbench.core.claims import COUNTED, TIMED, Claim, ClaimConditions, Claimed
 from latbench.core.completeness import applicable
 from latbench.core.figure_checks import Path, Problem, figure_problems
 from latbench.core.figures import parse_count
-from latbench.core.records import Device
-from latbench.core.values import Value
+from latbench.schema.environment import Device
+from latbench.schema.value import Value
 
 ID = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-weights", "amp")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from latbench.core.claims import Claim
-from latbench.core.records import Record
+from latbench.schema.record import Record
 
 UNITS: dict[str, tuple[str, ...]] = {
     "npu": ("npu", "neural", "hexagon", "htp", "dsp", "edgetpu", "qnn"),

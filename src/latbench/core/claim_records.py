@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from latbench.analysis.comparison import incomparable
 from latbench.core.answers import Bench
 from latbench.core.claim_conditions import unlike, unlike_each_other
 from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.compare import incomparable
-from latbench.core.records import Record
+from latbench.schema.record import Record
 
 MADE_UP = frozenset({"fake"})
 """Backends that execute nothing: their times say nothing of any claim that does not name them."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from latbench.core.graphs import Method, Over
-from latbench.core.values import Value
+from latbench.schema.graph import Method, Over
+from latbench.schema.value import Value
 
 Metric = Literal[
     "latency",

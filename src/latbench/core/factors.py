@@ -11,8 +11,8 @@ from itertools import combinations
 from math import exp
 from typing import Literal
 
-from latbench.core.stats import CONFIDENCE, student_interval
-from latbench.core.values import Value
+from latbench.analysis.stats import CONFIDENCE, student_interval
+from latbench.schema.value import Value
 
 Configuration = frozenset[str]
 Design = Literal["factorial", "one at a time", "none"]

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from latbench.analysis.estimators import regime_of, statistic_name
 from latbench.core.claim_conditions import PLACING, precision, resolution, shape_of, unit_of
 from latbench.core.claims import Claim
 from latbench.core.factors import Difference
-from latbench.core.protocols import TimingProtocol, protocol_sha256, shipped
-from latbench.core.records import Record
-from latbench.core.restated import regime_of, statistic_name
-from latbench.core.values import Value
+from latbench.schema.protocol import TimingProtocol, protocol_sha256
+from latbench.schema.protocol_catalog import shipped
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 
 Facts = Mapping[str, str | None]
 """Factor -> value. ``None``: it matters and is not known. A factor that is not there has no meaning

@@ -15,7 +15,7 @@ from latbench.core.claims import (
     StatedValue,
 )
 from latbench.core.figures import FAILED, UNITS, parse_figure, quotients, stated_figure
-from latbench.core.values import Value
+from latbench.schema.value import Value
 
 Path = tuple[str | int, ...]
 MOST_EXPONENT = 10

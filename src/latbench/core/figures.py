@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from latbench.core.claims import Claim, StatedRatio
-from latbench.core.values import Value
+from latbench.schema.value import Value
 
 FAILED = "failed"
 NUMBER = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?")

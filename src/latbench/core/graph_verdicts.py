@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from latbench.core.answers import Answer, AnswerName, Bench
 from latbench.core.claims import Claim, StatedIdentity, StatedScaling
-from latbench.core.graphs import Built, Growth, Shown
+from latbench.schema.graph import Built, Growth, Shown
 
 EXPONENT = 0.05
 """What a classifier, whose cost is the same at all sizes, or a padded window moves an exponent by

@@ -10,8 +10,8 @@ import msgspec
 from latbench.core.answers import Answer
 from latbench.core.claim_conditions import left_open, strange_options
 from latbench.core.claims import Claim
-from latbench.core.protocols import shipped
-from latbench.core.records import Record
+from latbench.schema.protocol_catalog import shipped
+from latbench.schema.record import Record
 
 TOLD = ("confirmed", "refuted")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from latbench.analysis.estimators import Regime, regime_of, restated_ns
 from latbench.core.claims import Claim, ClaimedModel
 from latbench.core.facts import Facts, facts_of, facts_of_claim
 from latbench.core.figures import stated_figure
-from latbench.core.protocols import Statistic, shipped
-from latbench.core.records import Record
-from latbench.core.restated import Regime, regime_of, restated_ns
 from latbench.core.switches import Setup, setup_of, setup_of_claim
-from latbench.core.values import Value
 from latbench.errors import UsageError
+from latbench.schema.protocol import Statistic
+from latbench.schema.protocol_catalog import shipped
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 
 STATED = {"mean": Statistic(kind="mean"), "median": Statistic(kind="median")}
 """What a claim's statistic means, where no protocol says more."""

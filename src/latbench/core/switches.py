@@ -8,9 +8,10 @@ import msgspec
 
 from latbench.core.claims import Claim
 from latbench.core.facts import FORM, OPTION
-from latbench.core.protocols import TimingProtocol, shipped
-from latbench.core.records import Record, Request
-from latbench.core.values import Value
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import shipped
+from latbench.schema.record import Record, Request
+from latbench.schema.value import Value
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "backend": ("backend",),

@@ -9,6 +9,12 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from latbench.analysis.comparison import EQUIVALENCE, Comparison, compare
+from latbench.analysis.estimators import process_numbers
+from latbench.analysis.reliability import unsound
+from latbench.analysis.segments import process_samples
+from latbench.analysis.stats import FEWEST, order_interval
+from latbench.analysis.summary import SEQUENTIAL_CONFIDENCE, summarise
 from latbench.core.answers import Answer, combined
 from latbench.core.claim_conditions import batch
 from latbench.core.claim_records import Pair, place_of
@@ -20,14 +26,8 @@ from latbench.core.claims import (
     StatedParity,
     StatedRatio,
 )
-from latbench.core.compare import EQUIVALENCE, Comparison, compare
 from latbench.core.figures import FAILED, quotients, stated_figure
-from latbench.core.records import Record
-from latbench.core.restated import process_numbers
-from latbench.core.sessions import process_samples
-from latbench.core.stats import FEWEST, order_interval
-from latbench.core.summary import SEQUENTIAL_CONFIDENCE, summarise
-from latbench.core.trust import unsound
+from latbench.schema.record import Record
 
 if TYPE_CHECKING:
     import numpy as np

@@ -26,9 +26,9 @@ from latbench.core.claims import (
     StatedSize,
     StatedValue,
 )
-from latbench.core.records import Record
 from latbench.core.several import Found, agreed, over_all
 from latbench.core.timed_checks import compared, direction, ordered, valued
+from latbench.schema.record import Record
 
 
 def value_answer(claim: Claim, records: Sequence[Record], bench: Bench) -> Answer | None:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from latbench.core.answers import Answer, AnswerName, Bench, Verdict, beyond
 from latbench.core.claims import COUNTED, TIMED, Claim, StatedOrdering, StatedParity, StatedScaling
-from latbench.core.records import Record
 from latbench.core.static_verdicts import static_answer
 from latbench.core.timed_verdicts import ordering_answers, value_answer
+from latbench.schema.record import Record
 
 
 def verdict(claim: Claim, records: Sequence[Record], bench: Bench) -> Verdict:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from latbench.core.records import Device
-from latbench.core.values import Value
-from latbench.core.yamltext import Document, parse
 from latbench.errors import UsageError, nearest
 from latbench.paths import config_folder
+from latbench.schema.environment import Device
+from latbench.schema.value import Value
+from latbench.schema.yaml_document import Document, parse
 
 SCHEMA = 1
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from latbench.core.records import Cache
+from latbench.schema.environment import Cache
 
 CPUS = "sys/devices/system/cpu"
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scpi_sensors")

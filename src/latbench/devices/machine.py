@@ -17,8 +17,14 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from latbench.core.records import Conditions, Device, Fact, Machine, Software
 from latbench.devices import cgroup, linux
+from latbench.schema.environment import (
+    Conditions,
+    Device,
+    Fact,
+    Machine,
+    Software,
+)
 from latbench.version import latbench_version
 
 GIT_TIMEOUT_S = 5

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from latbench.core.records import Readings
 from latbench.devices import cgroup, linux
+from latbench.schema.trace import Readings
 
 CPU_LINE = re.compile(rb"^cpu +(\d+) (\d+) (\d+) \d+ \d+ (\d+) (\d+) (\d+)", re.M)
 """/proc/stat: user, nice, system, (idle, iowait,) irq, softirq, steal."""

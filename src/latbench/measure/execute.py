@@ -15,12 +15,13 @@ from typing import Literal
 
 import msgspec
 
-from latbench.core.protocols import TimingProtocol, calls_that_fit
-from latbench.core.records import Failure, Outcome, Trace
 from latbench.errors import LatbenchError, Stage, StageError
 from latbench.measure.clock import now_ns
 from latbench.measure.conversation import Conversation
 from latbench.measure.timed import Job, Timed
+from latbench.schema.protocol import TimingProtocol, calls_that_fit
+from latbench.schema.record import Failure, Outcome
+from latbench.schema.trace import Trace
 
 WORKER = "latbench.measure.worker"
 Progress = Callable[[int, int], None]

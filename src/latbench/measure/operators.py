@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from latbench.core.records import Profile
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.measure.execute import WORKER
 from latbench.measure.timed import Job
+from latbench.schema.trace import Profile
 
 WARMUP_CALLS = 10
 CALLS = 50

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
-from latbench.core.checks import (
+from latbench.analysis.parity import (
     check_cosine,
     check_parity,
     cosine,
@@ -20,14 +20,16 @@ from latbench.core.checks import (
     finite,
     tolerance_of,
 )
-from latbench.core.codec import LONGEST_NS
-from latbench.core.protocols import TimingProtocol, block_calls, calls_that_fit
-from latbench.core.records import Artifact, Block, OutputCheck, Runtime, Trace
-from latbench.core.steady import FEWEST_SAMPLES, warmup_end
+from latbench.analysis.steady_state import FEWEST_SAMPLES, warmup_end
 from latbench.errors import Stage, StageError
 from latbench.measure import wire
 from latbench.measure.clock import now_ns
 from latbench.measure.conversation import A, Conversation
+from latbench.schema.artifact import Artifact
+from latbench.schema.codec import LONGEST_NS
+from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
+from latbench.schema.record import Runtime
+from latbench.schema.trace import Block, OutputCheck, Trace
 
 if TYPE_CHECKING:
     from latbench.api import Array

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from latbench.core.records import Artifact, Placement, Profile, Readings
 from latbench.errors import FailureKind, Stage
+from latbench.schema.artifact import Artifact
+from latbench.schema.trace import Placement, Profile, Readings
 
 VERSION = 1
 """Version of the conversation. A program that speaks another one is refused."""

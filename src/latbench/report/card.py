@@ -9,15 +9,15 @@ from html import escape
 
 import msgspec
 
+from latbench.analysis.summary import Summary
 from latbench.core.answers import Answer, Verdict
 from latbench.core.claims import Claim, ClaimConditions, ClaimedModel, ClaimSource
 from latbench.core.completeness import completeness
-from latbench.core.records import Record, Request
-from latbench.core.summary import Summary
-from latbench.core.values import Value
 from latbench.report.claims import statement
 from latbench.report.text import conditions, moment, placed, title
 from latbench.report.units import decimals, duration, time
+from latbench.schema.record import Record, Request
+from latbench.schema.value import Value
 
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:52em;margin:2em auto;padding:0 1em;color:#222}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from latbench.core.compare import Comparison
-from latbench.core.plan import Plan
-from latbench.core.records import Record
-from latbench.core.stats import CONFIDENCE
+from latbench.analysis.comparison import Comparison
+from latbench.analysis.power import Plan
+from latbench.analysis.stats import CONFIDENCE
 from latbench.report.text import STOPPED, conditions, labelled, title
 from latbench.report.units import decimals, seconds, time
+from latbench.schema.record import Record
 
 
 def comparison_lines(a: Record, b: Record, found: Comparison, registry: str) -> list[str]:

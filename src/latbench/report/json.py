@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from latbench.core.records import Record
-from latbench.core.summary import Summary
+from latbench.analysis.summary import Summary
+from latbench.schema.record import Record
 
 
 def record_json(record: Record, summary: Summary | None) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from latbench.core.answers import QUESTIONS, Answer, Verdict
 from latbench.core.claims import Claim
-from latbench.core.values import Value
 from latbench.papers import Paper
 from latbench.report.text import table
 from latbench.report.verdicts import ASKED
+from latbench.schema.value import Value
 
 DEVICE = "the device "
 

@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from latbench.analysis.rank_correlation import Tau
+from latbench.analysis.summary import summarise
 from latbench.core.answers import Bench
 from latbench.core.claim_conditions import own_options, precision, shape_of
 from latbench.core.claim_records import is_of
 from latbench.core.claims import Claim, ClaimedModel, StatedValue
 from latbench.core.figures import parse_figure, stated_figure
-from latbench.core.protocols import TimingProtocol
-from latbench.core.ranks import Tau
-from latbench.core.records import Record
-from latbench.core.summary import summarise
-from latbench.core.values import Value
 from latbench.errors import UsageError
 from latbench.papers import Top1
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 
 
 class Measured(Value, frozen=True, kw_only=True):

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.disturbance import disturbed
-from latbench.core.records import Record, Trace
-from latbench.core.sessions import samples as samples_of
-from latbench.core.summary import Summary
+from latbench.analysis.interference import disturbed
+from latbench.analysis.segments import samples as samples_of
+from latbench.analysis.summary import Summary
 from latbench.errors import UsageError
 from latbench.files import write_beside
 from latbench.report.text import title
 from latbench.report.units import UNITS, time
+from latbench.schema.record import Record
+from latbench.schema.trace import Trace
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from latbench.core.protocols import TimingProtocol, protocol_sha256
 from latbench.report.text import labelled, table
 from latbench.report.units import time
+from latbench.schema.protocol import TimingProtocol, protocol_sha256
 
 
 def protocol_table(protocols: Iterable[TimingProtocol]) -> list[str]:

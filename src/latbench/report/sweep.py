@@ -9,8 +9,8 @@ from latbench.report.tables import latency, row, to_text
 from latbench.report.units import seconds
 
 if TYPE_CHECKING:
-    from latbench.core.records import Request
     from latbench.errors import UnfitError
+    from latbench.schema.record import Request
     from latbench.sweeping import Step, Swept
 
 

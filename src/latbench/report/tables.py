@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from latbench.core.records import Artifact, Record
-from latbench.core.summary import Summary
-from latbench.core.values import Value
+from latbench.analysis.summary import Summary
 from latbench.errors import UsageError
 from latbench.report.text import placed, table
 from latbench.report.units import duration
+from latbench.schema.artifact import Artifact
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 
 
 class TableRow(Value, frozen=True, kw_only=True):

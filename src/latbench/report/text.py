@@ -6,20 +6,18 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from latbench.analysis.summary import Summary
 from latbench.core.claim_conditions import own_options
-from latbench.core.records import (
-    Artifact,
+from latbench.report.units import decimals, duration, size, time
+from latbench.schema.artifact import Artifact
+from latbench.schema.environment import (
     Conditions,
     Device,
     Fact,
-    Failure,
     Machine,
-    Placement,
-    Profile,
-    Record,
 )
-from latbench.core.summary import Summary
-from latbench.report.units import decimals, duration, size, time
+from latbench.schema.record import Failure, Record
+from latbench.schema.trace import Placement, Profile
 
 if TYPE_CHECKING:
     from latbench.store.registry import Row

@@ -13,9 +13,9 @@ import msgspec
 from sqlalchemy import URL, Column, Engine, Select, Table, func, select
 
 from latbench.core.answers import StoredVerdict
-from latbench.core.records import Record
-from latbench.core.values import Value
 from latbench.errors import RegistryError, UsageError
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 from latbench.store import schema
 from latbench.store.engine import LOCK_TIMEOUT_S, make_engine, registry_url, shown, translated
 from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree

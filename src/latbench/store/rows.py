@@ -8,18 +8,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping
 
+from latbench.analysis.summary import typical_ns
 from latbench.core.claim_conditions import own_options
-from latbench.core.codec import (
-    convert_record,
-    digest,
+from latbench.errors import RegistryError
+from latbench.schema.blobs import (
     pack_json,
     pack_ns,
     unpack_json,
     unpack_ns,
 )
-from latbench.core.records import Record
-from latbench.core.summary import typical_ns
-from latbench.errors import RegistryError
+from latbench.schema.codec import convert_record, digest
+from latbench.schema.record import Record
 
 
 def machine_row(record: Record) -> dict[str, Any]:

@@ -70,7 +70,7 @@ traces = Table(
     Column("beside", LargeBinary),
     Column("peak_rss_bytes", BigInteger),
 )
-"""What the clock said in one session: blobs of ``latbench.core.codec``. ``role`` is ``model`` or
+"""What the clock said in one session: blobs of ``latbench.schema.codec``. ``role`` is ``model`` or
 ``sentinel``."""
 
 verdicts = Table(

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.core.inputs import make_inputs
-from latbench.core.records import Counts, TensorSpec
 from latbench.errors import LatbenchError, StageError
 from latbench.opened import noticing
+from latbench.schema.artifact import Counts, TensorSpec
+from latbench.schema.seeded_inputs import make_inputs
 from latbench.zoo import timm_bridge
 from latbench.zoo.catalog import ZooModel
 from latbench.zoo.counting import count

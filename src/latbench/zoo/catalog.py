@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from latbench.core.values import Value
 from latbench.errors import UsageError, nearest
+from latbench.schema.value import Value
 from latbench.zoo import timm_bridge
 
 

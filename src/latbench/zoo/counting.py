@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.records import Counts
+from latbench.schema.artifact import Counts
 
 if TYPE_CHECKING:
     import torch

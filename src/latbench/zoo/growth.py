@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from latbench.core.graphs import Growth, Over
 from latbench.errors import StageError
+from latbench.schema.graph import Growth, Over
 from latbench.zoo.build import construct, images, told
 from latbench.zoo.resolve import ResolvedModel, resolve
 

@@ -12,8 +12,8 @@ from itertools import zip_longest
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from latbench.core.graphs import Built, GraphSize, Method
 from latbench.errors import StageError
+from latbench.schema.graph import Built, GraphSize, Method
 from latbench.zoo.build import build_trained, deployed, flattened, told
 from latbench.zoo.counting import count
 from latbench.zoo.resolve import ResolvedModel, resolve

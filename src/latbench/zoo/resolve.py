@@ -15,11 +15,11 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, get_args
 
-from latbench.core.codec import digest
-from latbench.core.records import Counts, ModelIdentity, TensorSpec
 from latbench.errors import UsageError
 from latbench.files import content_sha256
 from latbench.plugins import read_suffixes
+from latbench.schema.artifact import Counts, ModelIdentity, TensorSpec
+from latbench.schema.codec import digest
 from latbench.zoo import catalog
 from latbench.zoo.source import architecture_digest, find_module
 

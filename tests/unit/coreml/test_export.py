@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from latbench.api import Exported, ExportSpec, StageError, TensorSpec, UsageError, make_inputs
-from latbench.core.records import ModelIdentity
+from latbench.schema.artifact import ModelIdentity
 from latbench_exporters.coreml import exporter
 from latbench_exporters.coreml_mil import Program
 from latbench_exporters.coreml_package import Package, read

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from latbench.core.records import Device, Fact
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
 from latbench.errors import UsageError
+from latbench.schema.environment import Device, Fact
 
 ROW = "- id: {id}\n  name: Mine\n  kind: board\n"
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.core.values import Value
-from latbench.core.yamltext import parse
 from latbench.errors import UsageError
+from latbench.schema.value import Value
+from latbench.schema.yaml_document import parse
 
 plain = st.text(string.ascii_letters + string.digits + " .:-_/()#'\"é", max_size=12).filter(
     "<<".__ne__

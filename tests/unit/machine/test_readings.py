@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.core.records import Readings
 from latbench.devices.readings import Snapshot, between, snapshot
+from latbench.schema.trace import Readings
 
 LINUX = sys.platform == "linux"
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from builders import make_artifact
+from latbench.analysis.parity import check_counts, cosine
 from latbench.api import (
     ExportSpec,
     RunOptions,
@@ -18,8 +19,7 @@ from latbench.api import (
     UsageError,
     make_inputs,
 )
-from latbench.core.checks import check_counts, cosine
-from latbench.core.records import Counts
+from latbench.schema.artifact import Counts
 from latbench_exporters.executorch import _without_chance, exporter
 from latbench_exporters.executorch_program import _precision, read
 from latbench_runners.executorch import runner

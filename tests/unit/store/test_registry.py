@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from builders import MACHINE, make_record, make_trace
 from latbench.core.answers import Answer, AnswerName, StoredVerdict, Verdict
 from latbench.core.claims import Citation, Claim, StatedValue
-from latbench.core.records import Record
 from latbench.errors import RegistryError, UsageError
+from latbench.schema.record import Record
 from latbench.store.registry import Registry
 
 TESTS = Path(__file__).parent.parent.parent

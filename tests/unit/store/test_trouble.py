@@ -20,8 +20,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 
 from builders import make_record, make_trace
-from latbench.core.codec import decode_record, pack_ns
 from latbench.errors import LatbenchError, RegistryError, UsageError
+from latbench.schema.blobs import pack_ns
+from latbench.schema.codec import decode_record
 from latbench.store import schema
 from latbench.store.engine import make_engine, registry_url
 from latbench.store.registry import Registry

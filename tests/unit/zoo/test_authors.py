@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch", reason="models need the `export` extra")
 
 from torch import nn  # noqa: E402
 
-from latbench.core.inputs import make_inputs  # noqa: E402
-from latbench.core.records import TensorSpec  # noqa: E402
+from latbench.schema.artifact import TensorSpec  # noqa: E402
+from latbench.schema.seeded_inputs import make_inputs  # noqa: E402
 from latbench.zoo.catalog import find  # noqa: E402
 
 pytestmark = pytest.mark.torch

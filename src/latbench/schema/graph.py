@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import log
 from typing import Literal
 
-from latbench.core.values import Value
+from latbench.schema.value import Value
 
 Over = Literal["tokens", "pixels", "batch", "time-steps"]
 Method = Literal["scale-and-shift", "averaged-weights"]

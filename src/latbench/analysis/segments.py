@@ -1,6 +1,6 @@
 """What is found in each session of a record: its warm-up, its levels, the samples that count.
 
-The level below :mod:`latbench.core.summary`, which makes figures of it.
+The level below :mod:`latbench.analysis.summary`, which makes figures of it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.disturbance import Marks
-from latbench.core.records import Block, Record, Trace
-from latbench.core.steady import burst_end, has_steady_state, levels, trend, warmup_end
+from latbench.analysis.interference import Marks
+from latbench.analysis.steady_state import (
+    burst_end,
+    has_steady_state,
+    levels,
+    trend,
+    warmup_end,
+)
+from latbench.schema.record import Record
+from latbench.schema.trace import Block, Trace
 
 if TYPE_CHECKING:
     import numpy as np

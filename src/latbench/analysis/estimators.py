@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from latbench.core.disturbance import disturbed
-from latbench.core.protocols import Statistic
-from latbench.core.records import Record
-from latbench.core.sessions import Session, by_process, sessions
-from latbench.core.stats import quantile
+from latbench.analysis.interference import disturbed
+from latbench.analysis.segments import Session, by_process, sessions
+from latbench.analysis.stats import quantile
+from latbench.schema.protocol import Statistic
+from latbench.schema.record import Record
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
-from latbench.core.protocols import TimingProtocol, protocol_sha256
-from latbench.core.records import SCHEMA, Record
 from latbench.errors import LatbenchError
+from latbench.schema.migrations import MIGRATIONS, Migration
+from latbench.schema.record import SCHEMA, Record
 
-Migration = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
-    """Schema 2 knows protocols of all kinds; schema 1 had one kind, with fixed counts."""
-    old = tree["protocol"]
-    calls = old["blocks"] * old["block_calls"]
-    protocol = {
-        "name": old["name"],
-        "version": old["version"],
-        "what": "the same number of calls whatever the samples say",
-        "source": "latbench 0.1.0",
-        "processes": old["processes"],
-        "max_processes": old["processes"],
-        "warmup": "fixed",
-        "warmup_calls": old["warmup_calls"],
-        "warmup_limit_ns": old["process_budget_ns"] // 4,
-        "block_calls": old["block_calls"],
-        "min_calls": calls,
-        "max_ns": old["process_budget_ns"],
-        "statistic": {"kind": "median"},
-        "clock": old["clock"],
-        "timed_region": old["timed_region"],
-    }
-    resolved = msgspec.convert(protocol, TimingProtocol)
-    return {
-        **tree,
-        "schema": 2,
-        "protocol": msgspec.to_builtins(resolved),
-        "protocol_sha256": protocol_sha256(resolved),
-        "sentinel": None,
-        "interleaved": None,
-    }
-
-
-def _from_2(tree: dict[str, Any]) -> dict[str, Any]:
-    """Schema 3 adds fields; here there was no such thing."""
-    return {**tree, "schema": 3, "fallback": None, "sweep": None}
-
-
-MIGRATIONS: Mapping[int, Migration] = {1: _from_1, 2: _from_2}
-"""Schema -> how a record of it becomes one of the next schema. The first schema is 1."""
-
-BLOB_VERSION = 1
 LONGEST_NS = 2**62
 """Sums and medians of times below this fit into 64 bits: 146 years."""
-HEADER_BYTES = 10
-WIDTHS = {4: "I", 8: "Q"}
 
 
 def encode_record(record: Record) -> bytes:
@@ -177,71 +128,3 @@ def _check_times(record: Record) -> None:
 def digest(value: object) -> str:
     """Hexadecimal SHA-256 of the canonical JSON of ``value`` (keys sorted, no spaces)."""
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
-
-
-def pack_ns(values: Sequence[int]) -> bytes:
-    """Nanoseconds as a compressed blob.
-
-    Header: version, bytes per value (4 where all values fit, else 8), count as unsigned 64-bit
-    little-endian. Then the values, little-endian, the first bytes of all, then the second bytes and
-    so on (which zlib packs 15 % tighter than one value after the other), through zlib.
-    Raises :class:`ValueError` for a value below 0 or from 2**64.
-    """
-    width = 4 if max(values, default=0) < 2**32 else 8
-    try:
-        plain = struct.pack(f"<{len(values)}{WIDTHS[width]}", *values)
-    except struct.error as error:
-        raise ValueError(f"a time does not fit into 64 bits: {error}") from error
-    shuffled = b"".join(plain[i::width] for i in range(width))
-    return (
-        bytes((BLOB_VERSION, width)) + len(values).to_bytes(8, "little") + zlib.compress(shuffled)
-    )
-
-
-def unpack_ns(blob: bytes) -> tuple[int, ...]:
-    """What :func:`pack_ns` packed. Raises :class:`LatbenchError` for anything else."""
-    if len(blob) < HEADER_BYTES or blob[0] != BLOB_VERSION or blob[1] not in WIDTHS:
-        raise _damaged("its header is unknown")
-    width, count = blob[1], int.from_bytes(blob[2:HEADER_BYTES], "little")
-    size = count * width
-    # The header bounds what is unpacked; zlib itself never packs tighter than about 1 : 1032.
-    if size > (len(blob) + 64) * 1100:
-        raise _damaged("its count is larger than its bytes can hold")
-    unpacker = zlib.decompressobj()
-    try:
-        shuffled = unpacker.decompress(blob[HEADER_BYTES:], size + 1)
-    except zlib.error as error:
-        raise _damaged(str(error)) from error
-    if len(shuffled) != size or not unpacker.eof or unpacker.unused_data:
-        raise _damaged("its length is not what its header says")
-    plain = bytearray(size)
-    for i in range(width):
-        plain[i::width] = shuffled[i * count : (i + 1) * count]
-    return struct.unpack(f"<{count}{WIDTHS[width]}", plain)
-
-
-def pack_json(value: object) -> bytes:
-    """Any value as compressed JSON: the length as unsigned 64-bit little-endian, then zlib."""
-    plain = msgspec.json.encode(value)
-    return len(plain).to_bytes(8, "little") + zlib.compress(plain)
-
-
-def unpack_json(blob: bytes) -> Any:
-    """What :func:`pack_json` packed. Raises :class:`LatbenchError` for anything else."""
-    size = int.from_bytes(blob[:8], "little")
-    if len(blob) < 8 or size > (len(blob) + 64) * 1100:
-        raise _damaged("its length is more than its bytes can hold")
-    unpacker = zlib.decompressobj()
-    try:
-        plain = unpacker.decompress(blob[8:], size + 1)
-        if len(plain) != size or not unpacker.eof:
-            raise _damaged("its length is not what its header says")
-        return msgspec.json.decode(plain)
-    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _damaged(str(error)) from error
-
-
-def _damaged(why: str) -> LatbenchError:
-    return LatbenchError(
-        f"a blob of samples is damaged: {why}", hint="restore the registry from a copy"
-    )

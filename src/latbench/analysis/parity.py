@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.records import Counts
 from latbench.errors import Stage, StageError
+from latbench.schema.artifact import Counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,12 +28,6 @@ COSINE = {"int8": 0.8, "int8-weights": 0.9}
 """Precision -> bound on the cosine between outputs and reference. A wrong scale or a swapped axis
 gives about 0; of networks with random weights static int8 measured 0.986 and above, int8 weights
 0.9985."""
-PRECISIONS = {
-    "fp32": "32-bit floats",
-    "fp16": "16-bit floats, inputs and outputs as the model has them",
-    "int8": "8-bit integers by static quantisation, weights per channel where the format can",
-    "int8-weights": "weights as 8-bit integers, computed in floats",
-}
 MISSING_BYTES = {"fp16": 0.5, "bf16": 0.5, "int8": 0.25, "int8-weights": 0.25}
 """Precision -> bytes of a parameter in it over those in fp32."""
 MOST_BYTES = 0.75

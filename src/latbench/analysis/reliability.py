@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from latbench.core.records import Conditions, Record, Trace
-from latbench.core.sessions import samples
-from latbench.core.stats import FEWEST, kendall_p
-from latbench.core.steady import FEWEST_SAMPLES
-from latbench.core.values import Value
+from latbench.analysis.segments import samples
+from latbench.analysis.stats import FEWEST, kendall_p
+from latbench.analysis.steady_state import FEWEST_SAMPLES
+from latbench.schema.environment import Conditions
+from latbench.schema.record import Record
+from latbench.schema.trace import Trace
+from latbench.schema.value import Value
 
 DISAGREEMENT = 0.05
 """Half-width of the interval above which the processes disagree."""

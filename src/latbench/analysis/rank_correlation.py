@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.stats import CONFIDENCE, FEWEST
-from latbench.core.values import Value
+from latbench.analysis.stats import CONFIDENCE, FEWEST
+from latbench.schema.value import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,8 @@ def tau_with_interval(
 
     Pairs of one group are drawn together, as they do not vary independently (Davison & Hinkley
     1997, *Bootstrap Methods and their Application*, 3.8); without groups each pair is one. ``None``
-    where there is no tau; below :data:`~latbench.core.stats.FEWEST` groups there is no interval.
+    where there is no tau; below :data:`~latbench.analysis.stats.FEWEST` groups there is no
+    interval.
     """
     import numpy as np
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.records import TensorSpec
+from latbench.schema.artifact import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from math import ceil, log, sqrt
 from statistics import NormalDist, median, variance
 
-from latbench.core.compare import MARGIN, POWER, seconds_per_process
-from latbench.core.protocols import COMPARE, WARM, TimingProtocol
-from latbench.core.records import Record
-from latbench.core.sessions import warm_blocks
-from latbench.core.stats import FEWEST
-from latbench.core.summary import SEQUENTIAL_CONFIDENCE
-from latbench.core.values import Value
+from latbench.analysis.comparison import MARGIN, POWER, seconds_per_process
+from latbench.analysis.segments import warm_blocks
+from latbench.analysis.stats import FEWEST
+from latbench.analysis.summary import SEQUENTIAL_CONFIDENCE
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import COMPARE, WARM
+from latbench.schema.record import Record
+from latbench.schema.value import Value
 
 MOST_PROCESSES = 1000
 """Of one run."""

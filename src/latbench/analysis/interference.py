@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from latbench.core.records import Readings, Record, Trace
-from latbench.core.stats import quantile
+from latbench.analysis.stats import quantile
+from latbench.schema.record import Record
+from latbench.schema.trace import Readings, Trace
 
 WAIT = 0.02
 """Share of a block that the worker's threads, together, waited for a CPU."""

@@ -12,12 +12,18 @@ from math import ceil, exp, log, sqrt
 from statistics import NormalDist, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
-from latbench.core.records import Record, Trace
-from latbench.core.sessions import paired_ratios, process_samples
-from latbench.core.stats import FEWEST, interpolated, order_interval, student_quantile
-from latbench.core.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
-from latbench.core.trust import clock_faults
-from latbench.core.values import Value
+from latbench.analysis.reliability import clock_faults
+from latbench.analysis.segments import paired_ratios, process_samples
+from latbench.analysis.stats import (
+    FEWEST,
+    interpolated,
+    order_interval,
+    student_quantile,
+)
+from latbench.analysis.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
+from latbench.schema.record import Record
+from latbench.schema.trace import Trace
+from latbench.schema.value import Value
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ Three quantities are kept apart (``docs/METHODOLOGY.md`` argues for them):
   when the machine's own ups and downs are divided out.
 
 Processes are the level at which repeated runs differ (Kalibera & Jones 2013, ISMM), so intervals
-are made over them (:func:`latbench.core.stats.order_interval`). From one process alone only an
+are made over them (:func:`latbench.analysis.stats.order_interval`). From one process alone only an
 interval within it can be made; it is labelled so and is never enough for trust.
 """
 
@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from latbench.core.disturbance import disturbed
-from latbench.core.records import Record, Trace
-from latbench.core.restated import made_ns, numbers_by_process, regime_of
-from latbench.core.sessions import (
+from latbench.analysis.estimators import made_ns, numbers_by_process, regime_of
+from latbench.analysis.interference import disturbed
+from latbench.analysis.reliability import Findings, judge
+from latbench.analysis.segments import (
     Session,
     by_process,
     counted,
@@ -32,7 +32,7 @@ from latbench.core.sessions import (
     process_samples,
     sessions,
 )
-from latbench.core.stats import (
+from latbench.analysis.stats import (
     CONFIDENCE,
     FEWEST,
     interpolated,
@@ -42,9 +42,10 @@ from latbench.core.stats import (
     student_interval,
     supported,
 )
-from latbench.core.steady import FEWEST_SAMPLES
-from latbench.core.trust import Findings, judge
-from latbench.core.values import Value
+from latbench.analysis.steady_state import FEWEST_SAMPLES
+from latbench.schema.record import Record
+from latbench.schema.trace import Trace
+from latbench.schema.value import Value
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,12 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from latbench.core.stats import lag1, middle, quantile, robust_deviation
+from latbench.analysis.stats import (
+    lag1,
+    middle,
+    quantile,
+    robust_deviation,
+)
 
 if TYPE_CHECKING:
     import numpy as np

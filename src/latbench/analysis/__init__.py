@@ -1,0 +1,1 @@
+"""What a record says: pure functions of stored records."""

@@ -1,0 +1,104 @@
+"""The device, the machine, its software and its conditions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from latbench.schema.value import Value
+
+
+class Fact(Value, frozen=True, kw_only=True):
+    """A device fact and where it was read."""
+
+    value: str | int | float | bool | tuple[str, ...]
+    source: str
+
+
+class Device(Value, frozen=True, kw_only=True):
+    """One row of ``devices.yaml``: facts with a source, or ``None``. No behaviour."""
+
+    id: str
+    name: str
+    kind: Literal["phone", "tablet", "laptop", "desktop", "server", "board", "gpu", "unknown"]
+    transport: Literal["local", "ssh", "adb", "apple"] | None = None
+    """How latbench would reach it; ``None`` where the row only documents published claims."""
+    soc: Fact | None = None
+    cpu: Fact | None = None
+    gpu: Fact | None = None
+    npu: Fact | None = None
+    memory_bytes: Fact | None = None
+    os: Fact | None = None
+    year: Fact | None = None
+    backends: Fact | None = None
+    note: str | None = None
+
+
+class Cache(Value, frozen=True, kw_only=True):
+    """One level of CPU cache as CPU 0 sees it."""
+
+    level: int
+    type: str
+    size_bytes: int | None
+    shared_by: int | None
+    """Logical CPUs that share it."""
+
+
+class Machine(Value, frozen=True, kw_only=True):
+    """What does not change while a machine is up."""
+
+    hostname: str | None
+    os: str | None
+    kernel: str | None
+    libc: str | None
+    architecture: str | None
+    hypervisor: str | None
+    cpu_model: str | None
+    cpu_features: tuple[str, ...] | None
+    caches: tuple[Cache, ...] | None
+    sockets: int | None
+    physical_cores: int | None
+    logical_cpus: int | None
+    smt: bool | None
+    memory_bytes: int | None
+
+
+class Software(Value, frozen=True, kw_only=True):
+    """Versions that matter for a number."""
+
+    latbench: str
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    """Commit of the working directory's repository, ``+dirty`` where it has changes."""
+
+
+class Conditions(Value, frozen=True, kw_only=True):
+    """What can change from one minute to the next."""
+
+    unix_ns: int
+    affinity: tuple[int, ...] | None
+    cpu_quota_milli: int | None
+    """CPU bandwidth limit of the control group, in thousandths of a CPU; ``None``: no limit."""
+    usable_cpus: int
+    """CPUs that this process may really use: affinity and quota together."""
+    governor: tuple[str, ...] | None
+    turbo: bool | None
+    frequency_khz: tuple[int, ...] | None
+    temperature_mc: int | None
+    """The hottest CPU sensor."""
+    memory_available_bytes: int | None
+    load_1m_milli: int | None
+    throttled_ns: int | None
+    """Time that the control group has been throttled, since it was made."""
+    steal_ns: int | None
+    """Time taken by the hypervisor for others, over all CPUs, since boot."""
+    on_battery: bool | None
+
+
+class Environment(Value, frozen=True, kw_only=True):
+    """The machine and its state before and after the measurement."""
+
+    machine: Machine
+    software: Software
+    before: Conditions
+    after: Conditions | None
