@@ -31,9 +31,9 @@ from latbench.schema.record import (
     Failure,
     Outcome,
     Record,
-    Request,
     Runtime,
 )
+from latbench.schema.request import Request
 from latbench.schema.trace import (
     Block,
     OutputCheck,

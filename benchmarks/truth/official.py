@@ -29,7 +29,7 @@ import msgspec
 
 import latbench
 from latbench.analysis.stats import order_interval
-from latbench.requests import named_protocol
+from latbench.schema.protocol_options import named_protocol
 
 
 def tool(way: str, path: Path, seconds: float) -> float:

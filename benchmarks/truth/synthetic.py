@@ -21,8 +21,9 @@ import msgspec
 import numpy as np
 
 from builders import make_record
+from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.stats import order_interval
-from latbench.analysis.summary import SEQUENTIAL_CONFIDENCE, Summary, summarise
+from latbench.analysis.summary import Summary, summarise
 from latbench.schema.protocol_catalog import WARM
 from latbench.schema.record import Record
 from latbench.schema.trace import Block, Readings, Trace

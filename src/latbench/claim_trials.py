@@ -31,11 +31,12 @@ from latbench.errors import LatbenchError, RegistryError
 from latbench.events import Warn
 from latbench.pipeline import DEADLINE_S, run
 from latbench.plugins import load_runner
-from latbench.requests import changed_protocol, make_request
 from latbench.schema.codec import digest
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import COMPARE, WARM, shipped
-from latbench.schema.record import Record, Request
+from latbench.schema.protocol_options import changed_protocol
+from latbench.schema.record import Record
+from latbench.schema.request import Request, make_request
 
 if TYPE_CHECKING:
     from latbench.claims_file import Registered

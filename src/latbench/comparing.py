@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from latbench.analysis.comparability import incomparable
 from latbench.analysis.comparison import (
     MARGIN,
     Comparison,
     Quantity,
-    incomparable,
     precise,
 )
 from latbench.analysis.comparison import compare as verdict_on
@@ -31,16 +31,17 @@ from latbench.preparing import (
     ready,
     subject,
 )
-from latbench.requests import check_protocol, named_protocol, side_request
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import COMPARE
+from latbench.schema.protocol_options import check_protocol, named_protocol
 from latbench.schema.record import (
     Interleaved,
     Outcome,
     Record,
-    Request,
     Sentinel,
 )
+from latbench.schema.request import Request
+from latbench.schema.request_syntax import side_request
 
 NO_SENTINEL = Sentinel(
     name=None, sha256=None, absent="models that are compared are timed beside each other"

@@ -24,10 +24,10 @@ from latbench.errors import (
 from latbench.events import Warn
 from latbench.pipeline import DEADLINE_S, run
 from latbench.plugins import exporter_for, load_runner, runner_names
-from latbench.requests import LONGEST_DEADLINE_S, check_protocol, identify
 from latbench.schema.precision import PRECISIONS
+from latbench.schema.protocol_options import LONGEST_DEADLINE_S, check_protocol
 from latbench.schema.record import Record
-from latbench.zoo.resolve import ready_suffix
+from latbench.zoo.resolve import identify, ready_suffix
 
 ROUNDS = 3
 """The fewest that give an interval."""

@@ -18,11 +18,11 @@ from latbench.cache import ArtifactCache, Cached, Changed
 from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.measure import wire
 from latbench.measure.conversation import Conversation
-from latbench.requests import identify
 from latbench.schema.artifact import ModelIdentity
 from latbench.schema.codec import digest
-from latbench.schema.record import Request
+from latbench.schema.request import Request
 from latbench.version import latbench_version
+from latbench.zoo.resolve import identify
 
 DEADLINE_S = 1800.0
 HERE = Path(__file__).parent

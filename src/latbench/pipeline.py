@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from latbench.analysis.summary import Summary, precise, summarise
+from latbench.analysis.estimators import precise
+from latbench.analysis.summary import Summary, summarise
 from latbench.cache import ArtifactCache, Cached
 from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.machine import read_conditions, read_machine, read_software
@@ -23,7 +24,7 @@ from latbench.measure.execute import Execution, Progress, Schedule, failure_of
 from latbench.measure.operators import time_operators
 from latbench.obtaining import obtain
 from latbench.paths import cache_folder
-from latbench.plugins import load_exporter
+from latbench.plugins import check_export, check_options, load_exporter
 from latbench.preparing import (
     PACKAGES,
     Ready,
@@ -35,17 +36,10 @@ from latbench.preparing import (
     subject,
     without_sentinel,
 )
-from latbench.requests import (
-    check_export,
-    check_options,
-    check_protocol,
-    identify,
-    make_request,
-    named_protocol,
-)
 from latbench.schema.environment import Conditions, Machine
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import WARM
+from latbench.schema.protocol_options import check_protocol, named_protocol
 from latbench.schema.record import (
     Fallback,
     Outcome,
@@ -53,7 +47,8 @@ from latbench.schema.record import (
     Sentinel,
     SweepPoint,
 )
-from latbench.zoo.resolve import ready_suffix
+from latbench.schema.request import make_request
+from latbench.zoo.resolve import identify, ready_suffix
 
 DEADLINE_S = 300.0
 

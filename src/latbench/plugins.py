@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
@@ -111,3 +112,19 @@ def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
             f"{type(error).__name__}: {first}",
             hint="re-install the package that offers it",
         ) from error
+
+
+def check_export(exporter: Exporter, precision: str) -> None:
+    """Refuse a precision that the format cannot have."""
+    if precision not in exporter.precisions:
+        raise UnfitError(
+            f"{exporter.format} cannot be exported in {precision}",
+            hint=f"it can be in: {', '.join(exporter.precisions)}",
+        )
+
+
+def check_options(what: str, options: Mapping[str, str], known: Mapping[str, str]) -> None:
+    """Refuse options that neither the runner nor the exporter takes."""
+    for name in options:
+        if name not in known:
+            raise UsageError(f"{what} has no option {name!r}", hint=nearest(name, known))

@@ -16,7 +16,7 @@ from latbench.api import FORM, Exporter, Runner, SentinelExporter
 from latbench.cache import ArtifactCache, Cached
 from latbench.calibration import identify as identify_calibration
 from latbench.defaults import FALLBACK
-from latbench.devices.catalog import load_devices, user_devices_path
+from latbench.devices.catalog import find_here, load_devices, user_devices_path
 from latbench.devices.machine import read_conditions, usable_cpus
 from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.events import Warn
@@ -24,8 +24,7 @@ from latbench.measure.execute import failure_of
 from latbench.measure.timed import Job
 from latbench.obtaining import obtain, obtain_sentinel
 from latbench.paths import cache_folder
-from latbench.plugins import exporter_for, load_runner
-from latbench.requests import check_export, check_options, find_here, identify, make_request
+from latbench.plugins import check_export, check_options, exporter_for, load_runner
 from latbench.schema.artifact import ModelIdentity
 from latbench.schema.environment import (
     Conditions,
@@ -41,12 +40,12 @@ from latbench.schema.record import (
     Interleaved,
     Outcome,
     Record,
-    Request,
     Runtime,
     Sentinel,
     SweepPoint,
 )
-from latbench.zoo.resolve import ready_suffix
+from latbench.schema.request import Request, make_request
+from latbench.zoo.resolve import identify, ready_suffix
 
 PACKAGES = (
     "latbench",

@@ -9,9 +9,9 @@ import msgspec
 
 from latbench.defaults import LOCAL
 from latbench.errors import UsageError, nearest
-from latbench.requests import make_request, read_resolution
 from latbench.schema.codec import digest
-from latbench.schema.record import Request
+from latbench.schema.request import Request, make_request
+from latbench.schema.request_syntax import read_resolution
 from latbench.schema.value import Value
 from latbench.schema.yaml_document import Document
 

@@ -22,11 +22,13 @@ from latbench.keeping import keep
 from latbench.paths import cache_folder
 from latbench.pipeline import DEADLINE_S, measure
 from latbench.preparing import Subject, new_id, subject
-from latbench.requests import check_protocol, named_protocol, side_request
 from latbench.schema.codec import digest
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.protocol_catalog import WARM
-from latbench.schema.record import Record, Request, SweepPoint
+from latbench.schema.protocol_options import check_protocol, named_protocol
+from latbench.schema.record import Record, SweepPoint
+from latbench.schema.request import Request
+from latbench.schema.request_syntax import side_request
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from latbench.api import Capability, Runner
 from latbench.core.claim_conditions import own_options
 from latbench.defaults import FALLBACK
 from latbench.plugins import load_runner, runner_names
-from latbench.requests import changed_protocol
 from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.protocol_options import changed_protocol
 from latbench.schema.record import Record
 
 OTHERS = [name for name in runner_names() if name != FALLBACK]

@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 
 from builders import make_record
-from latbench.analysis.comparison import (
-    Comparison,
-    compare,
-    incomparable,
-    precise,
-)
+from latbench.analysis.comparability import incomparable
+from latbench.analysis.comparison import Comparison, compare, precise
 from latbench.schema.record import (
     Failure,
     Interleaved,

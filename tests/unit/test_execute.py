@@ -21,9 +21,9 @@ from latbench.measure import wire
 from latbench.measure.conversation import Conversation
 from latbench.measure.execute import Execution, Schedule
 from latbench.measure.timed import Job, Timed
-from latbench.requests import named_protocol
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.protocol_options import named_protocol
 from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
 from latbench_exporters.fake import exporter

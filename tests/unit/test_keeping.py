@@ -16,9 +16,9 @@ from latbench.devices.machine import read_conditions
 from latbench.errors import RegistryError
 from latbench.keeping import keep
 from latbench.pipeline import Result
-from latbench.requests import changed_protocol
 from latbench.schema.codec import decode_record
 from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.protocol_options import changed_protocol
 from latbench.store.registry import Registry
 
 QUICK = changed_protocol(FIXED, processes=1, warmup_calls=1, calls=3)

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from latbench.errors import UsageError
-from latbench.requests import changed_protocol, check_protocol, named_protocol
 from latbench.schema.protocol import (
     MS,
     TimingProtocol,
@@ -17,6 +16,7 @@ from latbench.schema.protocol import (
     protocol_sha256,
 )
 from latbench.schema.protocol_catalog import FIXED, SHIPPED, WARM
+from latbench.schema.protocol_options import changed_protocol, check_protocol, named_protocol
 
 GOLDEN = Path(__file__).parent.parent / "golden/protocols.json"
 

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import make_record
+from latbench.analysis.estimators import precise, typical_ns
 from latbench.analysis.segments import samples
-from latbench.analysis.summary import precise, summarise, typical_ns
+from latbench.analysis.summary import summarise
 from latbench.report import tables
 from latbench.report.pareto import measured_of
-from latbench.requests import named_protocol
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.protocol import Statistic
 from latbench.schema.protocol_catalog import SHIPPED, WARM
+from latbench.schema.protocol_options import named_protocol
 from latbench.schema.record import Record, Sentinel
 from latbench.schema.trace import (
     Block,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from latbench.errors import UsageError
-from latbench.requests import changed_protocol
 from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.protocol_options import changed_protocol
 from latbench.store.registry import Registry
 from latbench.sweeping import Step, sweep
 

@@ -12,6 +12,8 @@ from math import ceil, exp, log, sqrt
 from statistics import NormalDist, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
+from latbench.analysis.comparability import _same_sentinel
+from latbench.analysis.estimators import BEST_CASE, SEQUENTIAL_CONFIDENCE
 from latbench.analysis.reliability import clock_faults
 from latbench.analysis.segments import paired_ratios, process_samples
 from latbench.analysis.stats import (
@@ -20,7 +22,6 @@ from latbench.analysis.stats import (
     order_interval,
     student_quantile,
 )
-from latbench.analysis.summary import SEQUENTIAL_CONFIDENCE, UNDISTURBED
 from latbench.schema.record import Record
 from latbench.schema.trace import Trace
 from latbench.schema.value import Value
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Quantity = Literal["typical", "undisturbed"]
-QUANTILE: dict[Quantity, float] = {"typical": 0.5, "undisturbed": UNDISTURBED}
+QUANTILE: dict[Quantity, float] = {"typical": 0.5, "undisturbed": BEST_CASE}
 MARGIN = 0.02
 """Relative difference up to which two latencies count as the same, unless another is asked for."""
 EQUIVALENCE = 0.935
@@ -140,34 +141,6 @@ def precise(
     return interval is not None and log(interval[1] / interval[0]) / 2 <= target
 
 
-def incomparable(a: Record, b: Record) -> tuple[str, ...]:
-    """Fields that must not differ between records that are compared, and do, with both values.
-
-    What may differ is what can be compared: models, artifacts, backends, threads, precisions and
-    options. Empty where the two can be compared.
-    """
-    pairs = (
-        ("device", a.device.id, b.device.id),
-        *(
-            (f"environment.machine.{name}", *_both(a, b, name))
-            for name in ("cpu_model", "logical_cpus", "memory_bytes", "hypervisor", "kernel")
-        ),
-        *(
-            (
-                f"environment.before.{name}",
-                getattr(a.environment.before, name),
-                getattr(b.environment.before, name),
-            )
-            for name in (
-                *("affinity", "cpu_quota_milli", "usable_cpus", "governor", "turbo", "on_battery"),
-            )
-        ),
-        ("protocol", a.protocol.label, b.protocol.label),
-        ("protocol_sha256", a.protocol_sha256[:12], b.protocol_sha256[:12]),
-    )
-    return tuple(f"{name}: {one} and {two}" for name, one, two in pairs if one != two)
-
-
 class _Found(Value, frozen=True, kw_only=True):
     verdict: Literal["faster", "slower", "same", "cannot tell"]
     reasons: tuple[str, ...]
@@ -184,7 +157,7 @@ def _ratios(one: Sequence[Trace], two: Sequence[Trace], quantity: Quantity) -> l
 
 def _low_ratios(bottom: Mapping[int, Array], top: Mapping[int, Array]) -> list[float]:
     pairs = [
-        (interpolated(bottom[i], UNDISTURBED), interpolated(top[i], UNDISTURBED))
+        (interpolated(bottom[i], BEST_CASE), interpolated(top[i], BEST_CASE))
         for i in bottom.keys() & top.keys()
     ]
     return [b / a for a, b in pairs if a > 0 and b > 0]
@@ -262,23 +235,7 @@ def _values(
 def _beside(record: Record) -> dict[int, float]:
     """The sentinel's undisturbed latency in each process."""
     parts = process_samples(record.outcome.sentinel)
-    return {i: interpolated(part, UNDISTURBED) for i, part in parts.items()}
-
-
-def _same_sentinel(a: Record, b: Record) -> bool:
-    x, y = a.sentinel, b.sentinel
-    return (
-        x is not None
-        and y is not None
-        and x.sha256 is not None
-        and (x.name, x.sha256, a.backend) == (y.name, y.sha256, b.backend)
-        # The sentinel runs as the model does: with other threads it is another yardstick.
-        and a.runtime is not None
-        and b.runtime is not None
-        and (a.runtime.settings, a.runtime.version) == (b.runtime.settings, b.runtime.version)
-        # One that was lost early says less than the models alone.
-        and min(len(_beside(a)), len(_beside(b))) >= FEWEST
-    )
+    return {i: interpolated(part, BEST_CASE) for i, part in parts.items()}
 
 
 def _verdict_apart(
@@ -354,7 +311,3 @@ def seconds_per_process(traces: Sequence[Trace]) -> float | None:
     """From the opening of one process to that of the next, on the average."""
     opened = [t.opened_ns for t in traces if t.session == 0 and t.opened_ns is not None]
     return (opened[-1] - opened[0]) / (len(opened) - 1) / 1e9 if len(opened) > 1 else None
-
-
-def _both(a: Record, b: Record, name: str) -> tuple[object, object]:
-    return getattr(a.environment.machine, name), getattr(b.environment.machine, name)

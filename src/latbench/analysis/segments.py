@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Session:
+class SegmentedSession:
     """One session with what was found in it."""
 
     def __init__(self, trace: Trace, marks: Sequence[frozenset[str]]) -> None:
@@ -63,11 +63,11 @@ class Session:
         ]
 
 
-def sessions(record: Record, marks: Marks) -> list[Session]:
+def sessions(record: Record, marks: Marks) -> list[SegmentedSession]:
     """Those with samples; in a protocol of cold starts, those with a first inference."""
     cold = record.protocol.statistic.kind == "cold"
     return [
-        Session(trace, why)
+        SegmentedSession(trace, why)
         for trace, why in zip(record.outcome.traces, marks, strict=True)
         if has_samples(trace) or (cold and trace.first_ns is not None)
     ]

@@ -17,15 +17,26 @@ interval within it can be made; it is labelled so and is never enough for trust.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from latbench.analysis.estimators import made_ns, numbers_by_process, regime_of
+from latbench.analysis.estimators import (
+    BEST_CASE,
+    SEQUENTIAL_CONFIDENCE,
+    estimate_ns,
+    half_width_of,
+    low_quantile,
+    median_of,
+    numbers_by_process,
+    over_processes,
+    regime_of,
+)
 from latbench.analysis.interference import disturbed
+from latbench.analysis.regimes import Regime, regimes_of
 from latbench.analysis.reliability import Findings, judge
 from latbench.analysis.segments import (
-    Session,
+    SegmentedSession,
     by_process,
     counted,
     paired_ratios,
@@ -35,7 +46,6 @@ from latbench.analysis.segments import (
 from latbench.analysis.stats import (
     CONFIDENCE,
     FEWEST,
-    interpolated,
     order_interval,
     quantile,
     serial_interval,
@@ -44,7 +54,6 @@ from latbench.analysis.stats import (
 )
 from latbench.analysis.steady_state import FEWEST_SAMPLES
 from latbench.schema.record import Record
-from latbench.schema.trace import Trace
 from latbench.schema.value import Value
 
 if TYPE_CHECKING:
@@ -52,14 +61,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-UNDISTURBED = 0.1
-"""Lower quantiles hang on single lucky samples, higher ones on how much of the time the machine
-was disturbed: ``benchmarks/truth/README.md`` has the comparison."""
 PERCENTILES = (0.9, 0.95, 0.99, 0.999)
-SEQUENTIAL_CONFIDENCE = 0.965
-"""Stopping when the interval is narrow favours intervals that are narrow by luck: made for 95 %,
-they contained the truth in 91 to 93 % of simulated runs; made for 96.5 %, in 92 to 97 %."""
-SUSTAINED_NS = 60_000_000_000
 REPORTED = {
     "median": "median of process medians",
     "last level": "median of last levels",
@@ -76,7 +78,7 @@ class Percentile(Value, frozen=True, kw_only=True):
     interval_ns: tuple[int, int]
 
 
-class Referred(Value, frozen=True, kw_only=True):
+class SentinelRatio(Value, frozen=True, kw_only=True):
     """Latency over the sentinel's, of blocks timed beside each other."""
 
     name: str
@@ -85,23 +87,6 @@ class Referred(Value, frozen=True, kw_only=True):
     sentinel_ns: int
     drift: float | None
     """Relative change of the sentinel from the first to the last third of its blocks."""
-
-
-RegimeName = Literal["cold", "burst", "steady", "sustained", "duty-cycled", "changing"]
-
-
-class Regime(Value, frozen=True, kw_only=True):
-    """A state in which processes were seen, and its typical latency there.
-
-    ``cold``: the first inference. ``burst``: a faster level before a slower one that stays.
-    ``steady``: the last level. ``sustained``: a last level that goes on beyond a minute without a
-    pause.
-    ``duty-cycled``: with idle gaps. ``changing``: levels that come and go.
-    """
-
-    name: RegimeName
-    processes: int
-    median_ns: int
 
 
 class Reported(Value, frozen=True, kw_only=True):
@@ -126,7 +111,7 @@ class Summary(Value, frozen=True, kw_only=True):
     confidence: float
     undisturbed_ns: int
     undisturbed_interval_ns: tuple[int, int] | None
-    referred: Referred | None
+    referred: SentinelRatio | None
     p10_ns: int
     """Of these samples, as is the next: a description, not an estimate."""
     p90_ns: int
@@ -172,13 +157,13 @@ def summarise(record: Record) -> Summary | None:
     protocol = record.protocol
     confidence = SEQUENTIAL_CONFIDENCE if protocol.target_ppm is not None else CONFIDENCE
     parts = list(by_process([(run.trace.process, run.steady) for run in runs]).values())
-    typical, interval, level = _over_processes(parts, _median, confidence, 0.5)
-    low, low_interval, _ = _over_processes(parts, _low, confidence, UNDISTURBED)
+    typical, interval, level = over_processes(parts, median_of, confidence, 0.5)
+    low, low_interval, _ = over_processes(parts, low_quantile, confidence, BEST_CASE)
     pooled = _sorted(parts)
     quiet = _quiet(runs)
     quiet_value, quiet_interval = None, None
     if quiet:
-        quiet_value, quiet_interval, _ = _over_processes(quiet, _median, confidence, 0.5)
+        quiet_value, quiet_interval, _ = over_processes(quiet, median_of, confidence, 0.5)
     reasons = Counter(reason for trace in marks for block in trace for reason in block)
     blocks = sum(len(trace) for trace in marks)
     disturbed_blocks = sum(bool(block) for trace in marks for block in trace)
@@ -186,13 +171,13 @@ def summarise(record: Record) -> Summary | None:
     # Of parts of a comparison the target is that of their ratio.
     alone = record.interleaved is None
     target = protocol.target_ppm / 1e6 if protocol.target_ppm is not None and alone else None
-    over_processes = level == "processes" and len(parts) >= FEWEST
+    between_processes = level == "processes" and len(parts) >= FEWEST
     numbers = numbers_by_process(runs, protocol.statistic)
     judgement = judge(
         record,
         Findings(
             processes=len(parts),
-            half_width=_half_width(numbers, confidence),
+            half_width=half_width_of(numbers, confidence),
             process_numbers=tuple(numbers),
             too_few=sum(len(run.steady) < FEWEST_SAMPLES for run in runs if run.trace.blocks),
             long_warmup=sum(
@@ -207,7 +192,7 @@ def summarise(record: Record) -> Summary | None:
             reasons=dict(reasons),
             typical=typical,
             quiet=quiet_value,
-            enough=over_processes,
+            enough=between_processes,
         ),
     )
     return Summary(
@@ -219,16 +204,16 @@ def summarise(record: Record) -> Summary | None:
         confidence=CONFIDENCE,
         undisturbed_ns=round(low),
         undisturbed_interval_ns=_rounded(low_interval),
-        referred=_referred(record, confidence),
+        referred=_normalized(record, confidence),
         p10_ns=round(quantile(pooled, 0.1)),
         p90_ns=round(quantile(pooled, 0.9)),
         percentiles=_percentiles(parts, pooled),
-        process_median_ns=tuple(round(_median(part)) for part in parts),
+        process_median_ns=tuple(round(median_of(part)) for part in parts),
         reported=_reported(record, runs),
         load_ns=round(median(run.trace.load_ns for run in runs)),
         first_ns=_first(runs),
         warmup_calls=tuple(run.warmup for run in runs),
-        regimes=_regimes(record, runs),
+        regimes=regimes_of(record, runs),
         level_starts=tuple(run.starts for run in runs),
         level_ns=tuple(tuple(map(round, run.level_medians())) for run in runs),
         blocks=blocks,
@@ -240,65 +225,19 @@ def summarise(record: Record) -> Summary | None:
         target=target,
         reached=None
         if target is None
-        else bool(over_processes and half_width is not None and half_width <= target),
+        else bool(between_processes and half_width is not None and half_width <= target),
         trust=judgement.trust,
         reasons=judgement.reasons,
     )
 
 
-def typical_ns(record: Record) -> int | None:
-    """The typical latency of a measured record; ``None`` for a failed or interrupted one."""
-    if record.outcome.status != "measured":
-        return None
-    parts = list(process_samples(record.outcome.traces).values())
-    if not parts:
-        return None
-    # A float next to 2**63 rounds up to it, which is no 64-bit integer any more.
-    return min(round(median(_median(part) for part in parts)), 2**63 - 1)
-
-
-def precise(traces: Sequence[Trace], target: float) -> bool:
-    """Whether the interval of the typical latency of these processes is within ±``target``."""
-    parts = list(process_samples(traces).values())
-    if not parts:
-        return False
-    typical, interval, level = _over_processes(parts, _median, SEQUENTIAL_CONFIDENCE, 0.5)
-    if interval is None or level != "processes" or len(parts) < FEWEST or not typical:
-        return False
-    return (interval[1] - interval[0]) / 2 / typical <= target
-
-
-def _half_width(numbers: Sequence[float], confidence: float) -> float | None:
-    """Of the interval of the processes' median, relative to it."""
-    interval = order_interval(numbers, confidence) or student_interval(numbers, confidence)
-    middle = median(numbers) if numbers else 0
-    return (interval[1] - interval[0]) / 2 / middle if interval and middle else None
-
-
-def _over_processes(
-    parts: Sequence[Array], of: Callable[[Array], float], confidence: float, q: float
-) -> tuple[float, tuple[float, float] | None, Literal["processes", "within"] | None]:
-    """The median over processes, its interval, and the level at which that was made."""
-    values = [of(part) for part in parts]
-    interval = order_interval(values, confidence) or student_interval(values, confidence)
-    if interval is not None:
-        return median(values), interval, "processes"
-    # Of two processes that differ, what each is sure of by itself; between them nothing is known.
-    alone = [serial_interval([part], q, confidence)[0] for part in parts]
-    known = [each for each in alone if each is not None]
-    if len(known) < len(parts):
-        return median(values), None, None
-    hull = min(low for low, _ in known), max(high for _, high in known)
-    return median(values), hull, "within"
-
-
-def _quiet(runs: Sequence[Session]) -> list[Array]:
+def _quiet(runs: Sequence[SegmentedSession]) -> list[Array]:
     """The samples of undisturbed blocks, by process; warm-up left out as everywhere."""
     quiet = [(run.trace.process, run.all[run.quiet]) for run in runs if len(run.quiet)]
     return list(by_process(quiet).values())
 
 
-def _referred(record: Record, confidence: float) -> Referred | None:
+def _normalized(record: Record, confidence: float) -> SentinelRatio | None:
     """The ratio to the sentinel: of the blocks beside each other, then over processes."""
     beside = record.outcome.sentinel
     if record.sentinel is None or record.sentinel.name is None:
@@ -309,11 +248,11 @@ def _referred(record: Record, confidence: float) -> Referred | None:
     blocks = [median(counted(b)) for t in beside for b in t.blocks if counted(b)]
     third = len(blocks) // 3
     parts = list(process_samples(beside).values())
-    return Referred(
+    return SentinelRatio(
         name=record.sentinel.name,
         ratio=median(ratios),
         interval=order_interval(ratios, confidence) or student_interval(ratios, confidence),
-        sentinel_ns=round(median(_median(part) for part in parts)),
+        sentinel_ns=round(median(median_of(part) for part in parts)),
         drift=median(blocks[-third:]) / max(median(blocks[:third]), 1) - 1 if third >= 3 else None,
     )
 
@@ -334,10 +273,10 @@ def _percentiles(parts: Sequence[Array], pooled: Array) -> tuple[Percentile, ...
     return tuple(found)
 
 
-def _reported(record: Record, runs: Sequence[Session]) -> Reported:
+def _reported(record: Record, runs: Sequence[SegmentedSession]) -> Reported:
     """The protocol's own statistic, of the samples that the protocol counts."""
     statistic = record.protocol.statistic
-    ns = made_ns(runs, regime_of(statistic), statistic) or 0.0
+    ns = estimate_ns(runs, regime_of(statistic), statistic) or 0.0
     name = REPORTED.get(statistic.kind, statistic.kind)
     if statistic.kind == "quantile":
         name = f"p{(statistic.quantile_milli or 500) / 10:g}"
@@ -350,48 +289,9 @@ def _reported(record: Record, runs: Sequence[Session]) -> Reported:
     return Reported(statistic=name, value=ns, unit="ns")
 
 
-def _regimes(record: Record, runs: Sequence[Session]) -> tuple[Regime, ...]:
-    found: dict[RegimeName, list[float]] = {}
-    for run in runs:
-        if run.trace.first_ns is not None:
-            found.setdefault("cold", []).append(run.trace.first_ns)
-        if not run.trace.blocks:
-            continue
-        medians = run.level_medians()
-        if record.protocol.period_ns is not None:
-            found.setdefault("duty-cycled", []).append(_median(run.steady))
-            continue
-        if not run.steady_state:
-            found.setdefault("changing", []).append(_median(run.steady))
-            continue
-        if run.burst:
-            found.setdefault("burst", []).append(_median(run.all[: run.burst]))
-        elif len(medians) > 1 and medians[0] < medians[-1]:
-            found.setdefault("burst", []).append(medians[0])
-        # One after another without a pause, so their sum is the time that has passed.
-        last: RegimeName = "sustained" if run.all.sum() >= SUSTAINED_NS else "steady"
-        found.setdefault(last, []).append(medians[-1])
-    return tuple(
-        Regime(name=name, processes=len(found[name]), median_ns=round(median(found[name])))
-        for name in get_args(RegimeName)
-        if name in found
-    )
-
-
-def _first(runs: Sequence[Session]) -> int | None:
+def _first(runs: Sequence[SegmentedSession]) -> int | None:
     first = [run.trace.first_ns for run in runs if run.trace.first_ns is not None]
     return round(median(first)) if first else None
-
-
-def _median(values: Array) -> float:
-    import numpy as np
-
-    return float(np.median(values))
-
-
-def _low(values: Array) -> float:
-    """The undisturbed latency."""
-    return interpolated(values, UNDISTURBED)
 
 
 def _sorted(parts: Sequence[Array]) -> Array:

@@ -107,7 +107,7 @@ def command(
         one, two, comparison, where = _stored(a, b, margin / 100, quantity, registry)
     else:
         from latbench.comparing import compare
-        from latbench.requests import side_request
+        from latbench.schema.request_syntax import side_request
 
         requests = [side_request(side, protocol=protocol, **_plain(common)) for side in (a, b)]
         with interrupted_once(), progress_bar() as progress:
@@ -153,7 +153,7 @@ def _stored(
 
 
 def _plain(common: dict[str, Any]) -> dict[str, Any]:
-    """Options as click gives them, as :func:`latbench.requests.make_request` takes them."""
+    """Options as click gives them, as :func:`latbench.schema.request.make_request` takes them."""
     return {**common, "options": dict(common["options"]), "dims": dict(common["dims"])}
 
 

@@ -29,7 +29,7 @@ class Resolution(click.ParamType[tuple[int, int]]):
     ) -> tuple[int, int]:
         """Height and width."""
         from latbench.errors import UsageError
-        from latbench.requests import read_resolution
+        from latbench.schema.request_syntax import read_resolution
 
         try:
             return read_resolution(str(value))
@@ -234,7 +234,7 @@ def resolved_protocol(
     block_calls: int | None,
 ) -> TimingProtocol:
     """The named protocol with the changes that were asked for; ``target`` in percent."""
-    from latbench.requests import changed_protocol, named_protocol
+    from latbench.schema.protocol_options import changed_protocol, named_protocol
 
     return changed_protocol(
         named_protocol(name),

@@ -14,8 +14,8 @@ def command(*, name: str | None, as_json: bool) -> None:
     """List the ways of taking a number, or describe one: NAME or NAME@VERSION."""
     from latbench.report.json import to_json
     from latbench.report.protocols import protocol_lines, protocol_table
-    from latbench.requests import named_protocol
     from latbench.schema.protocol_catalog import SHIPPED
+    from latbench.schema.protocol_options import named_protocol
 
     if name is None:
         click.echo(to_json(SHIPPED) if as_json else "\n".join(protocol_table(SHIPPED)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from latbench.analysis.comparison import incomparable
+from latbench.analysis.comparability import incomparable
 from latbench.core.answers import Bench
 from latbench.core.claim_conditions import unlike, unlike_each_other
 from latbench.core.claims import Claim, ClaimedModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latbench.analysis.estimators import Regime, regime_of, restated_ns
+from latbench.analysis.estimators import SampleScope, regime_of, restated_ns
 from latbench.core.claims import Claim, ClaimedModel
 from latbench.core.facts import Facts, facts_of, facts_of_claim
 from latbench.core.figures import stated_figure
@@ -24,7 +24,7 @@ class Side(Value, frozen=True, kw_only=True):
     ns: float
     facts: Facts
     setup: Setup
-    regime: Regime
+    regime: SampleScope
     statistic: Statistic
     record: Record | None
     """``None`` for a claim."""

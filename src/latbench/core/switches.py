@@ -10,7 +10,8 @@ from latbench.core.claims import Claim
 from latbench.core.facts import FORM, OPTION
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import shipped
-from latbench.schema.record import Record, Request
+from latbench.schema.record import Record
+from latbench.schema.request import Request
 from latbench.schema.value import Value
 
 FIELDS: dict[str, tuple[str, ...]] = {

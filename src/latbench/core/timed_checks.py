@@ -10,11 +10,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from latbench.analysis.comparison import EQUIVALENCE, Comparison, compare
-from latbench.analysis.estimators import process_numbers
+from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE, process_numbers
 from latbench.analysis.reliability import unsound
 from latbench.analysis.segments import process_samples
 from latbench.analysis.stats import FEWEST, order_interval
-from latbench.analysis.summary import SEQUENTIAL_CONFIDENCE, summarise
+from latbench.analysis.summary import summarise
 from latbench.core.answers import Answer, combined
 from latbench.core.claim_conditions import batch
 from latbench.core.claim_records import Pair, place_of

@@ -16,7 +16,8 @@ from latbench.core.completeness import completeness
 from latbench.report.claims import statement
 from latbench.report.text import conditions, moment, placed, title
 from latbench.report.units import decimals, duration, time
-from latbench.schema.record import Record, Request
+from latbench.schema.record import Record
+from latbench.schema.request import Request
 from latbench.schema.value import Value
 
 STYLE = (

@@ -10,7 +10,7 @@ from latbench.report.units import seconds
 
 if TYPE_CHECKING:
     from latbench.errors import UnfitError
-    from latbench.schema.record import Request
+    from latbench.schema.request import Request
     from latbench.sweeping import Step, Swept
 
 

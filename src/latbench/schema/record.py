@@ -15,6 +15,7 @@ from latbench.errors import FailureKind, Stage
 from latbench.schema.artifact import Artifact, ModelIdentity
 from latbench.schema.environment import Device, Environment
 from latbench.schema.protocol import TimingProtocol
+from latbench.schema.request import Request
 from latbench.schema.trace import OutputCheck, Placement, Profile, Trace
 from latbench.schema.value import Value
 
@@ -103,26 +104,6 @@ class Interleaved(Value, frozen=True, kw_only=True):
     parts: int
     order_seed: int
     """Seed of the random order of the parts in each round."""
-
-
-class Request(Value, frozen=True, kw_only=True):
-    """What was asked for, in the user's words."""
-
-    model: str
-    backend: str
-    device: str
-    weights: str | None
-    batch: int | None
-    resolution: tuple[int, int] | None
-    precision: str
-    threads: int | None
-    seed: int
-    options: dict[str, str]
-    dims: dict[str, int]
-    protocol: str | None = None
-    """As named, ``None`` in records from before protocols had names."""
-    calibration: str | None = None
-    """Where the images came from that int8 was calibrated with; ``None``: seeded data."""
 
 
 class Record(Value, frozen=True, kw_only=True):

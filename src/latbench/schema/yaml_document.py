@@ -20,7 +20,7 @@ from latbench.errors import UsageError
 Loader: TypeAlias = Any
 """A PyYAML loader; its methods have no types."""
 T = TypeVar("T")
-Path = tuple[str | int, ...]
+YamlPath = tuple[str | int, ...]
 
 LIMIT_BYTES = 4_000_000
 LIMIT_DEPTH = 32
@@ -32,7 +32,7 @@ WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 class Document:
     """A file that has been read, with the line of each of its values."""
 
-    def __init__(self, where: str, tree: object, lines: dict[Path, int]) -> None:
+    def __init__(self, where: str, tree: object, lines: dict[YamlPath, int]) -> None:
         self._where = where
         self._lines = lines
         self.tree = tree
@@ -44,7 +44,7 @@ class Document:
         except msgspec.ValidationError as error:
             raise self._explained(str(error), type) from error
 
-    def error(self, path: Path, message: str, hint: str | None = None) -> UsageError:
+    def error(self, path: YamlPath, message: str, hint: str | None = None) -> UsageError:
         """An error about the value at ``path``, or about the nearest one above it."""
         line = next(
             (self._lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self._lines), 1
@@ -52,7 +52,7 @@ class Document:
         key = f"{_shown(path)}: " if path else ""
         return UsageError(f"{self._where}:{line}: {key}{message}", hint=hint)
 
-    def place(self, path: Path) -> str:
+    def place(self, path: YamlPath) -> str:
         """File and line of the value at ``path``."""
         return f"{self._where}:{self._lines[path]}"
 
@@ -103,7 +103,7 @@ class _Reader:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._lines: dict[Path, int] = {}
+        self._lines: dict[YamlPath, int] = {}
 
     def document(self, loader: Loader) -> Document:
         import yaml
@@ -119,7 +119,7 @@ class _Reader:
             raise self._refused(after, "a second document")
         return Document(self._where, tree, self._lines)
 
-    def _value(self, loader: Loader, path: Path) -> object:
+    def _value(self, loader: Loader, path: YamlPath) -> object:
         import yaml
 
         event = loader.get_event()
@@ -138,7 +138,7 @@ class _Reader:
             return self._sequence(loader, path)
         return self._mapping(loader, path)
 
-    def _sequence(self, loader: Loader, path: Path) -> list[object]:
+    def _sequence(self, loader: Loader, path: YamlPath) -> list[object]:
         import yaml
 
         items: list[object] = []
@@ -147,7 +147,7 @@ class _Reader:
         loader.get_event()
         return items
 
-    def _mapping(self, loader: Loader, path: Path) -> dict[str, object]:
+    def _mapping(self, loader: Loader, path: YamlPath) -> dict[str, object]:
         import yaml
 
         entries: dict[str, object] = {}
@@ -191,7 +191,7 @@ def _scalar(text: str) -> object:
     return float(text) if FLOAT.fullmatch(text) else text
 
 
-def _parsed(place: str) -> Path:
+def _parsed(place: str) -> YamlPath:
     """``.devices[3].soc`` -> ``("devices", 3, "soc")``."""
     return tuple(
         int(index) if index else name for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", place)
@@ -204,7 +204,7 @@ def _shown(path: Iterable[str | int]) -> str:
     ).removeprefix(".")
 
 
-def _known_fields(type: Any, path: Path) -> tuple[str, ...]:
+def _known_fields(type: Any, path: YamlPath) -> tuple[str, ...]:
     """Fields of the struct at ``path`` inside of ``type``."""
     info = msgspec.inspect.type_info(type)
     for part in path:

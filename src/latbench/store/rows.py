@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping
 
-from latbench.analysis.summary import typical_ns
+from latbench.analysis.estimators import typical_ns
 from latbench.core.claim_conditions import own_options
 from latbench.errors import RegistryError
 from latbench.schema.blobs import (

@@ -20,6 +20,7 @@ from latbench.files import content_sha256
 from latbench.plugins import read_suffixes
 from latbench.schema.artifact import Counts, ModelIdentity, TensorSpec
 from latbench.schema.codec import digest
+from latbench.schema.request import Request
 from latbench.zoo import catalog
 from latbench.zoo.source import architecture_digest, find_module
 
@@ -266,3 +267,14 @@ def _timm_version() -> str:
         return version("timm")
     except PackageNotFoundError:
         return "(not installed)"
+
+
+def identify(request: Request) -> ModelIdentity:
+    """Which network is meant, without building it."""
+    return resolve(
+        request.model,
+        weights=Path(request.weights) if request.weights is not None else None,
+        batch=request.batch,
+        resolution=request.resolution,
+        seed=request.seed,
+    ).identity

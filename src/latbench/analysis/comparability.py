@@ -1,0 +1,65 @@
+"""Whether two stored records may be compared at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from latbench.analysis.stats import (
+    FEWEST,
+)
+from latbench.schema.record import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+from latbench.analysis.comparison import _beside
+
+
+def incomparable(a: Record, b: Record) -> tuple[str, ...]:
+    """Fields that must not differ between records that are compared, and do, with both values.
+
+    What may differ is what can be compared: models, artifacts, backends, threads, precisions and
+    options. Empty where the two can be compared.
+    """
+    pairs = (
+        ("device", a.device.id, b.device.id),
+        *(
+            (f"environment.machine.{name}", *_both(a, b, name))
+            for name in ("cpu_model", "logical_cpus", "memory_bytes", "hypervisor", "kernel")
+        ),
+        *(
+            (
+                f"environment.before.{name}",
+                getattr(a.environment.before, name),
+                getattr(b.environment.before, name),
+            )
+            for name in (
+                *("affinity", "cpu_quota_milli", "usable_cpus", "governor", "turbo", "on_battery"),
+            )
+        ),
+        ("protocol", a.protocol.label, b.protocol.label),
+        ("protocol_sha256", a.protocol_sha256[:12], b.protocol_sha256[:12]),
+    )
+    return tuple(f"{name}: {one} and {two}" for name, one, two in pairs if one != two)
+
+
+def _same_sentinel(a: Record, b: Record) -> bool:
+    x, y = a.sentinel, b.sentinel
+    return (
+        x is not None
+        and y is not None
+        and x.sha256 is not None
+        and (x.name, x.sha256, a.backend) == (y.name, y.sha256, b.backend)
+        # The sentinel runs as the model does: with other threads it is another yardstick.
+        and a.runtime is not None
+        and b.runtime is not None
+        and (a.runtime.settings, a.runtime.version) == (b.runtime.settings, b.runtime.version)
+        # One that was lost early says less than the models alone.
+        and min(len(_beside(a)), len(_beside(b))) >= FEWEST
+    )
+
+
+def _both(a: Record, b: Record, name: str) -> tuple[object, object]:
+    return getattr(a.environment.machine, name), getattr(b.environment.machine, name)

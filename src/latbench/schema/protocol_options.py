@@ -1,0 +1,86 @@
+"""Protocols by name, and with some of their numbers overridden."""
+
+from __future__ import annotations
+
+import msgspec
+
+from latbench.errors import UsageError, nearest
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import SHIPPED, WARM
+
+LONGEST_DEADLINE_S = 7 * 24 * 3600
+
+
+def named_protocol(name: str) -> TimingProtocol:
+    """The shipped protocol ``name@version``; without a version the newest of that name."""
+    found = [p for p in SHIPPED if name in (p.label, p.name)]
+    if not found:
+        raise UsageError(
+            f"unknown protocol {name!r}", hint=nearest(name, (p.label for p in SHIPPED))
+        )
+    return max(found, key=lambda protocol: protocol.version)
+
+
+def changed_protocol(
+    protocol: TimingProtocol,
+    *,
+    budget_s: float | None = None,
+    target: float | None = None,
+    processes: int | None = None,
+    warmup_calls: int | None = None,
+    calls: int | None = None,
+    block_calls: int | None = None,
+) -> TimingProtocol:
+    """``protocol`` with some of its numbers changed; the hash in the record then differs too.
+
+    ``target`` is a relative half-width. A number of processes is exact; a number of warm-up calls
+    is fixed; a number of calls for each session has no minimal time beside it.
+    """
+    changes: dict[str, object] = {}
+    if budget_s is not None:
+        _above_zero("the budget", budget_s, "s")
+        changes |= {"budget_ns": round(budget_s * 1e9)}
+    if target is not None:
+        _above_zero("the target", target * 100, "%")
+        changes |= {"target_ppm": max(1, round(target * 1e6))}
+        if protocol.max_processes == protocol.processes:
+            changes |= {"max_processes": max(protocol.processes, WARM.max_processes)}
+    if processes is not None:
+        changes |= {"processes": processes, "max_processes": processes}
+    if warmup_calls is not None:
+        changes |= {"warmup": "fixed", "warmup_calls": warmup_calls, "warmup_ns": 0}
+    cold = protocol.statistic.kind == "cold"
+    if cold and not (calls is None and target is None):
+        option = "--calls" if calls is not None else "--target"
+        raise UsageError(f"{protocol.label} times the first inference only: it takes no {option}")
+    if calls is not None:
+        changes |= {"min_calls": calls, "min_ns": 0}
+    if block_calls is not None:
+        changes |= {"block_calls": block_calls, "block_ns": None}
+    return msgspec.structs.replace(protocol, **changes)
+
+
+def _above_zero(what: str, value: float, unit: str) -> None:
+    if not 0 < value < LONGEST_DEADLINE_S:
+        raise UsageError(f"{what} must be above 0 and sensible, not {value:g} {unit}")
+
+
+def check_protocol(protocol: TimingProtocol, deadline_s: float) -> None:
+    """Refuse numbers with which nothing can be timed."""
+    if not 0 < deadline_s <= LONGEST_DEADLINE_S:
+        raise UsageError(
+            f"the deadline must be above 0 and at most {LONGEST_DEADLINE_S} s, not {deadline_s:g}"
+        )
+    for name in ("processes", "sessions", "block_calls"):
+        if getattr(protocol, name) < 1:
+            raise UsageError(f"{name.replace('_', ' ')} must be at least 1")
+    for name in ("warmup_calls", "min_calls", "settle_calls"):
+        if getattr(protocol, name) < 0:
+            raise UsageError(f"{name.replace('_', ' ')} must not be negative")
+    if protocol.statistic.kind == "cold" and protocol.target_ppm is not None:
+        raise UsageError("a protocol of cold starts does not stop when it is precise enough")
+    if protocol.max_processes < protocol.processes:
+        raise UsageError(
+            f"at most {protocol.max_processes} processes are fewer than the "
+            f"{protocol.processes} at least"
+        )

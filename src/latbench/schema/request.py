@@ -1,0 +1,81 @@
+"""What is asked for, as a value that makes sense, or :class:`UsageError` with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from latbench.errors import UsageError, nearest
+from latbench.schema.precision import PRECISIONS
+from latbench.schema.value import Value
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Request(Value, frozen=True, kw_only=True):
+    """What was asked for, in the user's words."""
+
+    model: str
+    backend: str
+    device: str
+    weights: str | None
+    batch: int | None
+    resolution: tuple[int, int] | None
+    precision: str
+    threads: int | None
+    seed: int
+    options: dict[str, str]
+    dims: dict[str, int]
+    protocol: str | None = None
+    """As named, ``None`` in records from before protocols had names."""
+    calibration: str | None = None
+    """Where the images came from that int8 was calibrated with; ``None``: seeded data."""
+
+
+def make_request(
+    model: str,
+    *,
+    weights: str | Path | None = None,
+    batch: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
+    precision: str = "fp32",
+    seed: int = 0,
+    dims: Mapping[str, int] | None = None,
+    protocol: str | None = None,
+    backend: str = "",
+    device: str = "",
+    threads: int | None = None,
+    options: Mapping[str, str] | None = None,
+    calibration: str | Path | None = None,
+) -> Request:
+    """The request as a value, its numbers checked."""
+    request = Request(
+        model=model,
+        backend=backend,
+        device=device,
+        weights=str(weights) if weights is not None else None,
+        batch=batch,
+        resolution=(resolution, resolution) if isinstance(resolution, int) else resolution,
+        precision=precision,
+        threads=threads,
+        seed=seed,
+        options=dict(options or {}),
+        dims=dict(dims or {}),
+        protocol=protocol,
+        calibration=str(calibration) if calibration is not None else None,
+    )
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", hint=nearest(precision, PRECISIONS))
+    if calibration is not None and precision != "int8":
+        raise UsageError(
+            f"calibration is of int8, not of {precision}", hint="give --precision int8 as well"
+        )
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}")
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"seed must be from 0 to {2**31 - 1}, not {seed}")
+    for name, size in request.dims.items():
+        if size < 1:
+            raise UsageError(f"axis {name} must have a size of at least 1, not {size}")
+    return request
