@@ -26,8 +26,8 @@ import msgspec
 
 from builders import make_record, make_trace
 from latbench.checking import check
+from latbench.claims.statements import TIMED
 from latbench.claims_file import Registered, load_claims
-from latbench.core.claims import TIMED
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
 from latbench.store.registry import Registry

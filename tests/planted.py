@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from builders import make_record, make_trace
-from latbench.core.answers import Answer, Bench, CountedModel
-from latbench.core.claims import Claim, ClaimedModel, StatedCounts
-from latbench.core.figures import Figure, parse_count
-from latbench.core.verdicts import verdict
+from latbench.claims.judge import verdict
+from latbench.claims.model import Claim, ClaimedModel, StatedCounts
+from latbench.claims.quantities import Figure, parse_count
+from latbench.claims.verdict import Answer, Bench, CountedModel
 from latbench.errors import FailureKind, Stage
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import (

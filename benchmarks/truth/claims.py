@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 
 import latbench
+from latbench.claims.judge import verdict
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.verdict import Bench
 from latbench.comparing import compare
-from latbench.core.answers import Bench
-from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.verdicts import verdict
 from latbench.schema.record import Record
 
 OTHER, MINE = "mobilevig_m", "mobilevig_ti"

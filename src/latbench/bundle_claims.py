@@ -7,10 +7,15 @@ from collections.abc import Sequence
 import msgspec
 
 from latbench.bundle_archive import CLAIMS, BundleError, decode_checked
-from latbench.core.answers import Bench, CountedModel, GivenAnswer, Verdict
-from latbench.core.claim_checks import Known, claim_problems
-from latbench.core.claims import Claim, ClaimedModel, ClaimSource
-from latbench.core.verdicts import verdict
+from latbench.claims.judge import verdict
+from latbench.claims.model import Claim, ClaimedModel, ClaimSource
+from latbench.claims.validation import Known, claim_problems
+from latbench.claims.verdict import (
+    Bench,
+    CountedModel,
+    GivenAnswer,
+    Verdict,
+)
 from latbench.schema.environment import Device
 from latbench.schema.record import Record
 from latbench.schema.value import Value

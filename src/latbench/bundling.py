@@ -27,8 +27,8 @@ from latbench.bundle_claims import (
     verdicts_on,
 )
 from latbench.checking import available_backends, check, models_to_count
-from latbench.core.answers import Verdict
-from latbench.core.claims import Claim, ClaimedModel, ClaimSource
+from latbench.claims.model import Claim, ClaimedModel, ClaimSource
+from latbench.claims.verdict import Verdict
 from latbench.counted import count_models
 from latbench.errors import LatbenchError, UsageError
 from latbench.schema.codec import decode_record, encode_record

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from latbench.claim_reading import read_for
-from latbench.core.answers import Bench, StoredVerdict, Verdict
-from latbench.core.claims import (
+from latbench.claims.judge import verdict
+from latbench.claims.model import Claim
+from latbench.claims.statements import (
     COUNTED,
     TIMED,
-    Claim,
     StatedIdentity,
     StatedScaling,
 )
-from latbench.core.verdicts import verdict
+from latbench.claims.verdict import Bench, StoredVerdict, Verdict
 from latbench.counted import ToCount, count_models
 from latbench.plugins import load_runner, runner_names
 from latbench.schema.value import Value

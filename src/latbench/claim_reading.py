@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from latbench.core.claims import TIMED, Claim, ClaimedModel
-from latbench.core.figures import FAILED
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.quantities import FAILED
+from latbench.claims.statements import TIMED
 from latbench.errors import LatbenchError
 
 if TYPE_CHECKING:

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 from latbench.analysis.stats import FEWEST
 from latbench.checking import available_backends
-from latbench.comparing import compare
-from latbench.core.answers import Answer, Verdict
-from latbench.core.claims import (
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.pooling import TOLD
+from latbench.claims.statements import (
     TIMED,
-    Claim,
-    ClaimedModel,
     StatedBound,
     StatedDifference,
     StatedOrdering,
@@ -25,7 +23,8 @@ from latbench.core.claims import (
     StatedRatio,
     StatedValue,
 )
-from latbench.core.several import TOLD
+from latbench.claims.verdict import Answer, Verdict
+from latbench.comparing import compare
 from latbench.defaults import LOCAL
 from latbench.errors import LatbenchError, RegistryError
 from latbench.events import Warn

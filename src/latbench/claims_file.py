@@ -15,9 +15,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from latbench.core.claim_checks import Known, claim_problems, model_problems
-from latbench.core.claims import KINDS, Claim, ClaimConditions, ClaimedModel, ClaimSource
-from latbench.core.figure_checks import Problem
+from latbench.claims.model import (
+    Claim,
+    ClaimConditions,
+    ClaimedModel,
+    ClaimSource,
+)
+from latbench.claims.quantity_validation import Problem
+from latbench.claims.statements import KINDS
+from latbench.claims.validation import Known, claim_problems, model_problems
 from latbench.errors import UsageError, nearest
 from latbench.files import write_beside
 from latbench.paths import config_folder

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from latbench.core.answers import CountedModel
-from latbench.core.claims import ClaimedModel
-from latbench.core.figures import Figure, parse_count
+from latbench.claims.model import ClaimedModel
+from latbench.claims.quantities import Figure, parse_count
+from latbench.claims.verdict import CountedModel
 from latbench.errors import LatbenchError
 from latbench.schema.graph import (
     Built,

@@ -9,11 +9,24 @@ import msgspec
 
 from latbench import calibration
 from latbench.analysis.estimators import statistic_name
-from latbench.core.accounts import COMPUTED, Alternative, Key, Plan, Round, account
-from latbench.core.factors import Account, Difference, configurations
-from latbench.core.facts import FORM, OPTION, compared
-from latbench.core.sides import Side, check_same_model
-from latbench.core.switches import Setup, can_switch, configured, limited, switch
+from latbench.attribution.decomposition import (
+    COMPUTED,
+    Alternative,
+    Key,
+    Plan,
+    Round,
+    account,
+)
+from latbench.attribution.factors import FORM, OPTION, compared
+from latbench.attribution.setup import (
+    Setup,
+    can_switch,
+    configured,
+    limited,
+    switch,
+)
+from latbench.attribution.shapley import Account, Difference, configurations
+from latbench.attribution.subject import Side, check_same_model
 from latbench.devices.machine import read_machine, this_device, usable_cpus
 from latbench.errors import (
     LatbenchError,
@@ -48,8 +61,8 @@ def explain(
     tell: Tell = lambda message: None,
     warn: Warn = lambda message: None,
 ) -> Account:
-    """Account for the ratio of two numbers, which :func:`latbench.core.sides.side_of` and
-    :func:`~latbench.core.sides.side_of_claim` make of records and claims.
+    """Account for the ratio of two numbers, which :func:`latbench.attribution.subject.side_of` and
+    :func:`~latbench.attribution.subject.side_of_claim` make of records and claims.
 
     Where the hardware is here, factors are switched one after another and measured, all
     configurations once a round in random order, each a stored record. ``budget_s`` bounds each

@@ -19,8 +19,8 @@ from command_line import Latbench
 from latbench import bundle_archive
 from latbench.bundle_archive import BundleError, pack, unpack
 from latbench.bundling import Evidence, open_bundle, pack_evidence
+from latbench.claims.verdict import Answer, Verdict
 from latbench.claims_file import load_claims
-from latbench.core.answers import Answer, Verdict
 from latbench.devices.catalog import load_devices
 from latbench.report.card import claim_card
 from latbench.schema.codec import encode_record

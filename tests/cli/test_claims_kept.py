@@ -15,10 +15,11 @@ import pytest
 from builders import make_record
 from command_line import Latbench
 from latbench import checking
+from latbench.claims.model import Claim
+from latbench.claims.statements import KINDS, TIMED, Metric
+from latbench.claims.verdict import QUESTIONS, Bench, Verdict
 from latbench.claims_file import Registered, load_claims
 from latbench.cli import claims_check_command, claims_options
-from latbench.core.answers import QUESTIONS, Bench, Verdict
-from latbench.core.claims import KINDS, TIMED, Claim, Metric
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
 from latbench.store.registry import Registry

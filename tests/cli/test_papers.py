@@ -11,8 +11,8 @@ import pytest
 
 from builders import make_record, make_trace
 from command_line import Ended, Latbench
+from latbench.claims.verdict import Answer, Verdict
 from latbench.claims_file import load_claims
-from latbench.core.answers import Answer, Verdict
 from latbench.devices.catalog import load_devices
 from latbench.errors import UsageError
 from latbench.papers import Papers, load_papers

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import latbench
+from latbench.analysis.settings import own_options
 from latbench.api import Capability, Runner
-from latbench.core.claim_conditions import own_options
 from latbench.defaults import FALLBACK
 from latbench.plugins import load_runner, runner_names
 from latbench.schema.protocol_catalog import FIXED

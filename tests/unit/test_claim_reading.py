@@ -11,7 +11,7 @@ import pytest
 
 from builders import make_record
 from latbench.claim_reading import ALIKE, NEWEST, read_for
-from latbench.core.claims import Claim, ClaimedModel
+from latbench.claims.model import Claim, ClaimedModel
 from latbench.schema.record import Fallback, Record
 from latbench.store.registry import Registry
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from latbench.claim_trials import THREADS, Trial, trials
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.verdict import Answer, Verdict
 from latbench.claims_file import Registered
-from latbench.core.answers import Answer, Verdict
-from latbench.core.claims import Claim, ClaimedModel
 
 HERE = "bench-cpu"
 MODELS = {

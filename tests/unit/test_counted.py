@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from latbench import counted
+from latbench.claims.judge import verdict
+from latbench.claims.model import ClaimedModel, Uncounted
+from latbench.claims.verdict import Bench, CountedModel
 from latbench.claims_file import load_claims
-from latbench.core.answers import Bench, CountedModel
-from latbench.core.claims import ClaimedModel, Uncounted
-from latbench.core.verdicts import verdict
 from latbench.counted import ToCount, count_models
 from latbench.devices.catalog import load_devices
 

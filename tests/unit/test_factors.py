@@ -13,8 +13,16 @@ from hypothesis import strategies as st
 from builders import make_record, make_trace
 from latbench.analysis.estimators import regime_of, restated_ns, statistic_name
 from latbench.analysis.summary import summarise
-from latbench.core.accounts import PLAUSIBLE, Alternative, Key, Plan, account
-from latbench.core.factors import (
+from latbench.attribution.decomposition import (
+    PLAUSIBLE,
+    Alternative,
+    Key,
+    Plan,
+    account,
+)
+from latbench.attribution.factors import compared, facts_of, protocol_name
+from latbench.attribution.setup import configured, setup_of, switch
+from latbench.attribution.shapley import (
     MOST,
     Configuration,
     Share,
@@ -26,9 +34,7 @@ from latbench.core.factors import (
     shapley,
     subsets,
 )
-from latbench.core.facts import compared, facts_of, protocol_name
-from latbench.core.sides import check_same_model, side_of
-from latbench.core.switches import configured, setup_of, switch
+from latbench.attribution.subject import check_same_model, side_of
 from latbench.errors import UsageError
 from latbench.report.explain import _share, account_lines
 from latbench.schema.artifact import TensorSpec

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.core.claim_checks import Known, claim_problems
-from latbench.core.claims import Claim, ClaimedModel, StatedRatio
-from latbench.core.figures import quotients, stated_figure
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.quantities import quotients, stated_figure
+from latbench.claims.statements import StatedRatio
+from latbench.claims.validation import Known, claim_problems
 
 KNOWN = Known(
     models={id: ClaimedModel(id=id, name=id, build=id) for id in ("one", "two")},

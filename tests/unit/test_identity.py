@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from latbench.core.answers import Answer, Bench, CountedModel
-from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.verdicts import verdict
+from latbench.claims.judge import verdict
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.verdict import Answer, Bench, CountedModel
 from latbench.errors import StageError
 from latbench.schema.graph import Built, GraphSize, Shown
 
 torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 
-from latbench.core.graph_verdicts import APART  # noqa: E402
+from latbench.claims.graph import APART  # noqa: E402
 from latbench.zoo.identity import difference, graph, show  # noqa: E402
 from latbench.zoo.nets import methods  # noqa: E402
 

@@ -9,7 +9,13 @@ import pytest
 
 from builders import make_record, make_trace
 from latbench.analysis.rank_correlation import kendall_tau, tau_with_interval
-from latbench.core.claims import Citation, Claim, ClaimConditions, ClaimedModel, StatedValue
+from latbench.claims.model import (
+    Citation,
+    Claim,
+    ClaimConditions,
+    ClaimedModel,
+)
+from latbench.claims.statements import StatedValue
 from latbench.errors import UsageError
 from latbench.papers import Top1
 from latbench.report.pareto import (

@@ -10,9 +10,9 @@ import pytest
 
 from latbench.bundle_archive import BundleError
 from latbench.bundle_claims import ClaimEvidence, Claims, decode_claims
-from latbench.core.answers import Answer, Bench, CountedModel
-from latbench.core.claims import Claim, ClaimedModel, ClaimSource
-from latbench.core.verdicts import verdict
+from latbench.claims.judge import verdict
+from latbench.claims.model import Claim, ClaimedModel, ClaimSource
+from latbench.claims.verdict import Answer, Bench, CountedModel
 from latbench.errors import StageError
 from latbench.schema.graph import Growth, Over
 

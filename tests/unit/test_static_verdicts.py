@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from latbench.core.answers import Answer, Bench, CountedModel
-from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.figures import Figure
-from latbench.core.verdicts import verdict
+from latbench.claims.judge import verdict
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.quantities import Figure
+from latbench.claims.verdict import Answer, Bench, CountedModel
 
 
 def exact(count: int) -> Figure:

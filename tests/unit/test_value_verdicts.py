@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from builders import make_trace
-from latbench.core.verdicts import verdict
+from latbench.claims.judge import verdict
 from latbench.schema.protocol_catalog import SHIPPED, WARM
 from latbench.schema.record import Outcome, Record
 from latbench.schema.trace import Placement

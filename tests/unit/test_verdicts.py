@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from latbench.core.answers import Answer
-from latbench.core.verdicts import overall, verdict
+from latbench.claims.judge import overall, verdict
+from latbench.claims.verdict import Answer
 from latbench.schema.environment import Device
 from planted import (
     BENCH,

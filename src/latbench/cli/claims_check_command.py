@@ -29,12 +29,12 @@ from latbench.cli.options import (
 if TYPE_CHECKING:
     from latbench.checking import Checked
     from latbench.claim_trials import Tried
+    from latbench.claims.model import Claim
     from latbench.claims_file import Registered
-    from latbench.core.claims import Claim
     from latbench.store.registry import Registry
 
 QUESTIONS = ("static", "value", "ordering")
-"""As latbench.core.answers has them; see ``claims_options``."""
+"""As latbench.claims.verdict has them; see ``claims_options``."""
 TIMED = ("value", "ordering")
 """Those that records answer."""
 
@@ -93,7 +93,7 @@ def command(
     claims are checked all the same), 3 measuring was interrupted, 4 not refuted but not confirmed
     either.
     """
-    from latbench.core.verdicts import overall, restricted
+    from latbench.claims.judge import overall, restricted
     from latbench.files import write_beside
     from latbench.report.verdicts import verdict_lines, verdicts_json, verdicts_markdown
 

@@ -11,10 +11,10 @@ import click
 from latbench.cli.options import warn
 
 if TYPE_CHECKING:
+    from latbench.claims.model import Claim
     from latbench.claims_file import Registered
-    from latbench.core.claims import Claim
 
-# As latbench.core.claims has them, which takes 6 ms to import; a test sees that they agree.
+# As latbench.claims.model has them, which takes 6 ms to import; a test sees that they agree.
 KINDS = (
     *("value", "ratio", "difference", "ordering", "parity", "bound"),
     *("size", "scaling", "identity"),

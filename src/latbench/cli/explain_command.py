@@ -15,7 +15,7 @@ from latbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from latbench.core.sides import Side
+    from latbench.attribution.subject import Side
 
 OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--order-seed"}
 """Parameters that mean nothing where nothing is measured."""
@@ -108,8 +108,8 @@ def command(
 
 def _sides(a: str, b: str, registry: str | None) -> tuple[Side, Side, str]:
     """A claim of that id goes before a record."""
+    from latbench.attribution.subject import side_of, side_of_claim
     from latbench.cli.claims_options import load_registered
-    from latbench.core.sides import side_of, side_of_claim
     from latbench.errors import UsageError
     from latbench.store.registry import Registry
 

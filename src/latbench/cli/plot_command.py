@@ -105,7 +105,7 @@ def pareto(
 
 def _records(registry: str | None, device: str | None, backend: str | None) -> list[Record]:
     """The newest of each model, measured on the backend that was asked for."""
-    from latbench.core.claim_records import MADE_UP
+    from latbench.claims.matching import MADE_UP
     from latbench.store.registry import Registry
 
     with Registry.open(registry, create=False) as store:

@@ -10,9 +10,14 @@ from html import escape
 import msgspec
 
 from latbench.analysis.summary import Summary
-from latbench.core.answers import Answer, Verdict
-from latbench.core.claims import Claim, ClaimConditions, ClaimedModel, ClaimSource
-from latbench.core.completeness import completeness
+from latbench.claims.completeness import completeness
+from latbench.claims.model import (
+    Claim,
+    ClaimConditions,
+    ClaimedModel,
+    ClaimSource,
+)
+from latbench.claims.verdict import Answer, Verdict
 from latbench.report.claims import statement
 from latbench.report.text import conditions, moment, placed, title
 from latbench.report.units import decimals, duration, time

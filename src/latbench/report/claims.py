@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from latbench.core.claims import (
+from latbench.claims.completeness import completeness
+from latbench.claims.model import Claim, ClaimConditions, ClaimedModel
+from latbench.claims.quantities import FAILED
+from latbench.claims.statements import (
     COUNTED,
-    Claim,
-    ClaimConditions,
-    ClaimedModel,
     StatedBound,
     StatedDifference,
     StatedIdentity,
@@ -18,13 +18,11 @@ from latbench.core.claims import (
     StatedRatio,
     StatedScaling,
 )
-from latbench.core.completeness import completeness
-from latbench.core.figures import FAILED
 from latbench.report.json import to_json
 from latbench.report.text import table
 
 if TYPE_CHECKING:
-    from latbench.core.claims import ClaimSource
+    from latbench.claims.model import ClaimSource
 
 Models = Mapping[str, ClaimedModel]
 POWERS = {1.0: "linearly with", 2.0: "with the square of"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import factorial, floor, log10
 
-from latbench.core.factors import Account, Part, Share
+from latbench.attribution.shapley import Account, Part, Share
 from latbench.report.text import labelled, table
 from latbench.report.units import time
 

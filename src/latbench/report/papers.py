@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from latbench.core.answers import QUESTIONS, Answer, Verdict
-from latbench.core.claims import Claim
+from latbench.claims.model import Claim
+from latbench.claims.verdict import QUESTIONS, Answer, Verdict
 from latbench.papers import Paper
 from latbench.report.text import table
 from latbench.report.verdicts import ASKED

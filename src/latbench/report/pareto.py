@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from latbench.analysis.rank_correlation import Tau
+from latbench.analysis.settings import own_options, precision, shape_of
 from latbench.analysis.summary import summarise
-from latbench.core.answers import Bench
-from latbench.core.claim_conditions import own_options, precision, shape_of
-from latbench.core.claim_records import is_of
-from latbench.core.claims import Claim, ClaimedModel, StatedValue
-from latbench.core.figures import parse_figure, stated_figure
+from latbench.claims.matching import is_of
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.quantities import parse_figure, stated_figure
+from latbench.claims.statements import StatedValue
+from latbench.claims.verdict import Bench
 from latbench.errors import UsageError
 from latbench.papers import Top1
 from latbench.schema.protocol import TimingProtocol

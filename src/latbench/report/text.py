@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from latbench.analysis.settings import own_options
 from latbench.analysis.summary import Summary
-from latbench.core.claim_conditions import own_options
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.artifact import Artifact
 from latbench.schema.environment import (

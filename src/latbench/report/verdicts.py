@@ -6,8 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from latbench.core.answers import QUESTIONS, Answer, AnswerName, Question, StoredVerdict, Verdict
-from latbench.core.claims import Claim, ClaimedModel
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.verdict import (
+    QUESTIONS,
+    Answer,
+    AnswerName,
+    Question,
+    StoredVerdict,
+    Verdict,
+)
 from latbench.report.claims import statement
 from latbench.report.json import to_json
 from latbench.report.text import moment

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 from sqlalchemy import URL, Column, Engine, Select, Table, func, select
 
-from latbench.core.answers import StoredVerdict
+from latbench.claims.verdict import StoredVerdict
 from latbench.errors import RegistryError, UsageError
 from latbench.schema.record import Record
 from latbench.schema.value import Value

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from latbench.analysis.estimators import typical_ns
-from latbench.core.claim_conditions import own_options
+from latbench.analysis.settings import own_options
 from latbench.errors import RegistryError
 from latbench.schema.blobs import (
     pack_json,

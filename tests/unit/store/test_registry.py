@@ -18,8 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import MACHINE, make_record, make_trace
-from latbench.core.answers import Answer, AnswerName, StoredVerdict, Verdict
-from latbench.core.claims import Citation, Claim, StatedValue
+from latbench.claims.model import Citation, Claim
+from latbench.claims.statements import StatedValue
+from latbench.claims.verdict import (
+    Answer,
+    AnswerName,
+    StoredVerdict,
+    Verdict,
+)
 from latbench.errors import RegistryError, UsageError
 from latbench.schema.record import Record
 from latbench.store.registry import Registry

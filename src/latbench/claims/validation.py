@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from latbench.core.claims import COUNTED, TIMED, Claim, ClaimConditions, ClaimedModel
-from latbench.core.completeness import applicable
-from latbench.core.figure_checks import Path, Problem, figure_problems
-from latbench.core.figures import parse_count
+from latbench.claims.completeness import applicable
+from latbench.claims.model import Claim, ClaimConditions, ClaimedModel
+from latbench.claims.quantities import parse_count
+from latbench.claims.quantity_validation import Path, Problem, figure_problems
+from latbench.claims.statements import COUNTED, TIMED
 from latbench.schema.environment import Device
 from latbench.schema.value import Value
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from latbench.analysis.comparability import incomparable
-from latbench.core.answers import Bench
-from latbench.core.claim_conditions import unlike, unlike_each_other
-from latbench.core.claims import Claim, ClaimedModel
+from latbench.claims.conditions import unlike, unlike_each_other
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.verdict import Bench
 from latbench.schema.record import Record
 
 MADE_UP = frozenset({"fake"})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from latbench.core.answers import Answer, AnswerName, Bench
-from latbench.core.claims import Claim, StatedIdentity, StatedScaling
+from latbench.claims.model import Claim
+from latbench.claims.statements import StatedIdentity, StatedScaling
+from latbench.claims.verdict import Answer, AnswerName, Bench
 from latbench.schema.graph import Built, Growth, Shown
 
 EXPONENT = 0.05

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from latbench.core.claims import (
-    Claim,
+from latbench.claims.model import Claim
+from latbench.claims.quantities import (
+    FAILED,
+    UNITS,
+    parse_figure,
+    quotients,
+    stated_figure,
+)
+from latbench.claims.statements import (
     StatedBound,
     StatedDifference,
     StatedParity,
@@ -14,7 +21,6 @@ from latbench.core.claims import (
     StatedSize,
     StatedValue,
 )
-from latbench.core.figures import FAILED, UNITS, parse_figure, quotients, stated_figure
 from latbench.schema.value import Value
 
 Path = tuple[str | int, ...]

@@ -7,7 +7,8 @@ from math import exp, log
 from statistics import mean
 
 from latbench.analysis.estimators import restated_ns, statistic_name
-from latbench.core.factors import (
+from latbench.attribution.factors import OF_THE_DAY, Compared
+from latbench.attribution.shapley import (
     Account,
     Configuration,
     Design,
@@ -22,8 +23,7 @@ from latbench.core.factors import (
     shapley,
     subsets,
 )
-from latbench.core.facts import OF_THE_DAY, Compared
-from latbench.core.sides import Side
+from latbench.attribution.subject import Side
 from latbench.schema.protocol import Statistic
 from latbench.schema.record import Record
 from latbench.schema.value import Value

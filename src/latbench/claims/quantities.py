@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from latbench.core.claims import Claim, StatedRatio
+from latbench.claims.model import Claim
+from latbench.claims.statements import StatedRatio
 from latbench.schema.value import Value
 
 FAILED = "failed"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from latbench.core.answers import Answer
-from latbench.core.claim_conditions import left_open, strange_options
-from latbench.core.claims import Claim
+from latbench.claims.conditions import left_open, strange_options
+from latbench.claims.model import Claim
+from latbench.claims.verdict import Answer
 from latbench.schema.protocol_catalog import shipped
 from latbench.schema.record import Record
 

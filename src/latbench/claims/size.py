@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from latbench.core.answers import Answer, Bench, CountedModel, beyond, combined
-from latbench.core.claims import (
+from latbench.claims.graph import identity_answer, scaling_answer
+from latbench.claims.model import Claim
+from latbench.claims.quantities import Figure, quotients, stated_figure
+from latbench.claims.statements import (
     COUNTED,
-    Claim,
     StatedBound,
     StatedDifference,
     StatedIdentity,
@@ -22,8 +23,13 @@ from latbench.core.claims import (
     StatedScaling,
     StatedSize,
 )
-from latbench.core.figures import Figure, quotients, stated_figure
-from latbench.core.graph_verdicts import identity_answer, scaling_answer
+from latbench.claims.verdict import (
+    Answer,
+    Bench,
+    CountedModel,
+    beyond,
+    combined,
+)
 
 Interval = tuple[float, float]
 CONVENTIONS = {"macs": 0.03, "parameters": 0.005}

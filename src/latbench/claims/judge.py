@@ -9,10 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from latbench.core.answers import Answer, AnswerName, Bench, Verdict, beyond
-from latbench.core.claims import COUNTED, TIMED, Claim, StatedOrdering, StatedParity, StatedScaling
-from latbench.core.static_verdicts import static_answer
-from latbench.core.timed_verdicts import ordering_answers, value_answer
+from latbench.claims.latency import ordering_answers, value_answer
+from latbench.claims.model import Claim
+from latbench.claims.size import static_answer
+from latbench.claims.statements import (
+    COUNTED,
+    TIMED,
+    StatedOrdering,
+    StatedParity,
+    StatedScaling,
+)
+from latbench.claims.verdict import (
+    Answer,
+    AnswerName,
+    Bench,
+    Verdict,
+    beyond,
+)
 from latbench.schema.record import Record
 
 

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import msgspec
 
-from latbench.core.claims import Claim
-from latbench.core.facts import FORM, OPTION
+from latbench.attribution.factors import FORM, OPTION
+from latbench.claims.model import Claim
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import shipped
 from latbench.schema.record import Record

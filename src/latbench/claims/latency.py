@@ -9,13 +9,33 @@ from collections.abc import Sequence
 
 import msgspec
 
-from latbench.core.answers import Answer, Bench, beyond
-from latbench.core.claim_conditions import batch, own_options, precision, threads, unlike
-from latbench.core.claim_records import Pair, in_turn, is_of, pairs_of, place_of, unpaired, unused
-from latbench.core.claims import (
+from latbench.analysis.settings import (
+    batch,
+    own_options,
+    precision,
+    threads,
+)
+from latbench.claims.conditions import unlike
+from latbench.claims.equivalence import (
+    compared,
+    direction,
+    ordered,
+    valued,
+)
+from latbench.claims.matching import (
+    Pair,
+    in_turn,
+    is_of,
+    pairs_of,
+    place_of,
+    unpaired,
+    unused,
+)
+from latbench.claims.model import Claim
+from latbench.claims.pooling import Found, agreed, over_all
+from latbench.claims.statements import (
     COUNTED,
     TIMED,
-    Claim,
     StatedBound,
     StatedDifference,
     StatedIdentity,
@@ -26,8 +46,7 @@ from latbench.core.claims import (
     StatedSize,
     StatedValue,
 )
-from latbench.core.several import Found, agreed, over_all
-from latbench.core.timed_checks import compared, direction, ordered, valued
+from latbench.claims.verdict import Answer, Bench, beyond
 from latbench.schema.record import Record
 
 

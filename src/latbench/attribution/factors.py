@@ -7,9 +7,15 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from latbench.analysis.estimators import regime_of, statistic_name
-from latbench.core.claim_conditions import PLACING, precision, resolution, shape_of, unit_of
-from latbench.core.claims import Claim
-from latbench.core.factors import Difference
+from latbench.analysis.settings import (
+    precision,
+    resolution,
+    shape_of,
+    unit_of,
+)
+from latbench.attribution.shapley import Difference
+from latbench.claims.conditions import PLACING
+from latbench.claims.model import Claim
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.protocol_catalog import shipped
 from latbench.schema.record import Record

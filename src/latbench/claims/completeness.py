@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from latbench.core.claims import Claim, StatedIdentity, StatedScaling
+from latbench.claims.model import Claim
+from latbench.claims.statements import StatedIdentity, StatedScaling
 
 HOW = ("protocol", "warmup_calls", "calls", "statistic")
 OF_TIME = (

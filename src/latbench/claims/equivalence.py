@@ -13,20 +13,20 @@ from latbench.analysis.comparison import EQUIVALENCE, Comparison, compare
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE, process_numbers
 from latbench.analysis.reliability import unsound
 from latbench.analysis.segments import process_samples
+from latbench.analysis.settings import batch
 from latbench.analysis.stats import FEWEST, order_interval
 from latbench.analysis.summary import summarise
-from latbench.core.answers import Answer, combined
-from latbench.core.claim_conditions import batch
-from latbench.core.claim_records import Pair, place_of
-from latbench.core.claims import (
-    Claim,
+from latbench.claims.matching import Pair, place_of
+from latbench.claims.model import Claim
+from latbench.claims.quantities import FAILED, quotients, stated_figure
+from latbench.claims.statements import (
     StatedBound,
     StatedDifference,
     StatedOrdering,
     StatedParity,
     StatedRatio,
 )
-from latbench.core.figures import FAILED, quotients, stated_figure
+from latbench.claims.verdict import Answer, combined
 from latbench.schema.record import Record
 
 if TYPE_CHECKING:

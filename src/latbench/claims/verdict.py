@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.figures import Figure
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.quantities import Figure
 from latbench.schema.graph import Growth, Shown
 from latbench.schema.value import Value
 
@@ -150,7 +150,7 @@ class CountedModel(Value, frozen=True, kw_only=True):
     parameters: Figure | None = None
     macs: Figure | None = None
     more_macs: int = 0
-    """That our counting leaves out; see :class:`~latbench.core.claims.Uncounted`."""
+    """That our counting leaves out; see :class:`~latbench.claims.model.Uncounted`."""
     source: str | None = None
     """Of published counts; ``None`` where they were counted here."""
     counted: bool = True

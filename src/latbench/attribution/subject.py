@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from latbench.analysis.estimators import SampleScope, regime_of, restated_ns
-from latbench.core.claims import Claim, ClaimedModel
-from latbench.core.facts import Facts, facts_of, facts_of_claim
-from latbench.core.figures import stated_figure
-from latbench.core.switches import Setup, setup_of, setup_of_claim
+from latbench.attribution.factors import Facts, facts_of, facts_of_claim
+from latbench.attribution.setup import Setup, setup_of, setup_of_claim
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.quantities import stated_figure
 from latbench.errors import UsageError
 from latbench.schema.protocol import Statistic
 from latbench.schema.protocol_catalog import shipped

@@ -1,0 +1,1 @@
+"""Why two latencies of one model differ. Pure."""

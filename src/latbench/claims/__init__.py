@@ -1,0 +1,1 @@
+"""Published numbers, their conditions, and verdicts on them. Pure."""

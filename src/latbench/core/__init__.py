@@ -1,1 +1,0 @@
-"""Values and pure functions: no clock, file, process, environment or unseeded randomness."""
