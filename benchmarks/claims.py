@@ -118,8 +118,8 @@ def static() -> None:
 def builds() -> None:
     """The zoo's networks with their own initialisation; then a few as they are exported: weights
     seeded, branches fused, BatchNorm folded, counted and checked."""
-    from latbench.zoo.build import construct
-    from latbench.zoo.resolve import resolve
+    from latbench.zoo.builder import construct
+    from latbench.zoo.resolver import resolve
 
     seconds = {}
     for entry in ZOO:

@@ -23,7 +23,7 @@ import onnxruntime as ort
 import onnx_files
 from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, make_inputs
-from latbench.measure.clock import time_calls
+from latbench.clock import time_calls
 from latbench_exporters.onnx import exporter
 from latbench_runners.onnxruntime import runner
 

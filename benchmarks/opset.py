@@ -20,8 +20,8 @@ import onnxruntime as ort
 import torch
 
 from latbench.api import make_inputs
-from latbench.measure.clock import time_calls
-from latbench.zoo.resolve import resolve
+from latbench.clock import time_calls
+from latbench.zoo.resolver import resolve
 
 OURS = ("torch.export", 20)
 CASES = (

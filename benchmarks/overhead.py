@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import msgspec
 
 import onnx_files
-from latbench.measure import wire
-from latbench.measure.conversation import Conversation
 from latbench.schema.artifact import Artifact
+from latbench.worker import messages
+from latbench.worker.client import Conversation
 
-WORKER = "latbench.measure.worker"
+WORKER = "latbench.worker.inference"
 HOLD = """
 import sys
 import numpy as np, onnxruntime as ort
@@ -47,14 +47,14 @@ def resident_mb(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) * 1024 / 1e6
 
 
-def start_s(request: wire.Open) -> float:
+def start_s(request: messages.Open) -> float:
     """Median time to start a worker, have it import its runtime, and end it; loading taken off."""
     times = []
     for _ in range(7):
         begun = perf_counter()
         with Conversation.with_module(WORKER) as worker:
-            opened = worker.ask(request, wire.Opened, stage="open", deadline_s=60)
-            worker.ask(wire.Close(), wire.Closed, stage="open", deadline_s=60)
+            opened = worker.ask(request, messages.Opened, stage="open", deadline_s=60)
+            worker.ask(messages.Close(), messages.Closed, stage="open", deadline_s=60)
         times.append(perf_counter() - begun - opened.load_ns / 1e9)
     return median(times)
 
@@ -72,7 +72,7 @@ def main() -> None:
         first = subprocess.run(command, check=True, capture_output=True)
         artifact = msgspec.convert(json.loads(first.stdout)["record"]["artifact"], Artifact)
         (path,) = (folder / "cache/artifacts").glob("*.onnx")
-        request = wire.Open(
+        request = messages.Open(
             backend="onnxruntime",
             artifact=artifact,
             path=str(path),
@@ -99,8 +99,8 @@ def main() -> None:
             f"each {process_s:.2f} s to start and end)"
         )
         with Conversation.with_module(WORKER) as worker:
-            worker.ask(request, wire.Opened, stage="open", deadline_s=60)
-            worker.ask(wire.Time(calls=10), wire.Timed, stage="time", deadline_s=60)
+            worker.ask(request, messages.Opened, stage="open", deadline_s=60)
+            worker.ask(messages.Time(calls=10), messages.Timed, stage="time", deadline_s=60)
             ours = resident_mb(worker.hello.pid)
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

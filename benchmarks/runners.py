@@ -29,7 +29,7 @@ import numpy as np
 import latbench
 from latbench.analysis.stats import order_interval
 from latbench.api import Artifact, RunOptions, make_inputs
-from latbench.measure.clock import time_calls
+from latbench.clock import time_calls
 from latbench.plugins import load_runner
 
 WARM_S = 0.5

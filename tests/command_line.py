@@ -25,7 +25,7 @@ def workers_of(pid: int) -> set[int]:
     with suppress(FileNotFoundError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             with suppress(FileNotFoundError):
-                if b"latbench.measure.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"latbench.worker.inference" in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.add(int(child))
     return found
 

@@ -30,7 +30,7 @@ from latbench.api import (
     StageError,
     UsageError,
 )
-from latbench.measure.clock import time_calls
+from latbench.clock import time_calls
 from latbench_runners.coreml_plan import first_line, plan
 
 COMPUTE_UNITS = {

@@ -25,7 +25,7 @@ from latbench.api import (
     Session,
     StageError,
 )
-from latbench.measure.clock import now_ns
+from latbench.clock import now_ns
 
 KERNELS = "portable kernels"
 

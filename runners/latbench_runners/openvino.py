@@ -26,7 +26,7 @@ from latbench.api import (
     StageError,
     UsageError,
 )
-from latbench.measure.clock import now_ns
+from latbench.clock import now_ns
 
 PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "default": None}
 """Value of the option -> the plugin's hint."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from latbench.api import Array, Artifact, Placement, Profile, StageError
+from latbench.clock import time_calls
 from latbench.errors import Stage
-from latbench.measure.clock import time_calls
 from latbench_runners.tensorrt_cuda import Gpu
 from latbench_runners.tensorrt_engine import load_context, logger_of, read_tensors
 from latbench_runners.tensorrt_nvml import load_nvml, read_clocks

@@ -27,7 +27,7 @@ from latbench.api import (
     StageError,
     UsageError,
 )
-from latbench.measure.clock import now_ns
+from latbench.clock import now_ns
 from latbench_runners.torch_files import refuse_code
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from latbench.audit.model_counts import count_models
 from latbench.bundle_archive import (
     CLAIMS,
     RECORD,
@@ -29,7 +30,6 @@ from latbench.bundle_claims import (
 from latbench.checking import available_backends, check, models_to_count
 from latbench.claims.model import Claim, ClaimedModel, ClaimSource
 from latbench.claims.verdict import Verdict
-from latbench.counted import count_models
 from latbench.errors import LatbenchError, UsageError
 from latbench.schema.codec import decode_record, encode_record
 from latbench.schema.record import Record

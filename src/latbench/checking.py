@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from latbench.audit.model_counts import ToCount, count_models
 from latbench.claim_reading import read_for
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim
@@ -16,7 +17,6 @@ from latbench.claims.statements import (
     StatedScaling,
 )
 from latbench.claims.verdict import Bench, StoredVerdict, Verdict
-from latbench.counted import ToCount, count_models
 from latbench.plugins import load_runner, runner_names
 from latbench.schema.value import Value
 from latbench.version import latbench_version

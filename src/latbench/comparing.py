@@ -15,11 +15,15 @@ from latbench.analysis.comparison import (
 )
 from latbench.analysis.comparison import compare as verdict_on
 from latbench.analysis.stats import FEWEST
-from latbench.devices.machine import read_conditions, read_machine, read_software
+from latbench.bench.executor import (
+    Execution,
+    Progress,
+    Schedule,
+    failure_of,
+)
 from latbench.errors import LatbenchError, UsageError
 from latbench.events import Warn
-from latbench.keeping import keep
-from latbench.measure.execute import Execution, Progress, Schedule, failure_of
+from latbench.host.info import read_conditions, read_machine, read_software
 from latbench.pipeline import DEADLINE_S
 from latbench.preparing import (
     PACKAGES,
@@ -42,6 +46,7 @@ from latbench.schema.record import (
 )
 from latbench.schema.request import Request
 from latbench.schema.request_syntax import side_request
+from latbench.store.rescue import keep
 
 NO_SENTINEL = Sentinel(
     name=None, sha256=None, absent="models that are compared are timed beside each other"

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from latbench.cache import ArtifactCache
 from latbench.defaults import FALLBACK
-from latbench.devices.machine import read_conditions, read_machine
 from latbench.errors import LatbenchError
+from latbench.host.info import read_conditions, read_machine
 from latbench.paths import cache_folder
 from latbench.plugins import load_runner, runner_names
 from latbench.report.text import cpu_line

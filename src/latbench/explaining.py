@@ -27,7 +27,6 @@ from latbench.attribution.setup import (
 )
 from latbench.attribution.shapley import Account, Difference, configurations
 from latbench.attribution.subject import Side, check_same_model
-from latbench.devices.machine import read_machine, this_device, usable_cpus
 from latbench.errors import (
     LatbenchError,
     RegistryError,
@@ -35,12 +34,13 @@ from latbench.errors import (
     UsageError,
 )
 from latbench.events import Warn
+from latbench.host.info import read_machine, this_device, usable_cpus
 from latbench.pipeline import DEADLINE_S, run
 from latbench.plugins import exporter_for, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
 from latbench.schema.protocol_options import LONGEST_DEADLINE_S, check_protocol
 from latbench.schema.record import Record
-from latbench.zoo.resolve import identify, ready_suffix
+from latbench.zoo.resolver import identify, ready_suffix
 
 ROUNDS = 3
 """The fewest that give an interval."""

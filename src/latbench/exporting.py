@@ -38,9 +38,6 @@ from latbench.api import (
     make_inputs,
 )
 from latbench.files import content_bytes, content_sha256
-from latbench.measure import wire
-from latbench.measure.program import serve
-from latbench.opened import files_read
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import (
     Artifact,
@@ -48,8 +45,12 @@ from latbench.schema.artifact import (
     Parity,
     TensorSpec,
 )
-from latbench.zoo.deploy import foldable_pairs
-from latbench.zoo.resolve import ResolvedModel, read_form, resolve
+from latbench.worker import messages
+from latbench.worker.server import serve
+from latbench.zoo.file_access import files_read
+from latbench.zoo.model import ResolvedModel, read_form
+from latbench.zoo.reparameterize import foldable_pairs
+from latbench.zoo.resolver import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -58,17 +59,17 @@ PARITY_INPUTS = 8
 """Sets of seeded inputs on which a precision below fp32 is compared."""
 
 
-def _handle(request: wire.Request) -> wire.Answer:
+def _handle(request: messages.Request) -> messages.Answer:
     match request:
-        case wire.Export():
-            return wire.ExportDone(artifact=_make(request))
-        case wire.ExportSentinel():
-            return wire.ExportDone(artifact=_make_sentinel(request))
+        case messages.Export():
+            return messages.ExportDone(artifact=_make(request))
+        case messages.ExportSentinel():
+            return messages.ExportDone(artifact=_make_sentinel(request))
         case _:
             raise StageError("export", "this program exports; it does not time")
 
 
-def _make_sentinel(request: wire.ExportSentinel) -> Artifact:
+def _make_sentinel(request: messages.ExportSentinel) -> Artifact:
     """Write the sentinel and its outputs. It is its own reference: there is no PyTorch model."""
     exporter = load_exporter(request.format)
     if not isinstance(exporter, SentinelExporter):
@@ -80,7 +81,7 @@ def _make_sentinel(request: wire.ExportSentinel) -> Artifact:
     return _artifact(exporter, exported, out, "fp32", actual, actual, Path(request.reference))
 
 
-def _make(request: wire.Export) -> Artifact:
+def _make(request: messages.Export) -> Artifact:
     """Build, export, check, and write the file and its reference outputs."""
     model = resolve(
         request.model,
@@ -164,7 +165,7 @@ def _make(request: wire.Export) -> Artifact:
 
 
 def _checked_counts(
-    model: ResolvedModel, exported: Exported, request: wire.Export
+    model: ResolvedModel, exported: Exported, request: messages.Export
 ) -> Counts | None:
     """The model's, after those of the file were found equal; ``None`` where the file was not made
     from the module. Raises :class:`StageError`."""
@@ -254,7 +255,7 @@ def _torch() -> str:
     return f"torch {torch.__version__}"
 
 
-def _more_inputs(specs: Sequence[TensorSpec], request: wire.Export) -> list[tuple[Array, ...]]:
+def _more_inputs(specs: Sequence[TensorSpec], request: messages.Export) -> list[tuple[Array, ...]]:
     """More inputs to compare outputs on, where a lower precision makes that worth telling."""
     if request.precision == "fp32":
         return []
@@ -283,7 +284,7 @@ def _as_tensors(model: Model, inputs: Sequence[Array]) -> tuple[torch.Tensor, ..
 
 def _parity(
     compared: Sequence[tuple[Sequence[Array], Sequence[Array]]],
-    request: wire.Export,
+    request: messages.Export,
     precision: str,
     against: str,
 ) -> Parity:

@@ -16,13 +16,13 @@ from latbench import calibration
 from latbench.api import Exporter, SentinelExporter
 from latbench.cache import ArtifactCache, Cached, Changed
 from latbench.errors import LatbenchError, StageError, UsageError
-from latbench.measure import wire
-from latbench.measure.conversation import Conversation
 from latbench.schema.artifact import ModelIdentity
 from latbench.schema.codec import digest
 from latbench.schema.request import Request
 from latbench.version import latbench_version
-from latbench.zoo.resolve import identify
+from latbench.worker import messages
+from latbench.worker.client import Conversation
+from latbench.zoo.resolver import identify
 
 DEADLINE_S = 1800.0
 HERE = Path(__file__).parent
@@ -55,8 +55,8 @@ def obtain(
         )
     key = digest(_ingredients(request, model, exporter, options))
 
-    def export(made: Path, reference: Path) -> wire.Request:
-        return wire.Export(
+    def export(made: Path, reference: Path) -> messages.Request:
+        return messages.Export(
             model=request.model,
             weights=request.weights,
             batch=request.batch,
@@ -92,8 +92,10 @@ def obtain_sentinel(
         }
     )
 
-    def export(made: Path, reference: Path) -> wire.Request:
-        return wire.ExportSentinel(format=exporter.format, out=str(made), reference=str(reference))
+    def export(made: Path, reference: Path) -> messages.Request:
+        return messages.ExportSentinel(
+            format=exporter.format, out=str(made), reference=str(reference)
+        )
 
     return exporter.sentinel, _found_or_made(
         key, export, exporter, cache, key_now=lambda: key, fresh=False, warn=warn
@@ -102,7 +104,7 @@ def obtain_sentinel(
 
 def _found_or_made(
     key: str,
-    export: Callable[[Path, Path], wire.Request],
+    export: Callable[[Path, Path], messages.Request],
     exporter: Exporter,
     cache: ArtifactCache,
     *,
@@ -147,14 +149,14 @@ def _warn_of_reads(cached: Cached, warn: Callable[[str], None]) -> None:
         )
 
 
-def _exported(asked: wire.Request, folder: Path) -> wire.ExportDone:
+def _exported(asked: messages.Request, folder: Path) -> messages.ExportDone:
     """Let the exporting program do what is ``asked``. Raises :class:`StageError`.
 
     Whatever a converter leaves when it is killed lies in ``folder``.
     """
     with Conversation.with_module("latbench.exporting", temporary=folder) as program:
         try:
-            return program.ask(asked, wire.ExportDone, stage="export", deadline_s=DEADLINE_S)
+            return program.ask(asked, messages.ExportDone, stage="export", deadline_s=DEADLINE_S)
         except StageError as error:
             if error.kind != "timeout":
                 raise

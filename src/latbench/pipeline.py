@@ -14,14 +14,18 @@ import msgspec
 
 from latbench.analysis.estimators import precise
 from latbench.analysis.summary import Summary, summarise
+from latbench.bench.executor import (
+    Execution,
+    Progress,
+    Schedule,
+    failure_of,
+)
+from latbench.bench.operator_profile import time_operators
 from latbench.cache import ArtifactCache, Cached
 from latbench.defaults import FALLBACK, LOCAL
-from latbench.devices.machine import read_conditions, read_machine, read_software
 from latbench.errors import LatbenchError, Stage, UsageError
 from latbench.events import Warn
-from latbench.keeping import keep
-from latbench.measure.execute import Execution, Progress, Schedule, failure_of
-from latbench.measure.operators import time_operators
+from latbench.host.info import read_conditions, read_machine, read_software
 from latbench.obtaining import obtain
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, load_exporter
@@ -48,7 +52,8 @@ from latbench.schema.record import (
     SweepPoint,
 )
 from latbench.schema.request import make_request
-from latbench.zoo.resolve import identify, ready_suffix
+from latbench.store.rescue import keep
+from latbench.zoo.resolver import identify, ready_suffix
 
 DEADLINE_S = 300.0
 

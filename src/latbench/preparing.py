@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import msgspec
 
 from latbench.api import FORM, Exporter, Runner, SentinelExporter
+from latbench.bench.executor import failure_of
+from latbench.bench.job import Job
 from latbench.cache import ArtifactCache, Cached
 from latbench.calibration import identify as identify_calibration
 from latbench.defaults import FALLBACK
 from latbench.devices.catalog import find_here, load_devices, user_devices_path
-from latbench.devices.machine import read_conditions, usable_cpus
 from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.events import Warn
-from latbench.measure.execute import failure_of
-from latbench.measure.timed import Job
+from latbench.host.info import read_conditions, usable_cpus
 from latbench.obtaining import obtain, obtain_sentinel
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, exporter_for, load_runner
@@ -45,7 +45,7 @@ from latbench.schema.record import (
     SweepPoint,
 )
 from latbench.schema.request import Request, make_request
-from latbench.zoo.resolve import identify, ready_suffix
+from latbench.zoo.resolver import identify, ready_suffix
 
 PACKAGES = (
     "latbench",

@@ -15,10 +15,9 @@ import msgspec
 
 from latbench.analysis.summary import Summary, summarise
 from latbench.calibration import identify
-from latbench.devices.machine import read_machine
 from latbench.errors import UnfitError, UsageError
 from latbench.events import Warn
-from latbench.keeping import keep
+from latbench.host.info import read_machine
 from latbench.paths import cache_folder
 from latbench.pipeline import DEADLINE_S, measure
 from latbench.preparing import Subject, new_id, subject
@@ -29,6 +28,7 @@ from latbench.schema.protocol_options import check_protocol, named_protocol
 from latbench.schema.record import Record, SweepPoint
 from latbench.schema.request import Request
 from latbench.schema.request_syntax import side_request
+from latbench.store.rescue import keep
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:

@@ -28,11 +28,12 @@ from latbench.exporting import norm_bytes, reference_outputs
 from latbench.pipeline import export
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import Artifact, Counts, Parity
-from latbench.zoo.resolve import Form, ready_suffix, resolve
+from latbench.zoo.model import Form
+from latbench.zoo.resolver import ready_suffix, resolve
 
 if TYPE_CHECKING:
     from latbench.api import Array
-    from latbench.zoo.resolve import ResolvedModel
+    from latbench.zoo.model import ResolvedModel
 
 
 @dataclass(frozen=True, kw_only=True)

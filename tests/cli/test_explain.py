@@ -15,7 +15,7 @@ import pytest
 
 from builders import make_record
 from command_line import COMMAND, QUICK, Latbench, wait_for_workers
-from latbench.devices.machine import read_machine, this_device
+from latbench.host.info import read_machine, this_device
 from latbench.schema.codec import encode_record
 from latbench.schema.record import Fallback
 

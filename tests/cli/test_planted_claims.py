@@ -13,7 +13,7 @@ import pytest
 
 import latbench as package
 from command_line import COMMAND, Latbench, wait_for_workers
-from latbench.devices.machine import read_machine, this_device
+from latbench.host.info import read_machine, this_device
 
 HERE = this_device(read_machine()).id
 CONDITIONS = {

@@ -16,9 +16,9 @@ import pytest
 from latbench import exporting
 from latbench.api import ExportSpec, SentinelExporter, StageError, make_inputs
 from latbench.files import content_sha256
-from latbench.measure import wire
 from latbench.plugins import format_names, load_exporter, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
+from latbench.worker import messages
 from tiny import TinyModel
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def test_each_value_that_is_named_works(
     """Through counts and parity, as the command line takes it."""
     pytest.importorskip("torch", reason="exporting needs the `export` extra")
     out = tmp_path / f"made{load_exporter(format).suffix}"
-    request = wire.Export(
+    request = messages.Export(
         model=f"{Path(__file__).parent.parent / 'tiny.py'}:factory",
         weights=None,
         batch=None,
@@ -219,7 +219,7 @@ def test_each_value_that_is_named_works(
         if error.kind != "unavailable":
             raise
         pytest.skip(f"{format} cannot be exported here: {error.message}")
-    assert isinstance(answer, wire.ExportDone)
+    assert isinstance(answer, messages.ExportDone)
     assert answer.artifact.inputs[0].shape == (1, 3, 32, 32)
     assert out.exists()
 

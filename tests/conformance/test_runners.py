@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from latbench.api import ProfiledSession, RunOptions, Session, StageError, make_inputs
-from latbench.measure import wire
-from latbench.measure.conversation import Conversation
 from latbench.plugins import exporter_for, load_exporter, load_runner, runner_names
+from latbench.worker import messages
+from latbench.worker.client import Conversation
 
 if TYPE_CHECKING:
     from made import Made
@@ -123,8 +123,8 @@ def test_outputs_are_those_of_the_file(name: str, made: dict[str, Made]) -> None
 @pytest.mark.parametrize("name", RUNNERS)
 def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
     file = made[able(name)]
-    with Conversation.with_module("latbench.measure.worker") as worker:
-        request = wire.Open(
+    with Conversation.with_module("latbench.worker.inference") as worker:
+        request = messages.Open(
             backend=name,
             artifact=file.artifact,
             path=str(file.path),
@@ -133,18 +133,22 @@ def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
             process=0,
             extra={},
         )
-        opened = worker.ask(request, wire.Opened, stage="open", deadline_s=120)
+        opened = worker.ask(request, messages.Opened, stage="open", deadline_s=120)
         assert opened.load_ns > 0
         starts = []
         for calls in (1, 5, 3):
-            timed = worker.ask(wire.Time(calls=calls), wire.Timed, stage="time", deadline_s=120)
+            timed = worker.ask(
+                messages.Time(calls=calls), messages.Timed, stage="time", deadline_s=120
+            )
             assert len(timed.sample_ns) == calls
             assert all(ns > 0 for ns in timed.sample_ns)
             starts.append(timed.start_ns)
         assert starts == sorted(starts)
-        given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+        given = worker.ask(
+            messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
+        )
         assert [t.shape for t in given.tensors] == [t.shape for t in file.artifact.outputs]
-        worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=60)
+        worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=60)
 
 
 @pytest.mark.torch
@@ -153,7 +157,7 @@ def test_a_worker_loads_it_anew_and_keeps_to_a_rate(name: str, made: dict[str, M
     """What protocols ask for that reload the model, pin the process or leave gaps."""
     file = made[able(name)]
     pinned = hasattr(os, "sched_setaffinity")
-    request = wire.Open(
+    request = messages.Open(
         backend=name,
         artifact=file.artifact,
         path=str(file.path),
@@ -163,18 +167,20 @@ def test_a_worker_loads_it_anew_and_keeps_to_a_rate(name: str, made: dict[str, M
         extra={},
         pinned=pinned,
     )
-    with Conversation.with_module("latbench.measure.worker") as worker:
+    with Conversation.with_module("latbench.worker.inference") as worker:
         outputs = []
         for _ in range(3):
-            worker.ask(request, wire.Opened, stage="open", deadline_s=120)
+            worker.ask(request, messages.Opened, stage="open", deadline_s=120)
             begun = time.perf_counter()
-            rate = wire.Time(calls=4, period_ns=50_000_000)
-            timed = worker.ask(rate, wire.Timed, stage="time", deadline_s=120)
+            rate = messages.Time(calls=4, period_ns=50_000_000)
+            timed = worker.ask(rate, messages.Timed, stage="time", deadline_s=120)
             assert time.perf_counter() - begun >= 3 * 0.05
             assert len(timed.sample_ns) == 4
             if pinned:
                 assert len(os.sched_getaffinity(worker.hello.pid)) == 1
-            given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+            given = worker.ask(
+                messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
+            )
             outputs.append([tensor.data for tensor in given.tensors])
         assert outputs[0] == outputs[1] == outputs[2]
 

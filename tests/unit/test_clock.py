@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from latbench.measure.clock import time_calls
+from latbench.clock import time_calls
 
 
 def test_one_time_for_each_call_in_order() -> None:

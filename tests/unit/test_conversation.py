@@ -15,13 +15,13 @@ import pytest
 from builders import make_artifact
 from latbench.api import ExportSpec
 from latbench.errors import StageError
-from latbench.measure import wire
-from latbench.measure.conversation import Conversation, _explain
 from latbench.schema.artifact import Artifact
+from latbench.worker import messages
+from latbench.worker.client import Conversation, _explain
 from latbench_exporters.fake import exporter as fake_exporter
 from tiny import TinyModel
 
-WORKER = "latbench.measure.worker"
+WORKER = "latbench.worker.inference"
 HELLO = '{"type":"hello","protocol":1,"program":"p","version":"0","pid":1}'
 
 
@@ -37,8 +37,8 @@ def artifact(path: Path) -> Artifact:
     return make_artifact(path, exported, "fake")
 
 
-def open_request(path: Path, **extra: str) -> wire.Open:
-    return wire.Open(
+def open_request(path: Path, **extra: str) -> messages.Open:
+    return messages.Open(
         backend="fake",
         artifact=artifact(path),
         path=str(path),
@@ -58,22 +58,24 @@ def script(text: str) -> list[str]:
 
 def test_a_session_from_hello_to_closed(fake_file: Path) -> None:
     with Conversation.with_module(WORKER) as worker:
-        assert worker.hello.protocol == wire.VERSION
-        opened = worker.ask(open_request(fake_file), wire.Opened, stage="open", deadline_s=60)
+        assert worker.hello.protocol == messages.VERSION
+        opened = worker.ask(open_request(fake_file), messages.Opened, stage="open", deadline_s=60)
         assert opened.load_ns > 0
-        timed = worker.ask(wire.Time(calls=7), wire.Timed, stage="time", deadline_s=60)
+        timed = worker.ask(messages.Time(calls=7), messages.Timed, stage="time", deadline_s=60)
         assert len(timed.sample_ns) == 7
-        given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+        given = worker.ask(
+            messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
+        )
         assert given.tensors[0].shape == (1, 1000)
-        worker.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=60)
+        worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=60)
 
 
 def test_what_a_runtime_prints_does_not_disturb(fake_file: Path) -> None:
     with Conversation.with_module(WORKER) as worker:
         request = open_request(fake_file, misbehave="chatter")
-        worker.ask(request, wire.Opened, stage="open", deadline_s=60)
+        worker.ask(request, messages.Opened, stage="open", deadline_s=60)
         for _ in range(3):
-            worker.ask(wire.Time(calls=2), wire.Timed, stage="time", deadline_s=60)
+            worker.ask(messages.Time(calls=2), messages.Timed, stage="time", deadline_s=60)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,11 @@ def test_every_end_of_a_runtime_is_a_failure(
     def session() -> None:
         with Conversation.with_module(WORKER) as worker:
             request = open_request(fake_file, misbehave=misbehave, at=at)
-            worker.ask(request, wire.Opened, stage="open", deadline_s=deadline_s)
+            worker.ask(request, messages.Opened, stage="open", deadline_s=deadline_s)
             for _ in range(4):
-                worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=deadline_s)
+                worker.ask(
+                    messages.Time(calls=1), messages.Timed, stage="time", deadline_s=deadline_s
+                )
 
     with pytest.raises(StageError) as caught:
         session()
@@ -112,7 +116,7 @@ def test_asking_before_opening_is_a_failure() -> None:
         Conversation.with_module(WORKER) as worker,
         pytest.raises(StageError, match="before a session was open"),
     ):
-        worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
+        worker.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
 
 
 def test_another_protocol_is_refused() -> None:
@@ -134,7 +138,7 @@ def test_the_wrong_answer_is_a_crash() -> None:
         Conversation(script(f"print('{HELLO}'); input(); print('{HELLO}')")) as program,
         pytest.raises(StageError) as caught,
     ):
-        program.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
+        program.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
     assert caught.value.kind == "crash"
 
 
@@ -155,9 +159,11 @@ def test_the_peak_of_memory_is_the_workers_own(fake_file: Path) -> None:
     """Not the harness's, of which the worker was a copy before it began."""
     held = bytearray(b"1") * 400_000_000
     with Conversation.with_module(WORKER) as worker:
-        worker.ask(open_request(fake_file), wire.Opened, stage="open", deadline_s=60)
-        worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
-        given = worker.ask(wire.Outputs(), wire.OutputsGiven, stage="outputs", deadline_s=60)
+        worker.ask(open_request(fake_file), messages.Opened, stage="open", deadline_s=60)
+        worker.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
+        given = worker.ask(
+            messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
+        )
     assert given.peak_rss_bytes is not None
     assert 10_000_000 < given.peak_rss_bytes < len(held)
 
@@ -198,7 +204,7 @@ def test_a_killed_harness_leaves_no_converter_behind(tmp_path: Path) -> None:
     """Of a program that serves, and has started another one."""
     serves = (
         "import subprocess\n"
-        "from latbench.measure.program import serve\n"
+        "from latbench.worker.server import serve\n"
         "child = subprocess.Popen(['sleep', '600'])\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
         "serve('converts', lambda request: None)\n"
@@ -208,7 +214,7 @@ def test_a_killed_harness_leaves_no_converter_behind(tmp_path: Path) -> None:
             sys.executable,
             "-c",
             "import sys, time\n"
-            "from latbench.measure.conversation import Conversation\n"
+            "from latbench.worker.client import Conversation\n"
             f"Conversation([sys.executable, '-c', {serves!r}])\n"
             "print('ready', flush=True)\n"
             "time.sleep(600)\n",
@@ -266,7 +272,7 @@ def test_a_paused_program_uses_no_cpu_until_it_is_asked() -> None:
         begun = cpu_ticks(pid)
         time.sleep(0.3)
         assert cpu_ticks(pid) == begun
-        program.ask(wire.Close(), wire.Closed, stage="outputs", deadline_s=60)
+        program.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=60)
 
 
 @linux
@@ -282,12 +288,12 @@ def test_a_paused_program_is_ended_in_order(fake_file: Path) -> None:
 @linux
 def test_a_paused_program_that_is_killed_is_a_crash(fake_file: Path) -> None:
     with Conversation.with_module(WORKER) as worker:
-        worker.ask(open_request(fake_file), wire.Opened, stage="open", deadline_s=60)
+        worker.ask(open_request(fake_file), messages.Opened, stage="open", deadline_s=60)
         worker.pause()
         wait_until_stopped(worker.hello.pid)
         os.kill(worker.hello.pid, signal.SIGKILL)
         with pytest.raises(StageError, match="killed") as caught:
-            worker.ask(wire.Time(calls=1), wire.Timed, stage="time", deadline_s=60)
+            worker.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
         assert caught.value.kind == "crash"
 
 
@@ -308,7 +314,7 @@ def test_a_worker_does_not_outlive_its_owner(fake_file: Path, then: str) -> None
             "-c",
             "import sys, msgspec\n"
             "from latbench.measure import wire\n"
-            "from latbench.measure.conversation import Conversation\n"
+            "from latbench.worker.client import Conversation\n"
             f"worker = Conversation.with_module({WORKER!r})\n"
             f"request = msgspec.json.decode({request!r}, type=wire.Request)\n"
             "worker.ask(request, wire.Opened, stage='open', deadline_s=60)\n"

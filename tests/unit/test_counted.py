@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from latbench import counted
+from latbench.audit import model_counts
+from latbench.audit.model_counts import ToCount, count_models
 from latbench.claims.judge import verdict
 from latbench.claims.model import ClaimedModel, Uncounted
 from latbench.claims.verdict import Bench, CountedModel
 from latbench.claims_file import load_claims
-from latbench.counted import ToCount, count_models
 from latbench.devices.catalog import load_devices
 
 REGISTERED = load_claims(load_devices(None))
@@ -43,7 +43,7 @@ def told(monkeypatch: pytest.MonkeyPatch, *lines: dict[str, Any], why: str = "")
         left.clear()
         return said, why
 
-    monkeypatch.setattr(counted, "_program", program)
+    monkeypatch.setattr(model_counts, "_program", program)
     return asked
 
 
@@ -167,15 +167,15 @@ def test_one_network_does_not_take_the_others_with_it(tmp_path: Path) -> None:
 def test_one_that_hangs_costs_its_own_time_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counted, "TIMEOUT_S", 15)
+    monkeypatch.setattr(model_counts, "TIMEOUT_S", 15)
     first, hanging, last = count_many(tmp_path, "fine", "hangs", "fine")
     assert exact(first) == exact(last) == (40, 30)
     assert hanging.missing == "it could not be counted: counting took more than 15 s"
 
 
 def test_a_line_that_is_cut_is_no_answer() -> None:
-    assert counted._lines('{"macs": 1}\n{"macs": {"two": 2}') == [{"macs": 1}]
-    assert counted._lines("") == []
+    assert model_counts._lines('{"macs": 1}\n{"macs": {"two": 2}') == [{"macs": 1}]
+    assert model_counts._lines("") == []
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_claim_is_not_answered_with_another_models_builder(id: str, other: str
 @pytest.mark.torch
 def test_counts_are_those_of_a_record(tmp_path: Path) -> None:
     """The program's own, of a network that is small enough to count by hand."""
-    from latbench.zoo.resolve import resolve
+    from latbench.zoo.resolver import resolve
 
     (tmp_path / "net.py").write_text(NET)
     build = f"{tmp_path / 'net.py'}:net"
@@ -225,15 +225,15 @@ def test_counts_are_those_of_a_record(tmp_path: Path) -> None:
 def test_timm_builds_the_networks_that_are_pinned() -> None:
     import torch
 
-    from latbench.zoo import timm_bridge
-    from latbench.zoo.resolve import TIMM, resolve
+    from latbench.zoo import timm
+    from latbench.zoo.resolver import TIMM, resolve
 
     wrong = []
     for model in REGISTERED.models.values():
         if model.build is None or not model.build.startswith(TIMM):
             continue
         with torch.device("meta"):
-            module = timm_bridge.build(model.build.removeprefix(TIMM), None)
+            module = timm.build(model.build.removeprefix(TIMM), None)
         trained, deployed = sum(p.numel() for p in module.parameters()), None
         if model.deployed_parameters is not None:
             known = resolve(model.build, weights=None, batch=None, resolution=None, seed=0)

@@ -16,16 +16,16 @@ import pytest
 from builders import make_artifact
 from latbench.analysis.segments import samples
 from latbench.api import ExportSpec, make_inputs
+from latbench.bench.executor import Execution, Schedule
+from latbench.bench.job import Job, Timed
 from latbench.errors import StageError
-from latbench.measure import wire
-from latbench.measure.conversation import Conversation
-from latbench.measure.execute import Execution, Schedule
-from latbench.measure.timed import Job, Timed
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import named_protocol
 from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
+from latbench.worker import messages
+from latbench.worker.client import Conversation
 from latbench_exporters.fake import exporter
 from tiny import TinyModel
 
@@ -232,7 +232,7 @@ def test_slow_models_get_fewer_samples_and_not_too_few_processes(
 
     def time(
         part: Timed, calls: int, stage: Literal["warmup", "time"], settle: int = 0
-    ) -> wire.Timed:
+    ) -> messages.Timed:
         answer = timed(part, calls, stage, settle)
         clock[0] += sum(answer.sample_ns)
         return answer
@@ -361,7 +361,7 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
 
     def time(
         part: Timed, calls: int, stage: Literal["warmup", "time"], settle: int = 0
-    ) -> wire.Timed:
+    ) -> messages.Timed:
         answer = timed(part, calls, stage, settle)
         standing.append(wait_for_stopped(workers[-3:], 2))
         return answer

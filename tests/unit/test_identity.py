@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 
 from latbench.claims.graph import APART  # noqa: E402
-from latbench.zoo.identity import difference, graph, show  # noqa: E402
+from latbench.zoo.merge_check import difference, graph, show  # noqa: E402
 from latbench.zoo.nets import methods  # noqa: E402
 
 pytestmark = pytest.mark.torch

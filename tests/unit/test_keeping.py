@@ -12,14 +12,14 @@ import pytest
 
 import latbench
 from builders import make_record
-from latbench.devices.machine import read_conditions
 from latbench.errors import RegistryError
-from latbench.keeping import keep
+from latbench.host.info import read_conditions
 from latbench.pipeline import Result
 from latbench.schema.codec import decode_record
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
 from latbench.store.registry import Registry
+from latbench.store.rescue import keep
 
 QUICK = changed_protocol(FIXED, processes=1, warmup_calls=1, calls=3)
 

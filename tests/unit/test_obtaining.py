@@ -10,8 +10,8 @@ import pytest
 from latbench import obtaining
 from latbench.api import Exporter
 from latbench.errors import StageError
-from latbench.measure import wire
 from latbench.plugins import load_exporter
+from latbench.worker import messages
 
 
 def single(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Exporter:
@@ -68,7 +68,7 @@ def test_a_slow_export_is_not_told_of_an_option_that_does_not_reach_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(obtaining, "DEADLINE_S", 1e-6)
-    asked = wire.ExportSentinel(
+    asked = messages.ExportSentinel(
         format="fake", out=str(tmp_path / "s"), reference=str(tmp_path / "r.npz")
     )
     with pytest.raises(StageError, match="no answer within") as caught:

@@ -169,7 +169,7 @@ def test_planted_networks(
     tmp_path: Path, factory: str, over: Over, exponent: float, expected: str
 ) -> None:
     pytest.importorskip("torch", reason="models need the `export` extra")
-    from latbench.zoo.growth import growth
+    from latbench.zoo.scaling import growth
 
     (tmp_path / "nets.py").write_text(NETS)
     found = growth(f"{tmp_path}/nets.py:{factory}", over)
@@ -183,7 +183,7 @@ def test_planted_networks(
 @pytest.mark.torch
 def test_a_network_of_one_size_is_told(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="models need the `export` extra")
-    from latbench.zoo.growth import growth
+    from latbench.zoo.scaling import growth
 
     (tmp_path / "nets.py").write_text(NETS)
     with pytest.raises(StageError, match="cannot take an input of 1x3x448x448"):
@@ -196,7 +196,7 @@ def test_a_network_of_one_size_is_told(tmp_path: Path) -> None:
 def test_a_catalogued_network_counts_the_same_at_its_own_size() -> None:
     pytest.importorskip("torch", reason="models need the `export` extra")
     from latbench.zoo import catalog
-    from latbench.zoo.growth import growth
+    from latbench.zoo.scaling import growth
 
     found = growth("mobilevig_ti", "pixels")  # without a product of activations
     assert found.macs[0] == catalog.find("mobilevig_ti").macs
@@ -206,7 +206,7 @@ def test_a_catalogued_network_counts_the_same_at_its_own_size() -> None:
 def test_l2vit_is_linear_products_of_activations_included() -> None:
     pytest.importorskip("torch", reason="models need the `export` extra")
     from latbench.zoo import catalog
-    from latbench.zoo.growth import growth
+    from latbench.zoo.scaling import growth
 
     found = growth("l2vit_t", "tokens")
     assert found.macs[0] > catalog.find("l2vit_t").macs

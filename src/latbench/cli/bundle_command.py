@@ -215,7 +215,7 @@ def _gathered(
 ) -> Evidence:
     """From the registry of this machine."""
     from latbench.bundling import chosen, gather
-    from latbench.devices.machine import read_machine, this_device
+    from latbench.host.info import read_machine, this_device
     from latbench.store.registry import Registry
 
     registered = load_registered()

@@ -148,7 +148,7 @@ def _checked(
 
     if set(asked) == {"static"}:
         return check_claims(claims, registered, None, device="", timed=False)
-    from latbench.devices.machine import read_machine, this_device
+    from latbench.host.info import read_machine, this_device
 
     here = this_device(read_machine()).id
     with _to_read(registry) as store:
@@ -189,7 +189,7 @@ def _measure(
     from latbench.checking import check as check_claims
     from latbench.claim_trials import carry_out, trials
     from latbench.defaults import FALLBACK
-    from latbench.devices.machine import read_machine, this_device, usable_cpus
+    from latbench.host.info import read_machine, this_device, usable_cpus
     from latbench.plugins import load_runner
     from latbench.store.registry import Registry
 

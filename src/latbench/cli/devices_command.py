@@ -17,7 +17,7 @@ def command(*, id: str | None, as_json: bool) -> None:
     LATBENCH_DEVICES or found in the configuration folder.
     """
     from latbench.devices.catalog import find_device, load_devices, user_devices_path
-    from latbench.devices.machine import read_machine, this_device
+    from latbench.host.info import read_machine, this_device
     from latbench.report.json import to_json
     from latbench.report.text import device_lines, table
 

@@ -29,7 +29,7 @@ def command(
     from latbench.store.registry import Registry
 
     if device == "local":
-        from latbench.devices.machine import read_machine, this_device
+        from latbench.host.info import read_machine, this_device
 
         device = this_device(read_machine()).id
     with Registry.open(registry, create=False) as store:

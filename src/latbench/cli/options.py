@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from types import FrameType
 
-    from latbench.measure.execute import Progress
+    from latbench.bench.executor import Progress
     from latbench.schema.protocol import TimingProtocol
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from latbench.defaults import LOCAL
-from latbench.devices.machine import this_device
 from latbench.errors import UsageError, nearest
+from latbench.host.info import this_device
 from latbench.paths import config_folder
 from latbench.schema.environment import Device, Machine
 from latbench.schema.value import Value

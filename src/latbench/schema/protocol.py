@@ -2,7 +2,7 @@
 
 A protocol is a named, versioned value. A record stores it *resolved*, with its hash, because the
 same command of a tool means something else a version later. Nothing here executes anything:
-:mod:`latbench.measure.execute` carries a protocol out, :mod:`latbench.analysis.summary` computes
+:mod:`latbench.bench.executor` carries a protocol out, :mod:`latbench.analysis.summary` computes
 its statistic.
 """
 

@@ -16,7 +16,7 @@ from latbench.claims.verdict import StoredVerdict
 from latbench.errors import RegistryError, UsageError
 from latbench.schema.record import Record
 from latbench.schema.value import Value
-from latbench.store import schema
+from latbench.store import migrate
 from latbench.store.engine import LOCK_TIMEOUT_S, make_engine, registry_url, shown, translated
 from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
 from latbench.store.tables import latest, machines, records, traces, verdicts
@@ -73,7 +73,7 @@ class Registry:
         engine = make_engine(parsed, lock_timeout_s=lock_timeout_s)
         try:
             with translated(parsed):
-                schema.require_current(engine, create=create)
+                migrate.require_current(engine, create=create)
         except RegistryError:
             engine.dispose()
             raise

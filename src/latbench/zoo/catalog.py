@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latbench.errors import UsageError, nearest
 from latbench.schema.value import Value
-from latbench.zoo import timm_bridge
+from latbench.zoo import timm
 
 
 class ZooModel(Value, frozen=True, kw_only=True):
@@ -217,7 +217,7 @@ def find(name: str) -> ZooModel:
     """The entry called ``name``. Raises :class:`UsageError` with the nearest names."""
     known = {entry.name: entry for entry in ZOO}
     if name not in known:
-        offered = f"did you mean timm:{name}?" if timm_bridge.has(name) else nearest(name, known)
+        offered = f"did you mean timm:{name}?" if timm.has(name) else nearest(name, known)
         raise UsageError(
             f"unknown model {name!r}",
             hint=f"{offered} (or timm:NAME, package.module:factory, "

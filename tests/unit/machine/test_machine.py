@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latbench.devices import cgroup, linux
-from latbench.devices.machine import (
+from latbench.host import cgroup, linux
+from latbench.host.info import (
     read_conditions,
     read_machine,
     read_software,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.devices.readings import Snapshot, between, snapshot
+from latbench.host.counters import Snapshot, between, snapshot
 from latbench.schema.trace import Readings
 
 LINUX = sys.platform == "linux"

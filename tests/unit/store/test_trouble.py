@@ -23,7 +23,7 @@ from builders import make_record, make_trace
 from latbench.errors import LatbenchError, RegistryError, UsageError
 from latbench.schema.blobs import pack_ns
 from latbench.schema.codec import decode_record
-from latbench.store import schema
+from latbench.store import migrate
 from latbench.store.engine import make_engine, registry_url
 from latbench.store.registry import Registry
 from latbench.store.tables import metadata
@@ -116,15 +116,15 @@ def test_the_head_is_the_newest_migration() -> None:
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
-    assert script.get_current_head() == schema.HEAD
-    assert {revision.revision for revision in script.walk_revisions()} == set(schema.KNOWN)
+    assert script.get_current_head() == migrate.HEAD
+    assert {revision.revision for revision in script.walk_revisions()} == set(migrate.KNOWN)
 
 
 def alembic_at(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     return config
 

@@ -14,7 +14,7 @@ import pytest
 import latbench_exporters.tensorrt as exporters
 from latbench import exporting
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
-from latbench.measure import wire
+from latbench.worker import messages
 from latbench_exporters import tensorrt_gpu
 from latbench_exporters.tensorrt import exporter, rtx_exporter
 from tiny import TinyModel
@@ -332,7 +332,7 @@ def made_of(graph: Path) -> Any:
     """By the exporting program."""
     folder = graph.parent / "made"
     folder.mkdir()
-    request = wire.Export(
+    request = messages.Export(
         model=str(graph),
         weights=None,
         batch=4,
@@ -345,7 +345,7 @@ def made_of(graph: Path) -> Any:
         reference=str(folder / "reference.npz"),
     )
     answer = exporting._handle(request)
-    assert isinstance(answer, wire.ExportDone)
+    assert isinstance(answer, messages.ExportDone)
     assert {path.name for path in folder.iterdir()} == {"made.engine", "reference.npz"}
     return answer.artifact
 

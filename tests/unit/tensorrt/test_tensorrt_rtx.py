@@ -13,7 +13,7 @@ import pytest
 
 from latbench import exporting
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
-from latbench.measure import wire
+from latbench.worker import messages
 from latbench_exporters import tensorrt as exporters
 from latbench_exporters.onnx import OnnxExporter
 from latbench_exporters.onnx_int8 import quantize
@@ -155,7 +155,7 @@ def test_a_ready_onnx_file_has_a_reference_without_a_gpu(
     monkeypatch.setattr(exporters, "find_gpu", lambda: None)
     graph, reference = tmp_path / "tiny.onnx", tmp_path / "reference.npz"
     exported = OnnxExporter().export(TinyModel(), ExportSpec(), graph)
-    request = wire.Export(
+    request = messages.Export(
         model=str(graph),
         weights=None,
         batch=None,
@@ -168,7 +168,7 @@ def test_a_ready_onnx_file_has_a_reference_without_a_gpu(
         reference=str(reference),
     )
     answer = exporting._handle(request)
-    assert isinstance(answer, wire.ExportDone)
+    assert isinstance(answer, messages.ExportDone)
     assert answer.artifact.parity is None, "nothing here executes the engine"
     (expected,) = OnnxExporter().evaluate(graph, make_inputs(exported.inputs, 3))
     with np.load(reference) as arrays:
@@ -232,7 +232,7 @@ def test_int8_is_symmetric_and_computes_the_same(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_graph_network_builds(tmp_path: Path, precision: str) -> None:
-    from latbench.zoo.resolve import resolve
+    from latbench.zoo.resolver import resolve
 
     model = resolve("mobilevig_ti", weights=None, batch=None, resolution=None, seed=0)
     sets = [make_inputs(model.inputs(), seed) for seed in range(2)]

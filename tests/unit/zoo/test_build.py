@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 
 from latbench.errors import StageError, UsageError  # noqa: E402
-from latbench.zoo import build, catalog  # noqa: E402
-from latbench.zoo.counting import count  # noqa: E402
-from latbench.zoo.deploy import deploy_form, fold_batch_norms  # noqa: E402
-from latbench.zoo.resolve import ResolvedModel, resolve  # noqa: E402
+from latbench.zoo import builder, catalog  # noqa: E402
+from latbench.zoo.macs import count  # noqa: E402
+from latbench.zoo.model import ResolvedModel  # noqa: E402
+from latbench.zoo.reparameterize import deploy_form, fold_batch_norms  # noqa: E402
+from latbench.zoo.resolver import resolve  # noqa: E402
 from latbench.zoo.weights import seed_statistics, seed_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -153,7 +154,7 @@ def test_a_model_that_is_not_what_it_declares(change: dict[str, int]) -> None:
         identity=resolved("mobilevig_ti").identity, weights=None, seed=0, entry=entry
     )
     with pytest.raises(StageError, match="1 are declared") as caught:
-        build.build(model)
+        builder.build(model)
     assert caught.value.kind == "mismatch"
 
 

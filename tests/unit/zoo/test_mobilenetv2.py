@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from latbench.zoo import timm_bridge  # noqa: E402
+from latbench.zoo import timm  # noqa: E402
 from latbench.zoo.nets.mobilenetv2 import MobileNetV2, in_eights  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -21,7 +21,7 @@ def test_it_is_timms(multiplier: float, name: str) -> None:
     if find_spec("timm") is None:
         pytest.skip("needs the `timm` extra")
     ours = MobileNetV2(multiplier).eval()
-    theirs = timm_bridge.build(name, None).eval()
+    theirs = timm.build(name, None).eval()
     generator = torch.Generator().manual_seed(0)
     weights = ours.state_dict()
     for value in weights.values():

@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="models need the `export` extra")
 
 from latbench.zoo.catalog import ZOO, find  # noqa: E402
-from latbench.zoo.counting import count  # noqa: E402
-from latbench.zoo.deploy import deploy_form  # noqa: E402
+from latbench.zoo.macs import count  # noqa: E402
 from latbench.zoo.nets import mobilevig as nets  # noqa: E402
+from latbench.zoo.reparameterize import deploy_form  # noqa: E402
 from latbench.zoo.weights import seed_statistics, seed_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch

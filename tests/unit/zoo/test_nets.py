@@ -13,10 +13,9 @@ torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from latbench.zoo import timm_bridge  # noqa: E402
+from latbench.zoo import timm  # noqa: E402
 from latbench.zoo.catalog import ZOO, ZooModel  # noqa: E402
-from latbench.zoo.counting import count  # noqa: E402
-from latbench.zoo.deploy import deploy_form  # noqa: E402
+from latbench.zoo.macs import count  # noqa: E402
 from latbench.zoo.nets import (  # noqa: E402
     efficientmod,
     fbnet,
@@ -27,6 +26,7 @@ from latbench.zoo.nets import (  # noqa: E402
     spiking,
 )
 from latbench.zoo.nets.mbconv import MBConv, Style  # noqa: E402
+from latbench.zoo.reparameterize import deploy_form  # noqa: E402
 from latbench.zoo.weights import seed_statistics, seed_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -271,7 +271,7 @@ def copied(pairs: list[tuple[nn.Module, nn.Module]]) -> None:
 @pytest.mark.parametrize("side", [13, 14])
 def test_nasnet_cells_are_those_of_timms_larger_one(side: int) -> None:
     """Whose weights come from the authors'."""
-    timm_bridge.build("mobilenetv2_035", None)  # which makes timm importable everywhere
+    timm.build("mobilenetv2_035", None)  # which makes timm importable everywhere
     large = importlib.import_module("timm.models.nasnet")
     halved = -(-side // 2)
     x, previous = image(1, 24, halved, halved), image(1, 8, side, side)

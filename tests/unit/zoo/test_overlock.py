@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from latbench.zoo.deploy import deploy_form  # noqa: E402
 from latbench.zoo.nets.large_kernel import BESIDE, LargeKernel  # noqa: E402
 from latbench.zoo.nets.neighbours import Neighbours  # noqa: E402
 from latbench.zoo.nets.overlock import KERNELS, OverLoCK  # noqa: E402
+from latbench.zoo.reparameterize import deploy_form  # noqa: E402
 from latbench.zoo.weights import seed_statistics, seed_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch

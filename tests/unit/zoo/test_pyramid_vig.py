@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch", reason="models need the `export` extra")
 
 from torch.nn import functional  # noqa: E402
 
-from latbench.zoo.deploy import deploy_form  # noqa: E402
 from latbench.zoo.nets.pyramid_vig import Graph, PyramidViG, apart  # noqa: E402
+from latbench.zoo.reparameterize import deploy_form  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from latbench.errors import UsageError
-from latbench.zoo.resolve import ResolvedModel, resolve
+from latbench.zoo.model import ResolvedModel
+from latbench.zoo.resolver import resolve
 
 
 def found(name: str, **changes: object) -> ResolvedModel:
@@ -77,7 +78,7 @@ def test_the_digest_does_not_depend_on_the_place(
 def test_resolving_executes_and_imports_nothing(project: Path) -> None:
     (project / "loud.py").write_text("raise SystemExit('executed')\ndef factory(): ...\n")
     code = (
-        "import sys; from pathlib import Path; from latbench.zoo.resolve import resolve\n"
+        "import sys; from pathlib import Path; from latbench.zoo.resolver import resolve\n"
         "for name in ('loud.py:factory', 'loud:factory', 'mobilevig_ti', 'timm:resnet18'):\n"
         "    resolve(name, weights=None, batch=None, resolution=None, seed=0)\n"
         "print({'torch', 'timm', 'numpy', 'loud'} & set(sys.modules))"

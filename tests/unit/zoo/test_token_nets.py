@@ -13,9 +13,8 @@ torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from latbench.zoo import timm_bridge  # noqa: E402
-from latbench.zoo.counting import count  # noqa: E402
-from latbench.zoo.deploy import deploy_form  # noqa: E402
+from latbench.zoo import timm  # noqa: E402
+from latbench.zoo.macs import count  # noqa: E402
 from latbench.zoo.nets import (  # noqa: E402
     cswin,
     inception_transformer,
@@ -28,6 +27,7 @@ from latbench.zoo.nets import (  # noqa: E402
     swin,
     tokens,
 )
+from latbench.zoo.reparameterize import deploy_form  # noqa: E402
 from latbench.zoo.weights import seed_statistics, seed_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -141,7 +141,7 @@ def test_window_bias_is_by_relative_position() -> None:
 
 @needs_timm
 def test_blocks_with_windows_are_those_of_swin() -> None:
-    stage = timm_bridge.build("swin_tiny_patch4_window7_224", None).eval().layers[2]
+    stage = timm.build("swin_tiny_patch4_window7_224", None).eval().layers[2]
     x = image(2, 196, 384)
     for theirs, shifted in zip(stage.blocks, (False, True), strict=False):
         attention = swin.WindowAttention(384, 14, shifted=shifted)
@@ -154,7 +154,7 @@ def test_blocks_with_windows_are_those_of_swin() -> None:
 
 @needs_timm
 def test_maps_are_merged_as_in_swin() -> None:
-    theirs = timm_bridge.build("swin_tiny_patch4_window7_224", None).eval().layers[2].downsample
+    theirs = timm.build("swin_tiny_patch4_window7_224", None).eval().layers[2].downsample
     ours = seeded(lambda: linear_swin.Merge(192, 14, nn.LayerNorm))
     theirs.norm.load_state_dict(ours.norm.state_dict())
     theirs.reduction.load_state_dict(ours.reduce.state_dict())

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from latbench.devices.linux import number, read
+from latbench.host.linux import number, read
 
 MOUNT = "sys/fs/cgroup"
 

@@ -8,74 +8,27 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from latbench.errors import UsageError
 from latbench.files import content_sha256
 from latbench.plugins import read_suffixes
-from latbench.schema.artifact import Counts, ModelIdentity, TensorSpec
+from latbench.schema.artifact import ModelIdentity
 from latbench.schema.codec import digest
 from latbench.schema.request import Request
 from latbench.zoo import catalog
-from latbench.zoo.source import architecture_digest, find_module
+from latbench.zoo.fingerprint import architecture_digest, find_module
+from latbench.zoo.model import ResolvedModel
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from latbench.zoo.build import Built
+    pass
 
 TIMM = "timm:"
-Form = Literal["deploy", "trained"]
-"""Branches fused and BatchNorm folded, or as the authors train it."""
-FORMS: dict[str, Form] = {form: form for form in get_args(Form)}
 LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 """How protobuf writes a key ``location`` and the size of its value, 7 bits in a byte."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedModel:
-    """An ``api.Model``: known by identity at once, built on first use."""
-
-    identity: ModelIdentity
-    weights: Path | None
-    seed: int
-    entry: catalog.ZooModel | None = None
-    """Of the zoo's own models."""
-    path: Path | None = None
-    """Of a ready file, which needs no building."""
-    source: Path | None = None
-    """Of a user's own: the file that holds the factory."""
-    factory: str | None = None
-    search: tuple[str, ...] = ()
-    """Where a user's own finds its imports."""
-    form: Form = "deploy"
-
-    def module(self) -> nn.Module:
-        """The network in its form, in eval mode. Raises :class:`StageError`."""
-        return self._built.module
-
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """One image tensor, NCHW, float32."""
-        return self._built.inputs
-
-    def counts(self) -> Counts:
-        """Of that form at the input's shape."""
-        return self._built.counts
-
-    def trained_parameters(self) -> int:
-        """Parameters before fusion and folding, all heads included."""
-        return self._built.trained_parameters
-
-    @cached_property
-    def _built(self) -> Built:
-        from latbench.zoo.build import build
-
-        return build(self)
 
 
 def resolve(
@@ -177,13 +130,6 @@ def _users_own(
         factory=f"{module}:{factory}",
         search=search,
     )
-
-
-def read_form(text: str) -> Form:
-    """The form of that name. Raises :class:`UsageError`."""
-    if (form := FORMS.get(text)) is None:
-        raise UsageError(f"form cannot be {text!r}", hint=f"one of: {', '.join(FORMS)}")
-    return form
 
 
 def ready_suffix(name: str) -> str | None:

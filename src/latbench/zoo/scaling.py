@@ -1,6 +1,6 @@
 """MACs of a network at several sizes, products of two activations included.
 
-Those are where quadratic cost hides, and :mod:`latbench.zoo.counting` leaves them out.
+Those are where quadratic cost hides, and :mod:`latbench.zoo.macs` leaves them out.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from latbench.errors import StageError
 from latbench.schema.graph import Growth, Over
-from latbench.zoo.build import construct, images, told
-from latbench.zoo.resolve import ResolvedModel, resolve
+from latbench.zoo.builder import construct, images, told
+from latbench.zoo.model import ResolvedModel
+from latbench.zoo.resolver import resolve
 
 if TYPE_CHECKING:
     import torch

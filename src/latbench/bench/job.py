@@ -21,15 +21,15 @@ from latbench.analysis.parity import (
     tolerance_of,
 )
 from latbench.analysis.steady_state import FEWEST_SAMPLES, warmup_end
+from latbench.clock import now_ns
 from latbench.errors import Stage, StageError
-from latbench.measure import wire
-from latbench.measure.clock import now_ns
-from latbench.measure.conversation import A, Conversation
 from latbench.schema.artifact import Artifact
 from latbench.schema.codec import LONGEST_NS
 from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
 from latbench.schema.record import Runtime
 from latbench.schema.trace import Block, OutputCheck, Trace
+from latbench.worker import messages
+from latbench.worker.client import A, Conversation
 
 if TYPE_CHECKING:
     from latbench.api import Array
@@ -63,9 +63,9 @@ class Job:
     seed: int
     extra: dict[str, str]
 
-    def request(self, *, process: int, pinned: bool = False) -> wire.Open:
+    def request(self, *, process: int, pinned: bool = False) -> messages.Open:
         """What a worker is asked to load."""
-        return wire.Open(
+        return messages.Open(
             backend=self.backend,
             artifact=self.artifact,
             path=str(self.path),
@@ -108,7 +108,7 @@ class Timed:
         """Load the model and run its first inference."""
         job, protocol = self._job, self._protocol
         request = job.request(process=process, pinned=protocol.pinned)
-        opened = self._ask(request, wire.Opened, "open")
+        opened = self._ask(request, messages.Opened, "open")
         with self._blamed():
             if opened.load_ns < 0:
                 raise _backwards("open", opened.load_ns, "loading the model")
@@ -226,11 +226,11 @@ class Timed:
 
     def close(self) -> None:
         """End the worker in order."""
-        self._ask(wire.Close(), wire.Closed, "outputs")
+        self._ask(messages.Close(), messages.Closed, "outputs")
 
     def _check_outputs(self) -> None:
         trace = self._live()
-        given = self._ask(wire.Outputs(), wire.OutputsGiven, "outputs")
+        given = self._ask(messages.Outputs(), messages.OutputsGiven, "outputs")
         trace.peak_rss_bytes = given.peak_rss_bytes
         arrays = tuple(_array(tensor) for tensor in given.tensors)
         reference = _reference(self._job.reference)
@@ -260,9 +260,11 @@ class Timed:
         check_parity(error, tolerance, "outputs", what)
         check_cosine(near, precision, "outputs", what)
 
-    def _time(self, calls: int, stage: Literal["warmup", "time"], settle: int = 0) -> wire.Timed:
-        request = wire.Time(calls=calls, settle=settle, period_ns=self._protocol.period_ns)
-        timed = self._ask(request, wire.Timed, stage)
+    def _time(
+        self, calls: int, stage: Literal["warmup", "time"], settle: int = 0
+    ) -> messages.Timed:
+        request = messages.Time(calls=calls, settle=settle, period_ns=self._protocol.period_ns)
+        timed = self._ask(request, messages.Timed, stage)
         with self._blamed():
             if len(timed.sample_ns) != calls:
                 raise StageError(
@@ -283,7 +285,7 @@ class Timed:
 
     def _ask(
         self,
-        request: wire.Request,
+        request: messages.Request,
         expect: type[A],
         stage: Literal["open", "warmup", "time", "outputs"],
     ) -> A:
@@ -339,7 +341,7 @@ class _TraceSoFar:
         )
 
 
-def _array(tensor: wire.Tensor) -> Array:
+def _array(tensor: messages.Tensor) -> Array:
     import numpy as np
 
     dtype = np.dtype(tensor.dtype).newbyteorder("<")

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from latbench.devices import cgroup, linux
+from latbench.host import cgroup, linux
 from latbench.schema.environment import (
     Conditions,
     Device,

@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latbench.errors import StageError
 from latbench.schema.graph import Built, GraphSize, Method
-from latbench.zoo.build import build_trained, deployed, flattened, told
-from latbench.zoo.counting import count
-from latbench.zoo.resolve import ResolvedModel, resolve
+from latbench.zoo.builder import (
+    build_trained,
+    deployed,
+    flattened,
+    told,
+)
+from latbench.zoo.macs import count
+from latbench.zoo.model import ResolvedModel
+from latbench.zoo.resolver import resolve
 
 if TYPE_CHECKING:
     import torch

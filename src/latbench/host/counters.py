@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from latbench.devices import cgroup, linux
+from latbench.host import cgroup, linux
 from latbench.schema.trace import Readings
 
 CPU_LINE = re.compile(rb"^cpu +(\d+) (\d+) (\d+) \d+ \d+ (\d+) (\d+) (\d+)", re.M)

@@ -15,15 +15,15 @@ from typing import Literal
 
 import msgspec
 
+from latbench.bench.job import Job, Timed
+from latbench.clock import now_ns
 from latbench.errors import LatbenchError, Stage, StageError
-from latbench.measure.clock import now_ns
-from latbench.measure.conversation import Conversation
-from latbench.measure.timed import Job, Timed
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.record import Failure, Outcome
 from latbench.schema.trace import Trace
+from latbench.worker.client import Conversation
 
-WORKER = "latbench.measure.worker"
+WORKER = "latbench.worker.inference"
 Progress = Callable[[int, int], None]
 """Called between rounds with how many rounds are done, of about how many."""
 Precise = Callable[[Sequence[Sequence[Trace]]], bool]

@@ -14,10 +14,10 @@ from typing import BinaryIO
 import msgspec
 
 from latbench.errors import Stage, StageError, UsageError
-from latbench.measure import wire
 from latbench.version import latbench_version
+from latbench.worker import messages
 
-Handler = Callable[[wire.Request], wire.Answer]
+Handler = Callable[[messages.Request], messages.Answer]
 
 
 def serve(program: str, handle: Handler) -> None:
@@ -25,15 +25,15 @@ def serve(program: str, handle: Handler) -> None:
     _go_on_without_owner()
     lines, out = _streams()
     encode = msgspec.json.Encoder().encode
-    decode = msgspec.json.Decoder(wire.Request).decode
+    decode = msgspec.json.Decoder(messages.Request).decode
 
-    def send(answer: wire.Answer) -> None:
+    def send(answer: messages.Answer) -> None:
         out.write(encode(answer) + b"\n")
         out.flush()
 
     send(
-        wire.Hello(
-            protocol=wire.VERSION, program=program, version=latbench_version(), pid=os.getpid()
+        messages.Hello(
+            protocol=messages.VERSION, program=program, version=latbench_version(), pid=os.getpid()
         )
     )
     while True:
@@ -41,7 +41,7 @@ def serve(program: str, handle: Handler) -> None:
         try:
             answer = handle(request)
         except StageError as error:
-            answer = wire.Failed(
+            answer = messages.Failed(
                 stage=error.stage,
                 kind=error.kind,
                 message=error.message,
@@ -49,12 +49,12 @@ def serve(program: str, handle: Handler) -> None:
                 detail=error.detail,
             )
         except UsageError as error:
-            answer = wire.Refused(message=error.message, hint=error.hint)
+            answer = messages.Refused(message=error.message, hint=error.hint)
         except Exception as error:  # noqa: BLE001 - foreign code runs below: runtimes, converters
             traceback.print_exc()
             answer = _foreign_failure(_stage_of(request), error)
         send(answer)
-        if isinstance(answer, wire.Closed):
+        if isinstance(answer, messages.Closed):
             os._exit(0)  # What Python would do now takes 25 ms and has no more use.
 
 
@@ -68,28 +68,28 @@ def _go_on_without_owner() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGCONT)
 
 
-def _foreign_failure(stage: Stage, error: Exception) -> wire.Failed:
+def _foreign_failure(stage: Stage, error: Exception) -> messages.Failed:
     """A runtime's own exception as a failure; its traceback is on standard error."""
     message = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     if isinstance(error, MemoryError) or "bad_alloc" in message or "allocate memory" in message:
-        return wire.Failed(
+        return messages.Failed(
             stage=stage,
             kind="out_of_memory",
             message=message,
             hint="try a smaller batch or resolution, or a machine with more memory",
         )
-    return wire.Failed(stage=stage, kind="error", message=message)
+    return messages.Failed(stage=stage, kind="error", message=message)
 
 
-def _stage_of(request: wire.Request) -> Stage:
+def _stage_of(request: messages.Request) -> Stage:
     match request:
-        case wire.Export() | wire.ExportSentinel():
+        case messages.Export() | messages.ExportSentinel():
             return "export"
-        case wire.Open():
+        case messages.Open():
             return "open"
-        case wire.Time() | wire.TimeOperators():
+        case messages.Time() | messages.TimeOperators():
             return "time"
-        case wire.Outputs() | wire.Close():
+        case messages.Outputs() | messages.Close():
             return "outputs"
 
 

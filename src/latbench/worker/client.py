@@ -23,9 +23,9 @@ from latbench.errors import (
     StageError,
     UsageError,
 )
-from latbench.measure import wire
+from latbench.worker import messages
 
-A = TypeVar("A", bound=wire.Message)
+A = TypeVar("A", bound=messages.Message)
 
 START_DEADLINE_S = 120.0
 """A cold machine has been seen to take 20 s to start Python from a slow disk."""
@@ -74,13 +74,13 @@ class Conversation:
             self._stderr.close()
             raise
 
-    def _greeted(self) -> wire.Hello:
-        hello = self._expect(wire.Hello, "open", START_DEADLINE_S)
-        if hello.protocol != wire.VERSION:
+    def _greeted(self) -> messages.Hello:
+        hello = self._expect(messages.Hello, "open", START_DEADLINE_S)
+        if hello.protocol != messages.VERSION:
             raise StageError(
                 "open",
                 f"{hello.program} {hello.version} speaks protocol {hello.protocol}, "
-                f"this latbench speaks {wire.VERSION}",
+                f"this latbench speaks {messages.VERSION}",
                 hint="install the same latbench version on both sides",
             )
         return hello
@@ -104,7 +104,9 @@ class Conversation:
         self._end()
         self._stderr.close()
 
-    def ask(self, request: wire.Request, expect: type[A], *, stage: Stage, deadline_s: float) -> A:
+    def ask(
+        self, request: messages.Request, expect: type[A], *, stage: Stage, deadline_s: float
+    ) -> A:
         """Send ``request`` and wait for its answer.
 
         Raises :class:`StageError` where the program says that it failed, ends, says something else,
@@ -125,7 +127,7 @@ class Conversation:
 
         Threads of a runtime that have nothing to do spin for a while, in case more comes: longer
         than another program's block takes. Only on Linux, where a stopped program is sure to end
-        with its owner (:mod:`latbench.measure.program`), the thread that made this; elsewhere this
+        with its owner (:mod:`latbench.worker.server`), the thread that made this; elsewhere this
         does nothing.
         """
         if sys.platform == "linux" and not self._paused:
@@ -157,7 +159,7 @@ class Conversation:
         if not line:
             raise self._died(stage)
         try:
-            answer = msgspec.json.decode(line, type=wire.Answer)
+            answer = msgspec.json.decode(line, type=messages.Answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._end()
             raise StageError(
@@ -165,9 +167,9 @@ class Conversation:
                 f"the program answered something that is not a message: {error}",
                 kind="crash",
             ) from error
-        if isinstance(answer, wire.Refused):
+        if isinstance(answer, messages.Refused):
             raise UsageError(answer.message, hint=answer.hint)
-        if isinstance(answer, wire.Failed):
+        if isinstance(answer, messages.Failed):
             raise StageError(
                 answer.stage,
                 answer.message,

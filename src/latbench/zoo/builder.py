@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.errors import LatbenchError, StageError
-from latbench.opened import noticing
 from latbench.schema.artifact import Counts, TensorSpec
 from latbench.schema.seeded_inputs import make_inputs
-from latbench.zoo import timm_bridge
+from latbench.zoo import timm
 from latbench.zoo.catalog import ZooModel
-from latbench.zoo.counting import count
-from latbench.zoo.deploy import deploy_form, fold_batch_norms
+from latbench.zoo.file_access import noticing
+from latbench.zoo.macs import count
+from latbench.zoo.reparameterize import deploy_form, fold_batch_norms
 from latbench.zoo.weights import load_weights, seed_statistics, seed_weights
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from latbench.zoo.resolve import ResolvedModel
+    from latbench.zoo.model import ResolvedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def deployed(
 ) -> nn.Module:
     """``module``, which was trained as a ``model``, in the form in which it would be shipped."""
     if model.identity.source == "timm":
-        return fold_batch_norms(timm_bridge.reparameterize(module), inputs)
+        return fold_batch_norms(timm.reparameterize(module), inputs)
     return deploy_form(module, inputs)
 
 
@@ -117,7 +117,7 @@ def _construct(model: ResolvedModel) -> nn.Module:
     elif model.source is None:
         assert model.factory is not None
         with told(f"timm cannot build {model.factory}"):
-            built = timm_bridge.build(model.factory, model.identity.resolution)
+            built = timm.build(model.factory, model.identity.resolution)
     else:
         built = _call_factory(model, model.source)
     if not isinstance(built, nn.Module):
@@ -215,7 +215,7 @@ def images(model: ResolvedModel, module: nn.Module) -> tuple[TensorSpec, tuple[t
 
 def _image(model: ResolvedModel, module: nn.Module) -> TensorSpec:
     if model.identity.source == "timm":
-        channels, height, width = timm_bridge.default_input(module)
+        channels, height, width = timm.default_input(module)
     else:
         channels, height, width = getattr(module, "input_shape", (3, 224, 224))
     if model.identity.resolution is not None:

@@ -1,4 +1,4 @@
-"""The worker program, ``python -m latbench.measure.worker``: one artifact, timed in blocks."""
+"""The worker program, ``python -m latbench.worker.inference``: one artifact, timed in blocks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from latbench.api import (
     StageError,
     make_inputs,
 )
-from latbench.devices.readings import between, snapshot
-from latbench.measure import wire
-from latbench.measure.clock import now_ns, time_calls
-from latbench.measure.program import serve
+from latbench.clock import now_ns, time_calls
+from latbench.host.counters import between, snapshot
+from latbench.worker import messages
+from latbench.worker.server import serve
 
 
 class Worker:
@@ -31,28 +31,28 @@ class Worker:
         self._session: Session | None = None
         self._opened_ns = 0
 
-    def handle(self, request: wire.Request) -> wire.Answer:
+    def handle(self, request: messages.Request) -> messages.Answer:
         """Meet one request. Raises :class:`StageError`."""
         match request:
-            case wire.Open():
+            case messages.Open():
                 return self._open(request)
-            case wire.Time():
+            case messages.Time():
                 return self._time(self._live("time"), request)
-            case wire.TimeOperators():
+            case messages.TimeOperators():
                 session = self._live("outputs")
                 told = (
                     session.profile(request.calls) if isinstance(session, ProfiledSession) else None
                 )
-                return wire.OperatorsTimed(profile=told)
-            case wire.Outputs():
+                return messages.OperatorsTimed(profile=told)
+            case messages.Outputs():
                 return _outputs(self._live("outputs"))
-            case wire.Close():
+            case messages.Close():
                 self._exits.close()
-                return wire.Closed()
-            case wire.Export() | wire.ExportSentinel():
+                return messages.Closed()
+            case messages.Export() | messages.ExportSentinel():
                 raise StageError("export", "this program times; it does not export")
 
-    def _open(self, request: wire.Open) -> wire.Answer:
+    def _open(self, request: messages.Open) -> messages.Answer:
         from latbench.plugins import load_runner
 
         self._exits.close()
@@ -79,7 +79,7 @@ class Worker:
         )
         self._opened_ns = now_ns()
         settings = self._session.settings()
-        return wire.Opened(
+        return messages.Opened(
             load_ns=self._opened_ns - start,
             # A runner with several runtimes says which one it took.
             version=settings.get("runtime_version", capability.version),
@@ -92,14 +92,14 @@ class Worker:
             raise StageError("open", f"asked to {stage} before a session was open")
         return self._session
 
-    def _time(self, session: Session, request: wire.Time) -> wire.Answer:
+    def _time(self, session: Session, request: messages.Time) -> messages.Answer:
         start = now_ns() - self._opened_ns
         beside: dict[str, list[int]] = {}
         settled = _timed(session, request.settle, request.period_ns, beside)
         before = snapshot()
         counted = _timed(session, request.calls - request.settle, request.period_ns, beside)
         readings = between(before, snapshot())
-        return wire.Timed(
+        return messages.Timed(
             start_ns=start,
             sample_ns=(*settled, *counted),
             readings=readings,
@@ -154,14 +154,16 @@ def _pin(threads: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
-def _outputs(session: Session) -> wire.Answer:
+def _outputs(session: Session) -> messages.Answer:
     import numpy as np
 
     tensors = []
     for array in session.outputs():
         plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        tensors.append(wire.Tensor(dtype=array.dtype.name, shape=array.shape, data=plain.tobytes()))
-    return wire.OutputsGiven(tensors=tuple(tensors), peak_rss_bytes=_peak_rss_bytes())
+        tensors.append(
+            messages.Tensor(dtype=array.dtype.name, shape=array.shape, data=plain.tobytes())
+        )
+    return messages.OutputsGiven(tensors=tuple(tensors), peak_rss_bytes=_peak_rss_bytes())
 
 
 def _peak_rss_bytes() -> int | None:

@@ -1,0 +1,1 @@
+"""The acts of measuring: run, compare, sweep, plan, explain."""

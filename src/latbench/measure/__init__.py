@@ -1,1 +1,0 @@
-"""The clock, the worker program and the conversation with it."""
