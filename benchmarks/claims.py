@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import msgspec
 
 from builders import make_record, make_trace
-from latbench.checking import check
+from latbench.audit.check import check
+from latbench.audit.library import Registered, load_claims
 from latbench.claims.statements import TIMED
-from latbench.claims_file import Registered, load_claims
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
 from latbench.store.registry import Registry

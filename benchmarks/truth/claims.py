@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 
 import latbench
+from latbench.bench.compare import compare
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.verdict import Bench
-from latbench.comparing import compare
 from latbench.schema.record import Record
 
 OTHER, MINE = "mobilevig_m", "mobilevig_ti"

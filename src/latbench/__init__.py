@@ -16,43 +16,43 @@ if TYPE_CHECKING:
     from latbench.analysis.comparison import Comparison as Comparison
     from latbench.analysis.summary import Summary as Summary
     from latbench.analysis.summary import summarise as summarise
-    from latbench.cache import Cached as Cached
-    from latbench.comparing import Compared as Compared
-    from latbench.comparing import compare as compare
+    from latbench.artifacts.cache import Cached as Cached
+    from latbench.artifacts.export import export as export
+    from latbench.bench.compare import Compared as Compared
+    from latbench.bench.compare import compare as compare
+    from latbench.bench.run import Result as Result
+    from latbench.bench.run import run as run
+    from latbench.bench.sweep import Swept as Swept
+    from latbench.bench.sweep import sweep as sweep
     from latbench.errors import LatbenchError as LatbenchError
     from latbench.errors import RegistryError as RegistryError
     from latbench.errors import StageError as StageError
     from latbench.errors import UsageError as UsageError
-    from latbench.pipeline import Result as Result
-    from latbench.pipeline import export as export
-    from latbench.pipeline import run as run
     from latbench.schema.codec import decode_record as decode_record
     from latbench.schema.codec import encode_record as encode_record
     from latbench.schema.record import Record as Record
     from latbench.store.registry import Registry as Registry
-    from latbench.sweeping import Swept as Swept
-    from latbench.sweeping import sweep as sweep
 
 _HOMES = {
-    "Cached": "latbench.cache",
-    "Compared": "latbench.comparing",
+    "Cached": "latbench.artifacts.cache",
+    "Compared": "latbench.bench.compare",
     "Comparison": "latbench.analysis.comparison",
     "LatbenchError": "latbench.errors",
     "Record": "latbench.schema.record",
     "Registry": "latbench.store.registry",
     "RegistryError": "latbench.errors",
-    "Result": "latbench.pipeline",
+    "Result": "latbench.bench.run",
     "StageError": "latbench.errors",
     "Summary": "latbench.analysis.summary",
-    "Swept": "latbench.sweeping",
+    "Swept": "latbench.bench.sweep",
     "UsageError": "latbench.errors",
-    "compare": "latbench.comparing",
+    "compare": "latbench.bench.compare",
     "decode_record": "latbench.schema.codec",
     "encode_record": "latbench.schema.codec",
-    "export": "latbench.pipeline",
-    "run": "latbench.pipeline",
+    "export": "latbench.bench.run",
+    "run": "latbench.bench.run",
     "summarise": "latbench.analysis.summary",
-    "sweep": "latbench.sweeping",
+    "sweep": "latbench.bench.sweep",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

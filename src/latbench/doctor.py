@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from latbench.cache import ArtifactCache
+from latbench.artifacts.cache import ArtifactCache
 from latbench.defaults import FALLBACK
 from latbench.errors import LatbenchError
 from latbench.host.info import read_conditions, read_machine
 from latbench.paths import cache_folder
 from latbench.plugins import load_runner, runner_names
-from latbench.report.text import cpu_line
+from latbench.report.text.device import cpu_line
 from latbench.schema.value import Value
 
 

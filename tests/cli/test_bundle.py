@@ -16,13 +16,13 @@ import pytest
 
 from builders import make_record, make_trace
 from command_line import Latbench
-from latbench import bundle_archive
-from latbench.bundle_archive import BundleError, pack, unpack
-from latbench.bundling import Evidence, open_bundle, pack_evidence
+from latbench.audit.library import load_claims
+from latbench.bundle import archive
+from latbench.bundle.archive import BundleError, pack, unpack
+from latbench.bundle.evidence import Evidence, open_bundle, pack_evidence
 from latbench.claims.verdict import Answer, Verdict
-from latbench.claims_file import load_claims
 from latbench.devices.catalog import load_devices
-from latbench.report.card import claim_card
+from latbench.report.html.claim_card import claim_card
 from latbench.schema.codec import encode_record
 from latbench.schema.record import Interleaved, Record
 
@@ -265,10 +265,10 @@ def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BundleError, match="would unpack to"):
         open_bundle(bomb)
     good = small()
-    monkeypatch.setattr(bundle_archive, "MAX_TOTAL_BYTES", 1000)
+    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 1000)
     with pytest.raises(BundleError, match="more than 1,000 bytes"):
         open_bundle(good)
-    monkeypatch.setattr(bundle_archive, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 1)
     with pytest.raises(BundleError, match="more than 1 members"):
         open_bundle(good)
 

@@ -14,11 +14,11 @@ import pytest
 
 from builders import make_record
 from command_line import Latbench
-from latbench import checking
+from latbench.audit import check
+from latbench.audit.library import Registered, load_claims
 from latbench.claims.model import Claim
 from latbench.claims.statements import KINDS, TIMED, Metric
 from latbench.claims.verdict import QUESTIONS, Bench, Verdict
-from latbench.claims_file import Registered, load_claims
 from latbench.cli import claims_check_command, claims_options
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
@@ -185,7 +185,7 @@ def test_records_come_in_the_order_of_the_claim(monkeypatch: pytest.MonkeyPatch)
         seen.append([record.model.name for record in records])
         return Verdict(claim=claim.id, value=None, ordering=(), static=None)
 
-    monkeypatch.setattr(checking, "verdict", spy)
+    monkeypatch.setattr(check, "verdict", spy)
     names = [(f"timm:one{i}", f"timm:two{i}") for i in range(20)]
     with Registry.open("sqlite://") as store:
         for mine, other in names:
@@ -194,6 +194,6 @@ def test_records_come_in_the_order_of_the_claim(monkeypatch: pytest.MonkeyPatch)
                 models[id] = msgspec.structs.replace(models[id], build=build)
             registered: Registered = msgspec.structs.replace(shipped, models=models)
             records = [make_record(model=other), make_record(model=mine)]
-            monkeypatch.setattr(checking, "read_for", lambda *_, found=records: (found, []))
-            checking.check([claim], registered, store, device="", static=False)
+            monkeypatch.setattr(check, "read_for", lambda *_, found=records: (found, []))
+            check.check([claim], registered, store, device="", static=False)
     assert seen == [list(pair) for pair in names]

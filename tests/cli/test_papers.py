@@ -11,12 +11,17 @@ import pytest
 
 from builders import make_record, make_trace
 from command_line import Ended, Latbench
+from latbench.audit.library import load_claims
+from latbench.audit.papers import Papers, load_papers
 from latbench.claims.verdict import Answer, Verdict
-from latbench.claims_file import load_claims
 from latbench.devices.catalog import load_devices
 from latbench.errors import UsageError
-from latbench.papers import Papers, load_papers
-from latbench.report.papers import PaperRow, paper_rows, papers_markdown, papers_text
+from latbench.report.text.papers import (
+    PaperRow,
+    paper_rows,
+    papers_markdown,
+    papers_text,
+)
 from latbench.schema.codec import encode_record
 from latbench.schema.yaml_document import parse
 from latbench.zoo.catalog import ZOO

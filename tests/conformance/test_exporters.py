@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from latbench import exporting
 from latbench.api import ExportSpec, SentinelExporter, StageError, make_inputs
+from latbench.artifacts import export_worker
 from latbench.files import content_sha256
 from latbench.plugins import format_names, load_exporter, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
@@ -214,7 +214,7 @@ def test_each_value_that_is_named_works(
         reference=str(tmp_path / "reference.npz"),
     )
     try:
-        answer = exporting._handle(request)
+        answer = export_worker._handle(request)
     except StageError as error:
         if error.kind != "unavailable":
             raise

@@ -33,7 +33,7 @@ def unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
             found.__class__ = type(kind.__name__, (kind,), away)
         return found
 
-    monkeypatch.setattr("latbench.preparing.load_runner", load)
+    monkeypatch.setattr("latbench.bench.prepare.load_runner", load)
 
 
 def measured(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latbench import calibration
 from latbench.api import TensorSpec, UsageError, make_inputs
+from latbench.artifacts import calibration
 
 IMAGE = TensorSpec(name="image", shape=(2, 3, 8, 12), dtype="float32")
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from builders import make_record
-from latbench.claim_reading import ALIKE, NEWEST, read_for
+from latbench.audit.record_selection import ALIKE, NEWEST, read_for
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.schema.record import Fallback, Record
 from latbench.store.registry import Registry

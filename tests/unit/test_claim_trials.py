@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from latbench.claim_trials import THREADS, Trial, trials
+from latbench.audit.library import Registered
+from latbench.audit.measure import THREADS, Trial, trials
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.verdict import Answer, Verdict
-from latbench.claims_file import Registered
 
 HERE = "bench-cpu"
 MODELS = {

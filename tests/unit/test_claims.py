@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from latbench.audit.library import (
+    Registered,
+    add_file,
+    load_claims,
+    user_claims,
+)
 from latbench.claims.completeness import completeness
 from latbench.claims.model import Claim
 from latbench.claims.quantities import parse_count, parse_figure, quotients
 from latbench.claims.statements import KINDS, StatedRatio
-from latbench.claims_file import Registered, add_file, load_claims, user_claims
 from latbench.devices.catalog import load_devices
 from latbench.errors import UsageError
 from latbench.zoo.catalog import ZOO

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from latbench.audit import model_counts
+from latbench.audit.library import load_claims
 from latbench.audit.model_counts import ToCount, count_models
 from latbench.claims.judge import verdict
 from latbench.claims.model import ClaimedModel, Uncounted
 from latbench.claims.verdict import Bench, CountedModel
-from latbench.claims_file import load_claims
 from latbench.devices.catalog import load_devices
 
 REGISTERED = load_claims(load_devices(None))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latbench.bundling import open_bundle
+from latbench.bundle.evidence import open_bundle
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -36,7 +36,7 @@ from latbench.attribution.shapley import (
 )
 from latbench.attribution.subject import check_same_model, side_of
 from latbench.errors import UsageError
-from latbench.report.explain import _share, account_lines
+from latbench.report.text.attribution import _share, account_lines
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.protocol import Statistic
 from latbench.schema.protocol_catalog import FIXED, SHIPPED, WARM

@@ -12,9 +12,9 @@ import pytest
 
 import latbench
 from builders import make_record
+from latbench.bench.run import Result
 from latbench.errors import RegistryError
 from latbench.host.info import read_conditions
-from latbench.pipeline import Result
 from latbench.schema.codec import decode_record
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
@@ -41,7 +41,7 @@ def test_an_interruption_after_the_timing_leaves_it_measured(
             raise KeyboardInterrupt
         return read_conditions()
 
-    monkeypatch.setattr("latbench.pipeline.read_conditions", conditions)
+    monkeypatch.setattr("latbench.bench.run.read_conditions", conditions)
     outcome = measured(tmp_path).record.outcome
     assert len(calls) == 3
     assert outcome.status == "measured"

@@ -9,6 +9,15 @@ import pytest
 
 from builders import make_record, make_trace
 from latbench.analysis.rank_correlation import kendall_tau, tau_with_interval
+from latbench.audit.papers import Top1
+from latbench.audit.pareto import (
+    accuracies,
+    alike,
+    frontier,
+    pareto_points,
+    ratio_pairs,
+    tau_text,
+)
 from latbench.claims.model import (
     Citation,
     Claim,
@@ -17,16 +26,7 @@ from latbench.claims.model import (
 )
 from latbench.claims.statements import StatedValue
 from latbench.errors import UsageError
-from latbench.papers import Top1
-from latbench.report.pareto import (
-    accuracies,
-    alike,
-    frontier,
-    pareto_points,
-    ratio_pairs,
-    tau_text,
-)
-from latbench.report.pareto_plot import save_pareto, save_ratios
+from latbench.report.plot.pareto import save_pareto, save_ratios
 from latbench.schema.record import Record
 
 MODELS = {

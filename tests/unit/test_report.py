@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.report.text import moment, table
+from latbench.report.text.layout import moment, table
 from latbench.report.units import duration, size, time
 
 

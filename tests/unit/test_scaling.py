@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from latbench.bundle_archive import BundleError
-from latbench.bundle_claims import ClaimEvidence, Claims, decode_claims
+from latbench.bundle.archive import BundleError
+from latbench.bundle.claim_evidence import ClaimEvidence, Claims, decode_claims
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel, ClaimSource
 from latbench.claims.verdict import Answer, Bench, CountedModel

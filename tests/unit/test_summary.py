@@ -13,8 +13,8 @@ from builders import make_record
 from latbench.analysis.estimators import precise, typical_ns
 from latbench.analysis.segments import samples
 from latbench.analysis.summary import summarise
+from latbench.audit.pareto import measured_of
 from latbench.report import tables
-from latbench.report.pareto import measured_of
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.protocol import Statistic
 from latbench.schema.protocol_catalog import SHIPPED, WARM

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from latbench.bench.sweep import Step, sweep
 from latbench.errors import UsageError
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
 from latbench.store.registry import Registry
-from latbench.sweeping import Step, sweep
 
 QUICK = changed_protocol(FIXED, processes=1, warmup_calls=1, calls=3)
 
@@ -63,14 +63,14 @@ def test_a_sweep_that_another_program_measures_is_not_resumed(tmp_path: Path) ->
 
 INTERRUPTED = """
 import os, signal, sys
-import latbench.pipeline
+import latbench.bench.run
 from latbench.cli import main
 
 def interrupted(*arguments, **named):
     os.kill(os.getpid(), signal.SIGINT)
     raise AssertionError("unreached: the signal is handled first")
 
-latbench.pipeline.time_operators = interrupted
+latbench.bench.run.time_operators = interrupted
 main()
 """
 

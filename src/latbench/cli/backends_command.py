@@ -101,7 +101,7 @@ def _print_table(
     broken: dict[str, UsageError],
     unloaded: dict[str, UsageError],
 ) -> None:
-    from latbench.report.text import table
+    from latbench.report.text.layout import table
 
     rows = [
         (
@@ -120,7 +120,7 @@ def _print_table(
 
 
 def _print_options(runner: Runner, exporters: list[Exporter]) -> None:
-    from latbench.report.text import table
+    from latbench.report.text.layout import table
 
     options = dict(runner.options)
     for exporter in exporters:

@@ -13,8 +13,8 @@ from latbench.cli.options import json_option, registry_option, warn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from latbench.bundle_archive import BundleError
-    from latbench.bundling import Evidence, Opened
+    from latbench.bundle.archive import BundleError
+    from latbench.bundle.evidence import Evidence, Opened
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 key_option = click.option(
@@ -58,7 +58,7 @@ def create(
 
     With claims and no records named, those that a check of the claims rests on.
     """
-    from latbench.bundling import pack_evidence
+    from latbench.bundle.evidence import pack_evidence
     from latbench.errors import UsageError
     from latbench.files import write_beside
 
@@ -122,8 +122,8 @@ def show(*, file: Path, key: Path | None, as_json: bool) -> int:
     """Show the records and verdicts of a bundle, computed again from its samples."""
     from latbench.analysis.summary import summarise
     from latbench.report.json import to_json
-    from latbench.report.text import record_lines
-    from latbench.report.verdicts import verdict_lines
+    from latbench.report.text.record import record_lines
+    from latbench.report.text.verdict import verdict_lines
 
     opened = _open(file, key)
     if opened is None:
@@ -151,7 +151,7 @@ def show(*, file: Path, key: Path | None, as_json: bool) -> int:
 @json_option
 def import_(*, file: Path, key: Path | None, registry: str | None, as_json: bool) -> int:
     """Store the records of a bundle that verifies; those that are there already are skipped."""
-    from latbench.bundling import import_records
+    from latbench.bundle.evidence import import_records
     from latbench.report.json import to_json
     from latbench.store.registry import Registry
 
@@ -190,7 +190,7 @@ def card(
     From a bundle, or from records of the registry.
     """
     from latbench.analysis.summary import summarise
-    from latbench.report.card import card_html, card_markdown, claim_card
+    from latbench.report.html.claim_card import card_html, card_markdown, claim_card
 
     bundle = None
     if len(what) == 1 and Path(what[0]).is_file():
@@ -214,7 +214,7 @@ def _gathered(
     ids: Sequence[str], sweep: str | None, claims: Sequence[str], registry: str | None
 ) -> Evidence:
     """From the registry of this machine."""
-    from latbench.bundling import chosen, gather
+    from latbench.bundle.evidence import chosen, gather
     from latbench.host.info import read_machine, this_device
     from latbench.store.registry import Registry
 
@@ -230,8 +230,8 @@ def _gathered(
 
 def _open(file: Path, key: Path | None, *, as_json: bool = False) -> Opened | None:
     """``None`` where it does not verify, which is told."""
-    from latbench.bundle_archive import MAX_FILE_BYTES, BundleError
-    from latbench.bundling import open_bundle
+    from latbench.bundle.archive import MAX_FILE_BYTES, BundleError
+    from latbench.bundle.evidence import open_bundle
 
     try:
         with file.open("rb") as stream:

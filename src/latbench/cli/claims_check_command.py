@@ -27,10 +27,10 @@ from latbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from latbench.checking import Checked
-    from latbench.claim_trials import Tried
+    from latbench.audit.check import Checked
+    from latbench.audit.library import Registered
+    from latbench.audit.measure import Tried
     from latbench.claims.model import Claim
-    from latbench.claims_file import Registered
     from latbench.store.registry import Registry
 
 QUESTIONS = ("static", "value", "ordering")
@@ -95,7 +95,7 @@ def command(
     """
     from latbench.claims.judge import overall, restricted
     from latbench.files import write_beside
-    from latbench.report.verdicts import verdict_lines, verdicts_json, verdicts_markdown
+    from latbench.report.text.verdict import verdict_lines, verdicts_json, verdicts_markdown
 
     asked = questions or QUESTIONS
     several = everything or any(filters.values())
@@ -144,7 +144,7 @@ def _said() -> str:
 def _checked(
     claims: Sequence[Claim], registered: Registered, asked: Sequence[str], registry: str | None
 ) -> Checked:
-    from latbench.checking import check as check_claims
+    from latbench.audit.check import check as check_claims
 
     if set(asked) == {"static"}:
         return check_claims(claims, registered, None, device="", timed=False)
@@ -170,7 +170,7 @@ def _to_read(registry: str | None) -> Registry:
 
 def _keep(claims: Sequence[Claim], checked: Checked, registry: str | None) -> None:
     """Store what was said; where that cannot be done, it has been said all the same."""
-    from latbench.checking import stored_verdicts
+    from latbench.audit.check import stored_verdicts
     from latbench.errors import LatbenchError
     from latbench.store.registry import Registry
 
@@ -186,8 +186,8 @@ def _measure(
 ) -> bool:
     """Records of what is not decided yet; whether all were tried. An interruption keeps those that
     there are by then."""
-    from latbench.checking import check as check_claims
-    from latbench.claim_trials import carry_out, trials
+    from latbench.audit.check import check as check_claims
+    from latbench.audit.measure import carry_out, trials
     from latbench.defaults import FALLBACK
     from latbench.host.info import read_machine, this_device, usable_cpus
     from latbench.plugins import load_runner

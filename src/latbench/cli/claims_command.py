@@ -34,7 +34,7 @@ def command() -> None:
 @json_option
 def list_(*, as_json: bool, **filters: Any) -> int:
     """List claims, with how many of the conditions that matter are known."""
-    from latbench.report.claims import claims_json, list_lines
+    from latbench.report.text.claim import claims_json, list_lines
 
     registered = load_registered()
     claims = chosen_claims(registered, **filters)
@@ -50,7 +50,7 @@ def list_(*, as_json: bool, **filters: Any) -> int:
 @json_option
 def show(*, id: str, as_json: bool) -> int:
     """Show all that is known of one claim."""
-    from latbench.report.claims import claims_json, show_lines
+    from latbench.report.text.claim import claims_json, show_lines
 
     registered = load_registered()
     claim = registered.find(id)
@@ -84,7 +84,7 @@ def add(*, file: Path | None, template: bool, as_json: bool) -> int:
     """Check FILE, and copy it to your own claims if all of it is good."""
     from importlib.resources import files
 
-    from latbench.claims_file import add_file
+    from latbench.audit.library import add_file
     from latbench.devices.catalog import load_devices, user_devices_path
     from latbench.report.json import to_json
 
@@ -110,7 +110,7 @@ def history(*, id: str, registry: str | None, as_json: bool) -> None:
     """What was said of one claim, when, by which version, from which records."""
     from latbench.errors import UsageError
     from latbench.report.json import to_json
-    from latbench.report.verdicts import history_lines
+    from latbench.report.text.verdict import history_lines
     from latbench.store.registry import Registry
 
     with Registry.open(registry, create=False) as store:

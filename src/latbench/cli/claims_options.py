@@ -11,8 +11,8 @@ import click
 from latbench.cli.options import warn
 
 if TYPE_CHECKING:
+    from latbench.audit.library import Registered
     from latbench.claims.model import Claim
-    from latbench.claims_file import Registered
 
 # As latbench.claims.model has them, which takes 6 ms to import; a test sees that they agree.
 KINDS = (
@@ -42,7 +42,7 @@ def claim_filters(function: Callable[..., Any]) -> Callable[..., Any]:
 def load_registered(files: Sequence[Path] = ()) -> Registered:
     """Shipped claims and the user's own; or the shipped ones and ``files``. Bad entries are told at
     once: one of them may be why a name is not found."""
-    from latbench.claims_file import load_claims, user_claims
+    from latbench.audit.library import load_claims, user_claims
     from latbench.devices.catalog import load_devices, user_devices_path
 
     registered = load_claims(load_devices(user_devices_path()), files or user_claims())

@@ -100,13 +100,13 @@ def command(
 
     Exit status: 0 told, 1 a verdict named by --fail-if, 3 could not measure, 4 cannot tell.
     """
-    from latbench.report.compare import comparison_lines
     from latbench.report.json import to_json
+    from latbench.report.text.comparison import comparison_lines
 
     if records:
         one, two, comparison, where = _stored(a, b, margin / 100, quantity, registry)
     else:
-        from latbench.comparing import compare
+        from latbench.bench.compare import compare
         from latbench.schema.request_syntax import side_request
 
         requests = [side_request(side, protocol=protocol, **_plain(common)) for side in (a, b)]
@@ -143,7 +143,7 @@ def command(
 def _stored(
     a: str, b: str, margin: float, quantity: Any, registry: str | None
 ) -> tuple[Record, Record, Comparison, str]:
-    from latbench.comparing import compare_records
+    from latbench.bench.compare import compare_records
     from latbench.store.registry import Registry
 
     with Registry.open(registry, create=False) as store:

@@ -19,7 +19,8 @@ def command(*, id: str | None, as_json: bool) -> None:
     from latbench.devices.catalog import find_device, load_devices, user_devices_path
     from latbench.host.info import read_machine, this_device
     from latbench.report.json import to_json
-    from latbench.report.text import device_lines, table
+    from latbench.report.text.device import device_lines
+    from latbench.report.text.layout import table
 
     here = this_device(read_machine())
     devices = (here, *load_devices(user_devices_path()))

@@ -77,10 +77,10 @@ def command(
 
     Exit status: 0 an account is given, 2 the two cannot be explained, 3 could not measure.
     """
+    from latbench.bench.explain import explain
     from latbench.errors import UsageError
-    from latbench.explaining import explain
-    from latbench.report.explain import account_lines
     from latbench.report.json import to_json
+    from latbench.report.text.attribution import account_lines
 
     default = click.core.ParameterSource.DEFAULT
     given = [

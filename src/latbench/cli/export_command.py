@@ -34,9 +34,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Export a model to a file, checked against PyTorch."""
-    from latbench.pipeline import export
+    from latbench.artifacts.export import export
     from latbench.report.json import to_json
-    from latbench.report.text import artifact_lines
+    from latbench.report.text.artifact import artifact_lines
 
     cached = export(
         model,

@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Show the records of one model on one device and backend, the newest first."""
     from latbench.report.json import to_json
-    from latbench.report.text import row_lines
+    from latbench.report.text.record import row_lines
     from latbench.store.registry import Registry
 
     if device == "local":

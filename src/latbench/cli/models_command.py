@@ -17,7 +17,7 @@ def command(*, name: str | None, as_json: bool) -> None:
     `path/to/file.py:factory`; a ready `.onnx` file is its path.
     """
     from latbench.report.json import to_json
-    from latbench.report.text import table
+    from latbench.report.text.layout import table
     from latbench.zoo.catalog import ZOO, find
 
     entries = (find(name),) if name else ZOO

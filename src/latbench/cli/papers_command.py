@@ -11,7 +11,7 @@ from latbench.cli.claims_options import load_registered
 from latbench.cli.options import json_option, registry_option, require_one_format, warn
 
 if TYPE_CHECKING:
-    from latbench.report.papers import PaperRow
+    from latbench.report.text.papers import PaperRow
 
 
 @click.command("papers")
@@ -29,7 +29,7 @@ def command(*, format: str, output: Path | None, registry: str | None, as_json: 
     """
     from latbench.files import write_beside
     from latbench.report.json import to_json
-    from latbench.report.papers import papers_markdown, papers_text
+    from latbench.report.text.papers import papers_markdown, papers_text
 
     require_one_format(format, as_json=as_json)
     rows = _rows(registry)
@@ -44,9 +44,9 @@ def command(*, format: str, output: Path | None, registry: str | None, as_json: 
 
 
 def _rows(registry: str | None) -> list[PaperRow]:
-    from latbench.checking import check
-    from latbench.papers import load_papers
-    from latbench.report.papers import paper_rows
+    from latbench.audit.check import check
+    from latbench.audit.papers import load_papers
+    from latbench.report.text.papers import paper_rows
     from latbench.store.registry import Registry
 
     papers = load_papers().papers

@@ -66,11 +66,12 @@ def command(
 
     The pilot's records are stored like any other.
     """
-    from latbench.pipeline import run
-    from latbench.planning import make_plan
-    from latbench.report.compare import plan_lines
+    from latbench.bench.plan import make_plan
+    from latbench.bench.run import run
     from latbench.report.json import to_json
-    from latbench.report.text import failure_lines, title
+    from latbench.report.text.artifact import failure_lines
+    from latbench.report.text.comparison import plan_lines
+    from latbench.report.text.record import title
 
     with interrupted_once(), progress_bar() as progress:
         planned = make_plan(

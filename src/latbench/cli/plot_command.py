@@ -49,10 +49,8 @@ def pareto(
     differ from most in precision, threads or batch are left out and named.
     """
     from latbench.analysis.rank_correlation import tau_with_interval
-    from latbench.errors import UsageError
-    from latbench.papers import load_papers
-    from latbench.report.json import to_json
-    from latbench.report.pareto import (
+    from latbench.audit.papers import load_papers
+    from latbench.audit.pareto import (
         accuracies,
         alike,
         pareto_points,
@@ -60,7 +58,9 @@ def pareto(
         setting,
         tau_text,
     )
-    from latbench.report.pareto_plot import save_pareto, save_ratios
+    from latbench.errors import UsageError
+    from latbench.report.json import to_json
+    from latbench.report.plot.pareto import save_pareto, save_ratios
 
     records, left = alike(_records(registry, device, backend))
     for why in left:

@@ -23,10 +23,10 @@ from latbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from latbench.pipeline import Result
+    from latbench.bench.run import Result
+    from latbench.bench.sweep import Step, Swept
+    from latbench.bench.sweep_spec import SweepFile
     from latbench.schema.protocol import TimingProtocol
-    from latbench.sweep_file import SweepFile
-    from latbench.sweeping import Step, Swept
 
 AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
 """Options that may be given several times: every combination is a point of a sweep."""
@@ -127,7 +127,7 @@ def command(
 
 
 def _one(protocol: TimingProtocol, given: dict[str, Any]) -> Result:
-    from latbench.pipeline import run
+    from latbench.bench.run import run
 
     fields = {k: v for k, v in given.items() if k not in (*AXES, "options", "dims")}
     axes: dict[str, Any] = {
@@ -153,9 +153,9 @@ def _many(
     resume: bool,
     order_seed: int | None,
 ) -> Swept:
+    from latbench.bench.sweep import sweep
+    from latbench.bench.sweep_spec import requests_of
     from latbench.plugins import exporter_for, load_runner
-    from latbench.sweep_file import requests_of
-    from latbench.sweeping import sweep
 
     def takes(backend: str) -> Mapping[str, str]:
         runner = load_runner(backend)
@@ -180,7 +180,7 @@ def _many(
 
 def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
     """The options as the file that they amount to."""
-    from latbench.sweep_file import SweepFile
+    from latbench.bench.sweep_spec import SweepFile
 
     if given["calibration"] is not None and "int8" not in given["precision"]:
         raise click.UsageError("--calibration is of int8; give --precision int8 as well")
@@ -209,9 +209,9 @@ OF_THE_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "di
 
 
 def _read(path: Path, ctx: click.Context) -> SweepFile:
+    from latbench.bench.sweep_spec import read_sweep
     from latbench.errors import UsageError
     from latbench.schema.yaml_document import parse
-    from latbench.sweep_file import read_sweep
 
     line = click.core.ParameterSource.COMMANDLINE
     if both := [name for name in OF_THE_FILE if ctx.get_parameter_source(name) is line]:
@@ -225,7 +225,7 @@ def _read(path: Path, ctx: click.Context) -> SweepFile:
 
 
 def _tell(step: Step) -> None:
-    from latbench.report.sweep import step_line
+    from latbench.report.text.sweep import step_line
 
     click.echo(step_line(step), err=True)
 
@@ -236,13 +236,13 @@ def _print(result: Result, as_json: bool) -> None:
 
         click.echo(record_json(result.record, result.summary))
         return
-    from latbench.report.text import record_lines
+    from latbench.report.text.record import record_lines
 
     for line in record_lines(result.record, result.summary, result.registry):
         click.echo(line)
 
 
 def _print_sweep(swept: Swept, as_json: bool) -> None:
-    from latbench.report.sweep import swept_json, swept_lines
+    from latbench.report.text.sweep import swept_json, swept_lines
 
     click.echo(swept_json(swept) if as_json else "\n".join(swept_lines(swept)))

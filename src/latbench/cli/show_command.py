@@ -39,7 +39,7 @@ def command(
     """
     from latbench.analysis.summary import summarise
     from latbench.report.json import record_json, to_json
-    from latbench.report.text import record_lines, row_lines
+    from latbench.report.text.record import record_lines, row_lines
     from latbench.store.registry import Registry
 
     if plot is not None and id is None:
@@ -62,7 +62,7 @@ def command(
 
 def _draw(record: Record, summary: Summary | None, path: Path) -> None:
     from latbench.errors import UsageError
-    from latbench.report.plot import save_plot
+    from latbench.report.plot.record import save_plot
 
     if summary is None or not any(trace.blocks for trace in record.outcome.traces):
         raise UsageError(f"record {record.id} holds no blocks of samples to draw")

@@ -9,8 +9,8 @@ import click
 from latbench.cli.options import MODEL_HELP, Pair, Resolution, json_option, warn
 
 if TYPE_CHECKING:
+    from latbench.artifacts.verify import Verified
     from latbench.schema.artifact import Counts, TensorSpec
-    from latbench.verifying import Verified
 
 
 EXIT = {True: 0, False: 1, None: 4}
@@ -57,8 +57,8 @@ def command(
     Exit status: 0 executed, and equal if a model was named; 1 it differs; 2 the request makes no
     sense; 3 it cannot be read or executed here; 4 it cannot be told whether it is the model.
     """
+    from latbench.artifacts.verify import verify
     from latbench.report.json import to_json
-    from latbench.verifying import verify
 
     found = verify(
         file,
@@ -89,7 +89,7 @@ def command(
 
 
 def _lines(found: Verified) -> list[str]:
-    from latbench.report.text import labelled
+    from latbench.report.text.layout import labelled
     from latbench.report.units import size
 
     artifact = found.artifact

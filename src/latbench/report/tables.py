@@ -11,7 +11,8 @@ import msgspec
 
 from latbench.analysis.summary import Summary
 from latbench.errors import UsageError
-from latbench.report.text import placed, table
+from latbench.report.text.artifact import placed
+from latbench.report.text.layout import table
 from latbench.report.units import duration
 from latbench.schema.artifact import Artifact
 from latbench.schema.record import Record

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import latbench_exporters.tensorrt as exporters
-from latbench import exporting
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
+from latbench.artifacts import export_worker
 from latbench.worker import messages
 from latbench_exporters import tensorrt_gpu
 from latbench_exporters.tensorrt import exporter, rtx_exporter
@@ -344,7 +344,7 @@ def made_of(graph: Path) -> Any:
         out=str(folder / "made.engine"),
         reference=str(folder / "reference.npz"),
     )
-    answer = exporting._handle(request)
+    answer = export_worker._handle(request)
     assert isinstance(answer, messages.ExportDone)
     assert {path.name for path in folder.iterdir()} == {"made.engine", "reference.npz"}
     return answer.artifact

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latbench import exporting
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
+from latbench.artifacts import export_worker
 from latbench.worker import messages
 from latbench_exporters import tensorrt as exporters
 from latbench_exporters.onnx import OnnxExporter
@@ -167,7 +167,7 @@ def test_a_ready_onnx_file_has_a_reference_without_a_gpu(
         out=str(tmp_path / "made.rtxengine"),
         reference=str(reference),
     )
-    answer = exporting._handle(request)
+    answer = export_worker._handle(request)
     assert isinstance(answer, messages.ExportDone)
     assert answer.artifact.parity is None, "nothing here executes the engine"
     (expected,) = OnnxExporter().evaluate(graph, make_inputs(exported.inputs, 3))

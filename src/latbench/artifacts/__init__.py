@@ -1,0 +1,1 @@
+"""Exported files: made, checked, cached."""

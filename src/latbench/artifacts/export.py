@@ -1,0 +1,61 @@
+"""Export a model, or take it from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from latbench.artifacts.builder import obtain
+from latbench.artifacts.cache import ArtifactCache, Cached
+from latbench.errors import UsageError
+from latbench.events import Warn
+from latbench.paths import cache_folder
+from latbench.plugins import check_export, check_options, load_exporter
+from latbench.schema.request import make_request
+from latbench.zoo.resolver import identify, ready_suffix
+
+
+def export(
+    model: str,
+    *,
+    format: str = "onnx",
+    weights: str | Path | None = None,
+    batch: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
+    precision: str = "fp32",
+    seed: int = 0,
+    dims: Mapping[str, int] | None = None,
+    options: Mapping[str, str] | None = None,
+    calibration: str | Path | None = None,
+    fresh: bool = False,
+    warn: Warn = lambda message: None,
+) -> Cached:
+    """Export ``model``, or take it from the cache; arguments as for :func:`run`.
+
+    Raises :class:`~latbench.StageError` where it cannot be built or exported, or is not the model.
+    """
+    request = make_request(
+        model,
+        weights=weights,
+        batch=batch,
+        resolution=resolution,
+        precision=precision,
+        seed=seed,
+        dims=dims,
+        options=options,
+        calibration=calibration,
+    )
+    exporter = load_exporter(format)
+    check_export(exporter, precision)
+    check_options(f"format {format!r}", request.options, exporter.options)
+    suffix = ready_suffix(model)
+    if suffix is not None and suffix not in exporter.reads:
+        raise UsageError(f"format {format!r} cannot be made from a ready {suffix} file")
+    return obtain(
+        request,
+        identify(request),
+        exporter,
+        ArtifactCache(cache_folder()),
+        fresh=fresh,
+        warn=warn,
+    )

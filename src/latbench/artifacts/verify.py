@@ -1,0 +1,252 @@
+"""``latbench verify``: what a ready file is, by executing it, and whether it is a certain model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from latbench.analysis.parity import (
+    TOLERANCE,
+    check_cosine,
+    check_counts,
+    check_parity,
+    check_share,
+    cosine,
+    errors,
+    tolerance_of,
+    top1_agreement,
+)
+from latbench.api import Exporter, make_inputs
+from latbench.artifacts.export import export
+from latbench.artifacts.validation import norm_bytes, reference_outputs
+from latbench.errors import StageError, UsageError, nearest
+from latbench.events import Warn
+from latbench.plugins import format_names, load_exporter
+from latbench.schema.artifact import Artifact, Counts, Parity
+from latbench.zoo.model import Form
+from latbench.zoo.resolver import ready_suffix, resolve
+
+if TYPE_CHECKING:
+    from latbench.api import Array
+    from latbench.zoo.model import ResolvedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """A file beside a PyTorch model."""
+
+    model: str
+    form: Form
+    """In which it was built: as it is deployed or, where the file is not that but could be it as it
+    is trained, so."""
+    counts: Counts
+    parity: Parity | None
+    """``None`` where the outputs cannot be compared, which is then a difference."""
+    differences: tuple[str, ...]
+    not_compared: tuple[str, ...] = ()
+    """What the file does not let be compared: no difference, and no proof that there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A file that was read and executed."""
+
+    path: str
+    artifact: Artifact
+    against: Against | None
+
+    @property
+    def equal(self) -> bool | None:
+        """Whether the file is the model, if one was named; ``None`` where that cannot be told."""
+        if self.against is None:
+            return True
+        if self.against.differences:
+            return False
+        return None if self.against.not_compared else True
+
+
+def verify(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    batch: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    warn: Warn = lambda message: None,
+) -> Verified:
+    """Execute the file at ``path`` on seeded inputs, in the exporting program, and count it.
+
+    With ``model``, build that from PyTorch in this process and compare operators, MACs, bytes of
+    parameters and outputs: of its deploy form or, where the counts are of that alone, of the form
+    that is trained. ``format`` is only needed for an ending that several formats have.
+    Raises :class:`~latbench.StageError` where the file cannot be read or executed.
+    """
+    exporter = _reader(str(path), format)
+    named = None if model is None else _named(model, weights, batch, resolution, seed)
+    if model is None and weights is not None:
+        raise UsageError("weights are of a model", hint="name it: --model MODEL")
+    cached = export(
+        str(path),
+        format=exporter.format,
+        batch=batch,
+        resolution=resolution,
+        dims=dims,
+        seed=seed,
+        # What was found out another time is no verification.
+        fresh=True,
+        warn=warn,
+    )
+    import numpy as np
+
+    with np.load(cached.reference) as arrays:
+        outputs = tuple(arrays[name] for name in arrays.files)
+    against = None if named is None else _against(named, cached.artifact, outputs, seed)
+    return Verified(path=str(path), artifact=cached.artifact, against=against)
+
+
+def _reader(path: str, format: str | None) -> Exporter:
+    """The exporter that takes files with this ending; of several the one that also writes such."""
+    suffix = ready_suffix(path)
+    if suffix is None:
+        raise UsageError(
+            f"{path} has no ending of a ready file", hint="to export a model: latbench export"
+        )
+    if format is not None:
+        exporter = load_exporter(format)
+        if suffix not in exporter.reads:
+            raise UsageError(f"format {format!r} takes no ready {suffix} files")
+        return exporter
+    found: list[Exporter] = []
+    endings: set[str] = set()
+    for name in format_names():
+        # One that cannot be loaded is no reason against the others.
+        with suppress(UsageError):
+            exporter = load_exporter(name)
+            endings.update(exporter.reads)
+            if suffix in exporter.reads:
+                found.append(exporter)
+    if not found:
+        raise UsageError(f"no format takes ready {suffix} files", hint=nearest(suffix, endings))
+    return next((exporter for exporter in found if exporter.suffix == suffix), found[0])
+
+
+def _named(
+    model: str,
+    weights: str | Path | None,
+    batch: int | None,
+    resolution: int | tuple[int, int] | None,
+    seed: int,
+) -> ResolvedModel:
+    if ready_suffix(model) is not None:
+        raise UsageError(
+            f"{model} is a ready file; a file is compared with a PyTorch model",
+            hint="a name of the zoo, timm:NAME, or path/to/file.py:factory",
+        )
+    return resolve(
+        model,
+        weights=None if weights is None else Path(weights),
+        batch=batch,
+        resolution=(resolution, resolution) if isinstance(resolution, int) else resolution,
+        seed=seed,
+    )
+
+
+def _against(
+    model: ResolvedModel, artifact: Artifact, outputs: Sequence[Array], seed: int
+) -> Against:
+    differences, not_compared = _compared_counts(model, artifact)
+    if differences:
+        trained = replace(model, form="trained")
+        others, also_not = _compared_counts(trained, artifact)
+        if not others:
+            model, differences, not_compared = trained, others, also_not
+    wanted = model.inputs()
+    shapes = [tensor.shape for tensor in artifact.inputs]
+    parity = None
+    if shapes != [tensor.shape for tensor in wanted]:
+        differences.append(
+            f"inputs: {_listed(tensor.shape for tensor in wanted)} in the model, "
+            f"{_listed(shapes)} in the file"
+        )
+    else:
+        reference = reference_outputs(model, make_inputs(artifact.inputs, seed))
+        # How far off they may be is only known of a known precision; that they are near is enough.
+        far = differences if artifact.precision in TOLERANCE else not_compared
+        parity = _parity(reference, outputs, artifact.precision, seed, differences, far)
+    return Against(
+        model=model.identity.name,
+        form=model.form,
+        counts=model.counts(),
+        parity=parity,
+        differences=tuple(differences),
+        not_compared=tuple(not_compared),
+    )
+
+
+def _compared_counts(model: ResolvedModel, artifact: Artifact) -> tuple[list[str], list[str]]:
+    """How the file's counts differ from the model's, and what of them cannot be compared."""
+    counts, found, precision = model.counts(), artifact.counts, artifact.precision
+    if found is None:
+        return [], ["operators, MACs and parameters: the file cannot be counted"]
+    not_compared = []
+    if precision not in TOLERANCE:
+        not_compared.append(f"bytes of parameters: in {precision} any number may be")
+        found = msgspec.structs.replace(found, parameter_bytes=counts.parameter_bytes)
+    try:
+        # Of a ready file the precision is the lowest in it, so most of it may be in another.
+        check_share(counts, found, precision)
+    except StageError as error:
+        not_compared.append(error.message)
+    try:
+        foldable = 0 if model.form == "deploy" else norm_bytes(model)
+        check_counts(counts, found, precision, foldable_bytes=foldable)
+    except StageError as error:
+        return [error.message], not_compared
+    return [], not_compared
+
+
+def _parity(
+    reference: Sequence[Array],
+    outputs: Sequence[Array],
+    precision: str,
+    seed: int,
+    differences: list[str],
+    far: list[str],
+) -> Parity | None:
+    """How near the outputs are. No pair of outputs goes to ``differences``, one that is too far off
+    to ``far``."""
+    import torch
+
+    ours, theirs = [a.shape for a in reference], [a.shape for a in outputs]
+    if ours != theirs:
+        differences.append(f"outputs: {_listed(ours)} of the model, {_listed(theirs)} of the file")
+        return None
+    absolute, relative = errors(reference, outputs)
+    near, agreed = cosine(reference, outputs), top1_agreement(reference, outputs)
+    tolerance = tolerance_of(precision)
+    try:
+        check_parity(relative, tolerance, "verify", "outputs")
+        check_cosine(near, precision, "verify", "outputs")
+    except StageError as error:
+        far.append(error.message)
+    return Parity(
+        reference=f"torch {torch.__version__}",
+        seed=seed,
+        max_abs_error=absolute,
+        max_rel_error=relative,
+        tolerance=tolerance,
+        cosine=near,
+        top1_agreement_ppm=None if agreed is None else round(agreed * 1e6),
+    )
+
+
+def _listed(shapes: Iterable[Sequence[int]]) -> str:
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)

@@ -1,0 +1,253 @@
+"""What a check of claims lacks and this machine can measure: records of the named models.
+
+A comparison is timed in turn on each backend; a value only where this is the device that it names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from latbench.analysis.stats import FEWEST
+from latbench.audit.check import available_backends
+from latbench.bench.compare import compare
+from latbench.bench.run import DEADLINE_S, run
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.pooling import TOLD
+from latbench.claims.statements import (
+    TIMED,
+    StatedBound,
+    StatedDifference,
+    StatedOrdering,
+    StatedParity,
+    StatedRatio,
+    StatedValue,
+)
+from latbench.claims.verdict import Answer, Verdict
+from latbench.defaults import LOCAL
+from latbench.errors import LatbenchError, RegistryError
+from latbench.events import Warn
+from latbench.plugins import load_runner
+from latbench.schema.codec import digest
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.protocol_catalog import COMPARE, WARM, shipped
+from latbench.schema.protocol_options import changed_protocol
+from latbench.schema.record import Record
+from latbench.schema.request import Request, make_request
+
+if TYPE_CHECKING:
+    from latbench.audit.library import Registered
+
+THREADS = 1
+"""Of comparisons whose source names none: the most repeatable, and what phones are timed with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One measurement: of one model, or of two in turn, the claim's model second."""
+
+    requests: tuple[Request, ...]
+    protocol: TimingProtocol
+    claims: tuple[str, ...]
+    """Which it is for."""
+
+    @property
+    def name(self) -> str:
+        """As it is told while it runs."""
+        models = " and ".join(request.model for request in self.requests)
+        return f"{models} on {self.requests[-1].backend}, {self.protocol.label}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What is told after each trial."""
+
+    done: int
+    trials: int
+    trial: Trial
+    records: tuple[Record, ...]
+    left_s: float
+
+
+def trials(
+    claims: Sequence[Claim],
+    registered: Registered,
+    verdicts: Mapping[str, Verdict],
+    *,
+    device: str,
+    cpus: int,
+    backends: Sequence[str],
+) -> tuple[Trial, ...]:
+    """What is to be measured on this ``device`` of so many ``cpus`` for the answers that
+    ``verdicts`` lack; what was tried and told nothing comes last."""
+    ready = available_backends(claims, also=backends)
+    found: dict[str, Trial] = {}
+    tried: set[str] = set()
+    for claim in claims:
+        if claim.says.metric not in TIMED or claim.unverifiable or claim.out_of_scope:
+            continue
+        for trial, answers in _of_claim(
+            claim, registered, verdicts[claim.id], device, cpus, backends
+        ):
+            where = f"{device}, {trial.requests[-1].backend}"
+            here = [answer for answer in answers if answer.where == where]
+            lacking = not here or any(answer.answer not in TOLD for answer in here)
+            if trial.requests[-1].backend in ready and lacking:
+                key = _add(found, trial)
+                tried |= {key} if here else set()
+    return tuple(found[key] for key in sorted(found, key=lambda key: key in tried))
+
+
+def carry_out(
+    wanted: Sequence[Trial],
+    *,
+    registry: str | None,
+    progress: Callable[[Tried], None] = lambda tried: None,
+    interrupted: Callable[[], bool] = lambda: False,
+    warn: Warn = lambda message: None,
+    deadline_s: float = DEADLINE_S,
+) -> bool:
+    """Measure them one after the other and store every record; whether all were tried.
+
+    One that fails is told and ends nothing. A user's interruption, after which ``interrupted`` says
+    so, ends it, and what is stored by then stays.
+    """
+    started = time.monotonic()
+    for done, trial in enumerate(wanted, 1):
+        try:
+            records = _measured(trial, registry, deadline_s, warn)
+        except RegistryError:
+            # Nothing that is measured from now on would be kept.
+            raise
+        except LatbenchError as error:
+            warn(f"{trial.name}: {error.message}")
+            continue
+        statuses = {record.outcome.status for record in records}
+        # Beside one that failed, the other of two that are compared is called interrupted too.
+        if interrupted() or ("interrupted" in statuses and "failed" not in statuses):
+            return False
+        left = (time.monotonic() - started) / done * (len(wanted) - done)
+        progress(Tried(done=done, trials=len(wanted), trial=trial, records=records, left_s=left))
+    return True
+
+
+def _measured(
+    trial: Trial, registry: str | None, deadline_s: float, warn: Warn
+) -> tuple[Record, ...]:
+    if len(trial.requests) == 2:
+        compared = compare(
+            *trial.requests,
+            protocol=trial.protocol,
+            registry=registry,
+            deadline_s=deadline_s,
+            warn=warn,
+        )
+        return compared.a, compared.b
+    (one,) = trial.requests
+    result = run(
+        one.model,
+        backend=one.backend,
+        batch=one.batch,
+        resolution=one.resolution,
+        precision=one.precision,
+        threads=one.threads,
+        options=one.options,
+        protocol=trial.protocol,
+        strict=True,
+        deadline_s=deadline_s,
+        registry=registry,
+        warn=warn,
+    )
+    return (result.record,)
+
+
+def _of_claim(
+    claim: Claim,
+    registered: Registered,
+    verdict: Verdict,
+    device: str,
+    cpus: int,
+    backends: Sequence[str],
+) -> Iterator[tuple[Trial, tuple[Answer, ...]]]:
+    """Each measurement that would answer it, and the answers that it is for."""
+    here, named = claim.conditions.device == device, claim.conditions.backend
+    value = (verdict.value,) if verdict.value is not None else ()
+    if isinstance(claim.says, StatedRatio | StatedDifference | StatedOrdering | StatedParity):
+        for backend in dict.fromkeys((*backends, *((named,) if here and named else ()))):
+            own = here and backend == named
+            trial = _comparison(claim, registered, backend, own=own)
+            if trial is not None:
+                yield trial, (*verdict.ordering, *(value if own else ()))
+    elif here and named is not None and isinstance(claim.says, StatedValue | StatedBound):
+        # What the source leaves open may be either; what it names is that.
+        free = "threads" in claim.open and cpus > THREADS
+        for threads in (THREADS, cpus) if free else (THREADS,):
+            mine = registered.models[claim.model]
+            size = claim.conditions.resolution
+            request = _request(mine, claim, named, size, own=True, threads=threads)
+            for protocol in _protocols(claim) if request is not None else ():
+                assert request is not None
+                yield Trial(requests=(request,), protocol=protocol, claims=(claim.id,)), value
+
+
+def _add(found: dict[str, Trial], trial: Trial) -> str:
+    """Claims of the same two models share one measurement."""
+    key = digest({"requests": trial.requests, "protocol": trial.protocol})
+    before = found.get(key)
+    claims = (*(before.claims if before else ()), *trial.claims)
+    found[key] = replace(trial, claims=claims)
+    return key
+
+
+def _comparison(claim: Claim, registered: Registered, backend: str, *, own: bool) -> Trial | None:
+    had = claim.conditions
+    other = registered.models.get(claim.against or "")
+    mine = registered.models[claim.model]
+    two = _request(other, claim, backend, had.against_resolution or had.resolution, own=own)
+    one = _request(mine, claim, backend, had.resolution, own=own)
+    if one is None or two is None:
+        return None
+    return Trial(requests=(two, one), protocol=COMPARE, claims=(claim.id,))
+
+
+def _request(
+    model: ClaimedModel | None,
+    claim: Claim,
+    backend: str,
+    resolution: int | None,
+    *,
+    own: bool,
+    threads: int = THREADS,
+) -> Request | None:
+    """``None`` where nothing here builds the model. ``own``: on just what the claim names;
+    elsewhere its precision and provider are of another runtime."""
+    if model is None or model.build is None:
+        return None
+    had = claim.conditions
+    return make_request(
+        model.build,
+        backend=backend,
+        device=LOCAL,
+        batch=had.batch,
+        resolution=resolution,
+        precision=(had.precision or "fp32") if own else "fp32",
+        threads=had.threads or threads,
+        options=_provider(had.provider, backend) if own else {},
+    )
+
+
+def _provider(provider: str | None, backend: str) -> dict[str, str]:
+    """Where the backend has such an option; others call it by other names, or have but one."""
+    known = provider is not None and "provider" in load_runner(backend).options
+    return {"provider": provider} if known and provider is not None else {}
+
+
+def _protocols(claim: Claim) -> tuple[TimingProtocol, ...]:
+    """The authors' own where it is known here, and ours. Theirs is often of one process, from which
+    there is no interval: it is repeated in as many as one takes."""
+    theirs = shipped(claim.conditions.protocol)
+    if theirs is None:
+        return (WARM,)
+    return (changed_protocol(theirs, processes=max(theirs.processes, FEWEST)), WARM)

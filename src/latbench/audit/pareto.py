@@ -1,0 +1,237 @@
+"""Published accuracy against measured latency, and published latency ratios against measured ones:
+pure functions of records and claims. :mod:`latbench.report.plot.pareto` draws what they give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from latbench.analysis.rank_correlation import Tau
+from latbench.analysis.settings import own_options, precision, shape_of
+from latbench.analysis.summary import summarise
+from latbench.audit.papers import Top1
+from latbench.claims.matching import is_of
+from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.quantities import parse_figure, stated_figure
+from latbench.claims.statements import StatedValue
+from latbench.claims.verdict import Bench
+from latbench.errors import UsageError
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.record import Record
+from latbench.schema.value import Value
+
+
+class Measured(Value, frozen=True, kw_only=True):
+    """The typical latency of one record."""
+
+    record: str
+    model: str
+    median_ns: int
+    interval_ns: tuple[int, int] | None
+    trust: Literal["yes", "no", "cannot tell"]
+
+
+class Point(Value, frozen=True, kw_only=True):
+    """One model: accuracy in percent as published."""
+
+    measured: Measured
+    top1: float
+    source: str
+
+
+class Pair(Value, frozen=True, kw_only=True):
+    """Two models of one published table: the latency of ``model`` over that of ``reference``."""
+
+    model: str
+    reference: str
+    source: str
+    published: float
+    published_interval: tuple[float, float]
+    """Of the printed digits."""
+    measured: float
+    measured_interval: tuple[float, float] | None
+    """From the far ends of both latencies' intervals, so wider than either's 95 %."""
+
+
+def alike(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Those that share device, backend, precision, threads and batch with most, the newest of each
+    model; and why each other one is left out.
+
+    Raises :class:`UsageError` where they are of several devices or backends: nobody asked for one.
+    """
+    for name, values in (
+        ("--device", {record.device.id for record in records}),
+        ("--backend", {record.backend for record in records}),
+    ):
+        if len(values) > 1:
+            raise UsageError(
+                f"there are records of several: {', '.join(sorted(values))}",
+                hint=f"name one with {name}: latencies of different ones are not comparable",
+            )
+    if not records:
+        return [], []
+    most = Counter(map(setting, records)).most_common(1)[0][0]
+    left = [f"{r.model.name}: {setting(r)}, not {most}" for r in records if setting(r) != most]
+    newest: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record.created_unix_ns):
+        if setting(record) == most:
+            newest[record.model.name] = record
+    return list(newest.values()), left
+
+
+def setting(record: Record) -> str:
+    """What must be the same for latencies of two models to be drawn together."""
+    shape = shape_of(record)
+    threads = record.runtime.settings.get("threads") if record.runtime else None
+    parts = [
+        precision(record),
+        f"{threads} thread{'' if threads == '1' else 's'}" if threads else "",
+        f"batch {shape[0] if shape else record.model.batch or 1}",
+        f"resolution {record.model.resolution}" if record.model.resolution is not None else "",
+        *(f"{key}={value}" for key, value in own_options(record).items()),
+        record.protocol.label if _in_another_state(record.protocol) else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _in_another_state(protocol: TimingProtocol) -> bool:
+    """Whether it times something else than a model that is run back to back for seconds."""
+    return protocol.period_ns is not None or protocol.statistic.kind in ("cold", "last level")
+
+
+def measured_of(record: Record) -> Measured | None:
+    """``None`` where nothing warm was timed."""
+    summary = summarise(record) if record.outcome.status == "measured" else None
+    if summary is None or not summary.warm:
+        return None
+    over = summary.interval_level == "processes"
+    return Measured(
+        record=record.id,
+        model=record.model.name,
+        median_ns=summary.median_ns,
+        interval_ns=summary.interval_ns if over else None,
+        trust=summary.trust,
+    )
+
+
+def accuracies(
+    claims: Sequence[Claim], models: Mapping[str, ClaimedModel], stated: Sequence[Top1]
+) -> dict[str, tuple[float, str]]:
+    """Published top-1 in percent and its source, by the name a model is built by: those of claims
+    before those of papers.yaml."""
+    found: dict[str, tuple[float, str]] = {}
+    for top1 in stated:
+        figure = parse_figure(top1.figure)
+        if figure is not None and figure.value is not None:
+            found[top1.model] = figure.value, top1.source
+    for claim in claims:
+        figure = stated_figure(claim) if isinstance(claim.says, StatedValue) else None
+        build = models[claim.model].build
+        if claim.says.metric == "accuracy" and figure and figure.value and build is not None:
+            found[build] = figure.value, claim.id
+    return found
+
+
+def pareto_points(
+    records: Sequence[Record], published: Mapping[str, tuple[float, str]]
+) -> list[Point]:
+    """Of the models that have both, the fastest first. At a resolution that was asked for, another
+    accuracy would hold: such records have none."""
+    found = []
+    for record in records:
+        measured = measured_of(record) if record.model.resolution is None else None
+        if measured is not None and record.model.name in published:
+            top1, source = published[record.model.name]
+            found.append(Point(measured=measured, top1=top1, source=source))
+    return sorted(found, key=lambda point: point.measured.median_ns)
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Those that no other one beats in both; ``points`` are in the order of latency."""
+    best: list[Point] = []
+    for point in points:
+        if not best or point.top1 > best[-1].top1:
+            if best and best[-1].measured.median_ns == point.measured.median_ns:
+                best.pop()
+            best.append(point)
+    return best
+
+
+def ratio_pairs(
+    claims: Sequence[Claim], records: Sequence[Record], models: Mapping[str, ClaimedModel]
+) -> list[Pair]:
+    """Of each published table of latencies (one source, one set of conditions) every model that is
+    measured here, over the first one of the table that is: so no ratio follows from the others."""
+    bench = Bench(models=models, counts={})
+    timed = [(record, each) for record in records if (each := measured_of(record)) is not None]
+    tables: dict[object, dict[str, tuple[Claim, Measured]]] = {}
+    for claim in claims:
+        if not isinstance(claim.says, StatedValue) or claim.says.metric != "latency":
+            continue
+        figure = stated_figure(claim)
+        if figure is None or figure.value is None:
+            continue
+        for record, measured in timed:
+            if _is_same(record, claim, bench):
+                table = tables.setdefault(_table(claim), {})
+                table.setdefault(claim.model, (claim, measured))
+    found: list[Pair] = []
+    for table in tables.values():
+        first, *others = table.values()
+        found += [_pair(models, other, first) for other in others]
+    return found
+
+
+def tau_text(tau: Tau | None) -> str:
+    """In one line."""
+    if tau is None:
+        return "Kendall's tau: none, too few different ratios"
+    if tau.interval is None:
+        return f"Kendall's tau {tau.value:.2f} ({_many(tau)}: too few for an interval)"
+    low, high = tau.interval
+    told = f"95 % interval {low:.2f} to {high:.2f}, {_many(tau)}"
+    return f"Kendall's tau {tau.value:.2f} ({told})"
+
+
+def _pair(
+    models: Mapping[str, ClaimedModel], each: tuple[Claim, Measured], first: tuple[Claim, Measured]
+) -> Pair:
+    one, two = stated_figure(each[0]), stated_figure(first[0])
+    ours, theirs = each[1].interval_ns, first[1].interval_ns
+    assert one is not None
+    assert two is not None
+    assert one.value is not None
+    assert two.value is not None
+    where = each[0].conditions.device
+    return Pair(
+        model=models[each[0].model].name,
+        reference=models[first[0].model].name,
+        source=f"{each[0].source.id}{f' on {where}' if where else ''}",
+        published=one.value / two.value,
+        published_interval=(one.low / two.high, one.high / two.low),
+        measured=each[1].median_ns / first[1].median_ns,
+        measured_interval=(ours[0] / theirs[1], ours[1] / theirs[0]) if ours and theirs else None,
+    )
+
+
+def _table(claim: Claim) -> object:
+    """What figures that may be compared share."""
+    had = claim.conditions
+    where = (had.device, had.os, had.backend, had.provider, had.compute_unit)
+    return claim.source.id, claim.source.version, where, had.precision, had.batch, had.threads
+
+
+def _is_same(record: Record, claim: Claim, bench: Bench) -> bool:
+    """Of the model, at its batch and resolution."""
+    wanted, shape = claim.conditions, shape_of(record)
+    return (
+        is_of(record, claim.model, claim, bench)
+        and len(shape) == 4
+        and wanted.batch in (None, shape[0])
+        and wanted.resolution in (None, max(shape[2:]))
+    )
+
+
+def _many(tau: Tau) -> str:
+    return f"{tau.pairs} ratios of {tau.groups} pairs of models"

@@ -1,0 +1,69 @@
+"""The sentinel that is timed between the blocks of a run."""
+
+from __future__ import annotations
+
+from latbench.api import Exporter, SentinelExporter
+from latbench.artifacts.builder import obtain, obtain_sentinel
+from latbench.artifacts.cache import ArtifactCache, Cached
+from latbench.bench.job import Job
+from latbench.bench.prepare import Ready
+from latbench.errors import LatbenchError
+from latbench.events import Warn
+from latbench.paths import cache_folder
+from latbench.plugins import exporter_for
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.record import (
+    Sentinel,
+)
+from latbench.schema.request import make_request
+from latbench.zoo.resolver import identify
+
+SENTINEL, SENTINEL_MODEL = "inverted-residuals-224@1", "latbench.zoo.nets.sentinel:sentinel"
+"""Of formats whose exporter makes none of its own."""
+
+
+def sentinel_for(
+    what: Ready, protocol: TimingProtocol, warn: Warn
+) -> tuple[Job | None, Sentinel | None]:
+    """The sentinel to time beside a job, on the same backend with the same settings.
+
+    One that cannot be had costs the sentinel and not the run: the record says why.
+    """
+    if protocol.sentinel_ns is None:
+        return None, None
+    try:
+        precision = what.cached.artifact.precision
+        name, cached = _obtain_sentinel(exporter_for(what.runner), precision, warn)
+    except LatbenchError as error:
+        return None, without_sentinel(error)
+    job = Job(
+        backend=what.job.backend,
+        artifact=cached.artifact,
+        path=cached.path,
+        reference=cached.reference,
+        threads=what.job.threads,
+        seed=0,
+        extra=what.job.extra,
+    )
+    return job, Sentinel(name=name, sha256=cached.artifact.sha256)
+
+
+def _obtain_sentinel(exporter: Exporter, precision: str, warn: Warn) -> tuple[str, Cached]:
+    """The format's own, which needs no PyTorch; else the same network from PyTorch, in fp16 beside
+    a model in fp16: some units compute in nothing else, and one in fp32 would run elsewhere."""
+    cache = ArtifactCache(cache_folder())
+    if isinstance(exporter, SentinelExporter):
+        return obtain_sentinel(exporter, cache, warn=warn)
+    half = precision == "fp16" and "fp16" in exporter.precisions
+    request = make_request(SENTINEL_MODEL, precision="fp16" if half else "fp32")
+    name = SENTINEL.replace("@", "-fp16@") if half else SENTINEL
+    return name, obtain(request, identify(request), exporter, cache, warn=warn)
+
+
+def without_sentinel(error: LatbenchError, until: Sentinel | None = None) -> Sentinel:
+    """Why there was none, or none any more: what was measured ``until`` then keeps its name."""
+    return Sentinel(
+        name=until.name if until else None,
+        sha256=until.sha256 if until else None,
+        absent=error.message,
+    )

@@ -1,0 +1,1 @@
+"""Bundles of evidence that another machine verifies offline."""

@@ -1,0 +1,106 @@
+"""An account of two latencies as lines that a person reads."""
+
+from __future__ import annotations
+
+from math import factorial, floor, log10
+
+from latbench.attribution.shapley import Account, Part, Share
+from latbench.report.text.layout import labelled, table
+from latbench.report.units import time
+
+DESIGNS = {
+    "factorial": "every combination: {configurations} configurations, {rounds} times; a share is "
+    "the average over all orders of switching",
+    "some orders": "{configurations} configurations, {rounds} times; a share is the average "
+    "over the {orders} of switching that could be had",
+    "one at a time": "{configurations} configurations, {rounds} times, one factor at a time from "
+    "either end; what factors do together is in what is left",
+    "tried": "no factor was switched; plausible values of what is open were tried, {rounds} times",
+    "none": "nothing was switched",
+}
+SHOWN = (
+    *("device", "backend", "backend version", "compute unit", "precision", "model form", "threads"),
+    *("batch", "resolution", "input shape", "input", "protocol", "regime", "statistic"),
+)
+"""Of what is alike: digests and versions of tools are in the JSON."""
+WIDEST = 32
+"""Characters of a value in a column."""
+
+
+def account_lines(found: Account, registry: str | None) -> list[str]:
+    """The two numbers, a row for each factor, what they make together, and what is left."""
+    lines = [
+        f"B / A {_ratio(found.ratio)}",
+        labelled("A", f"{found.a}, {time(found.a_ns)}{_again(found.a_again_ns)}"),
+        labelled("B", f"{found.b}, {time(found.b_ns)}{_again(found.b_again_ns)}"),
+    ]
+    rows = [_row(part) for part in found.parts]
+    rows.append(("together", "", "", _share(found.together), ""))
+    rows.append(("left", "", "", _share(found.left), _unsaid(found)))
+    lines += table(("factor", "A", "B", "accounts for", "how it is known"), rows)
+    if found.alike:
+        alike = ", ".join(f"{name} {value}" for name, value in found.alike.items() if name in SHOWN)
+        lines.append(labelled("alike", alike))
+    lines.append(labelled("measured", _design(found)))
+    lines += [labelled("note", note) for note in found.notes]
+    if found.records:
+        where = f" in {registry}" if registry else ""
+        span = f"{found.records[0]} to {found.records[-1]}"
+        lines.append(labelled("records", f"{len(found.records)}, {span}{where}"))
+    return lines
+
+
+def _design(found: Account) -> str:
+    """What was measured, and what a share is of it."""
+    how: str = found.design
+    if how == "none" and found.rounds:
+        how = "tried"
+    if how == "factorial":
+        switched = sum(part.share is not None for part in found.parts)
+        how = how if found.orders == factorial(switched) else "some orders"
+    return DESIGNS[how].format(
+        configurations=found.configurations,
+        rounds=found.rounds,
+        orders="one order" if found.orders == 1 else f"{found.orders} orders",
+    )
+
+
+def _again(ns: float | None) -> str:
+    return "" if ns is None else f"; measured again {time(ns)}"
+
+
+def _row(part: Part) -> tuple[str, str, str, str, str]:
+    value = "" if part.share is None else _share(part.share)
+    if part.range is not None:
+        value = f"{_ratio(part.range[0])} to {_ratio(part.range[1])}"
+    return part.factor, _short(part.a), _short(part.b), value, part.why
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "unknown"
+    return value if len(value) <= WIDEST else f"{value[: WIDEST - 1]}…"
+
+
+def _share(share: Share) -> str:
+    if share.interval is None:
+        return _ratio(share.ratio)
+    low, high = share.interval
+    # Two digits of the ratio at least, and five at most, whatever the interval.
+    first = floor(log10(share.ratio))
+    half = (high - low) / 2
+    digits = 4 - first
+    if half > 0:
+        digits = min(max(-floor(log10(half)), 1 - first), digits)
+    shown = [f"{round(x, digits):.{max(digits, 0)}f}" for x in (share.ratio, low, high)]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.3g}"
+
+
+def _unsaid(found: Account) -> str:
+    """What else is in what is left."""
+    rest = [part.factor for part in found.parts if part.share is None]
+    return ", ".join([*rest, "the time between A, B and now", "chance"])

@@ -1,0 +1,73 @@
+"""Devices and machine conditions as lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from latbench.report.units import size
+from latbench.schema.environment import (
+    Conditions,
+    Device,
+    Fact,
+    Machine,
+)
+from latbench.schema.record import Record
+
+if TYPE_CHECKING:
+    pass
+
+from latbench.report.text.layout import labelled
+
+
+def device_lines(device: Device) -> list[str]:
+    """A device with the source of each fact."""
+    lines = [f"{device.id}: {device.name} ({device.kind})"]
+    lines.append(labelled("reached by", device.transport or "not reached by latbench"))
+    for name in ("soc", "cpu", "gpu", "npu", "memory_bytes", "os", "year", "backends"):
+        fact: Fact | None = getattr(device, name)
+        label = name.removesuffix("_bytes")
+        if fact is None:
+            lines.append(labelled(label, "unknown"))
+            continue
+        value = ", ".join(fact.value) if isinstance(fact.value, tuple) else str(fact.value)
+        if name == "memory_bytes" and isinstance(fact.value, int):
+            value = size(fact.value)
+        lines.append(labelled(label, f"{value}  [{fact.source}]"))
+    if device.note:
+        lines.append(labelled("note", device.note))
+    return lines
+
+
+def cpu_line(machine: Machine, now: Conditions) -> str:
+    """The CPU and what of it may be used."""
+    return f"{machine.cpu_model or 'unknown'}, {_cpus(now, machine.logical_cpus)}"
+
+
+def conditions(record: Record) -> str:
+    """What matters of the machine's state, before the run."""
+    before, machine = record.environment.before, record.environment.machine
+    known = [
+        _cpus(before, machine.logical_cpus),
+        f"governor {'/'.join(sorted(set(before.governor)))}" if before.governor else None,
+        {True: "turbo on", False: "turbo off", None: None}[before.turbo],
+        f"{before.temperature_mc / 1000:.0f} °C" if before.temperature_mc is not None else None,
+        f"load {before.load_1m_milli / 1000:.2f}" if before.load_1m_milli is not None else None,
+        f"under {machine.hypervisor}" if machine.hypervisor else None,
+        {True: "on battery", False: "on mains", None: None}[before.on_battery],
+    ]
+    unknown = [
+        name
+        for name, value in (
+            ("governor", before.governor),
+            ("turbo", before.turbo),
+            ("temperature", before.temperature_mc),
+        )
+        if value is None
+    ]
+    tail = [f"unknown: {', '.join(unknown)}"] if unknown else []
+    return " · ".join([part for part in known if part] + tail)
+
+
+def _cpus(before: Conditions, logical: int | None) -> str:
+    usable = f"{before.usable_cpus} usable CPU{'' if before.usable_cpus == 1 else 's'}"
+    return usable if logical in (None, before.usable_cpus) else f"{usable} of {logical}"
