@@ -24,8 +24,8 @@ import onnx_files
 from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, make_inputs
 from latbench.clock import time_calls
-from latbench_exporters.onnx import exporter
-from latbench_runners.onnxruntime import runner
+from latbench_exporters.onnx.exporter import exporter
+from latbench_runners.onnxruntime.runner import runner
 
 
 def bare(session: ort.InferenceSession, binding: ort.IOBinding, calls: int) -> list[int]:

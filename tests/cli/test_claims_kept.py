@@ -19,7 +19,7 @@ from latbench.audit.library import Registered, load_claims
 from latbench.claims.model import Claim
 from latbench.claims.statements import KINDS, TIMED, Metric
 from latbench.claims.verdict import QUESTIONS, Bench, Verdict
-from latbench.cli import claims_check_command, claims_options
+from latbench.cli.claims import options
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
 from latbench.store.registry import Registry
@@ -90,11 +90,11 @@ def test_help_has_every_exit_status(latbench: Latbench) -> None:
 
 def test_the_options_are_those_of_the_core() -> None:
     """Written again there, so that help does not wait for the core."""
-    assert set(claims_options.KINDS) == set(KINDS)
-    assert get_args(Metric) == claims_options.METRICS
-    assert claims_check_command.QUESTIONS == QUESTIONS
-    assert set(claims_check_command.TIMED) == set(QUESTIONS) - {"static"}
-    assert set(TIMED) <= set(claims_options.METRICS)
+    assert set(options.KINDS) == set(KINDS)
+    assert get_args(Metric) == options.METRICS
+    assert check.QUESTIONS == QUESTIONS
+    assert set(check.TIMED) == set(QUESTIONS) - {"static"}
+    assert set(TIMED) <= set(options.METRICS)
 
 
 def test_a_claim_that_is_named_twice_is_checked_once(latbench: Latbench, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ QUICK = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "2", 
 @pytest.mark.skipif(not OLD.exists(), reason="`make .venv/tflite-runtime.stamp` makes it")
 def test_the_same_runner_times_both(tmp_path: Path) -> None:
     pytest.importorskip("litert_torch")
-    from latbench_exporters.tflite import exporter
+    from latbench_exporters.tflite.exporter import exporter
     from tiny import TinyModel
 
     path = tmp_path / "tiny.tflite"

@@ -13,11 +13,10 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import onnx_files
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
-from latbench_exporters import onnx_graph
-from latbench_exporters.onnx import _require_opset, exporter
-from latbench_exporters.onnx_graph import count, read
-from latbench_exporters.onnx_int8 import quantize
-from latbench_exporters.onnx_precision import precision_of
+from latbench_exporters.onnx.exporter import _require_opset, exporter, graph
+from latbench_exporters.onnx.graph import count, read
+from latbench_exporters.onnx.int8 import quantize
+from latbench_exporters.onnx.precision import precision_of
 from tiny import TinyModel
 
 F32, F16, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
@@ -227,7 +226,7 @@ def test_a_model_that_no_file_holds_is_told_by_its_size(
 ) -> None:
     """Not as damaged, which is what the checker says of it."""
     path = onnx_files.classifier(tmp_path / "model.onnx")
-    monkeypatch.setattr(onnx_graph, "LIMIT_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(graph, "LIMIT_BYTES", path.stat().st_size - 1)
 
     def refuse(model: onnx.ModelProto) -> None:
         raise ValueError("This protobuf of onnx model is too large (>2GB)")

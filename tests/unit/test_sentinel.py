@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from latbench_exporters.onnx import exporter
+from latbench_exporters.onnx.exporter import exporter
 
 SHA256 = {
     "inverted-residuals-224@1": "62fc9fd90349c0c1505c7e8245a6e56736edf980b2789c26f6c9c40970b79897"
@@ -27,7 +27,7 @@ def test_its_bytes_are_those_of_its_name(tmp_path: Path) -> None:
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; sys.modules['torch'] = None;"
-        "from latbench_exporters.onnx import exporter;"
+        "from latbench_exporters.onnx.exporter import exporter;"
         f"exporter().export_sentinel(Path({str(tmp_path / 's.onnx')!r}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,5 +230,7 @@ def _code_of(exporter: Exporter) -> Path:
     """The folder of the exporter's package, or its file where it is a module in none: beside that
     one lies whatever is installed."""
     kind = type(exporter)
-    file = Path(inspect.getfile(kind))
-    return file.parent if "." in kind.__module__ else file
+    if "." not in kind.__module__:
+        return Path(inspect.getfile(kind))
+    package = sys.modules[kind.__module__.partition(".")[0]]
+    return Path(package.__path__[0])

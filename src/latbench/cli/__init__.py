@@ -43,7 +43,9 @@ class LazyGroup(click.Group):
         """The command, or ``None`` for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"latbench.cli.{cmd_name}_command")
+        # `import` is a keyword of the language, so that command's module has another name.
+        file = f"{cmd_name}_" if cmd_name == "import" else cmd_name
+        module = importlib.import_module(f"latbench.cli.{file}")
         command: click.Command = module.command
         return command
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 
 from latbench.api import Exported, ExportSpec, StageError, TensorSpec, UsageError, make_inputs
 from latbench.schema.artifact import ModelIdentity
-from latbench_exporters.coreml import exporter
-from latbench_exporters.coreml_mil import Program
-from latbench_exporters.coreml_package import Package, read
+from latbench_exporters.coreml.exporter import exporter
+from latbench_exporters.coreml.mil import Program
+from latbench_exporters.coreml.package import Package, read
 from tiny import TinyModel
 
 ct = pytest.importorskip("coremltools", reason="needs the `coreml` extra")
@@ -184,7 +185,7 @@ def test_weights_that_are_compressed_otherwise_are_not_called_int8(
 def test_weights_that_are_widened_are_fp16() -> None:
     from coremltools.converters.mil.mil import Builder as mb
 
-    from latbench_exporters.coreml import _precision_of
+    from latbench_exporters.coreml.exporter import _precision_of
 
     def body(x: Any) -> Any:
         weight = mb.constexpr_cast(source_val=np.ones((4, 3), np.float16), output_dtype="fp32")
@@ -234,7 +235,7 @@ def test_a_batch_is_no_image(tmp_path: Path) -> None:
 
 
 def test_every_target_has_the_version_that_coremltools_gives_it() -> None:
-    from latbench_exporters.coreml_convert import TARGETS, _version
+    from latbench_exporters.coreml.convert import TARGETS, _version
 
     for name in TARGETS:
         assert _version(name) == getattr(ct.target, name).value
@@ -414,7 +415,9 @@ def test_a_bare_specification_becomes_a_package(tmp_path: Path) -> None:
 def test_without_coremltools_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latbench_exporters.coreml.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        import_module("latbench_exporters.coreml.exporter"), "find_spec", lambda name: None
+    )
     path = tmp_path / "made.mlpackage"
     for act in (
         lambda: make(image_model(), path),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latbench_exporters.coreml_kernels import kernels
+from latbench_exporters.coreml.kernels import kernels
 
 torch = pytest.importorskip("torch", reason="the kernels are torch's")
 

@@ -15,8 +15,8 @@ import pytest
 
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench.files import content_sha256
-from latbench_exporters.coreml import exporter
-from latbench_exporters.coreml_package import read
+from latbench_exporters.coreml.exporter import exporter
+from latbench_exporters.coreml.package import read
 from tiny import TinyModel
 
 ct = pytest.importorskip("coremltools", reason="needs the `coreml` extra")
@@ -218,7 +218,7 @@ def test_a_new_interpreter_writes_the_same_bytes(made: Path, tmp_path: Path) -> 
     out = tmp_path / "again.mlpackage"
     code = (
         "import sys; from pathlib import Path; from latbench.api import ExportSpec;"
-        "from latbench_exporters.coreml import exporter; from tiny import TinyModel;"
+        "from latbench_exporters.coreml.exporter import exporter; from tiny import TinyModel;"
         "exporter().export(TinyModel(), ExportSpec(batch=2), Path(sys.argv[1]))"
     )
     tests = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 
 from latbench.api import Artifact, RunOptions, SelfTimedSession, StageError, TensorSpec, UsageError
-from latbench_runners import coreml
-from latbench_runners.coreml import runner
+from latbench_runners.coreml.runner import runner
 
+runners = import_module("latbench_runners.coreml.runner")
 pytest.importorskip("PIL", reason="images need pillow")
 
 
@@ -290,7 +291,7 @@ def test_arrays_that_are_widened_are_told(apple: Apple) -> None:
 
 def test_loading_asks_the_machine_nothing(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(coreml, "_told", lambda *command: asked.append(command))
+    monkeypatch.setattr(runners, "_told", lambda *command: asked.append(command))
     with opened(artifact("float32", "fp32", type="neuralnetwork")) as session:
         assert asked == []
         assert len(apple.loaded) == 1, "the model, and no plan"
@@ -335,7 +336,7 @@ def test_nothing_is_collected_while_it_is_timed(apple: Apple) -> None:
 
 def test_settings_of_the_machine(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"sw_vers": "24G90", "pmset": "Note: none\nCPU_Speed_Limit \t= 80\n"}
-    monkeypatch.setattr(coreml, "_told", lambda *command: told[command[0]])
+    monkeypatch.setattr(runners, "_told", lambda *command: told[command[0]])
     with opened() as session:
         assert session.settings()["macos_build"] == "24G90"
         assert session.settings()["thermal_state"] == "CPU speed limit 80 %"
@@ -359,11 +360,11 @@ def test_probing_elsewhere_says_where_it_runs(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("state", ["missing", "without bindings", "complete"])
 def test_probing_a_mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(coreml.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(runners.platform, "machine", lambda: "arm64")
     if state == "complete":
         (tmp_path / "libcoremlpython.so").touch()
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(coreml, "find_spec", lambda name: None if state == "missing" else spec)
+    monkeypatch.setattr(runners, "find_spec", lambda name: None if state == "missing" else spec)
     found = runner().probe()
     assert found.available == (state == "complete")
     if state == "complete":

@@ -10,7 +10,7 @@ import pytest
 import onnx_files
 from builders import make_artifact
 from latbench.api import ExportSpec
-from latbench_exporters.onnx import exporter as onnx_exporter
+from latbench_exporters.onnx.exporter import exporter as onnx_exporter
 from made import Made
 
 

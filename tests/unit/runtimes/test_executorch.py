@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from latbench.api import (
     make_inputs,
 )
 from latbench.schema.artifact import Counts
-from latbench_exporters.executorch import _without_chance, exporter
-from latbench_exporters.executorch_program import _precision, read
+from latbench_exporters.executorch.exporter import _without_chance, exporter
+from latbench_exporters.executorch.program import _precision, read
 from latbench_runners.executorch import runner
 from made import Made
 from tiny import TinyModel
@@ -112,7 +113,7 @@ def test_another_process_writes_the_same_bytes(tiny: Made, tmp_path: Path) -> No
     path = tmp_path / "again.pte"
     code = (
         "from pathlib import Path; from tiny import TinyModel;"
-        "from latbench.api import ExportSpec; from latbench_exporters.executorch import exporter;"
+        "from latbench.api import ExportSpec; from latbench_exporters.executorch.exporter import exporter;"
         f"exporter().export(TinyModel(), ExportSpec(), Path({str(path)!r}))"
     )
     tests = Path(__file__).parents[2]
@@ -248,7 +249,11 @@ def test_sizes_that_no_input_has_are_refused(
     ):
         inputs = (TensorSpec(name="input_0", shape=shape, dtype="float32"),)
         told = replace(read(tiny.path), inputs=inputs)
-        monkeypatch.setattr("latbench_exporters.executorch.read", lambda path, told=told: told)
+        monkeypatch.setattr(
+            import_module("latbench_exporters.executorch.exporter"),
+            "read",
+            lambda path, told=told: told,
+        )
         with pytest.raises(UsageError, match=f"no input of the file has a {what}"):
             exporter().adopt(tiny.path, spec, tmp_path / "refused.pte")
 

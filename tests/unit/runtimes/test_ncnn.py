@@ -10,8 +10,8 @@ import pytest
 
 from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, StageError, UsageError, make_inputs
-from latbench_exporters.ncnn import exporter
-from latbench_exporters.ncnn_graph import read
+from latbench_exporters.ncnn.exporter import exporter
+from latbench_exporters.ncnn.graph import read
 from latbench_runners.ncnn import NEEDS, runner
 from made import Made
 from tiny import TinyModel
@@ -133,7 +133,7 @@ def test_another_process_writes_the_same_bytes(tiny: Made, tmp_path: Path) -> No
     path = tmp_path / "again.ncnn"
     code = (
         "from pathlib import Path; from tiny import TinyModel;"
-        "from latbench.api import ExportSpec; from latbench_exporters.ncnn import exporter;"
+        "from latbench.api import ExportSpec; from latbench_exporters.ncnn.exporter import exporter;"
         f"exporter().export(TinyModel(), ExportSpec(), Path({str(path)!r}))"
     )
     tests = Path(__file__).parents[2]

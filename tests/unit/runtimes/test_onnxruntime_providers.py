@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,16 +14,21 @@ import pytest
 
 from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, StageError, UsageError, make_inputs
-from latbench_exporters.onnx import exporter
-from latbench_runners import onnxruntime_profile
-from latbench_runners.onnxruntime import DISTRIBUTIONS, BoundSession, _Loading, runner
-from latbench_runners.onnxruntime_providers import (
+from latbench_exporters.onnx.exporter import exporter
+from latbench_runners.onnxruntime.providers import (
     CPU,
     CUDA,
     OPENVINO,
     TENSORRT,
     given,
     other_precision,
+)
+from latbench_runners.onnxruntime.runner import (
+    DISTRIBUTIONS,
+    BoundSession,
+    _Loading,
+    profile,
+    runner,
 )
 from made import Made
 from tiny import TinyModel
@@ -236,7 +242,7 @@ def test_two_distributions_over_each_other_are_refused(monkeypatch: pytest.Monke
             raise PackageNotFoundError(name)
         return f"1.{DISTRIBUTIONS.index(name)}"
 
-    monkeypatch.setattr("latbench_runners.onnxruntime.version", version)
+    monkeypatch.setattr(import_module("latbench_runners.onnxruntime.runner"), "version", version)
     assert runner().probe().reason == "onnxruntime is not installed"
     present.add("onnxruntime-gpu")
     assert (runner().probe().available, runner().probe().version) == (True, "1.1")
@@ -260,7 +266,7 @@ def test_partitions_are_counted_where_the_provider_changes() -> None:
     slow = [{**event, "dur": 9999} for event in whole]
     # JSON and back, as it comes from the file.
     events = json.loads(json.dumps([*slow, ended, *whole, ended, *whole, ended]))
-    seen = onnxruntime_profile._read(events, 2)
+    seen = profile._read(events, 2)
     assert seen.placed() == {"A": 3, "B": 1}
     assert seen.partitions() == 3
     assert [operator.time_ns for operator in seen.operators] == [5000, 7000, 1000, 1000]

@@ -8,7 +8,7 @@ import pytest
 
 from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, StageError, UsageError, make_inputs
-from latbench_exporters.onnx import exporter
+from latbench_exporters.onnx.exporter import exporter
 from latbench_runners.openvino import runner
 from made import Made
 from tiny import TinyModel

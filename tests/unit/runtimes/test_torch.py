@@ -14,7 +14,7 @@ import pytest
 from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, StageError, UsageError, make_inputs
 from latbench_exporters.torch import count, exporter
-from latbench_runners.torch import runner
+from latbench_runners.torch.runner import runner
 from made import Made
 from tiny import TinyModel
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -486,22 +487,18 @@ def trt(
     request: pytest.FixtureRequest, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> TensorRt:
     """Each of both versions, installed, on a machine with a GPU."""
-    import latbench_exporters.tensorrt
-    import latbench_exporters.tensorrt_engine
-    import latbench_exporters.tensorrt_gpu as exporter_gpu
-    import latbench_runners.tensorrt
-    import latbench_runners.tensorrt_cuda as runner_gpu
+    from latbench_exporters.tensorrt import engine as exporter_engine
+    from latbench_exporters.tensorrt import gpu as exporter_gpu
+    from latbench_runners.tensorrt import cuda as runner_gpu
 
+    runners = import_module("latbench_runners.tensorrt.runner")
+    exporters = import_module("latbench_exporters.tensorrt.exporter")
     module = TensorRt(request.param, driver)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    monkeypatch.setattr(latbench_runners.tensorrt, "load_driver", lambda: driver)
-    monkeypatch.setattr(
-        latbench_runners.tensorrt, "ask_gpu", lambda: (runner_gpu.read_facts(driver), "")
-    )
-    monkeypatch.setattr(latbench_exporters.tensorrt_engine, "load_driver", lambda: driver)
-    monkeypatch.setattr(
-        latbench_exporters.tensorrt, "find_gpu", lambda: exporter_gpu.describe(driver)
-    )
+    monkeypatch.setattr(runners, "load_driver", lambda: driver)
+    monkeypatch.setattr(runners, "ask_gpu", lambda: (runner_gpu.read_facts(driver), ""))
+    monkeypatch.setattr(exporter_engine, "load_driver", lambda: driver)
+    monkeypatch.setattr(exporters, "find_gpu", lambda: exporter_gpu.describe(driver))
     return module
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import latbench_exporters.tensorrt as exporters
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench.artifacts import export_worker
 from latbench.worker import messages
-from latbench_exporters import tensorrt_gpu
-from latbench_exporters.tensorrt import exporter, rtx_exporter
+from latbench_exporters.tensorrt import exporter, gpu, rtx_exporter
 from tiny import TinyModel
+
+exporters = import_module("latbench_exporters.tensorrt.exporter")
+"""The module: its package offers the factory by that name."""
 
 pytestmark = pytest.mark.torch
 
@@ -140,7 +142,7 @@ def test_a_timing_cache_that_cannot_be_written_is_told_before_the_build(
         raise PermissionError(13, "Permission denied")
 
     trt.say = "it was built"
-    monkeypatch.setattr("latbench_exporters.tensorrt_build.tempfile.TemporaryFile", full)
+    monkeypatch.setattr("latbench_exporters.tensorrt.build.tempfile.TemporaryFile", full)
     with pytest.raises(UsageError, match="cannot be used: Permission denied"):
         export(tmp_path / "made.engine", timing_cache=str(tmp_path / "timings"))
 
@@ -478,11 +480,11 @@ def test_rtx_has_no_options_without_effect() -> None:
 
 
 def test_a_driver_that_fails_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_gpu, "load_driver", lambda: None)
+    monkeypatch.setattr(gpu, "load_driver", lambda: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert tensorrt_gpu.find_gpu() is None
-    monkeypatch.setattr(tensorrt_gpu, "PROBE_S", 0.0)
-    assert tensorrt_gpu.find_gpu() is None
+    assert gpu.find_gpu() is None
+    monkeypatch.setattr(gpu, "PROBE_S", 0.0)
+    assert gpu.find_gpu() is None
 
 
 @pytest.mark.parametrize(
@@ -492,9 +494,9 @@ def test_an_answer_that_is_not_understood_is_no_gpu(
     monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     done = subprocess.CompletedProcess([], 0, stdout=answer, stderr="")
-    monkeypatch.setattr(tensorrt_gpu, "load_driver", lambda: None)
-    monkeypatch.setattr(tensorrt_gpu.subprocess, "run", lambda *_, **__: done)
-    assert tensorrt_gpu.find_gpu() is None
+    monkeypatch.setattr(gpu, "load_driver", lambda: None)
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: done)
+    assert gpu.find_gpu() is None
 
 
 def test_the_working_directory_tells_of_no_gpu(
@@ -503,6 +505,6 @@ def test_the_working_directory_tells_of_no_gpu(
     told = '{"name": "x", "compute_capability": "8.9"}'
     (tmp_path / "ctypes.py").write_text(f"import os; print({told!r}, flush=True); os._exit(0)")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tensorrt_gpu, "load_driver", lambda: None)
+    monkeypatch.setattr(gpu, "load_driver", lambda: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert tensorrt_gpu.find_gpu() is None
+    assert gpu.find_gpu() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench.artifacts import export_worker
 from latbench.worker import messages
-from latbench_exporters import tensorrt as exporters
-from latbench_exporters.onnx import OnnxExporter
-from latbench_exporters.onnx_int8 import quantize
+from latbench_exporters.onnx.exporter import OnnxExporter
+from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.tensorrt import rtx_exporter
 from tiny import TinyModel
+
+exporters = import_module("latbench_exporters.tensorrt.exporter")
 
 pytestmark = [
     pytest.mark.torch,
@@ -68,7 +70,7 @@ def test_the_same_bytes_each_time(engine: Path, tmp_path: Path) -> None:
     export(tmp_path / "again.rtxengine")
     code = (
         "from pathlib import Path; from latbench.api import ExportSpec; from tiny import TinyModel;"
-        "from latbench_exporters.tensorrt import rtx_exporter;"
+        "from latbench_exporters.tensorrt.exporter import rtx_exporter;"
         "rtx_exporter().export(TinyModel(), ExportSpec(), Path('apart.rtxengine'))"
     )
     subprocess.run(

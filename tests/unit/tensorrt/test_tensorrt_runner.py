@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from latbench.api import (
     TensorSpec,
     UsageError,
 )
-from latbench_runners import tensorrt as runners
-from latbench_runners import tensorrt_cuda, tensorrt_nvml, tensorrt_session
-from latbench_runners.tensorrt import rtx_runner, runner
+from latbench_runners.tensorrt import cuda, nvml, rtx_runner, runner
+
+runners = import_module("latbench_runners.tensorrt.runner")
+"""The module: its package offers the factory by that name."""
 
 IMAGE = np.arange(48, dtype=np.float32).reshape(1, 3, 4, 4)
 INFERENCE_NS, COPY_NS = 1_250_000, 500_000
@@ -113,7 +115,7 @@ def test_loading_runs_nothing_and_asks_no_clock(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
-        tensorrt_session, "read_clocks", lambda nvml, bus: asked.append(bus) or {"sm_clock": "1"}
+        sessions, "read_clocks", lambda nvml, bus: asked.append(bus) or {"sm_clock": "1"}
     )
     with session(engine_file) as opened:
         assert "execute_async_v3" not in driver.calls
@@ -392,14 +394,14 @@ def test_probe_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_driver_that_fails_or_hangs_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_cuda, "load_driver", lambda: None)
-    monkeypatch.setattr(tensorrt_cuda, "LIBRARY", "libc.so.6")
+    monkeypatch.setattr(cuda, "load_driver", lambda: None)
+    monkeypatch.setattr(cuda, "LIBRARY", "libc.so.6")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    gpu, why = tensorrt_cuda.ask_gpu()
+    gpu, why = cuda.ask_gpu()
     assert gpu is None
     assert "shows no GPU" in why
-    monkeypatch.setattr(tensorrt_cuda, "PROBE_S", 0.0)
-    assert tensorrt_cuda.ask_gpu() == (None, "the NVIDIA driver does not answer")
+    monkeypatch.setattr(cuda, "PROBE_S", 0.0)
+    assert cuda.ask_gpu() == (None, "the NVIDIA driver does not answer")
 
 
 @pytest.mark.parametrize("answer", ["[]", "{}", '{"name": "x"}', "nothing"])
@@ -407,9 +409,9 @@ def test_an_answer_that_is_not_understood_is_no_gpu(
     monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     done = subprocess.CompletedProcess([], 0, stdout=answer, stderr="")
-    monkeypatch.setattr(tensorrt_cuda, "load_driver", lambda: None)
-    monkeypatch.setattr(tensorrt_cuda.subprocess, "run", lambda *_, **__: done)
-    gpu, why = tensorrt_cuda.ask_gpu()
+    monkeypatch.setattr(cuda, "load_driver", lambda: None)
+    monkeypatch.setattr(cuda.subprocess, "run", lambda *_, **__: done)
+    gpu, why = cuda.ask_gpu()
     assert gpu is None
     assert "not understood" in why
 
@@ -420,9 +422,9 @@ def test_the_working_directory_tells_of_no_gpu(
     told = '{"name": "x", "compute_capability": "8.9", "cuda": "13.1", "bus": "0"}'
     (tmp_path / "ctypes.py").write_text(f"import os; print({told!r}, flush=True); os._exit(0)")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tensorrt_cuda, "load_driver", lambda: None)
+    monkeypatch.setattr(cuda, "load_driver", lambda: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert tensorrt_cuda.ask_gpu()[0] is None
+    assert cuda.ask_gpu()[0] is None
 
 
 def test_clocks_where_the_library_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,10 +443,10 @@ def test_clocks_where_the_library_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
             return function
 
-    assert tensorrt_nvml.read_clocks(Nvml(), "0000:65:00.0") == {
+    assert nvml.read_clocks(Nvml(), "0000:65:00.0") == {
         "nvidia_driver": "580.95",
         "sm_clock_at_open_mhz": "2520",
         "memory_clock_at_open_mhz": "10501",
         "sm_clock_max_mhz": "3105",
     }
-    assert tensorrt_nvml.read_clocks(None, "0000:65:00.0") == {}
+    assert nvml.read_clocks(None, "0000:65:00.0") == {}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,8 +28,8 @@ from latbench.api import (
     UsageError,
     make_inputs,
 )
-from latbench_exporters.tflite import exporter
-from latbench_exporters.tflite_file import (
+from latbench_exporters.tflite.exporter import exporter
+from latbench_exporters.tflite.file import (
     Graph,
     Operator,
     Tensor,
@@ -39,7 +40,7 @@ from latbench_exporters.tflite_file import (
     precision_of,
     read,
 )
-from latbench_runners.tflite import _runs, runner
+from latbench_runners.tflite.runner import _runs, runner
 from tiny import TinyModel
 
 pytestmark = pytest.mark.torch
@@ -234,7 +235,9 @@ def test_sizes_that_no_input_has_are_refused(
     ):
         inputs = (TensorSpec(name="x", shape=shape, dtype="float32"),)
         monkeypatch.setattr(
-            "latbench_exporters.tflite.describe", lambda graph, inputs=inputs: (inputs, ())
+            import_module("latbench_exporters.tflite.exporter"),
+            "describe",
+            lambda graph, inputs=inputs: (inputs, ()),
         )
         with pytest.raises(UsageError, match=f"no input of the file has a {what}"):
             exporter().adopt(tiny[0], spec, tmp_path / "out.tflite")
@@ -456,7 +459,9 @@ def fake_runtime(delegated: list[dict[str, Any]], later: list[dict[str, Any]]) -
 def placed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runtime: Any, **extra: str
 ) -> Placement:
-    monkeypatch.setattr("latbench_runners.tflite.version", lambda name: "2.3.0")
+    monkeypatch.setattr(
+        import_module("latbench_runners.tflite.runner"), "version", lambda name: "2.3.0"
+    )
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", runtime)
     exported = Exported(inputs=(), outputs=(), counts=None, details={})
     path = tmp_path / "none.tflite"
@@ -560,7 +565,9 @@ def test_an_error_without_a_word_is_still_a_failure(
         OpResolverType=SimpleNamespace(AUTO=0, BUILTIN_WITHOUT_DEFAULT_DELEGATES=1),
         Interpreter=Silent,
     )
-    monkeypatch.setattr("latbench_runners.tflite._imported", lambda runtime: module)
+    monkeypatch.setattr(
+        import_module("latbench_runners.tflite.runner"), "_imported", lambda runtime: module
+    )
     with pytest.raises(StageError, match="cannot load the file: no reason given"):
         open_with(tiny).__enter__()
 
@@ -578,7 +585,7 @@ def test_another_version_is_not_profiled(
     tiny: tuple[Path, Exported], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The C interface is not versioned: a guess would read wrong memory."""
-    monkeypatch.setattr("latbench_runners.tflite_profile.KNOWN_VERSION", "9.9.")
+    monkeypatch.setattr("latbench_runners.tflite.profile.KNOWN_VERSION", "9.9.")
     with open_with(tiny) as session:
         session.run()
         assert session.profile(3) is None
@@ -592,13 +599,15 @@ def test_without_a_runtime_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
             raise PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr("latbench_runners.tflite.version", missing)
+    monkeypatch.setattr(import_module("latbench_runners.tflite.runner"), "version", missing)
     capability = runner().probe()
     assert not capability.available
     assert capability.reason == "ai-edge-litert is not installed; tflite-runtime is not installed"
     assert capability.hint == "pip install 'latbench[tflite]'"
     known = {"tflite-runtime": "2.14.0", "numpy": "2.3.5"}
     monkeypatch.setattr(
-        "latbench_runners.tflite.version", lambda name: known.get(name) or missing(name)
+        import_module("latbench_runners.tflite.runner"),
+        "version",
+        lambda name: known.get(name) or missing(name),
     )
     assert "needs numpy < 2, and this is 2.3.5" in (runner().probe().reason or "")

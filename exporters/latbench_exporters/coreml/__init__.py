@@ -1,0 +1,5 @@
+"""Core ML: the exporter."""
+
+from __future__ import annotations
+
+from latbench_exporters.coreml.exporter import exporter as exporter

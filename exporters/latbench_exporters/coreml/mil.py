@@ -1,0 +1,219 @@
+"""Executes and counts the MIL program of a Core ML package on any machine.
+
+The program is read back from the package and run operation by operation on torch's kernels: each is
+computed in fp32 from the package's own values and its result rounded to the type that the package
+declares. That proves graph, weights and rounding; of Apple's kernels and placement it says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from latbench.api import Array, Counts, StageError
+from latbench_exporters.coreml.calls import Kernel
+from latbench_exporters.coreml.counts import (
+    COMPRESSED,
+    count,
+    flat_inputs,
+    is_constant,
+    stored_in,
+    weights,
+)
+from latbench_exporters.coreml.kernels import kernels
+from latbench_exporters.coreml.package import Package
+from latbench_exporters.coreml.quiet import quiet
+
+if TYPE_CHECKING:
+    import torch
+
+FUNCTION = "main"
+
+
+class Program:
+    """The main function of a package, as ``coremltools`` reads it back."""
+
+    def __init__(self, package: Package, name: str) -> None:
+        """Raises :class:`StageError` where it cannot be read."""
+        with quiet():
+            from coremltools.converters.mil.frontend.milproto.load import load
+
+            folder = "" if package.weights is None else str(package.weights)
+            try:
+                program = load(package.spec, package.spec.specificationVersion, folder)
+                self._function = program.functions[FUNCTION]
+            except MemoryError:
+                raise
+            except Exception as error:
+                # Its errors share no nearer ancestor: KeyError, AssertionError, RuntimeError, ...
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise StageError(
+                    "export",
+                    f"coremltools cannot read the program of {name}: {reason}",
+                    hint="damaged weights, or made for a newer system than this coremltools "
+                    "knows: make it again, or upgrade coremltools",
+                ) from error
+        self.operations: list[Any] = list(self._function.operations)
+        self.outputs: list[Any] = list(self._function.outputs)
+
+    def counts(self) -> Counts | None:
+        """Of the program; ``None`` where a shape depends on the data."""
+        return count(self.operations)
+
+    def constants(self) -> list[Any]:
+        """Variables that hold floating-point weights of more than one element, compressed ones
+        included."""
+        return weights(self.operations)
+
+    def compressed(self) -> list[str]:
+        """Which ways of compressing weights it uses."""
+        kinds = {operation.op_type for operation in self.operations}
+        return sorted(kind for kind in kinds if kind.startswith(COMPRESSED))
+
+    def stored(self) -> set[str]:
+        """What precisions compressed weights are written in."""
+        return {
+            stored_in(operation)
+            for operation in self.operations
+            if operation.op_type.startswith(COMPRESSED)
+        }
+
+    def kinds(self) -> set[str]:
+        """Names of all operations."""
+        return {operation.op_type for operation in self.operations}
+
+    def computed(self) -> int:
+        """How many operations compute something."""
+        return sum(not is_constant(operation) for operation in self.operations)
+
+    def execute(self, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
+        """The outputs, in the program's order. Raises :class:`StageError` that names every
+        operation for which nothing here has a kernel."""
+        import torch
+
+        table = kernels()
+        self._refuse_unknown(table)
+        values: dict[str, torch.Tensor] = {}
+        for name, variable in self._function.inputs.items():
+            values[variable.name] = _rounded(torch.from_numpy(inputs[name].copy()), variable)
+        computing = [operation for operation in self.operations if not is_constant(operation)]
+        uses = Counter(v.name for operation in computing for v in flat_inputs(operation))
+        uses.update(variable.name for variable in self.outputs)
+        with torch.no_grad():
+            for operation in computing:
+                self._compute(operation, table, values)
+                for variable in flat_inputs(operation):
+                    uses[variable.name] -= 1
+                    # Kept to the end, all activations would take up to a gigabyte.
+                    if not uses[variable.name]:
+                        values.pop(variable.name, None)
+        return tuple(_value(variable, values).numpy() for variable in self.outputs)
+
+    def _compute(
+        self, operation: Any, table: Mapping[str, Kernel], values: dict[str, torch.Tensor]
+    ) -> None:
+        import torch
+
+        try:
+            result = table[operation.op_type](_Call(operation, values))
+        except (RuntimeError, NotImplementedError, ValueError, IndexError, TypeError) as error:
+            if "allocate memory" in str(error):
+                raise  # for the harness to tell
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise StageError(
+                "export",
+                f"the operation {operation.op_type} ({operation.name}) cannot be executed: "
+                f"{reason}",
+                hint="a form of it that is not known here: try another --option target",
+            ) from error
+        results = [result] if isinstance(result, torch.Tensor) else list(result)
+        for variable, value in zip(operation.outputs, results, strict=True):
+            shape = variable.shape
+            if all(isinstance(size, int) for size in shape) and tuple(value.shape) != shape:
+                raise StageError(
+                    "export",
+                    f"the operation {operation.op_type} ({operation.name}) gives a shape of "
+                    f"{tuple(value.shape)}; the package declares {shape}",
+                    hint="the package contradicts itself, or this operation is known wrongly here",
+                )
+            values[variable.name] = _rounded(value, variable)
+
+    def _refuse_unknown(self, table: Mapping[str, Kernel]) -> None:
+        unknown = Counter(
+            operation.op_type
+            for operation in self.operations
+            if not is_constant(operation) and (operation.op_type not in table or operation.blocks)
+        )
+        if unknown:
+            listed = ", ".join(f"{number} {name}" for name, number in sorted(unknown.items()))
+            raise StageError(
+                "export",
+                f"nothing here can execute these operations of the package: {listed}",
+                hint="another --option target or route may avoid them; Core ML itself may well "
+                "execute them",
+                kind="unavailable",
+            )
+
+
+class _Call:
+    """The inputs of one operation, for its kernel."""
+
+    def __init__(self, operation: Any, values: Mapping[str, torch.Tensor]) -> None:
+        self._inputs = operation.inputs
+        self._values = values
+
+    def tensor(self, name: str) -> torch.Tensor:
+        found = self.maybe(name)
+        assert found is not None, f"input {name} is required"
+        return found
+
+    def maybe(self, name: str) -> torch.Tensor | None:
+        import torch
+
+        variable = self._inputs.get(name)
+        if variable is None:
+            return None
+        value = _value(variable, self._values)
+        return value.float() if value.dtype == torch.float16 else value
+
+    def tensors(self, name: str) -> list[torch.Tensor]:
+        import torch
+
+        found = [_value(variable, self._values) for variable in self._inputs[name]]
+        return [value.float() if value.dtype == torch.float16 else value for value in found]
+
+    def value(self, name: str, default: Any = None) -> Any:
+        variable = self._inputs.get(name)
+        if variable is None:
+            return default
+        if isinstance(variable.val, str):
+            return variable.val
+        return _value(variable, self._values).tolist()
+
+
+def _value(variable: Any, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Computed before, or constant: written in the package, expanded, or inferred from such."""
+    import numpy as np
+    import torch
+
+    if variable.name in values:
+        return values[variable.name]
+    value = variable.val
+    if value is None:
+        value = variable.op.materialized_val_inference()
+    array = np.array(value)
+    if array.dtype in (np.uint16, np.uint32):
+        array = array.astype(np.int64)
+    return torch.from_numpy(array)
+
+
+def _rounded(value: torch.Tensor, variable: Any) -> torch.Tensor:
+    """``value`` in the type that the package declares for ``variable``."""
+    import numpy as np
+    import torch
+    from coremltools.converters.mil.mil.types import nptype_from_builtin
+
+    dtype = np.dtype(nptype_from_builtin(variable.dtype))
+    wide = np.int64 if dtype in (np.uint16, np.uint32) else dtype
+    return value.to(torch.from_numpy(np.empty(0, wide)).dtype)

@@ -1,0 +1,292 @@
+"""Core ML packages as files: checked before they are believed, read, described, and written so that
+the same model is the same bytes. Nothing here is executed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from latbench.api import StageError, TensorSpec
+from latbench_exporters.coreml.quiet import quiet
+
+MANIFEST = "Manifest.json"
+DATA = "Data"
+SPEC = PurePosixPath("com.apple.CoreML/model.mlmodel")
+WEIGHTS = PurePosixPath("com.apple.CoreML/weights")
+ITEMS = {
+    "6c617462-656e-4368-8000-6d6f64656c00": ("model.mlmodel", "CoreML Model Specification", SPEC),
+    "6c617462-656e-4368-8000-776569676874": ("weights", "CoreML Model Weights", WEIGHTS),
+}
+"""Identifier -> name, description and path. coremltools draws random ones."""
+DATE = "com.github.apple.coremltools.conversion_date"
+LARGEST_MANIFEST_BYTES = 1 << 20
+KINDS = ("mlProgram", "neuralNetwork")
+DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32", 131080: "int8"}
+"""``ArrayFeatureType.ArrayDataType`` -> numpy name."""
+FLEXIBILITIES = {"multiArrayType": "ShapeFlexibility", "imageType": "SizeFlexibility"}
+SCALE, BIAS = "latbench.image_scale", "latbench.image_bias"
+"""Keys of the package's metadata: what maps a pixel to the value that the network is trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A model as read from its files."""
+
+    spec: Any
+    """``Model_pb2.Model``."""
+    weights: Path | None
+    """The folder of weight files; ``None`` where the specification holds all."""
+
+    @property
+    def kind(self) -> str:
+        """``mlProgram`` or ``neuralNetwork``."""
+        return str(self.spec.WhichOneof("Type"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMapping:
+    """What a pixel (0 to 255) is to the network: ``scale * pixel + bias`` of its channel."""
+
+    scale: float
+    bias: tuple[float, ...]
+
+
+IMAGENET = ImageMapping(
+    scale=1 / (255 * 0.226), bias=(-0.485 / 0.226, -0.456 / 0.226, -0.406 / 0.226)
+)
+"""As the authors of MobileViG convert (``convert_to_coreml.py``, 2023): the means of ImageNet by
+channel, its standard deviations as one, since an image input has one scale only."""
+
+
+def read(path: Path) -> Package:
+    """The model at ``path``, its parts checked. Raises :class:`StageError`."""
+    if path.is_dir():
+        model, weights = _parts(path)
+    elif path.suffix.lower() == ".mlpackage":
+        raise bad(path, "it is one file, where a package is a folder")
+    else:
+        model, weights = path, None
+    package = Package(spec=_parsed(path, model), weights=weights)
+    _check_kind(path, package.spec)
+    for name in _weight_files(package.spec):
+        if weights is None or not (weights / name).is_file():
+            raise bad(path, f"the weights file {name} is missing")
+    return package
+
+
+def write(spec: Any, weights: Path | None, out: Path) -> None:
+    """Write a package at ``out``: fixed identifiers, no date, only files that it refers to."""
+    spec.description.metadata.userDefined.pop(DATE, None)
+    names = sorted(_weight_files(spec))
+    model = out / DATA / SPEC
+    model.parent.mkdir(parents=True)
+    model.write_bytes(spec.SerializeToString(deterministic=True))
+    if names:
+        assert weights is not None
+        (out / DATA / WEIGHTS).mkdir()
+        for name in names:
+            shutil.copyfile(weights / name, out / DATA / WEIGHTS / name)
+    entries = {
+        identifier: {
+            "author": "com.apple.CoreML",
+            "description": description,
+            "name": name,
+            "path": str(path),
+        }
+        for identifier, (name, description, path) in ITEMS.items()
+        if names or path == SPEC
+    }
+    manifest = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": entries,
+        "rootModelIdentifier": next(iter(ITEMS)),
+    }
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
+
+
+def describe(spec: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs. An image is described by what the network sees of it: NCHW, float32. The
+    shape of an output is () where the file does not tell it."""
+    description = spec.description
+    return (
+        tuple(_tensor(feature, "input") for feature in description.input),
+        tuple(_tensor(feature, "output") for feature in description.output),
+    )
+
+
+def image_mapping(spec: Any) -> ImageMapping:
+    """As written into the package by the exporter, else ImageNet's: any does for a seeded image."""
+    noted = spec.description.metadata.userDefined
+    try:
+        bias = tuple(float(part) for part in noted[BIAS].split(","))
+        return ImageMapping(scale=float(noted[SCALE]), bias=bias)
+    except (KeyError, ValueError):
+        return IMAGENET
+
+
+def note_image_mapping(spec: Any, mapping: ImageMapping) -> None:
+    """Write the mapping into the package, for whoever feeds it."""
+    noted = spec.description.metadata.userDefined
+    noted[SCALE], noted[BIAS] = repr(mapping.scale), ",".join(map(repr, mapping.bias))
+
+
+def image_inputs(spec: Any) -> tuple[str, ...]:
+    """Names of the inputs that are images."""
+    return tuple(
+        feature.name
+        for feature in spec.description.input
+        if feature.type.WhichOneof("Type") == "imageType"
+    )
+
+
+def bad(path: Path, reason: str) -> StageError:
+    """The refusal of a file."""
+    return StageError(
+        "export",
+        f"{path.name} is not a Core ML model that can be taken: {reason}",
+        hint="truncated, corrupt, of a newer version, or not Core ML at all: make it again",
+    )
+
+
+def _parts(path: Path) -> tuple[Path, Path | None]:
+    """The specification and the folder of weights that the manifest names. Nothing that leads out
+    of the package is followed."""
+    for part in path.rglob("*"):
+        if part.is_symlink():
+            raise bad(path, f"{part.relative_to(path)} is a link")
+    manifest = path / MANIFEST
+    try:
+        if manifest.stat().st_size > LARGEST_MANIFEST_BYTES:
+            raise bad(path, f"its {MANIFEST} is too large to be one")
+        told = json.loads(manifest.read_bytes())
+        items = {
+            key: _inside(path, entry["path"]) for key, entry in told["itemInfoEntries"].items()
+        }
+        model = items[told["rootModelIdentifier"]]
+    except OSError as error:
+        raise bad(path, f"cannot read its {MANIFEST}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise bad(path, f"its {MANIFEST} is damaged") from error
+    if not model.is_file():
+        raise bad(path, f"{model.relative_to(path)}, which its {MANIFEST} names, is no file")
+    # As Core ML resolves `@model_path`: beside the specification.
+    weights = model.parent / "weights"
+    return model, weights if weights.is_dir() else None
+
+
+def _inside(path: Path, item: object) -> Path:
+    where = PurePosixPath(str(item))
+    if not isinstance(item, str) or where.is_absolute() or ".." in where.parts or "\\" in item:
+        raise bad(path, f"its {MANIFEST} names {item!r}, which leads out of the package")
+    return path / DATA / where
+
+
+def _parsed(path: Path, model: Path) -> Any:
+    with quiet():
+        from coremltools.proto import Model_pb2
+        from google.protobuf.message import DecodeError
+
+    spec = Model_pb2.Model()
+    try:
+        spec.ParseFromString(model.read_bytes())
+    except DecodeError as error:
+        raise bad(path, "its specification is damaged") from error
+    except OSError as error:
+        raise bad(path, f"cannot read its specification: {error.strerror}") from error
+    return spec
+
+
+def _check_kind(path: Path, spec: Any) -> None:
+    """Refuse what is not one network from arrays to arrays. Bytes that are no specification often
+    parse as an empty one."""
+    kind, description = spec.WhichOneof("Type"), spec.description
+    if spec.specificationVersion < 1 or kind is None:
+        raise bad(path, "it holds no model")
+    if kind not in KINDS:
+        raise bad(path, f"it holds a {kind}; {' and '.join(KINDS)} can be timed")
+    if description.functions:
+        raise bad(path, f"it holds {len(description.functions)} functions; write one to a file")
+    if description.state:
+        raise bad(path, "it keeps state between inferences")
+    if not description.input or not description.output:
+        raise bad(path, "it has no inputs or no outputs")
+
+
+def _weight_files(spec: Any) -> set[str]:
+    """Names of the files that hold constants of the program, all beside each other."""
+    names = set()
+    for value in _values(spec.mlProgram) if spec.WhichOneof("Type") == "mlProgram" else ():
+        if value.WhichOneof("value") == "blobFileValue":
+            where = PurePosixPath(value.blobFileValue.fileName)
+            if where.parts[:-1] != ("@model_path", "weights") or where.name in ("", ".", ".."):
+                raise StageError(
+                    "export",
+                    f"the program takes constants from {str(where)!r}, outside of its weights",
+                    hint="make or fetch the package again",
+                )
+            names.add(where.name)
+    return names
+
+
+def _values(program: Any) -> Iterator[Any]:
+    """All constants of all operations, without recursion: depth is the file's choice."""
+    pending = [
+        block
+        for function in program.functions.values()
+        for block in function.block_specializations.values()
+    ]
+    while pending:
+        for operation in pending.pop().operations:
+            yield from operation.attributes.values()
+            for argument in operation.inputs.values():
+                for binding in argument.arguments:
+                    if binding.WhichOneof("binding") == "value":
+                        yield binding.value
+            pending.extend(operation.blocks)
+
+
+def _tensor(feature: Any, what: str) -> TensorSpec:
+    kind = feature.type.WhichOneof("Type")
+    if kind not in FLEXIBILITIES:
+        raise StageError(
+            "export",
+            f"the {what} {feature.name!r} is a {kind or 'thing of no type'}, not an array or image",
+            hint="only arrays of numbers can be seeded and compared: export without a classifier",
+        )
+    value = getattr(feature.type, kind)
+    if what == "input" and value.WhichOneof(FLEXIBILITIES[kind]) is not None:
+        raise StageError(
+            "export",
+            f"the input {feature.name!r} takes several sizes",
+            hint="convert it again with one fixed shape: latency is of one shape",
+        )
+    if kind == "imageType":
+        if what == "output":
+            raise StageError(
+                "export",
+                f"the output {feature.name!r} is an image, and images cannot be compared here",
+                hint="convert it again with an array as output",
+            )
+        # Elsewhere channels would be swapped or pixels rounded, and nothing would tell.
+        channels = {value.GRAYSCALE: 1, value.RGB: 3}.get(value.colorSpace)
+        if channels is None:
+            space = value.ColorSpace.Name(value.colorSpace)
+            raise StageError(
+                "export",
+                f"the input {feature.name!r} is an image of {space}, which is not fed here",
+                hint="RGB or GRAYSCALE: convert it again with color_layout=RGB, or to an array",
+            )
+        return TensorSpec(
+            name=feature.name, shape=(1, channels, value.height, value.width), dtype="float32"
+        )
+    if value.dataType not in DTYPES:
+        raise StageError(
+            "export",
+            f"the {what} {feature.name!r} has elements of a type that is not known here",
+            hint=f"known are: {', '.join(sorted(DTYPES.values()))}",
+        )
+    return TensorSpec(name=feature.name, shape=tuple(value.shape), dtype=DTYPES[value.dataType])

@@ -1,0 +1,257 @@
+"""ExecuTorch: ``torch.export``, then the edge dialect, then whatever a delegate takes of it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import re
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from latbench.api import (
+    Array,
+    Exported,
+    Exporter,
+    ExportSpec,
+    Model,
+    StageError,
+    UsageError,
+    make_inputs,
+)
+from latbench_exporters.executorch.program import read
+from latbench_exporters.packages import installed, require
+from latbench_exporters.ready import check_fixed
+from latbench_exporters.torch import count
+
+if TYPE_CHECKING:
+    import torch
+
+DELEGATES = {
+    "xnnpack": ("fp32", "fp16", "int8"),
+    "portable": ("fp32", "fp16"),
+    "coreml": ("fp32", "fp16"),
+}
+"""Value of the option -> the precisions that it can be exported in."""
+UUID = re.compile(rb"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+MANIFEST = re.compile(rb'"itemInfoEntries": \{.*?\}\s*\}', re.DOTALL)
+ENTRY = re.compile(rb'"' + UUID.pattern + rb'": \{[^{}]*\}')
+
+
+class ExecutorchExporter:
+    """Writes ``.pte`` programs with one method, ``forward``."""
+
+    format = "executorch"
+    suffix = ".pte"
+    reads = (".pte",)
+    precisions = ("fp32", "fp16", "int8")
+    options: Mapping[str, str] = {
+        "delegate": f"{', '.join(DELEGATES)}: what executes what it can (default xnnpack)"
+    }
+
+    def toolchain(self) -> Mapping[str, str]:
+        return installed("torch", "executorch", "torchao", "coremltools")
+
+    def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
+        """Trace, lower and serialise the deploy form. Raises :class:`StageError`."""
+        specs = model.inputs()
+        delegate = _delegate(spec)
+        require("executorch", "exporting to ExecuTorch", "executorch")
+        if delegate == "coreml":
+            require("coremltools", "delegate=coreml", "coreml")
+        import torch
+
+        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        # The deploy form may be in use elsewhere, and quantising takes its graph apart.
+        module = copy.deepcopy(model.module())
+        if spec.precision == "fp16" and delegate != "coreml":
+            module = module.half()
+            arguments = tuple(tensor.half() for tensor in arguments)
+        with _told("ExecuTorch cannot lower the model"), _quiet():
+            traced = torch.export.export(module, arguments)
+            counted = count(traced)
+            if spec.precision == "int8":
+                traced = _quantised(traced, arguments, spec.calibration)
+            lowered = _lowered(traced, delegate, spec.precision)
+        out.write_bytes(lowered)
+        found = read(out)
+        details = {"route": "torch.export", "delegate": delegate, **found.details}
+        if found.counts is None:
+            # What Core ML executes is a package inside of the file.
+            details["counts"] = "of the traced graph: the delegate's part is not read back"
+            if counted is not None and spec.precision == "fp16":
+                # The traced graph is in fp32: it is Core ML's converter that narrows the weights.
+                details["counts"] += ", its weights are taken as halved"
+                counted = msgspec.structs.replace(
+                    counted, parameter_bytes=counted.parameter_bytes // 2
+                )
+        if spec.precision == "int8":
+            details["quantisation"] = "static PT2E, weights per channel"
+            details["calibration_sets"] = str(len(spec.calibration))
+        return Exported(
+            inputs=found.inputs,
+            outputs=found.outputs,
+            counts=counted if found.counts is None else found.counts,
+            details=details,
+        )
+
+    def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        """Check a ready program; it is taken as it is, byte by byte."""
+        found = read(path)
+        check_fixed(found.inputs, spec)
+        out.write_bytes(path.read_bytes())
+        return Exported(
+            inputs=found.inputs,
+            outputs=found.outputs,
+            counts=found.counts,
+            details={"route": "ready", **found.details},
+            precision=found.precision,
+        )
+
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
+        """One inference, where the delegates that the file needs are in this installation."""
+        import torch
+        from executorch.extension.pybindings import portable_lib
+
+        needed = set(read(path).details["delegates"].split(", ")) - {"none"}
+        if not needed <= set(portable_lib._get_registered_backend_names()):
+            return None
+        with _told("ExecuTorch cannot execute the file"):
+            program = portable_lib._load_program(str(path))
+            method = program.load_method("forward")
+            method.set_inputs([torch.from_numpy(array) for array in inputs])
+            method.execute()
+            return tuple(tensor.numpy() for tensor in method.get_outputs(True))
+
+
+def exporter() -> Exporter:
+    """Entry point."""
+    return ExecutorchExporter()
+
+
+def _delegate(spec: ExportSpec) -> str:
+    delegate = spec.options.get("delegate", "xnnpack")
+    if delegate not in DELEGATES:
+        raise UsageError(f"delegate cannot be {delegate!r}", hint=f"one of: {', '.join(DELEGATES)}")
+    if spec.precision not in DELEGATES[delegate]:
+        able = [name for name, those in DELEGATES.items() if spec.precision in those]
+        raise UsageError(
+            f"delegate {delegate} is not exported in {spec.precision} here",
+            hint=f"one that is: {', '.join(able)}",
+        )
+    return delegate
+
+
+def _quantised(
+    traced: torch.export.ExportedProgram,
+    arguments: tuple[torch.Tensor, ...],
+    calibration: Sequence[tuple[Array, ...]],
+) -> torch.export.ExportedProgram:
+    """Symmetric weights per output channel, activations per tensor, by the ranges seen."""
+    import torch
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    if not calibration:
+        raise StageError("export", "static int8 needs calibration inputs, and there are none")
+    quantizer = XNNPACKQuantizer()
+    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(traced.module(), quantizer)
+    with torch.no_grad():
+        for arrays in calibration:
+            prepared(*(torch.from_numpy(array) for array in arrays))
+    return torch.export.export(convert_pt2e(prepared), arguments)
+
+
+def _lowered(traced: torch.export.ExportedProgram, delegate: str, precision: str) -> bytes:
+    """The program's bytes."""
+    from executorch.exir import to_edge_transform_and_lower
+
+    partitioners: list[Any] = []
+    if delegate == "xnnpack":
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+        partitioners = [XnnpackPartitioner()]
+    elif delegate == "coreml":
+        partitioners = [_coreml_partitioner(precision)]
+    edge = to_edge_transform_and_lower(traced, partitioner=partitioners)
+    made = bytes(edge.to_executorch().buffer)
+    return _without_chance(made) if delegate == "coreml" else made
+
+
+def _coreml_partitioner(precision: str) -> Any:
+    import coremltools
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    width = coremltools.precision.FLOAT16 if precision == "fp16" else coremltools.precision.FLOAT32
+    specs = CoreMLBackend.generate_compile_specs(
+        compute_precision=width, minimum_deployment_target=coremltools.target.iOS17
+    )
+    return CoreMLPartitioner(compile_specs=specs)
+
+
+def _without_chance(program: bytes) -> bytes:
+    """UUIDs of Core ML packages, which are drawn anew each time, made of the rest of the bytes.
+
+    They also name a compiled package in the device's cache, so each model must have its own.
+    """
+    program = MANIFEST.sub(_sorted_entries, program)
+    seed = sha256(UUID.sub(b"", program)).hexdigest()
+    order: dict[bytes, bytes] = {}
+
+    def replace(found: re.Match[bytes]) -> bytes:
+        text = found.group().lower()
+        if text not in order:
+            made = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{seed}/{len(order)}"))
+            order[text] = made.encode()
+        new = order[text]
+        return new if found.group() == text else new.upper()
+
+    return UUID.sub(replace, program)
+
+
+def _sorted_entries(manifest: re.Match[bytes]) -> bytes:
+    """A package lists its parts by UUID; here by what they are. The length stays."""
+    entries = ENTRY.findall(manifest.group())
+    ordered = iter(sorted(entries, key=lambda entry: UUID.sub(b"", entry)))
+    return ENTRY.sub(lambda _: next(ordered), manifest.group())
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever ExecuTorch raises, as a failure of the export."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError | StageError):
+            raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StageError(
+            "export",
+            f"{what}: {first}",
+            hint="an operator that it lacks, or control flow on data; try another delegate",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Its warnings are about its own parts: deprecated calls, progress, optional libraries."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

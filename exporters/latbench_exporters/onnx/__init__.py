@@ -1,0 +1,5 @@
+"""ONNX: the exporter."""
+
+from __future__ import annotations
+
+from latbench_exporters.onnx.exporter import exporter as exporter

@@ -1,0 +1,247 @@
+"""ONNX, through ``torch.onnx.export`` on ``torch.export``.
+
+Opset 20 is the first in which GELU is one operator. Where the ``torch.export`` route fails, the
+TorchScript route is tried; the file says which one made it.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latbench.api import (
+    FORM,
+    Array,
+    Exported,
+    Exporter,
+    ExportSpec,
+    Model,
+    StageError,
+    UsageError,
+    make_inputs,
+)
+from latbench_exporters.onnx.graph import (
+    count,
+    describe,
+    fix_shapes,
+    read,
+    write,
+)
+from latbench_exporters.onnx.int8 import quantize
+from latbench_exporters.onnx.precision import precision_of
+from latbench_exporters.onnx.sentinel import SENTINEL, build_sentinel
+from latbench_exporters.packages import installed
+from latbench_exporters.ready import check_plain
+
+if TYPE_CHECKING:
+    import torch
+
+OPSET = 20
+OPSETS = range(17, 24)
+ROUTES = ("torch.export", "torchscript")
+
+
+class OnnxExporter:
+    """Writes single-file ONNX."""
+
+    format = "onnx"
+    suffix = ".onnx"
+    reads = (".onnx",)
+    precisions = ("fp32", "fp16", "int8")
+    options: Mapping[str, str] = {
+        "opset": f"operator set of the file, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
+        "route": f"{', '.join(ROUTES)}: which tracer (default the first, else the second)",
+        **FORM,
+    }
+    sentinel = SENTINEL
+
+    def export_sentinel(self, out: Path) -> Exported:
+        """A network of the shape of MobileNetV2: see :mod:`latbench_exporters.onnx.sentinel`."""
+        graph = build_sentinel()
+        write(graph, out)
+        inputs, outputs = describe(graph)
+        return Exported(
+            inputs=inputs, outputs=outputs, counts=count(graph), details=_details(graph, "built")
+        )
+
+    def toolchain(self) -> Mapping[str, str]:
+        return installed("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
+
+    def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
+        """Trace the model at its input shape. Raises :class:`StageError`."""
+        # Building comes first: where torch is missing it says so in words.
+        specs = model.inputs()
+        opset, routes = _asked(spec.options)
+        import torch
+
+        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        names = [tensor.name for tensor in specs]
+        module = model.module()
+        if spec.precision == "fp16":
+            module = copy.deepcopy(module).half()
+            arguments = tuple(tensor.half() for tensor in arguments)
+        raw = out.with_suffix(".traced")
+        try:
+            trained = spec.options.get("form") == "trained"
+            route = _trace(module, arguments, names, raw, opset, routes, trained=trained)
+            graph = read(raw)
+            quantised = {}
+            if spec.precision == "int8":
+                quantised = quantize(raw, spec.calibration, names, trained=trained)
+                graph = read(raw)
+        finally:
+            raw.unlink(missing_ok=True)
+        write(graph, out)
+        inputs, outputs = describe(graph)
+        return Exported(
+            inputs=inputs,
+            outputs=outputs,
+            counts=count(graph),
+            details=_details(graph, route) | quantised,
+        )
+
+    def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        """Check a ready file, fix its dynamic axes and write it as one file, precision and all."""
+        check_plain(spec)
+        graph = read(path)
+        fix_shapes(graph, spec)
+        write(graph, out)
+        inputs, outputs = describe(graph)
+        return Exported(
+            inputs=inputs,
+            outputs=outputs,
+            counts=count(graph),
+            details=_details(graph, "ready"),
+            precision=precision_of(graph),
+        )
+
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """One inference on the CPU with graph optimisation off."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            names = [tensor.name for tensor in session.get_inputs()]
+            return tuple(session.run(None, dict(zip(names, inputs, strict=True))))
+        except Exception as error:
+            # Its errors share no nearer ancestor. Lack of memory is for the harness to tell.
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise
+            raise StageError(
+                "export",
+                f"ONNX Runtime cannot execute the file: {_first_line(error)}",
+                hint="an operator, type or opset that this onnxruntime does not know, or a shape "
+                "that the graph cannot take; see its version with `latbench backends`",
+            ) from error
+
+
+def exporter() -> Exporter:
+    """Entry point."""
+    return OnnxExporter()
+
+
+def _asked(options: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+    """The opset, and the routes to try."""
+    opset, route = options.get("opset", str(OPSET)), options.get("route")
+    if not opset.isdecimal() or int(opset) not in OPSETS:
+        raise UsageError(f"opset cannot be {opset!r}", hint=f"{OPSETS[0]} to {OPSETS[-1]}")
+    if route is not None and route not in ROUTES:
+        raise UsageError(f"route cannot be {route!r}", hint=f"one of: {', '.join(ROUTES)}")
+    return int(opset), ROUTES if route is None else (route,)
+
+
+def _trace(
+    module: torch.nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    names: list[str],
+    out: Path,
+    opset: int,
+    routes: Sequence[str],
+    *,
+    trained: bool,
+) -> str:
+    """Write ``module`` to ``out``; the route that worked. ``trained``: BatchNorms are to stay."""
+    import torch
+    from torch.onnx import TrainingMode
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    errors = []
+    for route in routes:
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    module,
+                    arguments,
+                    out,
+                    dynamo=route == "torch.export",
+                    opset_version=opset,
+                    input_names=names,
+                    external_data=False,
+                    verbose=False,
+                    # Either route folds BatchNorms, unless told otherwise in its own way.
+                    optimize=not trained,
+                    training=TrainingMode.PRESERVE if trained else TrainingMode.EVAL,
+                )
+            if trained and route == "torch.export":
+                _fold_constants(out)
+            _require_opset(out, opset)
+        except Exception as error:
+            # Converters raise whatever they meet. Lack of memory is for the harness to tell.
+            if isinstance(error, MemoryError):
+                raise
+            errors.append(f"{route}: {_first_line(error)}")
+            continue
+        return route
+    raise StageError(
+        "export",
+        f"torch.onnx.export cannot convert the model ({'; '.join(errors)})",
+        hint="make its control flow independent of the data, or give a ready .onnx file",
+    )
+
+
+def _require_opset(path: Path, opset: int) -> None:
+    """Raise where the file is of another than was asked for: torch.export's route exports at 18 and
+    converts, and stays silent where it cannot."""
+    import onnx
+
+    made = next(o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx"))
+    if made != opset:
+        raise ValueError(f"it gave opset {made} where {opset} was asked for")
+
+
+def _fold_constants(path: Path) -> None:
+    """What the optimiser of ``torch.export``'s route does, but for its rules that fuse."""
+    import onnx
+    from onnxscript import ir, optimizer
+
+    model = ir.from_proto(onnx.load(path))
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
+    onnx.save(ir.to_proto(model), path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _details(graph: object, route: str) -> dict[str, str]:
+    import onnx
+
+    assert isinstance(graph, onnx.ModelProto)
+    opsets = {entry.domain or "ai.onnx": str(entry.version) for entry in graph.opset_import}
+    return {
+        "route": route,
+        "opset": opsets.pop("ai.onnx", "none"),
+        "ir_version": str(graph.ir_version),
+        "nodes": str(len(graph.graph.node)),
+        **{f"opset:{domain}": number for domain, number in sorted(opsets.items())},
+    }

@@ -1,0 +1,6 @@
+"""TensorRT: the exporter."""
+
+from __future__ import annotations
+
+from latbench_exporters.tensorrt.exporter import exporter as exporter
+from latbench_exporters.tensorrt.exporter import rtx_exporter as rtx_exporter

@@ -1,0 +1,301 @@
+"""TensorRT and TensorRT for RTX: engines built from ONNX by one implementation.
+
+The precision is that of the ONNX file: networks are strongly typed, in TensorRT 10 as in 11, so a
+precision means the same in every version. TensorRT builds on the GPU that the engine is for.
+TensorRT for RTX needs none to build: it compiles for the GPU when the engine is loaded.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from latbench.api import (
+    Array,
+    Exported,
+    Exporter,
+    ExportSpec,
+    Model,
+    StageError,
+)
+from latbench_exporters.onnx.exporter import OnnxExporter
+from latbench_exporters.onnx.graph import (
+    count,
+    describe,
+    read,
+    write,
+)
+from latbench_exporters.onnx.int8 import quantize
+from latbench_exporters.ready import check_fixed
+from latbench_exporters.tensorrt.build import build, check_size, checked
+from latbench_exporters.tensorrt.engine import (
+    check_header,
+    computes_in,
+    execute,
+    opened,
+    tensors,
+)
+from latbench_exporters.tensorrt.gpu import Gpu, find_gpu
+
+ONNX_SUFFIX = ".onnx"
+SHARED_OPTIONS = {
+    "workspace_mib": "most memory that a layer may use beside weights, in MiB (default: all)",
+    "profiling": "none, layer_names, detailed: what the engine keeps about its layers (default "
+    "detailed)",
+    "tf32": "on or off: whether fp32 products may be computed in TF32 (default off)",
+}
+
+
+class TensorRtExporter:
+    """Writes engines of TensorRT."""
+
+    title = "TensorRT"
+    module = "tensorrt"
+    packages: tuple[str, ...] = ("tensorrt", "tensorrt_cu13", "tensorrt_cu12")
+    """That may have brought the module."""
+    magic = b"ftrt"
+    """With which its engines begin."""
+    builds_on_gpu = True
+    format = "tensorrt"
+    suffix = ".engine"
+    reads: tuple[str, ...] = (".engine", ".plan", ONNX_SUFFIX)
+    precisions = ("fp32", "fp16", "int8")
+    own_options: Mapping[str, str] = {
+        **SHARED_OPTIONS,
+        "optimization_level": "0 to 5: how long the builder searches (default 3)",
+        "hardware_compatibility": "none, ampere_plus, same_compute_capability: which other "
+        "GPUs may run the engine (default none)",
+        "version_compatible": "yes or no: whether later TensorRT may run it (default no)",
+        "timing_cache": "file that keeps kernel timings from build to build, or off (default)",
+        "build": "0, 1, 2, ...: another number is another build, since builds differ (default 0)",
+    }
+
+    def __init__(self) -> None:
+        self.onnx = OnnxExporter()
+        self._written: tuple[Path, Exported] | None = None
+        """What was built last: an engine tells neither its maker nor the ONNX file's order."""
+        self._open: tuple[tuple[Path, int], Any] | None = None
+        """The engine that was executed last, with its path and the time of the file's change."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        return {**self.onnx.options, **self.own_options}
+
+    def toolchain(self) -> Mapping[str, str]:
+        """The GPU is part of it: an engine is for the one that it was built on."""
+        versions = dict(self.onnx.toolchain())
+        if (own := self._version()) is not None:
+            versions[self.module] = own
+        if (gpu := find_gpu()) is not None:
+            versions["gpu"] = f"{gpu.name} ({gpu.compute_capability})"
+        return versions
+
+    def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
+        """Make ONNX of ``model`` and an engine of that. Raises :class:`StageError`."""
+        own = checked(spec.options, self.own_options)
+        trt, gpu = self._ready()
+        # Of int8 the ONNX exporter makes what CPUs want; see onnx_int8.
+        int8 = spec.precision == "int8"
+        made = replace(
+            spec,
+            precision="fp32" if int8 else spec.precision,
+            options=_others(spec.options, own),
+        )
+        graph_path = out.with_suffix(ONNX_SUFFIX)
+        try:
+            exported = self.onnx.export(model, made, graph_path)
+            if int8:
+                names = [tensor.name for tensor in exported.inputs]
+                trained = spec.options.get("form") == "trained"
+                details = quantize(
+                    graph_path, spec.calibration, names, symmetric=True, trained=trained
+                )
+                graph = read(graph_path)
+                write(graph, graph_path)
+                inputs, outputs = describe(graph)
+                exported = Exported(
+                    inputs=inputs,
+                    outputs=outputs,
+                    counts=count(graph),
+                    details={**exported.details, "nodes": str(len(graph.graph.node)), **details},
+                )
+            exported = replace(exported, precision=_computed(spec.precision, own))
+            return self._built(trt, gpu, graph_path, own, exported, out)
+        finally:
+            graph_path.unlink(missing_ok=True)
+
+    def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        """Build a ready ONNX file, or check a ready engine by opening it on the GPU."""
+        own = checked(spec.options, self.own_options)
+        if path.suffix.lower() != ONNX_SUFFIX:
+            return self._adopt_engine(path, spec, out)
+        trt, gpu = self._ready()
+        graph_path = out.with_suffix(ONNX_SUFFIX)
+        if graph_path == path:
+            graph_path = out.with_suffix(f".fixed{ONNX_SUFFIX}")
+        try:
+            others = replace(spec, options=_others(spec.options, own))
+            exported = self.onnx.adopt(path, others, graph_path)
+            exported = replace(exported, precision=_computed(exported.precision or "fp32", own))
+            return self._built(trt, gpu, graph_path, own, exported, out)
+        finally:
+            graph_path.unlink(missing_ok=True)
+
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
+        """One inference on the GPU; ``None`` without one, or without the package.
+
+        Of an engine that this exporter has just built, inputs and outputs are in the order of the
+        ONNX file; else in the engine's own.
+        """
+        # The GPU first: what TensorRT makes without a driver has crashed as the process ended.
+        if find_gpu() is None or find_spec(self.module) is None:
+            return None
+        trt = import_module(self.module)
+        written, exported = self._written or (None, None)
+        own = path == written
+        key = (path, path.stat().st_mtime_ns)
+        if self._open is None or self._open[0] != key:
+            self._open = None  # the GPU may have no room for two
+            self._open = key, opened(trt, path, own=own)
+        return execute(trt, self._open[1], inputs, exported if own else None)
+
+    def _built(
+        self,
+        trt: Any,
+        gpu: Gpu | None,
+        graph_path: Path,
+        own: Mapping[str, str],
+        exported: Exported,
+        out: Path,
+    ) -> Exported:
+        """``exported`` of the ONNX file, with what the engine at ``out`` was built with."""
+        if own.get("compute_capability") == "current" and gpu is None:
+            raise self._no_gpu("compute_capability=current is that of the GPU here")
+        self._open = None
+        made = build(trt, self.title, graph_path, own, out)
+        check_size(out, exported.counts)
+        exported = replace(
+            exported,
+            details={
+                **exported.details,
+                **made,
+                "counts": "of the ONNX file; an engine holds no graph that can be counted",
+                "gpu": "none" if gpu is None else gpu.name,
+                "gpu_compute_capability": "none" if gpu is None else gpu.compute_capability,
+            },
+        )
+        self._written = out, exported
+        return exported
+
+    def _adopt_engine(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        """The file as it is. All that an engine tells without a GPU stands in its header."""
+        made_by = check_header(path, self.title, self.magic)
+        gpu = find_gpu()
+        if gpu is None:
+            raise self._no_gpu("a ready engine tells its inputs and outputs on the GPU alone")
+        trt = self._imported()
+        engine = opened(trt, path, own=False)
+        inputs, outputs = tensors(trt, engine)
+        check_fixed(inputs, spec)
+        precision, unknown = computes_in(trt, engine)
+        shutil.copyfile(path, out)
+        return Exported(
+            inputs=inputs,
+            outputs=outputs,
+            counts=None,
+            details={
+                "route": "ready",
+                "made_by": f"{self.title} {made_by}",
+                "gpu": gpu.name,
+                "gpu_compute_capability": gpu.compute_capability,
+                **unknown,
+            },
+            precision=precision,
+        )
+
+    def _ready(self) -> tuple[Any, Gpu | None]:
+        """The package, and the GPU if there is one. Raises :class:`StageError`."""
+        gpu = find_gpu()
+        if gpu is None and self.builds_on_gpu:
+            raise self._no_gpu(f"{self.title} builds an engine on the GPU that it is for")
+        return self._imported(), gpu
+
+    def _imported(self) -> Any:
+        try:
+            return import_module(self.module)
+        except (ImportError, OSError) as error:
+            # OSError: a library of its that the loader cannot find.
+            missing = find_spec(self.module) is None
+            raise StageError(
+                "export",
+                f"{self.module} is not installed"
+                if missing
+                else f"{self.module} cannot be loaded: {str(error).splitlines()[0]}",
+                hint=f"pip install 'latbench[{self.format}]'",
+                kind="unavailable",
+            ) from error
+
+    def _no_gpu(self, why: str) -> StageError:
+        return StageError(
+            "export",
+            f"{why}, and no NVIDIA driver with a GPU answers here",
+            hint="run latbench on the machine with the GPU; it needs "
+            f"pip install 'latbench[{self.format}]'",
+            kind="unavailable",
+        )
+
+    def _version(self) -> str | None:
+        for package in self.packages:
+            try:
+                return version(package)
+            except PackageNotFoundError:
+                continue
+        return None
+
+
+class RtxExporter(TensorRtExporter):
+    """Writes engines of TensorRT for RTX.
+
+    It has no option of the other's that changes nothing here (seen with 1.7: the optimisation
+    level) or that its builder has not; and the same network always gives the same bytes.
+    """
+
+    title = "TensorRT for RTX"
+    module = "tensorrt_rtx"
+    packages = ("tensorrt_rtx",)
+    magic = b"vtrt"
+    builds_on_gpu = False
+    format = "tensorrt-rtx"
+    suffix = ".rtxengine"
+    reads = (".rtxengine", ONNX_SUFFIX)
+    own_options: Mapping[str, str] = {
+        **SHARED_OPTIONS,
+        "compute_capability": "portable, current, or one such as 8.9: the GPUs that may run the "
+        "engine (default portable: 8.0 and later)",
+    }
+
+
+def exporter() -> Exporter:
+    """Entry point of ``tensorrt``."""
+    return TensorRtExporter()
+
+
+def rtx_exporter() -> Exporter:
+    """Entry point of ``tensorrt-rtx``."""
+    return RtxExporter()
+
+
+def _computed(precision: str, own: Mapping[str, str]) -> str:
+    """What a file in ``precision`` is computed in."""
+    return "tf32" if precision == "fp32" and own["tf32"] == "on" else precision
+
+
+def _others(options: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Those that are the ONNX exporter's."""
+    return {name: value for name, value in options.items() if name not in own}

@@ -1,0 +1,5 @@
+"""TFLite: the exporter."""
+
+from __future__ import annotations
+
+from latbench_exporters.tflite.exporter import exporter as exporter

@@ -1,0 +1,278 @@
+"""TFLite, through ``litert-torch``; fp16 and int8 by ``ai-edge-quantizer``.
+
+Inputs and outputs stay floats in every precision, so that a file of any of them takes what the
+model takes; the conversions at the border are part of the graph and of its latency.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latbench.api import (
+    FORM,
+    Array,
+    Exported,
+    Exporter,
+    ExportSpec,
+    Model,
+    StageError,
+    make_inputs,
+)
+from latbench_exporters.packages import installed, require
+from latbench_exporters.ready import check_fixed
+from latbench_exporters.tflite.file import (
+    computed_twice,
+    count,
+    describe,
+    pixels,
+    precision_of,
+    read,
+    require_sizes,
+)
+from latbench_exporters.tflite.rewrites import misconverted, rewritten
+
+if TYPE_CHECKING:
+    import torch
+
+SIGNATURE = "serving_default"
+CONVERTER = ("litert-torch", "litert-converter", "ai-edge-quantizer", "torch", "torchao")
+
+
+class TfliteExporter:
+    """Writes single-file TFLite of built-in operators."""
+
+    format = "tflite"
+    suffix = ".tflite"
+    reads = (".tflite", ".lite")
+    precisions = ("fp32", "fp16", "int8")
+    options: Mapping[str, str] = FORM
+
+    def toolchain(self) -> Mapping[str, str]:
+        return installed(*CONVERTER, "ai-edge-litert", "tflite-runtime")
+
+    def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
+        """Convert the deploy form at its input shape. Raises :class:`StageError`."""
+        # Building comes first: where torch is missing it says so in words.
+        specs = model.inputs()
+        require("litert-torch", "converting to TFLite", "tflite-export")
+        import torch
+
+        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        module = copy.deepcopy(model.module()).eval()
+        changes = _convert(module, arguments, out)
+        details = {"route": "litert-torch"}
+        if changes:
+            details["rewrites"] = ", ".join(changes)
+        if spec.precision != "fp32":
+            calibration = spec.calibration if spec.precision == "int8" else ()
+            details |= _quantise(out, spec.precision, calibration)
+        graph = read(out)
+        inputs, outputs = describe(graph)
+        details["operators"] = str(len(graph.operators))
+        return Exported(inputs=inputs, outputs=outputs, counts=count(graph), details=details)
+
+    def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
+        """Check a ready file; it is taken byte for byte, at the sizes that are stored in it."""
+        if _runtime() is None:
+            raise StageError(
+                "export",
+                "a ready TFLite file is executed for its reference, and no TFLite runtime is "
+                "installed",
+                hint="pip install 'latbench[tflite]'",
+                kind="unavailable",
+            )
+        graph = read(path)
+        inputs, outputs = describe(graph)
+        require_sizes(inputs)
+        check_fixed(inputs, spec, pixels)
+        out.write_bytes(path.read_bytes())
+        return Exported(
+            inputs=inputs,
+            outputs=outputs,
+            counts=count(graph),
+            details={"route": "ready", "operators": str(len(graph.operators))},
+            precision=precision_of(graph),
+        )
+
+    def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
+        """One inference by the runtime's own kernels, without a delegate."""
+        interpreter = _interpreter(path)
+        if interpreter is None:
+            return None
+        try:
+            interpreter.allocate_tensors()
+            for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
+                interpreter.set_tensor(detail["index"], array)
+            interpreter.invoke()
+            return tuple(
+                interpreter.get_tensor(detail["index"]).copy()
+                for detail in interpreter.get_output_details()
+            )
+        except (RuntimeError, ValueError) as error:
+            raise StageError(
+                "export",
+                f"the TFLite runtime cannot execute the file: {_first_line(error)}",
+                hint="an operator or a version of one that this runtime does not know; see its "
+                "version with `latbench backends`",
+            ) from error
+
+
+def exporter() -> Exporter:
+    """Entry point."""
+    return TfliteExporter()
+
+
+def _convert(
+    module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], out: Path
+) -> tuple[str, ...]:
+    """Write ``module`` to ``out``: as it is or, where that fails, computes twice or leaves
+    subgraphs, after exact rewrites of its graph. Their names."""
+    errors: list[str] = []
+    faults = None
+    if not misconverted(module, arguments) and _written(module, arguments, out, errors):
+        faults = _faults(out)
+        if not faults:
+            return ()
+    try:
+        module, names = rewritten(module, arguments)
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        errors.append(_first_line(error))
+        names = ()
+    other = out.with_name(f"{out.stem}.rewritten{out.suffix}")
+    try:
+        better = names and _written(module, arguments, other, errors)
+        if better and (faults is None or _faults(other) < faults):
+            other.replace(out)
+            return names
+    finally:
+        other.unlink(missing_ok=True)
+    if faults is not None:  # what looks computed twice is a layer that the model itself uses twice
+        return ()
+    raise StageError(
+        "export",
+        f"litert-torch cannot convert the model ({'; '.join(dict.fromkeys(errors))})",
+        hint="write the operation that it names in another way, or give a ready .tflite file",
+    )
+
+
+def _faults(path: Path) -> int:
+    """How many operations of a converted file a runtime would do in vain, or not at all."""
+    graph = read(path)
+    return computed_twice(graph) + graph.subgraphs - 1
+
+
+def _written(
+    module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], out: Path, errors: list[str]
+) -> bool:
+    """Whether ``module`` could be converted to ``out``; else the reason is added to ``errors``."""
+    import litert_torch
+
+    try:
+        litert_torch.convert(module, arguments).export(str(out))
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        errors.append(_first_line(error))
+        return False
+    return True
+
+
+def _quantise(
+    path: Path, precision: str, calibration: Sequence[tuple[Array, ...]]
+) -> dict[str, str]:
+    """Replace the fp32 file at ``path`` by one in ``precision``."""
+    require("ai-edge-quantizer", f"quantising to {precision}", "tflite-export")
+    from ai_edge_quantizer import quantizer, recipe
+
+    names = [tensor.name for tensor in describe(read(path))[0]]
+    made = path.with_suffix(".quantised")
+    try:
+        if precision == "fp16":
+            quantiser = quantizer.Quantizer(str(path), HALF_WEIGHTS)
+            quantiser.quantize().export_model(str(made), overwrite=True)
+            made.replace(path)
+            return {"quantisation": "weights as fp16, widened or computed in by the runtime"}
+        if not calibration:
+            raise StageError("export", "static int8 needs calibration inputs, and there are none")
+        quantiser = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), *FLOAT_BORDERS])
+        sets = [_named(array_set, names) for array_set in calibration]
+        ranges = quantiser.calibrate({SIGNATURE: sets})
+        quantiser.quantize(ranges).export_model(str(made), overwrite=True)
+        made.replace(path)
+    except (RuntimeError, ValueError, NotImplementedError, KeyError) as error:
+        raise StageError(
+            "export",
+            f"ai-edge-quantizer cannot quantise the file to {precision}: {_first_line(error)}",
+            hint="fp32 may still do: leave --precision out",
+        ) from error
+    finally:
+        made.unlink(missing_ok=True)
+    return {
+        "quantisation": "static, weights per channel, floats at the border",
+        "calibration_sets": str(len(calibration)),
+    }
+
+
+FLOAT_BORDERS: tuple[dict[str, Any], ...] = tuple(
+    {"regex": ".*", "operation": border, "algorithm_key": "no_quantize", "op_config": {}}
+    for border in ("INPUT", "OUTPUT")
+)
+HALF_WEIGHTS = [
+    {
+        "regex": ".*",
+        "operation": "*",
+        "algorithm_key": "float_casting",
+        "op_config": {
+            "weight_tensor_config": {"num_bits": 16, "dtype": "FLOAT"},
+            "compute_precision": "FLOAT",
+            "explicit_dequantize": True,
+        },
+    }
+]
+
+
+def _named(arrays: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
+    """Signature names of inputs are those of the tensors without what stands before."""
+    return {
+        name.removeprefix(f"{SIGNATURE}_").partition(":")[0]: array
+        for name, array in zip(names, arrays, strict=True)
+    }
+
+
+def _interpreter(path: Path) -> Any:
+    """Without default delegates; ``None`` where no runtime is installed."""
+    if (tflite := _runtime()) is None:
+        return None
+    plain = tflite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        return tflite.Interpreter(str(path), experimental_op_resolver_type=plain, num_threads=1)
+    except (ValueError, RuntimeError, SystemError) as error:
+        raise StageError(
+            "export",
+            f"the TFLite runtime cannot load the file: {_first_line(error)}",
+            hint="damaged, or of a newer version than this runtime",
+        ) from error
+
+
+def _runtime() -> Any:
+    """The module of whichever runtime is installed; ``None`` without one."""
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        try:
+            from tflite_runtime import interpreter
+        except ImportError:
+            return None
+    return interpreter
+
+
+def _first_line(error: Exception) -> str:
+    """Converters begin with a line of their own; the one that says something has a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "error:" in line]
+    return (telling or lines or [type(error).__name__])[0]

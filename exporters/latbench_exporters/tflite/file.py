@@ -1,0 +1,293 @@
+"""Reading TFLite files without a runtime, as the FlatBuffers that they are.
+
+Field numbers are those of the TFLite schema, version 3 (``schema.fbs``). Nothing is executed.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latbench.api import Counts, StageError, TensorSpec
+from latbench_exporters.tflite.flatbuffer import Table
+
+IDENTIFIER = b"TFL3"
+DTYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+}
+OTHER_TYPES = {17: "int4", 18: "bfloat16", 19: "int2"}
+ITEM_BITS = {
+    **{"float64": 64, "int64": 64, "float32": 32, "int32": 32, "float16": 16, "bfloat16": 16},
+    **{"int16": 16, "int4": 4, "int2": 2},
+}
+CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, FULLY_CONNECTED = 3, 4, 6, 9
+CUSTOM, TRANSPOSE_CONV, BATCH_MATMUL = 32, 67, 126
+OPERANDS = {
+    CONV_2D: {0: 4, 1: 4},
+    DEPTHWISE_CONV_2D: {0: 4, 1: 4},
+    TRANSPOSE_CONV: {1: 4, 2: 4},
+    FULLY_CONNECTED: {0: 1, 1: 2},
+    BATCH_MATMUL: {0: 2, 1: 2},
+}
+"""Operator whose work is counted -> its inputs that tell it -> how many axes they have at least."""
+NOT_COUNTED = {
+    *(16, 24, 27, 35, 44, 46, 52),  # recurrent: LSTM, RNN, SVDF and their kinds
+    *(132, 141),  # 3-D convolutions
+    *(171, 197),  # StableHLO's convolution and product
+}
+"""Others that multiply with weights: their work is not told."""
+KNOWN_CUSTOM = ("TFLite_Detection_PostProcess",)
+"""Custom operators that the stock runtimes bring themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """``shape`` as stored, which the runtime takes; its signature may leave axes open."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    constant: bool
+    quantised: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """``code`` is the schema's number; ``custom`` the name of one that is not built in."""
+
+    code: int
+    custom: str | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """The first subgraph: what an inference runs. Calls into others are not followed."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    subgraphs: int
+
+
+def read(path: Path) -> Graph:
+    """Raises :class:`StageError` where the file is no TFLite model, damaged, or needs operators
+    that no stock runtime has."""
+    try:
+        content = path.read_bytes()
+        if content[4:8] != IDENTIFIER:
+            raise ValueError("it does not begin as one")
+        graph = _graph(Table.root(content))
+        _check(graph)
+    except (ValueError, struct.error, OSError, IndexError) as error:
+        raise StageError(
+            "export",
+            f"{path.name} is not a valid TFLite file: {error}",
+            hint="truncated, corrupt, or not TFLite at all: make or fetch it again",
+        ) from error
+    _refuse_custom(graph, path.name)
+    return graph
+
+
+def describe(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs."""
+    return (
+        tuple(_spec(graph.tensors[i]) for i in graph.inputs),
+        tuple(_spec(graph.tensors[i]) for i in graph.outputs),
+    )
+
+
+def pixels(tensor: TensorSpec) -> tuple[int, int]:
+    """Which axes of an image are its height and width: channels mostly come last."""
+    return (1, 2) if tensor.shape[3] in (1, 3, 4) else (2, 3)
+
+
+def require_sizes(inputs: Sequence[TensorSpec]) -> None:
+    """Raise :class:`StageError` where an input has an axis without a size. One that is open to
+    other sizes has a stored one all the same."""
+    for tensor in inputs:
+        if any(size < 1 for size in tensor.shape):
+            raise StageError(
+                "export",
+                f"input {tensor.name!r} of the file has axes without a size",
+                hint="convert the model again with a fixed input shape",
+            )
+
+
+def count(graph: Graph) -> Counts | None:
+    """MACs, parameters and operators; ``None`` where there are several subgraphs (control flow) or
+    weights in an operator whose work is not told."""
+    if graph.subgraphs > 1 or any(operator.code in NOT_COUNTED for operator in graph.operators):
+        return None
+    constants = {i for i, tensor in enumerate(graph.tensors) if tensor.constant}
+    macs, operators, used = 0, {"conv": 0, "linear": 0}, set(graph.outputs)
+    for operator in graph.operators:
+        used.update(operator.inputs)
+        if operator.code == DEQUANTIZE and constants.issuperset(operator.inputs):
+            # Weights stored in fewer bits are widened first; they are weights all the same.
+            constants.update(operator.outputs)
+        elif operator.code in (CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV):
+            operators["conv"] += 1
+            macs += _conv_macs(operator, graph)
+        elif operator.code in (FULLY_CONNECTED, BATCH_MATMUL) and not constants.isdisjoint(
+            operator.inputs[:2]
+        ):
+            operators["linear"] += 1
+            macs += _product_macs(operator, graph)
+    weights = [
+        tensor
+        for i, tensor in enumerate(graph.tensors)
+        if tensor.constant
+        and i in used
+        and math.prod(tensor.shape) > 1
+        and ("float" in tensor.dtype or tensor.quantised)
+    ]
+    return Counts(
+        macs=macs,
+        parameters=sum(math.prod(tensor.shape) for tensor in weights),
+        parameter_bytes=sum(
+            -(-math.prod(tensor.shape) * ITEM_BITS.get(tensor.dtype, 8) // 8) for tensor in weights
+        ),
+        operators=operators,
+    )
+
+
+def computed_twice(graph: Graph) -> int:
+    """Convolutions and products with weights that another one has too: the model shares them, or
+    the converter made one into two."""
+    kinds = (CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED)
+    weights = [op.inputs[1] for op in graph.operators if op.code in kinds]
+    return len(weights) - len(set(weights))
+
+
+def precision_of(graph: Graph) -> str:
+    """The lowest precision that the graph computes in; ``unknown`` where it has no name here:
+    integers of 16, 4 or 2 bits, doubles."""
+    quantised = {t.dtype for t in graph.tensors if t.quantised and "float" not in t.dtype}
+    quantised -= {"int32", "int64"}
+    activations = {t.dtype for t in graph.tensors if t.quantised and not t.constant}
+    floats = {t.dtype for t in graph.tensors if "float" in t.dtype}
+    if not quantised <= {"int8", "uint8"} or "float64" in floats:
+        return "unknown"
+    if activations & {"int8", "uint8"}:
+        return "int8"
+    if quantised:
+        return "int8-weights"
+    if "bfloat16" in floats:
+        return "bf16"
+    return "fp16" if "float16" in floats else "fp32"
+
+
+def _product_macs(operator: Operator, graph: Graph) -> int:
+    left, right = (graph.tensors[i].shape for i in operator.inputs[:2])
+    out = graph.tensors[operator.outputs[0]].shape
+    if operator.code == FULLY_CONNECTED:  # weights (out, in); axes of the input may be flattened
+        return math.prod(out) * right[-1]
+    # A flag may say that the left factor is the other way round.
+    return math.prod(out) * (math.prod(left[-2:]) // max(1, out[-2]))
+
+
+def _conv_macs(operator: Operator, graph: Graph) -> int:
+    out, kernel = (graph.tensors[i].shape for i in (operator.outputs[0], operator.inputs[1]))
+    if operator.code == TRANSPOSE_CONV:  # output shape, weights (out, height, width, in), input
+        return math.prod(graph.tensors[operator.inputs[2]].shape) * math.prod(kernel[:-1])
+    taps = math.prod(kernel[1:3]) if operator.code == DEPTHWISE_CONV_2D else math.prod(kernel[1:])
+    return math.prod(out) * taps
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    return TensorSpec(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype)
+
+
+def _refuse_custom(graph: Graph, name: str) -> None:
+    custom = {operator.custom for operator in graph.operators if operator.custom is not None}
+    flex = sorted(name for name in custom if name.startswith("Flex"))
+    if flex:
+        raise StageError(
+            "export",
+            f"{name} needs TensorFlow's own operators (flex): {', '.join(flex)}",
+            hint="convert it with TFLite's built-in operators only; no TensorFlow is loaded here",
+        )
+    if strange := sorted(custom - set(KNOWN_CUSTOM)):
+        raise StageError(
+            "export",
+            f"{name} needs custom operators that no runtime here has: {', '.join(strange)}",
+            hint="export it with built-in operators; loading operator libraries is not supported",
+        )
+
+
+def _check(graph: Graph) -> None:
+    """Every index that is used later."""
+    for operator in graph.operators:
+        for i in (*operator.inputs, *operator.outputs):
+            if not -1 <= i < len(graph.tensors):
+                raise ValueError(f"an operator names tensor {i} of {len(graph.tensors)}")
+        _check_operands(operator, graph)
+    for i in (*graph.inputs, *graph.outputs):
+        if not 0 <= i < len(graph.tensors):
+            raise ValueError(f"the graph names tensor {i} of {len(graph.tensors)}")
+    if not graph.inputs or not graph.outputs or not graph.operators:
+        raise ValueError("its graph has no inputs, no outputs or no operators")
+
+
+def _check_operands(operator: Operator, graph: Graph) -> None:
+    for at, axes in OPERANDS.get(operator.code, {}).items():
+        i = operator.inputs[at] if at < len(operator.inputs) else -1
+        if i < 0 or len(graph.tensors[i].shape) < axes:
+            raise ValueError(f"operator {operator.code} lacks input {at} with {axes} axes")
+    if operator.code in OPERANDS:
+        out = operator.outputs[0] if operator.outputs else -1
+        if out < 0 or (operator.code == BATCH_MATMUL and len(graph.tensors[out].shape) < 2):
+            raise ValueError(f"operator {operator.code} lacks its output")
+
+
+def _graph(model: Table) -> Graph:
+    codes = model.tables(1)
+    buffers = [bool(buffer.length(0)) or bool(buffer.number(2, "Q")) for buffer in model.tables(4)]
+    subgraphs = model.tables(2)
+    if not subgraphs:
+        raise ValueError("it holds no graph")
+    main = subgraphs[0]
+    return Graph(
+        tensors=tuple(_tensor(table, buffers) for table in main.tables(0)),
+        operators=tuple(_operator(table, codes) for table in main.tables(3)),
+        inputs=main.numbers(1),
+        outputs=main.numbers(2),
+        subgraphs=len(subgraphs),
+    )
+
+
+def _tensor(table: Table, buffers: list[bool]) -> Tensor:
+    kind, quantisation = table.number(1, "b"), table.table(4)
+    return Tensor(
+        name=table.text(3),
+        shape=table.numbers(0),
+        dtype=DTYPES.get(kind) or OTHER_TYPES.get(kind, f"type {kind}"),
+        constant=buffers[table.number(2, "I")],
+        quantised=quantisation is not None and quantisation.length(2) > 0,
+    )
+
+
+def _operator(table: Table, codes: list[Table]) -> Operator:
+    code = codes[table.number(0, "I")]
+    # Old files have the number in a byte, new ones in an integer; the larger one is meant.
+    number = max(code.number(0, "b"), code.number(3, "i"))
+    return Operator(
+        code=number,
+        custom=code.text(1) if number == CUSTOM else None,
+        inputs=table.numbers(1),
+        outputs=table.numbers(2),
+    )

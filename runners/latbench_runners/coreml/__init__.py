@@ -1,0 +1,5 @@
+"""Core ML: the runner."""
+
+from __future__ import annotations
+
+from latbench_runners.coreml.runner import runner as runner

@@ -1,0 +1,315 @@
+"""Core ML on a Mac, through coremltools.
+
+The clock is the runtime's own where it has one: it stands around the prediction alone, without the
+copies between numpy and ``MLMultiArray`` that a program in Swift would not make. The clock around
+the whole call is kept beside it. Arrays of fp16 reach Core ML as fp32: coremltools widens them, and
+making them fp16 again is part of the prediction.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from latbench.api import (
+    Array,
+    Artifact,
+    Capability,
+    Placement,
+    Runner,
+    RunOptions,
+    Session,
+    StageError,
+    UsageError,
+)
+from latbench.clock import time_calls
+from latbench_runners.coreml.plan import first_line, plan
+
+COMPUTE_UNITS = {
+    "all": "ALL",
+    "cpu_only": "CPU_ONLY",
+    "cpu_and_gpu": "CPU_AND_GPU",
+    "cpu_and_ne": "CPU_AND_NE",
+}
+"""Value of the option -> member of ``coremltools.ComputeUnit``."""
+SPECIALIZATIONS = {"default": None, "fast_prediction": "FastPrediction"}
+THERMAL_STATES = ("nominal", "fair", "serious", "critical")
+"""``NSProcessInfoThermalState``, from 0."""
+TOOL_TIMEOUT_S = 5.0
+
+
+class CoreMLRunner:
+    """Executes Core ML packages on the Mac that it runs on."""
+
+    name = "coreml"
+    formats = ("coreml",)
+    options: Mapping[str, str] = {
+        "compute_units": f"{', '.join(COMPUTE_UNITS)}: what Core ML may use (default all)",
+        "specialization": f"{', '.join(SPECIALIZATIONS)}: whether it prepares longer to predict "
+        "faster (default default; macOS 15 or later)",
+    }
+
+    def probe(self) -> Capability:
+        """Core ML is part of macOS; the bindings are in coremltools' wheels for macOS alone."""
+        if sys.platform != "darwin":
+            return Capability(
+                available=False,
+                reason=f"Core ML is part of Apple's systems; this is {platform.system()}",
+                hint="run it on a Mac; `latbench export --format coreml` makes and checks the "
+                "package here",
+            )
+        package = find_spec("coremltools")
+        if package is None:
+            return Capability(
+                available=False,
+                reason="coremltools is not installed",
+                hint="pip install 'latbench[coreml]'",
+            )
+        folders = [Path(folder) for folder in package.submodule_search_locations or ()]
+        if not any(found for folder in folders for found in folder.glob("libcoremlpython*")):
+            return Capability(
+                available=False,
+                reason="this coremltools has no bindings to Core ML (libcoremlpython)",
+                hint="install its wheel for this Python: pip install --force-reinstall "
+                "--only-binary :all: coremltools",
+            )
+        engine = ("neural_engine",) if platform.machine() == "arm64" else ()
+        return Capability(available=True, version=_version(), units=("cpu", "gpu", *engine))
+
+    def prepare(self) -> None:
+        """Import coremltools, which takes seconds, and what makes pictures."""
+        import coremltools  # noqa: F401
+
+        with suppress(ImportError):
+            import PIL.Image  # noqa: F401
+
+    @contextmanager
+    def open(
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
+    ) -> Iterator[Session]:
+        """Compile and load ``path``; hold ``inputs`` as Core ML takes them."""
+        settings = _settings(artifact, options)
+        fed = _fed(artifact, inputs)
+        model = _load(path, settings)
+        yield _LoadedModel(model, artifact, fed, settings)
+
+
+def runner() -> Runner:
+    """Entry point."""
+    return CoreMLRunner()
+
+
+class _LoadedModel:
+    """An ``MLModel`` and its prepared inputs."""
+
+    def __init__(
+        self,
+        model: Any,
+        artifact: Artifact,
+        fed: dict[str, object],
+        settings: dict[str, str],
+    ) -> None:
+        self._model = model
+        self._artifact = artifact
+        self._fed = fed
+        self._own_clock = hasattr(type(model), "last_predict_duration_in_nano_seconds")
+        self._settings = {**settings, "clock": "runtime" if self._own_clock else "call"}
+        self._placement: Placement | None = None
+        self._told: dict[str, str] | None = None
+        self._given: Mapping[str, Array] | None = None
+        self._call_ns: Sequence[int] = ()
+
+    def run(self) -> None:
+        self._given = self._model.predict(self._fed)
+
+    def time_block(self, calls: int) -> Sequence[int]:
+        if not self._own_clock:
+            return time_calls(self.run, calls)
+        own: list[int] = []
+
+        def one() -> None:
+            self.run()
+            # It is of the latest prediction alone, so the call's clock holds the question for it.
+            own.append(self._own_ns())
+
+        self._call_ns = time_calls(one, calls)
+        return own
+
+    def beside_ns(self) -> Mapping[str, Sequence[int]]:
+        return {"call": self._call_ns} if self._own_clock else {}
+
+    def outputs(self) -> tuple[Array, ...]:
+        import numpy as np
+
+        if self._given is None:
+            raise StageError("outputs", "asked for outputs before an inference was run")
+        # Half precision may come back widened, and an output of one element without its axes.
+        return tuple(
+            np.asarray(self._given[spec.name]).astype(spec.dtype).reshape(spec.shape)
+            for spec in self._artifact.outputs
+        )
+
+    def placement(self) -> Placement:
+        """As Core ML plans it for these compute units (``MLComputePlan``, macOS 14.4)."""
+        if self._placement is None:
+            self._placement = plan(self._model, _unit(self._settings))
+        return self._placement
+
+    def settings(self) -> Mapping[str, str]:
+        # Asked for the first time after loading was timed, of which none of this is a part.
+        if self._told is None:
+            self._told = {
+                **self._settings,
+                "macos_build": _told("sw_vers", "-buildVersion") or "unknown",
+                "thermal_state": _thermal_state() or "unknown",
+            }
+            if self._in_half():
+                self._told["precision"] = "fp16"
+        return self._told
+
+    def _in_half(self) -> bool:
+        """A neural network of layers is computed in fp16 by GPU and Neural Engine, whatever its
+        weights are. With no plan it is not said that the CPU computes all of it."""
+        if (self._artifact.details.get("type"), self._artifact.precision) != (
+            "neuralnetwork",
+            "fp32",
+        ):
+            return False
+        on_cpu = self._settings["compute_units"] == "cpu_only"
+        return not on_cpu and set(self.placement().units) != {"cpu"}
+
+    def _own_ns(self) -> int:
+        own = self._model.last_predict_duration_in_nano_seconds
+        if own is None:
+            raise StageError(
+                "time",
+                "Core ML told no duration of its prediction",
+                hint="update coremltools",
+            )
+        return int(own)
+
+
+def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
+    """Every setting as a string, defaults filled in."""
+    extra = {"compute_units": "all", "specialization": "default", **options.extra}
+    for name, allowed in (("compute_units", COMPUTE_UNITS), ("specialization", SPECIALIZATIONS)):
+        if extra[name] not in allowed:
+            raise UsageError(
+                f"{name} cannot be {extra[name]!r}", hint=f"one of: {', '.join(allowed)}"
+            )
+    # Core ML takes as many threads as it likes and tells nobody.
+    settings = {"threads": "unknown", **extra}
+    images = artifact.details.get("images", "").split(",")
+    if any(spec.name in images for spec in artifact.inputs):
+        # Pictures are rounded to 8 bits, which the reference's inputs are not.
+        settings |= {"input": "image", "input_bits": "8"}
+    if any(spec.dtype == "float16" for spec in artifact.inputs):
+        settings["input_arrays"] = "float32"
+    return settings
+
+
+def _fed(artifact: Artifact, inputs: Sequence[Array]) -> dict[str, object]:
+    """Inputs by name: arrays, and pictures where the model takes images."""
+    images = artifact.details.get("images", "").split(",")
+    fed: dict[str, object] = {}
+    for spec, array in zip(artifact.inputs, inputs, strict=True):
+        fed[spec.name] = _picture(array, artifact.details) if spec.name in images else array
+    return fed
+
+
+def _picture(array: Array, details: Mapping[str, str]) -> object:
+    """The 8-bit image of which the network sees about ``array`` (1, C, H, W)."""
+    import numpy as np
+
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise StageError(
+            "open",
+            "images need pillow, which is not installed",
+            hint="pip install pillow",
+            kind="unavailable",
+        ) from error
+    scale = float(details["image_scale"])
+    bias = [float(part) for part in details["image_bias"].split(",")][: array.shape[1]]
+    values = (array[0].astype(np.float64) - np.reshape(bias, (-1, 1, 1))) / scale
+    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
+def _unit(settings: Mapping[str, str]) -> Any:
+    import coremltools as ct
+
+    return getattr(ct.ComputeUnit, COMPUTE_UNITS[settings["compute_units"]])
+
+
+def _load(path: Path, settings: Mapping[str, str]) -> Any:
+    """Compiled and loaded once, for these compute units.
+
+    ``MLModel`` only warns where Core ML refuses a model, and says nothing of one that is too new.
+    """
+    import coremltools as ct
+
+    strategy = SPECIALIZATIONS[settings["specialization"]]
+    hints = (
+        None
+        if strategy is None
+        else {"specializationStrategy": getattr(ct.SpecializationStrategy, strategy)}
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            model = ct.models.MLModel(
+                str(path), compute_units=_unit(settings), optimization_hints=hints
+            )
+        model.get_compiled_model_path()
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Its own errors are bare Exception.
+        raise StageError(
+            "open",
+            f"Core ML cannot load {path.name}: {first_line(error)}",
+            hint="a damaged package, one for a newer system (--option target=...), or compute "
+            "units or a specialization that this macOS does not have",
+        ) from error
+    return model
+
+
+def _version() -> str:
+    try:
+        return f"macOS {platform.mac_ver()[0]}, coremltools {version('coremltools')}"
+    except PackageNotFoundError:
+        return f"macOS {platform.mac_ver()[0]}"
+
+
+def _thermal_state() -> str | None:
+    """As the system tells any program, in four steps; ``None`` where nothing here can ask."""
+    if find_spec("Foundation") is not None:
+        from Foundation import NSProcessInfo  # type: ignore[import-not-found, unused-ignore]
+
+        return THERMAL_STATES[int(NSProcessInfo.processInfo().thermalState())]
+    for line in (_told("pmset", "-g", "therm") or "").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.strip() == "CPU_Speed_Limit":
+            return f"CPU speed limit {value.strip()} %"
+    return None
+
+
+def _told(*command: str) -> str | None:
+    """What a tool of the system prints."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

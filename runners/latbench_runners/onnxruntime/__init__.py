@@ -1,0 +1,5 @@
+"""ONNX Runtime: the runner."""
+
+from __future__ import annotations
+
+from latbench_runners.onnxruntime.runner import runner as runner

@@ -1,0 +1,317 @@
+"""ONNX Runtime: the portable one.
+
+One session per process and IOBinding with the inputs in the provider's memory: with two live
+sessions the spinning threads of one slow the other by 2x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latbench.api import (
+    Array,
+    Artifact,
+    Capability,
+    Placement,
+    Profile,
+    Runner,
+    RunOptions,
+    Session,
+    StageError,
+    UsageError,
+)
+from latbench_runners.onnxruntime.profile import profiled
+from latbench_runners.onnxruntime.providers import (
+    CPU,
+    TENSORRT,
+    full_name,
+    given,
+    other_precision,
+    place,
+)
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+DISTRIBUTIONS = (
+    "onnxruntime",
+    *(
+        f"onnxruntime-{flavour}"
+        for flavour in (
+            "gpu",
+            "directml",
+            "openvino",
+            "qnn",
+            "azure",
+            "cann",
+            "coreml",
+            "migraphx",
+            "noopenmp",
+            "rocm",
+            "silicon",
+            "training",
+            "training-cpu",
+            "trt-rtx",
+            "webgpu",
+            "windowsml",
+        )
+    ),
+    *(f"ort-nightly{flavour}" for flavour in ("", "-directml", "-gpu", "-qnn", "-rocm")),
+)
+"""They all put their files into the same folder. Asking the installed packages which of them do
+would read the metadata of each."""
+LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+SETTINGS = {
+    "provider": CPU,
+    "provider_options": "",
+    "strict_placement": "no",
+    "graph_optimization": "all",
+    "spinning": "on",
+    "inter_op_threads": "1",
+}
+
+
+class OnnxRuntimeRunner:
+    """Executes ONNX files."""
+
+    name = "onnxruntime"
+    formats = ("onnx",)
+    options: Mapping[str, str] = {
+        "provider": f"execution provider, by its full or short name: cuda, coreml, … "
+        f"(default {CPU})",
+        "provider_options": "the provider's own: key=value;key=value",
+        "strict_placement": "yes or no: whether to fail where the provider cannot take every node "
+        "(default no)",
+        "graph_optimization": f"{', '.join(LEVELS)} (default all)",
+        "spinning": "on or off: whether idle threads spin between operators (default on)",
+        "inter_op_threads": "threads that run independent operators side by side (default 1)",
+    }
+
+    def probe(self) -> Capability:
+        """Available wherever the package is; its providers are listed by a session, not here."""
+        found = {}
+        for package in DISTRIBUTIONS:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:
+                continue
+        if not found:
+            return Capability(
+                available=False,
+                reason="onnxruntime is not installed",
+                hint="pip install onnxruntime",
+            )
+        if len(found) > 1:
+            return Capability(
+                available=False,
+                reason=f"{' and '.join(found)} are installed over each other: which one would run "
+                "is not known",
+                hint="uninstall all of them, then install one",
+            )
+        return Capability(available=True, version=next(iter(found.values())), units=(CPU,))
+
+    def prepare(self) -> None:
+        """Import the package."""
+        import onnxruntime  # noqa: F401
+
+    @contextmanager
+    def open(
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
+    ) -> Iterator[Session]:
+        """Load ``path`` and bind ``inputs``. Raises :class:`StageError` or ``UsageError``."""
+        settings = _settings(options)
+        loading = _Loading(path=path, settings=settings, provider_options=given(settings))
+        session = loading.load(loading.options())
+        other = other_precision(artifact.precision, settings["provider"], loading.provider_options)
+        if other is not None:
+            settings["precision"] = other
+        yield BoundSession(session, artifact, inputs, settings, loading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loading:
+    """How a session is made of a file: for timing, and again for a profile."""
+
+    path: Path
+    settings: Mapping[str, str]
+    provider_options: Mapping[str, str]
+
+    def options(self) -> ort.SessionOptions:
+        return _session_options(self.settings)
+
+    def load(self, options: ort.SessionOptions) -> ort.InferenceSession:
+        """Raises :class:`StageError` where the provider is not really there."""
+        import onnxruntime as ort
+
+        provider = self.settings["provider"]
+        providers: list[object] = [(provider, dict(self.provider_options))]
+        strict = self.settings["strict_placement"] == "yes"
+        if provider != CPU and not strict:
+            providers.append(CPU)
+        try:
+            # Without this the binding prints the error and goes on with the CPU.
+            session = ort.InferenceSession(
+                str(self.path), options, providers=providers, enable_fallback=False
+            )
+        except Exception as error:
+            # Its errors share no nearer ancestor. Lack of memory is for the harness to tell.
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise StageError(
+                "open",
+                f"ONNX Runtime cannot load the file on {provider}: {first}",
+                hint="strict_placement=no lets the CPU take what the provider cannot"
+                if strict
+                else "a damaged file, an operator that this version does not know, or an option "
+                "that the provider does not",
+            ) from error
+        if provider not in session.get_providers():
+            raise StageError(
+                "open",
+                f"{provider} is in this onnxruntime but could not be loaded",
+                hint="its driver or libraries are missing; what it said is in the error output",
+                kind="unavailable",
+            )
+        return session
+
+
+class BoundSession:
+    """A session whose inputs lie in the provider's memory."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        artifact: Artifact,
+        inputs: Sequence[Array],
+        settings: Mapping[str, str],
+        loading: _Loading,
+    ) -> None:
+        self._session = session
+        self._settings = settings
+        self._loading = loading
+        self._bind = _binder(artifact, inputs, settings["provider"], loading.provider_options)
+        self._binding = self._bind(session)
+
+    def run(self) -> None:
+        # Waits for the device at the end, unless a run option forbids it.
+        self._session.run_with_iobinding(self._binding)
+
+    def outputs(self) -> tuple[Array, ...]:
+        return tuple(self._binding.copy_outputs_to_cpu())
+
+    def placement(self) -> Placement:
+        """Seen in a short profile, unless only the CPU is there to run on."""
+        providers = self._session.get_providers()
+        if self._settings["provider"] == CPU:
+            return Placement(
+                units={CPU: None}, known="proven", note="the only provider in the session"
+            )
+        if self._settings["provider"] in TENSORRT:
+            return Placement(
+                units=dict.fromkeys(providers),
+                known="unknown",
+                note="it would have to be built twice; a profile tells",
+            )
+        seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, 1)
+        units: dict[str, int | None] = dict.fromkeys(providers, 0)
+        units.update(seen.placed())
+        return Placement(
+            units=units,
+            known="proven",
+            note="nodes after optimisation, in a profile of one inference",
+            partitions=seen.partitions(),
+        )
+
+    def settings(self) -> Mapping[str, str]:
+        return self._settings
+
+    def profile(self, calls: int) -> Profile | None:
+        """By a second session, with the profiler on."""
+        seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, calls)
+        return Profile(
+            source="onnxruntime's profiler",
+            calls=calls,
+            total_ns=seen.total_ns,
+            operators=seen.operators,
+        )
+
+    def _run_fresh(self, session: ort.InferenceSession, calls: int) -> None:
+        binding = self._bind(session)
+        for _ in range(calls):
+            session.run_with_iobinding(binding)
+
+
+def runner() -> Runner:
+    """Entry point."""
+    return OnnxRuntimeRunner()
+
+
+def _binder(
+    artifact: Artifact,
+    inputs: Sequence[Array],
+    provider: str,
+    provider_options: Mapping[str, str],
+) -> Callable[[ort.InferenceSession], ort.IOBinding]:
+    """What binds a session to the inputs, placed once, and to outputs that it allocates."""
+    import onnxruntime as ort
+
+    kind, device = place(provider, provider_options)
+    values = [ort.OrtValue.ortvalue_from_numpy(array, kind, device) for array in inputs]
+
+    def bind(session: ort.InferenceSession) -> ort.IOBinding:
+        binding = session.io_binding()
+        for spec, value in zip(artifact.inputs, values, strict=True):
+            binding.bind_ortvalue_input(spec.name, value)
+        for output in session.get_outputs():
+            binding.bind_output(output.name, kind, device)
+        return binding
+
+    return bind
+
+
+def _settings(options: RunOptions) -> dict[str, str]:
+    """Every setting as a string, defaults filled in, the provider by its full name."""
+    settings = {"threads": str(options.threads), **SETTINGS, **options.extra}
+    for name, values in (
+        ("graph_optimization", tuple(LEVELS)),
+        ("spinning", ("on", "off")),
+        ("strict_placement", ("yes", "no")),
+    ):
+        if settings[name] not in values:
+            raise UsageError(
+                f"{name} cannot be {settings[name]!r}", hint=f"one of: {', '.join(values)}"
+            )
+    if not settings["inter_op_threads"].isdecimal() or int(settings["inter_op_threads"]) < 1:
+        raise UsageError("inter_op_threads must be a whole number from 1")
+    settings["provider"] = full_name(settings["provider"])
+    return settings
+
+
+def _session_options(settings: Mapping[str, str]) -> ort.SessionOptions:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(settings["threads"])
+    options.inter_op_num_threads = int(settings["inter_op_threads"])
+    if options.inter_op_num_threads > 1:
+        options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
+    options.graph_optimization_level = getattr(
+        ort.GraphOptimizationLevel, LEVELS[settings["graph_optimization"]]
+    )
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "1" if settings["spinning"] == "on" else "0"
+    )
+    if settings["strict_placement"] == "yes" and settings["provider"] != CPU:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options

@@ -1,0 +1,135 @@
+"""TensorRT and TensorRT for RTX: engines on an NVIDIA GPU, timed by the GPU itself.
+
+The samples are device time: two events on the stream, around the inference, its inputs already in
+the GPU's memory. What the host's clock says of the same inferences is kept beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from latbench.api import (
+    Array,
+    Artifact,
+    Capability,
+    Runner,
+    RunOptions,
+    Session,
+    StageError,
+    UsageError,
+)
+from latbench_runners.tensorrt.cuda import (
+    LIBRARY,
+    ask_gpu,
+    load_driver,
+    open_gpu,
+    wake,
+)
+from latbench_runners.tensorrt.session import open_session
+
+CHOICES = {"clock": ("device", "host"), "transfers": ("off", "on"), "cuda_graph": ("off", "on")}
+"""Option -> its values, the default first."""
+
+
+class TensorRtRunner:
+    """Executes engines of TensorRT."""
+
+    name = "tensorrt"
+    formats: tuple[str, ...] = ("tensorrt",)
+    module = "tensorrt"
+    packages: tuple[str, ...] = ("tensorrt", "tensorrt_cu13", "tensorrt_cu12")
+    """That may have brought the module."""
+    options: Mapping[str, str] = {
+        "clock": "device or host: whose time the samples are; the other's is kept beside them "
+        "(default device)",
+        "transfers": "on or off: copy inputs in and outputs out with each inference (default off)",
+        "cuda_graph": "on or off: launch the inference as one captured graph (default off)",
+    }
+
+    def probe(self) -> Capability:
+        """Asks the driver in another process, and loads nothing of TensorRT."""
+        gpu, why = ask_gpu()
+        lacking = [] if gpu is not None else [why]
+        if find_spec(self.module) is None:
+            lacking.append(f"{self.module} is not installed")
+        if gpu is None or lacking:
+            where = "" if gpu is not None else "run on a machine with an NVIDIA GPU and driver; "
+            return Capability(
+                available=False,
+                version=self._version(),
+                reason=" and ".join(lacking),
+                hint=f"{where}pip install 'latbench[{self.name}]'",
+            )
+        return Capability(available=True, version=self._version() or "unknown", units=(gpu.name,))
+
+    def prepare(self) -> None:
+        """Import the package and wake the GPU. Raises :class:`StageError` without a driver."""
+        # The driver first: TensorRT has crashed without one.
+        wake(_driver())
+        import_module(self.module)
+
+    @contextmanager
+    def open(
+        self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
+    ) -> Iterator[Session]:
+        """Load the engine and put ``inputs`` on the GPU. Raises :class:`StageError`."""
+        settings = _settings(options)
+        with open_gpu(_driver()) as gpu:
+            trt = import_module(self.module)
+            with open_session(trt, gpu, artifact, path, inputs, settings) as session:
+                yield session
+
+    def _version(self) -> str | None:
+        for package in self.packages:
+            try:
+                return version(package)
+            except PackageNotFoundError:
+                continue
+        return None
+
+
+class RtxRunner(TensorRtRunner):
+    """Executes engines of TensorRT for RTX."""
+
+    name = "tensorrt-rtx"
+    formats = ("tensorrt-rtx",)
+    module = "tensorrt_rtx"
+    packages = ("tensorrt_rtx",)
+
+
+def runner() -> Runner:
+    """Entry point of ``tensorrt``."""
+    return TensorRtRunner()
+
+
+def rtx_runner() -> Runner:
+    """Entry point of ``tensorrt-rtx``."""
+    return RtxRunner()
+
+
+def _settings(options: RunOptions) -> dict[str, str]:
+    """Every option, defaults filled in."""
+    settings = {name: values[0] for name, values in CHOICES.items()} | dict(options.extra)
+    for name, values in CHOICES.items():
+        if settings[name] not in values:
+            raise UsageError(
+                f"{name} cannot be {settings[name]!r}", hint=f"one of: {', '.join(values)}"
+            )
+    return settings
+
+
+def _driver() -> object:
+    try:
+        return load_driver()
+    except OSError as error:
+        raise StageError(
+            "open",
+            f"no NVIDIA driver ({LIBRARY}) on this machine",
+            hint="run on a machine with an NVIDIA GPU and its driver",
+            kind="unavailable",
+        ) from error

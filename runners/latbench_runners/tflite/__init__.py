@@ -1,0 +1,5 @@
+"""TFLite: the runner."""
+
+from __future__ import annotations
+
+from latbench_runners.tflite.runner import runner as runner

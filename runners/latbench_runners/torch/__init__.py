@@ -1,0 +1,5 @@
+"""PyTorch: the runner."""
+
+from __future__ import annotations
+
+from latbench_runners.torch.runner import runner as runner

@@ -1,0 +1,302 @@
+"""``latbench bundle``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latbench.cli.claims.options import load_registered
+from latbench.cli.options import json_option, registry_option, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from latbench.bundle.archive import BundleError
+    from latbench.bundle.evidence import Evidence, Opened
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+key_option = click.option(
+    "--key",
+    type=FILE,
+    metavar="FILE",
+    help="A key that both sides share, 16 bytes or more: signs, or checks the signature.",
+)
+
+
+@click.group("bundle")
+def command() -> None:
+    """Evidence in one file: records, claims, and the verdicts on them.
+
+    Whoever opens one computes the verdicts again from the raw samples. Nothing in a bundle is
+    executed or written to disk. Each subcommand but `card` takes --json.
+
+    Exit status: 0 done, 1 the bundle does not verify, 2 the request makes no sense.
+    """
+
+
+@command.command("create")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("ids", nargs=-1, metavar="[RECORD_ID]...")
+@click.option("--sweep", metavar="ID", help="All records of this sweep.")
+@click.option("--claim", "claims", multiple=True, metavar="ID", help="A claim; several times.")
+@key_option
+@registry_option
+@json_option
+def create(
+    *,
+    out: Path,
+    ids: tuple[str, ...],
+    sweep: str | None,
+    claims: tuple[str, ...],
+    key: Path | None,
+    registry: str | None,
+    as_json: bool,
+) -> int:
+    """Write records to the new file OUT, with the verdicts that follow from just these.
+
+    With claims and no records named, those that a check of the claims rests on.
+    """
+    from latbench.bundle.evidence import pack_evidence
+    from latbench.errors import UsageError
+    from latbench.files import write_beside
+
+    if not (ids or sweep or claims):
+        raise click.UsageError("name records, --sweep or --claim")
+    if out.exists():
+        raise UsageError(f"there is a file {out} already", hint="evidence is not overwritten")
+    evidence = _gathered(ids, sweep, claims, registry)
+    packed = pack_evidence(evidence, key=_key(key))
+    write_beside(out, lambda beside: beside.write_bytes(packed))
+    if not evidence.records:
+        warn(
+            "no record says anything of these claims: the bundle holds none, "
+            "and whoever reads it counts the models again"
+        )
+    _tell(out, packed, evidence, as_json)
+    return 0
+
+
+@command.command("verify")
+@click.argument("file", type=FILE)
+@key_option
+@json_option
+def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
+    """Check the digests, the signature, every record, and that the verdicts follow from them."""
+    from latbench.report.json import to_json
+
+    opened = _open(file, key, as_json=as_json)
+    if opened is None:
+        return 1
+    archive, evidence = opened.archive, opened.evidence
+    notes = _other_claims(evidence)
+    if as_json:
+        click.echo(
+            to_json(
+                {
+                    "verifies": True,
+                    "signature": archive.signature,
+                    "manifest_sha256": archive.manifest_sha256,
+                    "latbench": archive.manifest.latbench,
+                    "records": [record.id for record in evidence.records],
+                    "claims": [each.claim for each in evidence.verdicts],
+                    "notes": notes,
+                }
+            )
+        )
+        return 0
+    click.echo(f"{file} verifies: {_holds(evidence)}, by latbench {archive.manifest.latbench}")
+    click.echo(f"  signature   {archive.signature}")
+    click.echo(f"  manifest    {archive.manifest_sha256}")
+    for note in notes:
+        click.echo(f"  note        {note}")
+    return 0
+
+
+@command.command("show")
+@click.argument("file", type=FILE)
+@key_option
+@json_option
+def show(*, file: Path, key: Path | None, as_json: bool) -> int:
+    """Show the records and verdicts of a bundle, computed again from its samples."""
+    from latbench.analysis.summary import summarise
+    from latbench.report.json import to_json
+    from latbench.report.text.record import record_lines
+    from latbench.report.text.verdict import verdict_lines
+
+    opened = _open(file, key)
+    if opened is None:
+        return 1
+    evidence = opened.evidence
+    pairs = evidence.pairs()
+    if as_json:
+        summaries = {record.id: summarise(record) for record in evidence.records}
+        verdicts = [{"claim": claim, "verdict": verdict} for claim, verdict in pairs]
+        manifest = opened.archive.manifest
+        click.echo(to_json({"manifest": manifest, "summaries": summaries, "verdicts": verdicts}))
+        return 0
+    click.echo(f"{file}: {_holds(evidence)}; {opened.archive.signature}")
+    for record in evidence.records:
+        click.echo("\n".join(["", *record_lines(record, summarise(record), None)]))
+    if pairs:
+        click.echo("\n".join(["", *verdict_lines(pairs, evidence.models)]))
+    return 0
+
+
+@command.command("import")
+@click.argument("file", type=FILE)
+@key_option
+@registry_option
+@json_option
+def import_(*, file: Path, key: Path | None, registry: str | None, as_json: bool) -> int:
+    """Store the records of a bundle that verifies; those that are there already are skipped."""
+    from latbench.bundle.evidence import import_records
+    from latbench.report.json import to_json
+    from latbench.store.registry import Registry
+
+    opened = _open(file, key)
+    if opened is None:
+        return 1
+    with Registry.open(registry) as store:
+        new, there, other = import_records(opened, store)
+    for id in other:
+        warn(f"skipped {id}: the registry has that id with other content")
+    if as_json:
+        click.echo(to_json({"stored": new, "there": there, "different": other}))
+    else:
+        click.echo(f"stored {len(new)}, skipped {len(there)} that are there already")
+        click.echo("\n".join(new), nl=bool(new))
+    return 1 if other else 0
+
+
+@command.command("card")
+@click.argument("what", nargs=-1, required=True, metavar="FILE|RECORD_ID...")
+@click.option("--claim", "claim_id", required=True, metavar="ID", help="Which claim it is about.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("markdown", "html")),
+    default="markdown",
+    show_default=True,
+)
+@key_option
+@registry_option
+def card(
+    *, what: tuple[str, ...], claim_id: str, form: str, key: Path | None, registry: str | None
+) -> int:
+    """Print one page on a claim: its words, the verdict, the numbers, how to repeat them.
+
+    From a bundle, or from records of the registry.
+    """
+    from latbench.analysis.summary import summarise
+    from latbench.report.html.claim_card import card_html, card_markdown, claim_card
+
+    bundle = None
+    if len(what) == 1 and Path(what[0]).is_file():
+        opened = _open(Path(what[0]), key)
+        if opened is None:
+            return 1
+        evidence = opened.evidence
+        bundle = (Path(what[0]).name, opened.archive.manifest_sha256)
+    else:
+        if key is not None:
+            raise click.UsageError("--key is for a bundle; this names records")
+        evidence = _gathered(what, None, (claim_id,), registry)
+    claim, verdict = evidence.about(claim_id)
+    records = [(record, summarise(record)) for record in evidence.records]
+    page = claim_card(claim, verdict, records, evidence.models, evidence.sources, bundle=bundle)
+    click.echo(card_html(page) if form == "html" else card_markdown(page))
+    return 0
+
+
+def _gathered(
+    ids: Sequence[str], sweep: str | None, claims: Sequence[str], registry: str | None
+) -> Evidence:
+    """From the registry of this machine."""
+    from latbench.bundle.evidence import chosen, gather
+    from latbench.host.info import read_machine, this_device
+    from latbench.store.registry import Registry
+
+    registered = load_registered()
+    wanted = [registered.find(id) for id in dict.fromkeys(claims)]
+    here = this_device(read_machine()).id
+    with Registry.open(registry, create=False) as store:
+        records, unread = chosen(store, registered, wanted, ids=ids, sweep=sweep, device=here)
+    for why in unread:
+        warn(f"left out: {why}")
+    return gather(records, wanted, registered, device=here)
+
+
+def _open(file: Path, key: Path | None, *, as_json: bool = False) -> Opened | None:
+    """``None`` where it does not verify, which is told."""
+    from latbench.bundle.archive import MAX_FILE_BYTES, BundleError
+    from latbench.bundle.evidence import open_bundle
+
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+        return open_bundle(data, key=_key(key))
+    except BundleError as error:
+        _tell_why(file, error, as_json)
+        return None
+
+
+def _tell_why(file: Path, error: BundleError, as_json: bool) -> None:
+    from latbench.report.json import to_json
+
+    if as_json:
+        click.echo(to_json({"verifies": False, "reason": error.message, "hint": error.hint}))
+        return
+    warn(f"{file} does not verify: {error.message}")
+    if error.hint:
+        click.echo(f"  hint: {error.hint}", err=True)
+
+
+def _key(path: Path | None) -> bytes | None:
+    from latbench.errors import UsageError
+
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the key {path}: {error.strerror}") from error
+
+
+def _other_claims(evidence: Evidence) -> list[str]:
+    """A bundle could bring a claim of its own making under a known name."""
+    if not evidence.verdicts:
+        return []
+    known = {claim.id: claim for claim in load_registered().claims}
+    notes = []
+    for claim, _ in evidence.pairs():
+        if claim.id not in known:
+            notes.append(f"claim {claim.id} is not among the claims here")
+        elif claim != known[claim.id]:
+            notes.append(
+                f"claim {claim.id} is not as it is here: `latbench claims show {claim.id}`"
+            )
+    return notes
+
+
+def _holds(evidence: Evidence) -> str:
+    records, claims = len(evidence.records), len(evidence.verdicts)
+    return (
+        f"{records} record{'' if records == 1 else 's'}, {claims} claim{'' if claims == 1 else 's'}"
+    )
+
+
+def _tell(out: Path, packed: bytes, evidence: Evidence, as_json: bool) -> None:
+    import hashlib
+
+    from latbench.report.json import to_json
+    from latbench.report.units import size
+
+    sha256 = hashlib.sha256(packed).hexdigest()
+    if as_json:
+        ids = [record.id for record in evidence.records]
+        claims = [each.claim for each in evidence.verdicts]
+        click.echo(to_json({"file": str(out), "sha256": sha256, "records": ids, "claims": claims}))
+    else:
+        click.echo(f"{out}: {_holds(evidence)}, {size(len(packed))}, SHA-256 {sha256}")

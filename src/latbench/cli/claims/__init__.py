@@ -1,0 +1,128 @@
+"""``latbench claims``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latbench.cli.claims.check import command as check
+from latbench.cli.claims.options import (
+    chosen_claims,
+    claim_filters,
+    load_registered,
+    status_of,
+)
+from latbench.cli.explain import command as explain
+from latbench.cli.options import json_option, registry_option, warn
+
+
+@click.group("claims")
+def command() -> None:
+    """Published figures: what they say, under which conditions, and whether it is so.
+
+    The shipped claims are in claims.yaml; your own are added by `claims add`, or named by
+    LATBENCH_CLAIMS (a file or a folder). Each subcommand takes --json.
+
+    Where an entry is bad the others are still used; it is named, and the exit status is 2.
+    """
+
+
+@command.command("list")
+@claim_filters
+@json_option
+def list_(*, as_json: bool, **filters: Any) -> int:
+    """List claims, with how many of the conditions that matter are known."""
+    from latbench.report.text.claim import claims_json, list_lines
+
+    registered = load_registered()
+    claims = chosen_claims(registered, **filters)
+    if as_json:
+        click.echo(claims_json(claims))
+    else:
+        click.echo("\n".join(list_lines(claims, registered.models, registered.sources)))
+    return status_of(registered)
+
+
+@command.command("show")
+@click.argument("id")
+@json_option
+def show(*, id: str, as_json: bool) -> int:
+    """Show all that is known of one claim."""
+    from latbench.report.text.claim import claims_json, show_lines
+
+    registered = load_registered()
+    claim = registered.find(id)
+    if as_json:
+        click.echo(claims_json([claim]))
+    else:
+        click.echo("\n".join(show_lines(claim, registered.models, registered.sources)))
+    return status_of(registered)
+
+
+@command.command("validate")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@json_option
+def validate(*, files: tuple[Path, ...], as_json: bool) -> int:
+    """Check that FILES can be used; without any, the shipped claims and your own."""
+    from latbench.report.json import to_json
+
+    registered = load_registered(files)
+    if as_json:
+        click.echo(to_json({"claims": len(registered.claims), "errors": registered.errors}))
+    else:
+        click.echo(f"good claims: {len(registered.claims)}, errors: {len(registered.errors)}")
+    return status_of(registered)
+
+
+@command.command("add")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--template", is_flag=True, help="Print a form to fill in.")
+@json_option
+def add(*, file: Path | None, template: bool, as_json: bool) -> int:
+    """Check FILE, and copy it to your own claims if all of it is good."""
+    from importlib.resources import files
+
+    from latbench.audit.library import add_file
+    from latbench.devices.catalog import load_devices, user_devices_path
+    from latbench.report.json import to_json
+
+    if template:
+        form = files("latbench.data").joinpath("claim_template.yaml").read_text()
+        click.echo(form, nl=False)
+        return 0
+    if file is None:
+        raise click.UsageError("name a FILE of claims; --template prints a form for one")
+    place, ids = add_file(file, load_devices(user_devices_path()))
+    if as_json:
+        click.echo(to_json({"file": str(place), "claims": ids}))
+    else:
+        click.echo(f"added to {place}: {', '.join(ids)}")
+    return 0
+
+
+@command.command("history")
+@click.argument("id")
+@registry_option
+@json_option
+def history(*, id: str, registry: str | None, as_json: bool) -> None:
+    """What was said of one claim, when, by which version, from which records."""
+    from latbench.errors import UsageError
+    from latbench.report.json import to_json
+    from latbench.report.text.verdict import history_lines
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry, create=False) as store:
+        (found, unread), where = store.verdicts_on(id), store.url
+    for why in unread:
+        warn(why)
+    if not found:
+        raise UsageError(
+            f"no verdict on {id!r} is stored in {where}", hint=f"latbench claims check {id}"
+        )
+    click.echo(to_json(found) if as_json else "\n".join(history_lines(found)))
+
+
+command.add_command(check)
+command.add_command(explain)

@@ -1,0 +1,129 @@
+"""``latbench claims explain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from latbench.cli.options import (
+    deadline_option,
+    interrupted_once,
+    json_option,
+    registry_option,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from latbench.attribution.subject import Side
+
+OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--order-seed"}
+"""Parameters that mean nothing where nothing is measured."""
+
+
+@click.command("explain")
+@click.argument("a", metavar="ID")
+@click.option("--against", required=True, metavar="RECORD", help="The record to explain it by.")
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
+    help="Measure what can be switched here, or only read what is stored.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Times that every configuration is measured; an interval takes three.",
+)
+@click.option(
+    "--budget",
+    "budget_s",
+    type=float,
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For each measurement by a protocol that goes on until it is precise.",
+)
+@click.option(
+    "--order-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws the order of the configurations in each round.",
+)
+@deadline_option
+@registry_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    a: str,
+    against: str,
+    measure: bool,
+    rounds: int,
+    budget_s: float,
+    order_seed: int,
+    deadline_s: float,
+    registry: str | None,
+    as_json: bool,
+) -> int:
+    """Say why two latencies of one model differ, and how much each factor accounts for.
+
+    ID is a claim or a record (A), RECORD a record (B). Factors that can be switched on this machine
+    are measured, each measurement stored as a record; the rest is told from what is known.
+
+    Exit status: 0 an account is given, 2 the two cannot be explained, 3 could not measure.
+    """
+    from latbench.bench.explain import explain
+    from latbench.errors import UsageError
+    from latbench.report.json import to_json
+    from latbench.report.text.attribution import account_lines
+
+    default = click.core.ParameterSource.DEFAULT
+    given = [
+        flag for name, flag in OF_MEASURING.items() if ctx.get_parameter_source(name) is not default
+    ]
+    if given and not measure:
+        raise UsageError(f"--no-measure measures nothing: it takes no {', '.join(given)}")
+    one, two, where = _sides(a, against, registry)
+    with interrupted_once():
+        found = explain(
+            one,
+            two,
+            measure=measure,
+            rounds=rounds,
+            budget_s=budget_s,
+            order_seed=order_seed,
+            deadline_s=deadline_s,
+            registry=registry,
+            tell=lambda message: click.echo(message, err=True),
+            warn=warn,
+        )
+    click.echo(to_json(found) if as_json else "\n".join(account_lines(found, where)))
+    return 0
+
+
+def _sides(a: str, b: str, registry: str | None) -> tuple[Side, Side, str]:
+    """A claim of that id goes before a record."""
+    from latbench.attribution.subject import side_of, side_of_claim
+    from latbench.cli.claims.options import load_registered
+    from latbench.errors import UsageError
+    from latbench.store.registry import Registry
+
+    registered = load_registered()
+    claim = next((each for each in registered.claims if each.id == a), None)
+    with Registry.open(registry, create=False) as store:
+        against = side_of(store.get(b))
+        if claim is not None:
+            model = registered.models[claim.model]
+            return side_of_claim(claim, model, against), against, store.url
+        try:
+            record = store.get(a)
+        except UsageError as error:
+            raise UsageError(
+                f"{error.message}, and no claim has this id", hint=error.hint
+            ) from None
+        return side_of(record), against, store.url

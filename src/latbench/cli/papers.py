@@ -1,0 +1,67 @@
+"""``latbench papers``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latbench.cli.claims.options import load_registered
+from latbench.cli.options import json_option, registry_option, require_one_format, warn
+
+if TYPE_CHECKING:
+    from latbench.report.text.papers import PaperRow
+
+
+@click.command("papers")
+@click.option(
+    "--format", type=click.Choice(("text", "markdown")), default="text", show_default=True
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a file.")
+@registry_option
+@json_option
+def command(*, format: str, output: Path | None, registry: str | None, as_json: bool) -> None:
+    """List the papers that latbench answers for: models, claims, and what is found of them.
+
+    Sizes are counted, which may take a minute; what is timed is looked for among the records.
+    docs/PAPERS.md is what this prints as Markdown where there are none.
+    """
+    from latbench.files import write_beside
+    from latbench.report.json import to_json
+    from latbench.report.text.papers import papers_markdown, papers_text
+
+    require_one_format(format, as_json=as_json)
+    rows = _rows(registry)
+    if as_json:
+        text = to_json(rows) + "\n"
+    else:
+        text = "\n".join((papers_text if format == "text" else papers_markdown)(rows)) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_beside(output, lambda path: path.write_text(text))
+
+
+def _rows(registry: str | None) -> list[PaperRow]:
+    from latbench.audit.check import check
+    from latbench.audit.papers import load_papers
+    from latbench.report.text.papers import paper_rows
+    from latbench.store.registry import Registry
+
+    papers = load_papers().papers
+    registered = load_registered()
+    sources = {source for paper in papers for source in paper.sources}
+    claims = [claim for claim in registered.claims if claim.source.id in sources]
+    with Registry.open(registry) as store:
+        # The list is the same on every machine that has the same records: none is "this device".
+        timed = store.count() > 0
+        checked = check(claims, registered, store if timed else None, device="", timed=timed)
+    for why in checked.unread:
+        warn(f"left out: {why}")
+    return paper_rows(
+        papers,
+        registered.claims,
+        {model.id: model.build for model in registered.models.values()},
+        {verdict.claim: verdict for verdict in checked.verdicts},
+    )
