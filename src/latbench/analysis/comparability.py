@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from latbench.analysis.estimators import BEST_CASE
+from latbench.analysis.segments import process_samples
 from latbench.analysis.stats import (
     FEWEST,
+    interpolated,
 )
 from latbench.schema.record import Record
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
-
-from latbench.analysis.comparison import _beside
 
 
 def incomparable(a: Record, b: Record) -> tuple[str, ...]:
@@ -45,7 +39,8 @@ def incomparable(a: Record, b: Record) -> tuple[str, ...]:
     return tuple(f"{name}: {one} and {two}" for name, one, two in pairs if one != two)
 
 
-def _same_sentinel(a: Record, b: Record) -> bool:
+def same_sentinel(a: Record, b: Record) -> bool:
+    """Whether both records were timed next to the same sentinel, run the same way."""
     x, y = a.sentinel, b.sentinel
     return (
         x is not None
@@ -57,9 +52,15 @@ def _same_sentinel(a: Record, b: Record) -> bool:
         and b.runtime is not None
         and (a.runtime.settings, a.runtime.version) == (b.runtime.settings, b.runtime.version)
         # One that was lost early says less than the models alone.
-        and min(len(_beside(a)), len(_beside(b))) >= FEWEST
+        and min(len(sentinel_best_case(a)), len(sentinel_best_case(b))) >= FEWEST
     )
 
 
 def _both(a: Record, b: Record, name: str) -> tuple[object, object]:
     return getattr(a.environment.machine, name), getattr(b.environment.machine, name)
+
+
+def sentinel_best_case(record: Record) -> dict[int, float]:
+    """The best-case latency of the sentinel in each process, in nanoseconds."""
+    parts = process_samples(record.outcome.sentinel)
+    return {i: interpolated(part, BEST_CASE) for i, part in parts.items()}

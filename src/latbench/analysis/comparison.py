@@ -12,7 +12,7 @@ from math import ceil, exp, log, sqrt
 from statistics import NormalDist, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
-from latbench.analysis.comparability import _same_sentinel
+from latbench.analysis.comparability import same_sentinel, sentinel_best_case
 from latbench.analysis.estimators import BEST_CASE, SEQUENTIAL_CONFIDENCE
 from latbench.analysis.reliability import clock_faults
 from latbench.analysis.segments import paired_ratios, process_samples
@@ -200,7 +200,7 @@ def _apart(
 
     Where both were taken beside the same sentinel, of the latencies referred to it.
     """
-    referred = _same_sentinel(a, b)
+    referred = same_sentinel(a, b)
     x, y = _values(a, one, quantity, referred), _values(b, two, quantity, referred)
     if not x or not y:
         return None, None, None
@@ -227,15 +227,9 @@ def _values(
         return paired_ratios(record.outcome.sentinel, record.outcome.traces)
     values = {i: interpolated(part, QUANTILE[quantity]) for i, part in parts.items()}
     if referred:
-        beside = _beside(record)
+        beside = sentinel_best_case(record)
         values = {i: value / beside[i] for i, value in values.items() if beside.get(i, 0) > 0}
     return [value for value in values.values() if value > 0]
-
-
-def _beside(record: Record) -> dict[int, float]:
-    """The sentinel's undisturbed latency in each process."""
-    parts = process_samples(record.outcome.sentinel)
-    return {i: interpolated(part, BEST_CASE) for i, part in parts.items()}
 
 
 def _verdict_apart(
@@ -248,7 +242,7 @@ def _verdict_apart(
 ) -> tuple[Literal["faster", "slower", "same", "cannot tell"], list[str]]:
     if ratio is None or interval is None or equivalence is None:
         return "cannot tell", [f"each record needs at least {FEWEST} processes"]
-    if _same_sentinel(a, b):
+    if same_sentinel(a, b):
         return _decide(interval, equivalence, margin), [
             "not timed in turn: compared through the sentinel that both were timed beside"
         ]

@@ -15,6 +15,7 @@ import pytest
 from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, StageError, UsageError, make_inputs
 from latbench_exporters.onnx.exporter import exporter
+from latbench_runners.onnxruntime import profile
 from latbench_runners.onnxruntime.providers import (
     CPU,
     CUDA,
@@ -27,7 +28,6 @@ from latbench_runners.onnxruntime.runner import (
     DISTRIBUTIONS,
     BoundSession,
     _Loading,
-    profile,
     runner,
 )
 from made import Made

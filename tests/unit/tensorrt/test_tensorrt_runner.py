@@ -25,6 +25,7 @@ from latbench.api import (
     UsageError,
 )
 from latbench_runners.tensorrt import cuda, nvml, rtx_runner, runner
+from latbench_runners.tensorrt import session as sessions
 
 runners = import_module("latbench_runners.tensorrt.runner")
 """The module: its package offers the factory by that name."""
