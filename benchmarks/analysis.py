@@ -23,7 +23,7 @@ import msgspec
 
 from builders import make_record
 from latbench.analysis.comparison import compare
-from latbench.analysis.summary import summarise
+from latbench.analysis.summary import summarize
 from latbench.schema.protocol import protocol_sha256
 from latbench.schema.protocol_catalog import WARM
 from latbench.schema.record import Interleaved, Record
@@ -105,7 +105,7 @@ def main() -> None:
                 [sys.executable, "-m", "latbench", *arguments], capture_output=True, check=False
             )
 
-        timed("`summarise`", lambda: summarise(a), args.rounds)
+        timed("`summarise`", lambda: summarize(a), args.rounds)
         timed("`compare` of two", lambda: compare(a, b), args.rounds)
         timed("`latbench show ID`", lambda: command("show", a.id), args.rounds)
         timed("`latbench show ID --json`", lambda: command("show", a.id, "--json"), args.rounds)

@@ -26,7 +26,7 @@ import msgspec
 
 from builders import make_record, make_trace
 from latbench.audit.check import check
-from latbench.audit.library import Registered, load_claims
+from latbench.audit.library import ClaimLibrary, load_claims
 from latbench.claims.statements import TIMED
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
@@ -36,7 +36,7 @@ from latbench.zoo.catalog import ZOO
 HERE = "bench-cpu"
 
 
-def records(registered: Registered, number: int) -> list[Record]:
+def records(registered: ClaimLibrary, number: int) -> list[Record]:
     """Of the models that claims are about, in turn: on the device and backend of one of their
     claims, or on this machine."""
     groups = sorted(

@@ -27,7 +27,7 @@ import msgspec
 import onnx_files
 from latbench.schema.artifact import Artifact
 from latbench.worker import messages
-from latbench.worker.client import Conversation
+from latbench.worker.client import WorkerClient
 
 WORKER = "latbench.worker.inference"
 HOLD = """
@@ -52,8 +52,8 @@ def start_s(request: messages.Open) -> float:
     times = []
     for _ in range(7):
         begun = perf_counter()
-        with Conversation.with_module(WORKER) as worker:
-            opened = worker.ask(request, messages.Opened, stage="open", deadline_s=60)
+        with WorkerClient.with_module(WORKER) as worker:
+            opened = worker.ask(request, messages.SessionOpened, stage="open", deadline_s=60)
             worker.ask(messages.Close(), messages.Closed, stage="open", deadline_s=60)
         times.append(perf_counter() - begun - opened.load_ns / 1e9)
     return median(times)
@@ -98,9 +98,9 @@ def main() -> None:
             f"most {max(beside):.2f} s ({len(record['outcome']['traces'])} processes, "
             f"each {process_s:.2f} s to start and end)"
         )
-        with Conversation.with_module(WORKER) as worker:
-            worker.ask(request, messages.Opened, stage="open", deadline_s=60)
-            worker.ask(messages.Time(calls=10), messages.Timed, stage="time", deadline_s=60)
+        with WorkerClient.with_module(WORKER) as worker:
+            worker.ask(request, messages.SessionOpened, stage="open", deadline_s=60)
+            worker.ask(messages.Time(calls=10), messages.BlockTimed, stage="time", deadline_s=60)
             ours = resident_mb(worker.hello.pid)
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -11,8 +11,8 @@ import msgspec
 from builders import make_record, make_trace
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel, StatedCounts
-from latbench.claims.quantities import Figure, parse_count
-from latbench.claims.verdict import Answer, Bench, CountedModel
+from latbench.claims.quantities import PrintedValue, parse_count
+from latbench.claims.verdict import Answer, CheckContext, CountedModel
 from latbench.errors import FailureKind, Stage
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import (
@@ -39,8 +39,8 @@ MODELS = {
 HERE = {"device": "bench-cpu", "backend": "onnxruntime", "batch": 1, "resolution": 224}
 
 
-def exact(count: int) -> Figure:
-    return Figure(value=count, low=count, high=count)
+def exact(count: int) -> PrintedValue:
+    return PrintedValue(value=count, low=count, high=count)
 
 
 COUNTS = {
@@ -55,7 +55,7 @@ COUNTS = {
 }
 
 
-BENCH = Bench(
+BENCH = CheckContext(
     models=MODELS,
     counts=COUNTS,
     devices=frozenset({"bench-cpu"}),

@@ -25,7 +25,7 @@ import latbench
 from latbench.bench.compare import compare
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.verdict import Bench
+from latbench.claims.verdict import CheckContext
 from latbench.schema.record import Record
 
 OTHER, MINE = "mobilevig_m", "mobilevig_ti"
@@ -91,7 +91,7 @@ def answer(kind: str, says: dict[str, Any], records: tuple[Record, Record]) -> s
         "margin_percent": 100 * MARGIN,
     }
     claim = msgspec.convert(tree, Claim)
-    bench = Bench(
+    bench = CheckContext(
         models={name: ClaimedModel(id=name, name=name, build=name) for name in (OTHER, MINE)},
         counts={},
         devices=frozenset({records[0].device.id}),

@@ -23,7 +23,7 @@ import numpy as np
 from builders import make_record
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.stats import order_interval
-from latbench.analysis.summary import Summary, summarise
+from latbench.analysis.summary import Summary, summarize
 from latbench.schema.protocol_catalog import WARM
 from latbench.schema.record import Record
 from latbench.schema.trace import Block, Readings, Trace
@@ -162,7 +162,7 @@ def row(name: str, family: Family, processes: int, samples: int, repeats: int, s
     found: list[Summary] = []
     for _ in range(repeats):
         made = [family.make(draw, samples + family.warmup) for _ in range(processes)]
-        summary = summarise(as_record(made, family, sequential=False))
+        summary = summarize(as_record(made, family, sequential=False))
         assert summary is not None
         assert summary.interval_ns is not None
         found.append(summary)

@@ -15,14 +15,14 @@ __version__: str
 if TYPE_CHECKING:
     from latbench.analysis.comparison import Comparison as Comparison
     from latbench.analysis.summary import Summary as Summary
-    from latbench.analysis.summary import summarise as summarise
-    from latbench.artifacts.cache import Cached as Cached
+    from latbench.analysis.summary import summarize as summarize
+    from latbench.artifacts.cache import CachedArtifact as CachedArtifact
     from latbench.artifacts.export import export as export
-    from latbench.bench.compare import Compared as Compared
+    from latbench.bench.compare import CompareResult as CompareResult
     from latbench.bench.compare import compare as compare
-    from latbench.bench.run import Result as Result
+    from latbench.bench.run import RunResult as RunResult
     from latbench.bench.run import run as run
-    from latbench.bench.sweep import Swept as Swept
+    from latbench.bench.sweep import SweepResult as SweepResult
     from latbench.bench.sweep import sweep as sweep
     from latbench.errors import LatbenchError as LatbenchError
     from latbench.errors import RegistryError as RegistryError

@@ -52,7 +52,7 @@ class RegistryError(LatbenchError):
     """The registry of records cannot be opened, read or written (exit status 3)."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def suggest(name: str, known: Iterable[str]) -> str | None:
     """A hint that offers the known names closest to ``name``, or lists them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

@@ -7,7 +7,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from latbench.api import Exporter, Runner
-from latbench.errors import UnfitError, UsageError, listed, nearest
+from latbench.errors import (
+    UnfitError,
+    UsageError,
+    listed,
+    suggest,
+)
 
 
 def runner_names() -> tuple[str, ...]:
@@ -95,7 +100,7 @@ def _who_takes(suffix: str) -> str | None:
 def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
     found: tuple[EntryPoint, ...] = tuple(entry_points(group=group, name=name))
     if not found:
-        raise UsageError(f"unknown {what} {name!r}", hint=nearest(name, known))
+        raise UsageError(f"unknown {what} {name!r}", hint=suggest(name, known))
     origins = {entry.dist.name for entry in found if entry.dist}
     if len(origins) > 1:
         raise UsageError(
@@ -127,4 +132,4 @@ def check_options(what: str, options: Mapping[str, str], known: Mapping[str, str
     """Refuse options that neither the runner nor the exporter takes."""
     for name in options:
         if name not in known:
-            raise UsageError(f"{what} has no option {name!r}", hint=nearest(name, known))
+            raise UsageError(f"{what} has no option {name!r}", hint=suggest(name, known))

@@ -15,10 +15,10 @@ import pytest
 from builders import make_record
 from command_line import Latbench
 from latbench.audit import check
-from latbench.audit.library import Registered, load_claims
+from latbench.audit.library import ClaimLibrary, load_claims
 from latbench.claims.model import Claim
 from latbench.claims.statements import KINDS, TIMED, Metric
-from latbench.claims.verdict import QUESTIONS, Bench, Verdict
+from latbench.claims.verdict import QUESTIONS, CheckContext, Verdict
 from latbench.cli.claims import options
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
@@ -181,7 +181,7 @@ def test_records_come_in_the_order_of_the_claim(monkeypatch: pytest.MonkeyPatch)
     assert claim.against is not None
     seen: list[list[str]] = []
 
-    def spy(claim: Claim, records: list[Record], bench: Bench) -> Verdict:
+    def spy(claim: Claim, records: list[Record], bench: CheckContext) -> Verdict:
         seen.append([record.model.name for record in records])
         return Verdict(claim=claim.id, value=None, ordering=(), static=None)
 
@@ -192,7 +192,7 @@ def test_records_come_in_the_order_of_the_claim(monkeypatch: pytest.MonkeyPatch)
             models = dict(shipped.models)
             for id, build in ((claim.model, mine), (claim.against, other)):
                 models[id] = msgspec.structs.replace(models[id], build=build)
-            registered: Registered = msgspec.structs.replace(shipped, models=models)
+            registered: ClaimLibrary = msgspec.structs.replace(shipped, models=models)
             records = [make_record(model=other), make_record(model=mine)]
             monkeypatch.setattr(check, "read_for", lambda *_, found=records: (found, []))
             check.check([claim], registered, store, device="", static=False)

@@ -16,7 +16,7 @@ import pytest
 from latbench.api import ProfiledSession, RunOptions, Session, StageError, make_inputs
 from latbench.plugins import exporter_for, load_exporter, load_runner, runner_names
 from latbench.worker import messages
-from latbench.worker.client import Conversation
+from latbench.worker.client import WorkerClient
 
 if TYPE_CHECKING:
     from made import Made
@@ -123,7 +123,7 @@ def test_outputs_are_those_of_the_file(name: str, made: dict[str, Made]) -> None
 @pytest.mark.parametrize("name", RUNNERS)
 def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
     file = made[able(name)]
-    with Conversation.with_module("latbench.worker.inference") as worker:
+    with WorkerClient.with_module("latbench.worker.inference") as worker:
         request = messages.Open(
             backend=name,
             artifact=file.artifact,
@@ -133,12 +133,12 @@ def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
             process=0,
             extra={},
         )
-        opened = worker.ask(request, messages.Opened, stage="open", deadline_s=120)
+        opened = worker.ask(request, messages.SessionOpened, stage="open", deadline_s=120)
         assert opened.load_ns > 0
         starts = []
         for calls in (1, 5, 3):
             timed = worker.ask(
-                messages.Time(calls=calls), messages.Timed, stage="time", deadline_s=120
+                messages.Time(calls=calls), messages.BlockTimed, stage="time", deadline_s=120
             )
             assert len(timed.sample_ns) == calls
             assert all(ns > 0 for ns in timed.sample_ns)
@@ -167,13 +167,13 @@ def test_a_worker_loads_it_anew_and_keeps_to_a_rate(name: str, made: dict[str, M
         extra={},
         pinned=pinned,
     )
-    with Conversation.with_module("latbench.worker.inference") as worker:
+    with WorkerClient.with_module("latbench.worker.inference") as worker:
         outputs = []
         for _ in range(3):
-            worker.ask(request, messages.Opened, stage="open", deadline_s=120)
+            worker.ask(request, messages.SessionOpened, stage="open", deadline_s=120)
             begun = time.perf_counter()
             rate = messages.Time(calls=4, period_ns=50_000_000)
-            timed = worker.ask(rate, messages.Timed, stage="time", deadline_s=120)
+            timed = worker.ask(rate, messages.BlockTimed, stage="time", deadline_s=120)
             assert time.perf_counter() - begun >= 3 * 0.05
             assert len(timed.sample_ns) == 4
             if pinned:

@@ -10,7 +10,7 @@ import pytest
 
 import latbench.artifacts.cache
 from builders import make_record
-from latbench.artifacts.cache import ArtifactCache, Changed
+from latbench.artifacts.cache import ArtifactCache, ArtifactChanged
 from latbench.errors import LatbenchError
 from latbench.files import content_sha256, copy_beside, write_beside
 from latbench.paths import cache_folder, config_folder, data_folder
@@ -89,7 +89,7 @@ def test_a_damaged_file_that_another_program_set_aside(
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(latbench.artifacts.cache, "_move", gone)
-    with pytest.raises(Changed, match=r"set aside as key\.json\.changed"):
+    with pytest.raises(ArtifactChanged, match=r"set aside as key\.json\.changed"):
         ArtifactCache(damaged).find("key", ".onnx")
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_file_that_cannot_be_set_aside(
     monkeypatch.setattr(latbench.artifacts.cache, "_move", refuse)
     with pytest.raises(LatbenchError, match="cannot be set aside: Read-only") as caught:
         ArtifactCache(damaged).find("key", ".onnx")
-    assert not isinstance(caught.value, Changed)
+    assert not isinstance(caught.value, ArtifactChanged)
     assert "LATBENCH_CACHE" in (caught.value.hint or "")
 
 

@@ -35,18 +35,18 @@ def test_images_are_normalised_and_fill_the_batch(folder: Path) -> None:
 
 
 def test_other_images_are_another_calibration(folder: Path) -> None:
-    before = calibration.identify(str(folder))
+    before = calibration.identify_calibration(str(folder))
     assert before.startswith("images:3:")
     (folder / "notes.txt").write_text("still not an image")
-    assert calibration.identify(str(folder)) == before
+    assert calibration.identify_calibration(str(folder)) == before
     (folder / "2.png").write_bytes((folder / "1.png").read_bytes())
-    assert calibration.identify(str(folder)) != before
+    assert calibration.identify_calibration(str(folder)) != before
 
 
 def test_without_images_it_is_seeded_and_not_what_outputs_are_compared_on() -> None:
     sets = calibration.load(None, (IMAGE,))
     assert len(sets) == calibration.SEEDED
-    assert calibration.identify(None) == f"seeded:{calibration.SEEDED}"
+    assert calibration.identify_calibration(None) == f"seeded:{calibration.SEEDED}"
     compared = [make_inputs((IMAGE,), seed)[0] for seed in range(20)]
     assert not any(np.array_equal(array, other) for (array,) in sets for other in compared)
 
@@ -81,7 +81,7 @@ def test_images_are_for_one_image_input(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_looked_at(tmp_path: Path) -> None:
     folder = str(tmp_path / ("x" * 300))
-    for act in (calibration.identify, lambda name: calibration.load(name, (IMAGE,))):
+    for act in (calibration.identify_calibration, lambda name: calibration.load(name, (IMAGE,))):
         with pytest.raises(UsageError, match="cannot read the folder"):
             act(folder)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from latbench.audit.library import Registered
+from latbench.audit.library import ClaimLibrary
 from latbench.audit.measure import THREADS, Trial, trials
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.verdict import Answer, Verdict
@@ -37,7 +37,7 @@ def claim(says: dict[str, Any], id: str = "planted", **changes: Any) -> Claim:
 def found(
     *claims: Claim, backends: tuple[str, ...] = ("fake",), **verdicts: Verdict
 ) -> tuple[Trial, ...]:
-    registered = Registered(claims=claims, models=MODELS, sources={}, devices={}, errors=())
+    registered = ClaimLibrary(claims=claims, models=MODELS, sources={}, devices={}, errors=())
     none = {
         c.id: Verdict(claim=c.id, value=Answer(answer="inconclusive"), ordering=(), static=None)
         for c in claims

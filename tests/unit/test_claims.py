@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from latbench.audit.library import (
-    Registered,
+    ClaimLibrary,
     add_file,
     load_claims,
     user_claims,
@@ -41,41 +41,41 @@ VALUE = '{kind: value, metric: latency, figure: "2.30", unit: ms}'
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Registered:
+def shipped() -> ClaimLibrary:
     return load_claims(load_devices())
 
 
-def own(tmp_path: Path, entries: str) -> Registered:
+def own(tmp_path: Path, entries: str) -> ClaimLibrary:
     path = tmp_path / "own.yaml"
     path.write_text(HEAD + entries)
     return load_claims(load_devices(), [path])
 
 
-def test_all_shipped_claims_are_good(shipped: Registered) -> None:
+def test_all_shipped_claims_are_good(shipped: ClaimLibrary) -> None:
     assert shipped.errors == ()
     assert len(shipped.claims) == 383
     assert sum(claim.headline for claim in shipped.claims) == 46
     assert {claim.kind for claim in shipped.claims} == set(KINDS)
 
 
-def test_every_headline_has_its_words(shipped: Registered) -> None:
+def test_every_headline_has_its_words(shipped: ClaimLibrary) -> None:
     assert [c.id for c in shipped.claims if c.headline and not c.source.quote] == []
 
 
-def test_printed_digits_are_kept(shipped: Registered) -> None:
+def test_printed_digits_are_kept(shipped: ClaimLibrary) -> None:
     assert shipped.find("mobilevig-b-latency-iphone13mini").figure == "2.30"
     assert shipped.find("mnv4-fastvit-t8-pixel4").figure == "failed"
     assert shipped.find("iir-snn-t1-latency").figure == "5-2500"
 
 
-def test_completeness_counts_what_matters(shipped: Registered) -> None:
+def test_completeness_counts_what_matters(shipped: ClaimLibrary) -> None:
     assert completeness(shipped.find("mobilevig-ti-latency-iphone13mini")) == (7, 13)
     assert completeness(shipped.find("fmvit-vs-resnet101-tensorrt")) == (1, 14)
     assert completeness(shipped.find("tinyvit-21m-params")) == (0, 1)
     assert completeness(shipped.find("model-soups-zero-inference-cost")) == (0, 0)
 
 
-def test_what_a_source_corrects_is_kept_beside_what_it_prints(shipped: Registered) -> None:
+def test_what_a_source_corrects_is_kept_beside_what_it_prints(shipped: ClaimLibrary) -> None:
     claim = shipped.find("fbnet-b-speedup-mnv2-130")
     assert claim.figure == "1.5"
     assert claim.correction is not None
@@ -218,7 +218,7 @@ def test_models_are_checked_too(tmp_path: Path) -> None:
         assert len(found.claims) == 383
 
 
-def test_every_model_that_is_built_is_pinned(shipped: Registered) -> None:
+def test_every_model_that_is_built_is_pinned(shipped: ClaimLibrary) -> None:
     zoo = {entry.name: entry.parameters for entry in ZOO}
     pins: dict[str, int] = {}
     for model in shipped.models.values():
@@ -291,7 +291,7 @@ def test_a_file_that_is_named_must_be_there(
     assert load_claims(load_devices(), user_claims()).find("own").figure == "2.30"
 
 
-def test_kinds_are_told_apart(shipped: Registered) -> None:
+def test_kinds_are_told_apart(shipped: ClaimLibrary) -> None:
     def kind(id: str) -> str:
         claim: Claim = shipped.find(id)
         return claim.kind

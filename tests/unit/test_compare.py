@@ -10,7 +10,7 @@ import pytest
 
 from builders import make_record
 from latbench.analysis.comparability import incomparable
-from latbench.analysis.comparison import Comparison, compare, precise
+from latbench.analysis.comparison import Comparison, compare, ratio_is_precise
 from latbench.schema.record import (
     Failure,
     Interleaved,
@@ -217,9 +217,9 @@ def test_conditions_that_differ_are_named() -> None:
 
 def test_precision_is_of_the_ratio() -> None:
     a, b = record(1.0, 1, part=0), record(3.0, 1, part=1)
-    assert precise(a.outcome.traces, b.outcome.traces, 0.01)
-    assert not precise(a.outcome.traces, b.outcome.traces, 0.00001)
-    assert not precise(a.outcome.traces[:5], b.outcome.traces[:5], 0.01)
+    assert ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.01)
+    assert not ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.00001)
+    assert not ratio_is_precise(a.outcome.traces[:5], b.outcome.traces[:5], 0.01)
 
 
 def test_precision_is_of_the_quantity_that_the_verdict_rests_on() -> None:
@@ -234,8 +234,8 @@ def test_precision_is_of_the_quantity_that_the_verdict_rests_on() -> None:
     found = compare(a, b, quantity="undisturbed")
     assert found.half_width is not None
     assert found.half_width > 0.02
-    assert precise(a.outcome.traces, b.outcome.traces, 0.02)
-    assert not precise(a.outcome.traces, b.outcome.traces, 0.02, "undisturbed")
+    assert ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.02)
+    assert not ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.02, "undisturbed")
 
 
 def test_a_coarse_clock_cannot_tell() -> None:

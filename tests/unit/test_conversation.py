@@ -17,7 +17,7 @@ from latbench.api import ExportSpec
 from latbench.errors import StageError
 from latbench.schema.artifact import Artifact
 from latbench.worker import messages
-from latbench.worker.client import Conversation, _explain
+from latbench.worker.client import WorkerClient, _explain
 from latbench_exporters.fake import exporter as fake_exporter
 from tiny import TinyModel
 
@@ -57,11 +57,13 @@ def script(text: str) -> list[str]:
 
 
 def test_a_session_from_hello_to_closed(fake_file: Path) -> None:
-    with Conversation.with_module(WORKER) as worker:
+    with WorkerClient.with_module(WORKER) as worker:
         assert worker.hello.protocol == messages.VERSION
-        opened = worker.ask(open_request(fake_file), messages.Opened, stage="open", deadline_s=60)
+        opened = worker.ask(
+            open_request(fake_file), messages.SessionOpened, stage="open", deadline_s=60
+        )
         assert opened.load_ns > 0
-        timed = worker.ask(messages.Time(calls=7), messages.Timed, stage="time", deadline_s=60)
+        timed = worker.ask(messages.Time(calls=7), messages.BlockTimed, stage="time", deadline_s=60)
         assert len(timed.sample_ns) == 7
         given = worker.ask(
             messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
@@ -71,11 +73,11 @@ def test_a_session_from_hello_to_closed(fake_file: Path) -> None:
 
 
 def test_what_a_runtime_prints_does_not_disturb(fake_file: Path) -> None:
-    with Conversation.with_module(WORKER) as worker:
+    with WorkerClient.with_module(WORKER) as worker:
         request = open_request(fake_file, misbehave="chatter")
-        worker.ask(request, messages.Opened, stage="open", deadline_s=60)
+        worker.ask(request, messages.SessionOpened, stage="open", deadline_s=60)
         for _ in range(3):
-            worker.ask(messages.Time(calls=2), messages.Timed, stage="time", deadline_s=60)
+            worker.ask(messages.Time(calls=2), messages.BlockTimed, stage="time", deadline_s=60)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +97,12 @@ def test_every_end_of_a_runtime_is_a_failure(
     deadline_s = 1 if kind == "timeout" else 60
 
     def session() -> None:
-        with Conversation.with_module(WORKER) as worker:
+        with WorkerClient.with_module(WORKER) as worker:
             request = open_request(fake_file, misbehave=misbehave, at=at)
-            worker.ask(request, messages.Opened, stage="open", deadline_s=deadline_s)
+            worker.ask(request, messages.SessionOpened, stage="open", deadline_s=deadline_s)
             for _ in range(4):
                 worker.ask(
-                    messages.Time(calls=1), messages.Timed, stage="time", deadline_s=deadline_s
+                    messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=deadline_s
                 )
 
     with pytest.raises(StageError) as caught:
@@ -113,15 +115,15 @@ def test_every_end_of_a_runtime_is_a_failure(
 
 def test_asking_before_opening_is_a_failure() -> None:
     with (
-        Conversation.with_module(WORKER) as worker,
+        WorkerClient.with_module(WORKER) as worker,
         pytest.raises(StageError, match="before a session was open"),
     ):
-        worker.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
+        worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
 
 
 def test_another_protocol_is_refused() -> None:
     with pytest.raises(StageError, match="speaks protocol 99"):
-        Conversation(script(f"print('{HELLO.replace(':1,', ':99,', 1)}')"))
+        WorkerClient(script(f"print('{HELLO.replace(':1,', ':99,', 1)}')"))
 
 
 @pytest.mark.parametrize(
@@ -129,22 +131,22 @@ def test_another_protocol_is_refused() -> None:
 )
 def test_babble_is_a_crash(line: str) -> None:
     with pytest.raises(StageError) as caught:
-        Conversation(script(f"import sys; sys.stdout.buffer.write(b'{line}\\n')"))
+        WorkerClient(script(f"import sys; sys.stdout.buffer.write(b'{line}\\n')"))
     assert caught.value.kind == "crash"
 
 
 def test_the_wrong_answer_is_a_crash() -> None:
     with (
-        Conversation(script(f"print('{HELLO}'); input(); print('{HELLO}')")) as program,
+        WorkerClient(script(f"print('{HELLO}'); input(); print('{HELLO}')")) as program,
         pytest.raises(StageError) as caught,
     ):
-        program.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
+        program.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
     assert caught.value.kind == "crash"
 
 
 def test_newer_fields_are_ignored() -> None:
     hello = HELLO.replace("{", '{"news":[1,2],', 1)
-    with Conversation(script(f"print('{hello}'); input()")) as program:
+    with WorkerClient(script(f"print('{hello}'); input()")) as program:
         assert program.hello.program == "p"
 
 
@@ -158,9 +160,9 @@ def test_a_crash_beside_another_programs_lack_of_memory_is_a_crash() -> None:
 def test_the_peak_of_memory_is_the_workers_own(fake_file: Path) -> None:
     """Not the harness's, of which the worker was a copy before it began."""
     held = bytearray(b"1") * 400_000_000
-    with Conversation.with_module(WORKER) as worker:
-        worker.ask(open_request(fake_file), messages.Opened, stage="open", deadline_s=60)
-        worker.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
+    with WorkerClient.with_module(WORKER) as worker:
+        worker.ask(open_request(fake_file), messages.SessionOpened, stage="open", deadline_s=60)
+        worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
         given = worker.ask(
             messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
         )
@@ -193,7 +195,7 @@ def test_leaving_ends_the_program_and_its_children() -> None:
         f"print('{HELLO}'.replace('\"pid\":1', f'\"pid\":{{child.pid}}'), flush=True);"
         "import time; time.sleep(600)"
     )
-    with Conversation(script(text)) as program:
+    with WorkerClient(script(text)) as program:
         child = program.hello.pid
         assert alive(child)
     assert wait_until_dead(child, 5)
@@ -261,7 +263,7 @@ def wait_until_stopped(pid: int) -> None:
 
 @linux
 def test_a_paused_program_uses_no_cpu_until_it_is_asked() -> None:
-    with Conversation(script(SPINS)) as program:
+    with WorkerClient(script(SPINS)) as program:
         pid = program.hello.pid
         begun = cpu_ticks(pid)
         time.sleep(0.3)
@@ -280,20 +282,20 @@ def test_a_paused_program_is_ended_in_order(fake_file: Path) -> None:
     """It reads that its input ends, which it could not while stopped."""
     ended = fake_file.parent / "ended"
     text = f"import sys; print('{HELLO}', flush=True); sys.stdin.read(); open('{ended}', 'w')"
-    with Conversation(script(text)) as program:
+    with WorkerClient(script(text)) as program:
         program.pause()
     assert ended.exists()
 
 
 @linux
 def test_a_paused_program_that_is_killed_is_a_crash(fake_file: Path) -> None:
-    with Conversation.with_module(WORKER) as worker:
-        worker.ask(open_request(fake_file), messages.Opened, stage="open", deadline_s=60)
+    with WorkerClient.with_module(WORKER) as worker:
+        worker.ask(open_request(fake_file), messages.SessionOpened, stage="open", deadline_s=60)
         worker.pause()
         wait_until_stopped(worker.hello.pid)
         os.kill(worker.hello.pid, signal.SIGKILL)
         with pytest.raises(StageError, match="killed") as caught:
-            worker.ask(messages.Time(calls=1), messages.Timed, stage="time", deadline_s=60)
+            worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
         assert caught.value.kind == "crash"
 
 

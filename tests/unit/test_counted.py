@@ -15,7 +15,7 @@ from latbench.audit.library import load_claims
 from latbench.audit.model_counts import ToCount, count_models
 from latbench.claims.judge import verdict
 from latbench.claims.model import ClaimedModel, Uncounted
-from latbench.claims.verdict import Bench, CountedModel
+from latbench.claims.verdict import CheckContext, CountedModel
 from latbench.devices.catalog import load_devices
 
 REGISTERED = load_claims(load_devices(None))
@@ -188,7 +188,7 @@ def test_a_claim_is_not_answered_with_another_models_builder(id: str, other: str
     exchanged = msgspec.structs.replace(right, build=wrong.build)
     answers = []
     for model in (right, exchanged):
-        bench = Bench(
+        bench = CheckContext(
             models={**REGISTERED.models, model.id: model}, counts={model.id: count_one(model)}
         )
         found = verdict(claim, [], bench).static
@@ -233,7 +233,7 @@ def test_timm_builds_the_networks_that_are_pinned() -> None:
         if model.build is None or not model.build.startswith(TIMM):
             continue
         with torch.device("meta"):
-            module = timm.build(model.build.removeprefix(TIMM), None)
+            module = timm.build_timm(model.build.removeprefix(TIMM), None)
         trained, deployed = sum(p.numel() for p in module.parameters()), None
         if model.deployed_parameters is not None:
             known = resolve(model.build, weights=None, batch=None, resolution=None, seed=0)

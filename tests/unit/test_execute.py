@@ -16,8 +16,8 @@ import pytest
 from builders import make_artifact
 from latbench.analysis.segments import samples
 from latbench.api import ExportSpec, make_inputs
-from latbench.bench.executor import Execution, Schedule
-from latbench.bench.job import Job, Timed
+from latbench.bench.executor import ProtocolExecutor, Schedule
+from latbench.bench.job import Job, JobRun
 from latbench.errors import StageError
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.protocol_catalog import FIXED
@@ -25,7 +25,7 @@ from latbench.schema.protocol_options import named_protocol
 from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
 from latbench.worker import messages
-from latbench.worker.client import Conversation
+from latbench.worker.client import WorkerClient
 from latbench_exporters.fake import exporter
 from tiny import TinyModel
 
@@ -56,7 +56,7 @@ def execute(
 ) -> tuple[Outcome, list[tuple[int, int]]]:
     progress: list[tuple[int, int]] = []
     schedule = Schedule(protocol=msgspec.structs.replace(protocol, **changes), deadline_s=60)
-    execution = Execution(
+    execution = ProtocolExecutor(
         [job_for(folder, latency_ns)], schedule, lambda done, total: progress.append((done, total))
     )
     (outcome,) = execution.run()
@@ -94,7 +94,7 @@ def test_another_reference_is_a_failure(tmp_path: Path) -> None:
     job = job_for(tmp_path, MS)
     np.savez(job.reference, np.zeros((1, 999), np.float32))
     schedule = Schedule(protocol=SMALL, deadline_s=60)
-    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
     assert outcome.status == "failed"
     assert outcome.failure is not None
     assert (outcome.failure.stage, outcome.failure.kind) == ("outputs", "mismatch")
@@ -138,7 +138,7 @@ def test_several_threads_settle_for_longer_than_a_time_slice(tmp_path: Path) -> 
     protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
     schedule = Schedule(protocol=protocol, deadline_s=60)
     job = with_changes(job_for(tmp_path, 3 * MS), threads=2)
-    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
     assert {(b.settle_calls, len(b.sample_ns)) for b in outcome.traces[0].blocks} == {(3, 8)}
 
 
@@ -147,7 +147,7 @@ def test_readings_are_of_the_calls_that_count(tmp_path: Path) -> None:
     protocol = msgspec.structs.replace(SMALL, settle_calls=10, processes=1, max_processes=1)
     schedule = Schedule(protocol=protocol, deadline_s=60)
     job = job_for(tmp_path, 10 * MS, real_time="yes")
-    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
     for block in outcome.traces[0].blocks:
         assert block.readings is not None
         counted, settled = sum(block.sample_ns[10:]), sum(block.sample_ns[:10])
@@ -166,10 +166,10 @@ def test_warm_up_goes_on_until_the_samples_no_longer_change(tmp_path: Path) -> N
     found = []
     for slow in ("0", "300"):
         job = job_for(tmp_path, MS, warmup=slow, noise="0.01")
-        (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+        (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
         found.append(len(outcome.traces[0].warmup_ns))
     # One that is too slow to be looked at is taken as it is.
-    (slow,) = Execution([job_for(tmp_path, 400 * MS)], schedule, lambda d, t: None).run()
+    (slow,) = ProtocolExecutor([job_for(tmp_path, 400 * MS)], schedule, lambda d, t: None).run()
     assert len(slow.traces[0].warmup_ns) == 1
     assert found[0] < 100
     assert found[1] >= 300
@@ -185,7 +185,7 @@ def test_more_processes_until_it_is_precise_enough(tmp_path: Path) -> None:
     for limit, stopped, processes in ((9, "precise", 4), (3, "processes", 3)):
         protocol = msgspec.structs.replace(SMALL, target_ppm=10_000, max_processes=limit)
         schedule = Schedule(protocol=protocol, deadline_s=60, precise=precise)
-        (outcome,) = Execution([job_for(tmp_path, MS)], schedule, lambda d, t: None).run()
+        (outcome,) = ProtocolExecutor([job_for(tmp_path, MS)], schedule, lambda d, t: None).run()
         assert (outcome.stopped, len(outcome.traces)) == (stopped, processes)
     assert asked == [2, 3, 4, 2, 3]
 
@@ -217,7 +217,9 @@ def test_a_fixed_rate_leaves_gaps(tmp_path: Path) -> None:
 def test_a_part_that_has_enough_goes_on_with_whole_blocks(tmp_path: Path) -> None:
     slow = msgspec.structs.replace(SMALL, min_calls=10, min_ns=100 * MS)
     jobs = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 10 * MS)]
-    _, two = Execution(jobs, Schedule(protocol=slow, deadline_s=60), lambda done, total: None).run()
+    _, two = ProtocolExecutor(
+        jobs, Schedule(protocol=slow, deadline_s=60), lambda done, total: None
+    ).run()
     for trace in two.traces:
         assert {len(block.sample_ns) for block in trace.blocks} == {5}
 
@@ -228,21 +230,23 @@ def test_slow_models_get_fewer_samples_and_not_too_few_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latency_s: float, parts: int
 ) -> None:
     """By a clock that the fake runtime's inferences move."""
-    clock, timed = [0], Timed._time
+    clock, timed = [0], JobRun._time
 
     def time(
-        part: Timed, calls: int, stage: Literal["warmup", "time"], settle: int = 0
-    ) -> messages.Timed:
+        part: JobRun, calls: int, stage: Literal["warmup", "time"], settle: int = 0
+    ) -> messages.BlockTimed:
         answer = timed(part, calls, stage, settle)
         clock[0] += sum(answer.sample_ns)
         return answer
 
-    monkeypatch.setattr(Timed, "_time", time)
+    monkeypatch.setattr(JobRun, "_time", time)
     for module in ("execute", "timed"):
         monkeypatch.setattr(f"latbench.measure.{module}.now_ns", lambda: clock[0])
     protocol = named_protocol("latbench-compare@1" if parts == 2 else "latbench-quick@1")
     jobs = [job_for(tmp_path, round(latency_s * 1e9) + i) for i in range(parts)]
-    outcomes = Execution(jobs, Schedule(protocol=protocol, deadline_s=60), lambda a, b: None).run()
+    outcomes = ProtocolExecutor(
+        jobs, Schedule(protocol=protocol, deadline_s=60), lambda a, b: None
+    ).run()
     for outcome in outcomes:
         assert len(outcome.traces) >= 6
         assert all(trace.blocks for trace in outcome.traces)
@@ -254,7 +258,7 @@ def test_a_reference_that_vanishes_is_a_failure_and_loses_nothing(tmp_path: Path
             (tmp_path / "reference.npz").unlink()
 
     schedule = Schedule(protocol=SMALL, deadline_s=60)
-    (outcome,) = Execution([job_for(tmp_path, MS)], schedule, vanish).run()
+    (outcome,) = ProtocolExecutor([job_for(tmp_path, MS)], schedule, vanish).run()
     assert outcome.status == "failed"
     assert outcome.failure is not None
     assert outcome.failure.stage == "outputs"
@@ -266,7 +270,7 @@ def test_times_of_zero_settle_no_longer_than_a_block(tmp_path: Path) -> None:
     protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
     schedule = Schedule(protocol=protocol, deadline_s=60)
     job = with_changes(job_for(tmp_path, 0), threads=2)
-    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
     assert {b.settle_calls for b in outcome.traces[0].blocks} == {5}
 
 
@@ -284,7 +288,7 @@ def test_blocks_are_sized_by_the_last_one_where_there_is_no_warm_up(tmp_path: Pa
     )
     schedule = Schedule(protocol=protocol, deadline_s=60)
     job = job_for(tmp_path, MS, warmup="1")  # the first inference takes twice as long
-    (outcome,) = Execution([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
     sizes = [len(block.sample_ns) for block in outcome.traces[0].blocks]
     assert sizes == [10, 20, 20, 10]
 
@@ -295,20 +299,20 @@ def test_a_sentinel_that_cannot_be_opened_or_closed_costs_itself_only(
 ) -> None:
     sentinel = job_for(tmp_path, MS)
     if misbehave == "crash":
-        closed = Timed.close
+        closed = JobRun.close
 
-        def close(self: Timed) -> None:
+        def close(self: JobRun) -> None:
             if self._job is sentinel:
                 self.failure = StageError("outputs", "gone")
                 raise self.failure
             closed(self)
 
-        monkeypatch.setattr(Timed, "close", close)
+        monkeypatch.setattr(JobRun, "close", close)
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
     job = job_for(tmp_path, 2 * MS)
     if misbehave == "refuse":
         sentinel = with_changes(sentinel, extra={**sentinel.extra, "noise": "loud"})
-    execution = Execution([job], schedule, lambda done, total: None, sentinel=sentinel)
+    execution = ProtocolExecutor([job], schedule, lambda done, total: None, sentinel=sentinel)
     (outcome,) = execution.run()
     assert outcome.status == "measured"
     assert len(outcome.traces) == 2
@@ -324,7 +328,7 @@ def test_parts_are_timed_in_turn_in_a_seeded_order(tmp_path: Path) -> None:
     def orders(seed: int) -> list[list[bool]]:
         schedule = Schedule(protocol=SMALL, deadline_s=60, order_seed=seed)
         jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS)]
-        one, two = Execution(jobs, schedule, lambda done, total: None).run()
+        one, two = ProtocolExecutor(jobs, schedule, lambda done, total: None).run()
         assert [len(trace.blocks) for trace in one.traces] == [3, 3]
         return [
             [
@@ -353,24 +357,26 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
     """Else the threads of a runtime spin into the block of the other."""
     workers: list[int] = []
     standing: list[int] = []
-    timed = Timed._time
+    timed = JobRun._time
 
-    def start(part: Timed, worker: Conversation) -> None:
+    def start(part: JobRun, worker: WorkerClient) -> None:
         workers.append(worker.hello.pid)
         part._worker = worker
 
     def time(
-        part: Timed, calls: int, stage: Literal["warmup", "time"], settle: int = 0
-    ) -> messages.Timed:
+        part: JobRun, calls: int, stage: Literal["warmup", "time"], settle: int = 0
+    ) -> messages.BlockTimed:
         answer = timed(part, calls, stage, settle)
         standing.append(wait_for_stopped(workers[-3:], 2))
         return answer
 
-    monkeypatch.setattr(Timed, "start", start)
-    monkeypatch.setattr(Timed, "_time", time)
+    monkeypatch.setattr(JobRun, "start", start)
+    monkeypatch.setattr(JobRun, "_time", time)
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
     parts = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 3 * MS)]
-    execution = Execution(parts, schedule, lambda done, total: None, sentinel=job_for(tmp_path, MS))
+    execution = ProtocolExecutor(
+        parts, schedule, lambda done, total: None, sentinel=job_for(tmp_path, MS)
+    )
     assert {outcome.status for outcome in execution.run()} == {"measured"}
     # In each of two processes three parts have their first inference, a warm-up and three blocks.
     assert standing == [2] * (2 * 3 * (1 + 1 + 3))
@@ -378,7 +384,7 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
-    (outcome,) = Execution(
+    (outcome,) = ProtocolExecutor(
         [job_for(tmp_path, 2 * MS)],
         schedule,
         lambda done, total: None,
@@ -391,7 +397,7 @@ def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", ["open", "warmup", "time", "outputs"])
 def test_a_sentinel_that_fails_costs_the_sentinel_only(tmp_path: Path, at: str) -> None:
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
-    execution = Execution(
+    execution = ProtocolExecutor(
         [job_for(tmp_path, 2 * MS)],
         schedule,
         lambda done, total: None,
@@ -407,7 +413,7 @@ def test_a_sentinel_that_fails_costs_the_sentinel_only(tmp_path: Path, at: str) 
 def test_a_part_that_dies_keeps_what_was_measured_of_both(tmp_path: Path) -> None:
     schedule = Schedule(protocol=SMALL, deadline_s=60)
     jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS, misbehave="crash")]
-    one, two = Execution(jobs, schedule, lambda done, total: None).run()
+    one, two = ProtocolExecutor(jobs, schedule, lambda done, total: None).run()
     assert (one.status, one.failure) == ("interrupted", None)
     assert two.status == "failed"
     assert two.failure is not None

@@ -12,25 +12,25 @@ from hypothesis import strategies as st
 
 from builders import make_record, make_trace
 from latbench.analysis.estimators import regime_of, restated_ns, statistic_name
-from latbench.analysis.summary import summarise
+from latbench.analysis.summary import summarize
 from latbench.attribution.decomposition import (
     PLAUSIBLE,
     Alternative,
+    AttributionPlan,
     Key,
-    Plan,
     account,
 )
-from latbench.attribution.factors import compared, facts_of, protocol_name
+from latbench.attribution.factors import compare_factors, facts_of, protocol_name
 from latbench.attribution.setup import configured, setup_of, switch
 from latbench.attribution.shapley import (
     MOST,
     Configuration,
     Share,
     configurations,
-    left_of,
     one_at_a_time,
     orders,
     over_rounds,
+    residual,
     shapley,
     subsets,
 )
@@ -145,7 +145,7 @@ def test_intervals_over_rounds_and_of_what_is_left() -> None:
     share = over_rounds([log(1.9), log(2.0), log(2.1)])
     assert share.interval is not None
     assert share.interval[0] < 1.9 < 2.1 < share.interval[1]
-    left = left_of(4.0, share)
+    left = residual(4.0, share)
     assert left.interval == pytest.approx((4 / share.interval[1], 4 / share.interval[0]))
 
 
@@ -156,7 +156,7 @@ def test_a_number_restated_by_its_own_protocol_is_the_one_reported(protocol: obj
         for i in range(6)
     ]
     record = msgspec.structs.replace(make_record(traces=traces), protocol=protocol)
-    summary = summarise(record)
+    summary = summarize(record)
     assert summary is not None
     statistic = record.protocol.statistic
     ns = restated_ns(record, regime_of(statistic), statistic)
@@ -183,14 +183,14 @@ def test_facts_that_differ_and_consequences() -> None:
     b = make_record(backend="openvino")
     assert b.runtime is not None
     b = msgspec.structs.replace(b, runtime=msgspec.structs.replace(b.runtime, version="2"))
-    found = compared(facts_of(a), facts_of(b), options=True)
+    found = compare_factors(facts_of(a), facts_of(b), options=True)
     assert {each.name: (each.a, each.b) for each in found.differ} == {
         "backend": ("onnxruntime", "openvino"),
         "model form": ("trained", "deploy"),
         "option opset": ("18", "default"),
     }
     assert found.alike["threads"] == "2"
-    back = compared(facts_of(b), facts_of(a), options=True)
+    back = compare_factors(facts_of(b), facts_of(a), options=True)
     assert {(each.name, each.b, each.a) for each in back.differ} == {
         (each.name, each.a, each.b) for each in found.differ
     }
@@ -229,10 +229,10 @@ def test_the_unit_is_the_kind_of_what_computes(
 
 def test_unit_and_input_that_follow_from_the_backend_are_no_rows() -> None:
     a, b = facts_of(on(make_record(), cpu=9)), facts_of(on(make_record(backend="other"), CUDA=9))
-    found = compared(a, b, options=True)
+    found = compare_factors(a, b, options=True)
     assert [each.name for each in found.differ] == ["backend"]
     # A claim states its unit; the input still follows from it.
-    found = compared(a, b, options=False)
+    found = compare_factors(a, b, options=False)
     assert {each.name for each in found.differ} == {"backend", "compute unit"}
 
 
@@ -246,7 +246,7 @@ def shaped(*shapes: tuple[int, ...]) -> Record:
 
 def test_input_shapes_are_a_factor_and_resolution_knows_where_channels_are() -> None:
     assert facts_of(shaped((1, 192, 256, 3)))["resolution"] == "192x256"
-    found = compared(facts_of(shaped((1, 128))), facts_of(shaped((1, 512))), options=True)
+    found = compare_factors(facts_of(shaped((1, 128))), facts_of(shaped((1, 512))), options=True)
     assert [(each.name, each.a, each.b) for each in found.differ] == [("input shape", "128", "512")]
     assert "input shape" not in facts_of(make_record())
     assert facts_of(shaped((2, 3, 8, 8), (2, 4)))["input shape"] == "3x8x8, 4"
@@ -273,8 +273,8 @@ def test_an_account_of_planted_effects_and_an_open_factor() -> None:
     a, b = side_of(latency(1, "a" * 26)), side_of(latency(3, "b" * 26))
     a = msgspec.structs.replace(a, facts={**a.facts, "threads": "1", "precision": None})
     alternative = Alternative(factor="precision", value="int8")
-    plan = Plan(
-        between=compared(a.facts, b.facts, options=False),
+    plan = AttributionPlan(
+        between=compare_factors(a.facts, b.facts, options=False),
         measured=("threads",),
         computed=(),
         alternatives=(alternative,),
@@ -307,8 +307,8 @@ def test_a_side_is_only_measured_again_with_all_of_its_settings() -> None:
     }
     for other, again in (("backend", None), ("os", pytest.approx(1e6))):
         one = msgspec.structs.replace(a, facts={**a.facts, "threads": "1", other: "another"})
-        plan = Plan(
-            between=compared(one.facts, b.facts, options=True),
+        plan = AttributionPlan(
+            between=compare_factors(one.facts, b.facts, options=True),
             measured=("threads",),
             computed=(),
             alternatives=(),
@@ -323,8 +323,8 @@ def test_a_side_is_only_measured_again_with_all_of_its_settings() -> None:
 def test_orders_that_could_not_be_had_are_said() -> None:
     a, b = side_of(latency(1, "a" * 26)), side_of(latency(4, "b" * 26))
     one = msgspec.structs.replace(a, facts={**a.facts, "threads": "1", "precision": "int8"})
-    plan = Plan(
-        between=compared(one.facts, b.facts, options=True),
+    plan = AttributionPlan(
+        between=compare_factors(one.facts, b.facts, options=True),
         measured=("threads", "precision"),
         computed=(),
         alternatives=(),

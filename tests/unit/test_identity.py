@@ -11,21 +11,21 @@ import pytest
 
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.verdict import Answer, Bench, CountedModel
+from latbench.claims.verdict import Answer, CheckContext, CountedModel
 from latbench.errors import StageError
-from latbench.schema.graph import Built, GraphSize, Shown
+from latbench.schema.graph import GraphSize, MergeCheck, MergedGraphs
 
 torch = pytest.importorskip("torch", reason="models need the `export` extra")
 from torch import nn  # noqa: E402
 
-from latbench.claims.graph import APART  # noqa: E402
-from latbench.zoo.merge_check import difference, graph, show  # noqa: E402
+from latbench.claims.graph import GRAPH_TOLERANCE  # noqa: E402
+from latbench.zoo.merge_check import check_merge, difference, graph  # noqa: E402
 from latbench.zoo.nets import methods  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 PLAIN = GraphSize(operators=10, parameters=100, macs=1000)
-BUILT = Built(plain=PLAIN, merged=PLAIN, unmerged_operators=20, apart=1e-15)
+BUILT = MergedGraphs(plain=PLAIN, merged=PLAIN, unmerged_operators=20, apart=1e-15)
 NETS = """\
 from torch import nn
 
@@ -59,7 +59,7 @@ def x(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).double()
 
 
-def answer(*shown: Shown, merges: str | None = "scale-and-shift") -> Answer:
+def answer(*shown: MergeCheck, merges: str | None = "scale-and-shift") -> Answer:
     says: dict[str, Any] = {
         "kind": "identity",
         "metric": "latency",
@@ -75,7 +75,7 @@ def answer(*shown: Shown, merges: str | None = "scale-and-shift") -> Answer:
         "by": "authors",
     }
     models = {id: ClaimedModel(id=id, name=id, absent="a method") for id in ("one", "plain")}
-    bench = Bench(models=models, counts={"one": CountedModel(shown=shown)})
+    bench = CheckContext(models=models, counts={"one": CountedModel(shown=shown)})
     found = verdict(msgspec.convert(tree, Claim), [], bench)
     assert found.value is not None
     assert "static" in found.value.reasons[0]
@@ -83,8 +83,8 @@ def answer(*shown: Shown, merges: str | None = "scale-and-shift") -> Answer:
     return found.static
 
 
-def host(name: str = "net", **changes: Any) -> Shown:
-    return Shown(host=name, built=msgspec.structs.replace(BUILT, **changes))
+def host(name: str = "net", **changes: Any) -> MergeCheck:
+    return MergeCheck(host=name, built=msgspec.structs.replace(BUILT, **changes))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_rule(changes: dict[str, Any], expected: str, words: str) -> None:
 
 
 def test_every_host_counts() -> None:
-    missing = Shown(host="lost", missing="no such network")
+    missing = MergeCheck(host="lost", missing="no such network")
     larger = host("larger", difference="aten.mul")
     assert answer(host("a"), host("b")).where == "a, b"
     assert answer(host("a"), larger).answer == "refuted"
@@ -153,7 +153,7 @@ def test_a_shift_that_is_lost_is_seen() -> None:
     applied = methods.with_scale_and_shift(net, ["0"])
     merged = methods.merged(applied)
     merged[0].bias.copy_(net[0].bias * applied[0][1].scale)
-    assert float((merged(x(2, 6)) - applied(x(2, 6))).abs().max()) > 1000 * APART
+    assert float((merged(x(2, 6)) - applied(x(2, 6))).abs().max()) > 1000 * GRAPH_TOLERANCE
 
 
 def test_where_it_is_put() -> None:
@@ -205,25 +205,25 @@ def test_weights_are_averaged_and_counters_are_not() -> None:
 def test_planted_truth(tmp_path: Path, method: Any) -> None:
     """BatchNorms are folded in what is compared, as in what is deployed."""
     (tmp_path / "nets.py").write_text(NETS)
-    built = show(method, f"{tmp_path}/nets.py:good")
+    built = check_merge(method, f"{tmp_path}/nets.py:good")
     assert built.difference is None
     assert built.merged == built.plain
     assert built.unmerged_operators > built.plain.operators
-    assert answer(Shown(host="good", built=built), merges=method).answer == "confirmed"
+    assert answer(MergeCheck(host="good", built=built), merges=method).answer == "confirmed"
 
 
 def test_planted_falsehood(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
-    built = show("scale-and-shift", f"{tmp_path}/nets.py:bare_norm")
+    built = check_merge("scale-and-shift", f"{tmp_path}/nets.py:bare_norm")
     assert built.merged.operators == built.plain.operators + 2
-    found = answer(Shown(host="bare", built=built))
+    found = answer(MergeCheck(host="bare", built=built))
     assert found.answer == "refuted"
     assert "aten.mul" in found.reasons[0]
-    nothing = show("scale-and-shift", f"{tmp_path}/nets.py:nothing")
-    assert answer(Shown(host="nothing", built=nothing)).answer == "inconclusive"
+    nothing = check_merge("scale-and-shift", f"{tmp_path}/nets.py:nothing")
+    assert answer(MergeCheck(host="nothing", built=nothing)).answer == "inconclusive"
 
 
 def test_what_cannot_be_built_is_told(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text("def broken():\n    raise ValueError('no weights')\n")
     with pytest.raises(StageError, match="no weights"):
-        show("scale-and-shift", f"{tmp_path}/nets.py:broken")
+        check_merge("scale-and-shift", f"{tmp_path}/nets.py:broken")

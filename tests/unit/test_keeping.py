@@ -12,7 +12,7 @@ import pytest
 
 import latbench
 from builders import make_record
-from latbench.bench.run import Result
+from latbench.bench.run import RunResult
 from latbench.errors import RegistryError
 from latbench.host.info import read_conditions
 from latbench.schema.codec import decode_record
@@ -24,7 +24,7 @@ from latbench.store.rescue import keep
 QUICK = changed_protocol(FIXED, processes=1, warmup_calls=1, calls=3)
 
 
-def measured(folder: Path) -> Result:
+def measured(folder: Path) -> RunResult:
     return latbench.run(
         "mobilevig_ti", backend="fake", protocol=QUICK, registry=str(folder / "r.db")
     )

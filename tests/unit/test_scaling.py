@@ -12,7 +12,7 @@ from latbench.bundle.archive import BundleError
 from latbench.bundle.claim_evidence import ClaimEvidence, Claims, decode_claims
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel, ClaimSource
-from latbench.claims.verdict import Answer, Bench, CountedModel
+from latbench.claims.verdict import Answer, CheckContext, CountedModel
 from latbench.errors import StageError
 from latbench.schema.graph import Growth, Over
 
@@ -61,7 +61,7 @@ def claim(exponent: float, **says: Any) -> Claim:
 
 
 def answer(exponent: float, counted: CountedModel, **says: Any) -> Answer:
-    bench = Bench(
+    bench = CheckContext(
         models={"one": ClaimedModel(id="one", name="One", build="one")}, counts={"one": counted}
     )
     found = verdict(claim(exponent, **says), [], bench).static
@@ -118,7 +118,7 @@ def test_what_was_not_counted_is_not_testable() -> None:
 
 def test_latency_over_sizes_is_not_asked_of_counts() -> None:
     timed = claim(1, metric="latency")
-    bench = Bench(models={"one": ClaimedModel(id="one", name="One", build="one")}, counts={})
+    bench = CheckContext(models={"one": ClaimedModel(id="one", name="One", build="one")}, counts={})
     found = verdict(timed, [], bench)
     assert found.static is None
     assert found.value is not None

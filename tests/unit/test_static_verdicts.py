@@ -9,15 +9,15 @@ import pytest
 
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.quantities import Figure
-from latbench.claims.verdict import Answer, Bench, CountedModel
+from latbench.claims.quantities import PrintedValue
+from latbench.claims.verdict import Answer, CheckContext, CountedModel
 
 
-def exact(count: int) -> Figure:
-    return Figure(value=count, low=count, high=count)
+def exact(count: int) -> PrintedValue:
+    return PrintedValue(value=count, low=count, high=count)
 
 
-BENCH = Bench(
+BENCH = CheckContext(
     models={
         "one": ClaimedModel(id="one", name="One", build="one"),
         "two": ClaimedModel(id="two", name="Two", build="two"),

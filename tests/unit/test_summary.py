@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import make_record
-from latbench.analysis.estimators import precise, typical_ns
+from latbench.analysis.estimators import run_is_precise, typical_ns
 from latbench.analysis.segments import samples
-from latbench.analysis.summary import summarise
+from latbench.analysis.summary import summarize
 from latbench.audit.pareto import measured_of
 from latbench.report import tables
 from latbench.schema.artifact import TensorSpec
@@ -60,7 +60,7 @@ def noisy(centre: float, seed: int, n: int = 200) -> list[int]:
 
 
 def test_six_alike_processes_are_trusted() -> None:
-    summary = summarise(record(*(noisy(1e6, seed) for seed in range(6))))
+    summary = summarize(record(*(noisy(1e6, seed) for seed in range(6))))
     assert summary is not None
     assert (summary.trust, summary.reasons) == ("yes", ())
     assert summary.processes == 6
@@ -77,7 +77,7 @@ def test_six_alike_processes_are_trusted() -> None:
 
 
 def test_five_processes_cannot_tell() -> None:
-    summary = summarise(record(*(noisy(1e6, seed) for seed in range(5))))
+    summary = summarize(record(*(noisy(1e6, seed) for seed in range(5))))
     assert summary is not None
     assert summary.interval_ns is not None  # as if the processes' logs were normal
     assert summary.trust == "cannot tell"
@@ -86,7 +86,7 @@ def test_five_processes_cannot_tell() -> None:
 
 def test_processes_that_disagree_are_not_trusted() -> None:
     levels = (1e6, 1e6, 1e6, 1.5e6, 1.5e6, 1e6)
-    summary = summarise(record(*(noisy(level, seed) for seed, level in enumerate(levels))))
+    summary = summarize(record(*(noisy(level, seed) for seed, level in enumerate(levels))))
     assert summary is not None
     assert summary.trust == "no"
     assert any("processes disagree" in reason for reason in summary.reasons)
@@ -94,7 +94,7 @@ def test_processes_that_disagree_are_not_trusted() -> None:
 
 def test_drift_within_processes_is_not_trusted() -> None:
     drifting = [round(1e6 * (1 + i / 1000)) for i in range(200)]
-    summary = summarise(record(*[drifting] * 6))
+    summary = summarize(record(*[drifting] * 6))
     assert summary is not None
     assert any("not steady" in reason for reason in summary.reasons)
 
@@ -103,7 +103,7 @@ def test_denormal_outputs_are_not_trusted() -> None:
     check = OutputCheck(process=0, finite=True, denormals=3, max_rel_error=0.0, tolerance=1e-4)
     with_check = record(*(noisy(1e6, seed) for seed in range(6)))
     outcome = msgspec.structs.replace(with_check.outcome, checks=(check,))
-    summary = summarise(msgspec.structs.replace(with_check, outcome=outcome))
+    summary = summarize(msgspec.structs.replace(with_check, outcome=outcome))
     assert summary is not None
     assert any("denormal" in reason for reason in summary.reasons)
 
@@ -120,7 +120,7 @@ def test_throttling_and_steal_are_not_trusted() -> None:
         quiet,
         environment=msgspec.structs.replace(quiet.environment, before=before, after=after),
     )
-    summary = summarise(disturbed)
+    summary = summarize(disturbed)
     assert summary is not None
     assert any("throttled" in reason for reason in summary.reasons)
     assert any("hypervisor" in reason for reason in summary.reasons)
@@ -128,14 +128,14 @@ def test_throttling_and_steal_are_not_trusted() -> None:
 
 def test_an_interrupted_run_is_summarised_but_not_trusted() -> None:
     partial = record(*(noisy(1e6, seed) for seed in range(6)), status="interrupted")
-    summary = summarise(partial)
+    summary = summarize(partial)
     assert summary is not None
     assert summary.trust == "no"
     assert typical_ns(partial) is None
 
 
 def test_nothing_timed_has_no_summary() -> None:
-    assert summarise(record()) is None
+    assert summarize(record()) is None
     assert typical_ns(record()) is None
 
 
@@ -162,7 +162,7 @@ def session(process: int, parts: tuple[Block, ...], warmup: tuple[int, ...] = ()
 
 def test_warmup_that_goes_on_into_the_samples_is_left_out() -> None:
     slow = [2_000_000] * 30
-    summary = summarise(record(*(slow + noisy(1e6, seed) for seed in range(6))))
+    summary = summarize(record(*(slow + noisy(1e6, seed) for seed in range(6))))
     assert summary is not None
     # With the one warm-up call of the trace, which was slow as well.
     assert all(31 <= (calls or 0) <= 34 for calls in summary.warmup_calls)
@@ -172,7 +172,7 @@ def test_warmup_that_goes_on_into_the_samples_is_left_out() -> None:
 
 def test_settling_calls_are_not_counted() -> None:
     parts = blocks(*([9_000_000, *noisy(1e6, i, 20)] for i in range(5)), settle_calls=1)
-    summary = summarise(with_traces([session(process, parts) for process in range(6)]))
+    summary = summarize(with_traces([session(process, parts) for process in range(6)]))
     assert summary is not None
     assert summary.samples == 600
     assert summary.p90_ns < 1_100_000
@@ -181,7 +181,7 @@ def test_settling_calls_are_not_counted() -> None:
 def test_a_change_of_level_is_found_and_shown_as_regimes() -> None:
     """The phone of the first claim: fast for a while, then slow for good."""
     runs = [noisy(5e5, seed, 100) + noisy(1.2e6, seed + 50, 300) for seed in range(6)]
-    summary = summarise(record(*runs))
+    summary = summarize(record(*runs))
     assert summary is not None
     names = {regime.name: regime.median_ns for regime in summary.regimes}
     assert set(names) == {"cold", "burst", "steady"}
@@ -194,7 +194,7 @@ def test_a_change_of_level_is_found_and_shown_as_regimes() -> None:
 
 def test_a_process_that_never_gets_steady_says_so() -> None:
     falling = [round(3e6 - 7e3 * i) for i in range(300)]
-    summary = summarise(record(*[falling] * 6))
+    summary = summarize(record(*[falling] * 6))
     assert summary is not None
     assert summary.warmup_calls == (None,) * 6
     assert any("no steady state" in reason for reason in summary.reasons)
@@ -203,7 +203,7 @@ def test_a_process_that_never_gets_steady_says_so() -> None:
 
 def test_a_machine_that_drifts_over_the_run_is_not_trusted() -> None:
     drifting = (noisy(1e6 * (1 + 0.02 * i), i) for i in range(8))
-    summary = summarise(record(*drifting))
+    summary = summarize(record(*drifting))
     assert summary is not None
     assert any("machine drifted" in reason for reason in summary.reasons)
 
@@ -245,7 +245,7 @@ def test_disturbed_blocks_are_marked_and_told_apart(
             ),
         )
 
-    summary = summarise(with_traces([session(process, parts(process)) for process in range(6)]))
+    summary = summarize(with_traces([session(process, parts(process)) for process in range(6)]))
     assert summary is not None
     assert (summary.blocks, summary.disturbed_blocks) == (60, 6)
     assert summary.disturbances == {reason: 6}
@@ -260,7 +260,7 @@ def test_readings_that_vanish_in_mid_run_mark_nothing() -> None:
         *blocks(noisy(1e6, 2, 20), readings=None),
         *blocks(noisy(1e6, 3, 20), readings=readings(wait_ns=None, others_ns=None, cpu_ns=None)),
     )
-    summary = summarise(with_traces([session(process, parts) for process in range(6)]))
+    summary = summarize(with_traces([session(process, parts) for process in range(6)]))
     assert summary is not None
     assert summary.disturbed_blocks == 0
     assert summary.quiet_median_ns == summary.median_ns
@@ -285,7 +285,7 @@ def beside_sentinel(factor: float, slow_block: bool = False) -> Record:
 
 
 def test_the_ratio_to_the_sentinel_does_not_move_with_the_machine() -> None:
-    summary = summarise(beside_sentinel(1.3))
+    summary = summarize(beside_sentinel(1.3))
     assert summary is not None
     assert summary.referred is not None
     assert summary.referred.ratio == pytest.approx(10, rel=0.01)
@@ -297,14 +297,14 @@ def test_the_ratio_to_the_sentinel_does_not_move_with_the_machine() -> None:
 
 
 def test_blocks_beside_a_slow_sentinel_are_disturbed() -> None:
-    summary = summarise(beside_sentinel(1.0, slow_block=True))
+    summary = summarize(beside_sentinel(1.0, slow_block=True))
     assert summary is not None
     assert summary.disturbances == {"the sentinel was slow": 6}
 
 
 def test_percentiles_only_where_the_samples_support_them() -> None:
     def shown(n: int) -> set[int]:
-        summary = summarise(record(*(noisy(1e6, seed, n) for seed in range(6))))
+        summary = summarize(record(*(noisy(1e6, seed, n) for seed in range(6))))
         assert summary is not None
         for percentile in summary.percentiles:
             low, high = percentile.interval_ns
@@ -333,7 +333,7 @@ def test_the_protocols_own_statistic(statistic: Statistic, expected: float, unit
     values = [1_000_000, 2_000_000, 2_000_000, 2_000_000, 2_000_000, 9_000_000]
     base = record(values, values)
     protocol = msgspec.structs.replace(base.protocol, statistic=statistic)
-    summary = summarise(msgspec.structs.replace(base, protocol=protocol))
+    summary = summarize(msgspec.structs.replace(base, protocol=protocol))
     assert summary is not None
     assert summary.reported.value == pytest.approx(expected)
     assert summary.reported.unit == unit
@@ -343,11 +343,11 @@ def test_a_target_is_reached_or_not() -> None:
     quiet = record(*(noisy(1e6, seed) for seed in range(6)))
     wild = record(*(noisy(1e6 * (1 + seed / 50), seed) for seed in range(6)))
     for base, reached in ((quiet, True), (wild, False)):
-        summary = summarise(msgspec.structs.replace(base, protocol=WARM))
+        summary = summarize(msgspec.structs.replace(base, protocol=WARM))
         assert summary is not None
         assert (summary.target, summary.reached) == (0.01, reached)
-        assert precise(base.outcome.traces, 0.01) is reached
-        plain = summarise(base)
+        assert run_is_precise(base.outcome.traces, 0.01) is reached
+        plain = summarize(base)
         assert plain is not None
         assert plain.reached is None
 
@@ -365,7 +365,7 @@ def test_no_trace_is_too_bad_to_be_told_of(processes, protocol, settle) -> None:
         for i, values in enumerate(processes)
     ]
     bad = with_traces(traces, protocol=protocol)
-    summary = summarise(bad)
+    summary = summarize(bad)
     if summary is not None:
         assert summary.trust in ("yes", "no", "cannot tell")
         if any(ns < 0 for trace in traces for block in trace.blocks for ns in block.sample_ns):
@@ -374,12 +374,12 @@ def test_no_trace_is_too_bad_to_be_told_of(processes, protocol, settle) -> None:
 
 
 def test_zero_times_and_a_clock_that_went_backwards_are_told() -> None:
-    zero = summarise(record(*[[0] * 50] * 6))
+    zero = summarize(record(*[[0] * 50] * 6))
     assert zero is not None
     assert any("too coarse" in reason for reason in zero.reasons)
     back = session(0, (*blocks([5, 5]), *blocks([5, 5])))
     back = msgspec.structs.replace(back, blocks=tuple(reversed(blocks([5, 5], [5, 5]))))
-    summary = summarise(with_traces([back]))
+    summary = summarize(with_traces([back]))
     assert summary is not None
     assert "the clock went backwards" in summary.reasons
 
@@ -393,7 +393,7 @@ def test_zero_times_and_a_clock_that_went_backwards_are_told() -> None:
 )
 def test_what_takes_nothing_away_is_no_disturbance(change: dict[str, int]) -> None:
     parts = blocks(*([noisy(1e6, 1, 20)] * 5), readings=readings(**change))
-    summary = summarise(with_traces([session(process, parts) for process in range(6)]))
+    summary = summarize(with_traces([session(process, parts) for process in range(6)]))
     assert summary is not None
     assert summary.disturbed_blocks == 0
 
@@ -408,7 +408,7 @@ def test_busy_neighbours_of_a_large_machine_are_none() -> None:
     )
     machine = msgspec.structs.replace(base.environment.machine, logical_cpus=64)
     environment = msgspec.structs.replace(base.environment, machine=machine)
-    summary = summarise(msgspec.structs.replace(base, environment=environment))
+    summary = summarize(msgspec.structs.replace(base, environment=environment))
     assert summary is not None
     assert summary.disturbed_blocks == 0
 
@@ -416,13 +416,13 @@ def test_busy_neighbours_of_a_large_machine_are_none() -> None:
 @pytest.mark.parametrize("n", [17, 25, 40, 47])
 def test_a_change_of_level_is_seen_in_short_sessions_too(n: int) -> None:
     runs = [noisy(1e6, i, n // 2) + noisy(1.3e6, i + 9, n - n // 2) for i in range(6)]
-    summary = summarise(record(*runs))
+    summary = summarize(record(*runs))
     assert summary is not None
     assert summary.trust == "no"
 
 
 def test_samples_too_few_to_look_at_are_not_trusted() -> None:
-    summary = summarise(record(*(noisy(1e6, i, 12) for i in range(6))))
+    summary = summarize(record(*(noisy(1e6, i, 12) for i in range(6))))
     assert summary is not None
     assert summary.trust == "cannot tell"
     assert "too few samples" in summary.reasons[0]
@@ -430,7 +430,7 @@ def test_samples_too_few_to_look_at_are_not_trusted() -> None:
 
 def test_a_warm_up_that_is_half_of_the_run_is_not_trusted() -> None:
     runs = [noisy(1.1e6, i, 190) + noisy(1e6, i + 9, 210) for i in range(6)]
-    summary = summarise(record(*runs))
+    summary = summarize(record(*runs))
     assert summary is not None
     assert summary.trust == "no"
     assert "warm-up is over a third" in summary.reasons[0]
@@ -439,7 +439,7 @@ def test_a_warm_up_that_is_half_of_the_run_is_not_trusted() -> None:
 def test_a_sustained_run_reports_its_last_level() -> None:
     base = record([1_000_000_000] * 60 + [2_000_000_000] * 40)
     protocol = next(p for p in SHIPPED if p.name == "sustained")
-    summary = summarise(msgspec.structs.replace(base, protocol=protocol))
+    summary = summarize(msgspec.structs.replace(base, protocol=protocol))
     assert summary is not None
     assert summary.reported.value == 2e9
     names = {regime.name: regime.median_ns for regime in summary.regimes}
@@ -452,7 +452,7 @@ def test_a_throughput_without_a_batch_axis_counts_one() -> None:
     protocol = next(p for p in SHIPPED if p.name == "levit-throughput")
     for inputs in ((), (TensorSpec(name="x", shape=(), dtype="float32"),)):
         artifact = msgspec.structs.replace(make_record().artifact, inputs=inputs)
-        summary = summarise(msgspec.structs.replace(base, protocol=protocol, artifact=artifact))
+        summary = summarize(msgspec.structs.replace(base, protocol=protocol, artifact=artifact))
         assert summary is not None
         assert summary.reported.value == pytest.approx(1000)
 
@@ -462,19 +462,19 @@ def test_unknown_throttling_is_no_throttling() -> None:
     before = msgspec.structs.replace(quiet.environment.before, throttled_ns=None)
     after = msgspec.structs.replace(before, unix_ns=before.unix_ns + 10**9, throttled_ns=5)
     environment = msgspec.structs.replace(quiet.environment, before=before, after=after)
-    summary = summarise(msgspec.structs.replace(quiet, environment=environment))
+    summary = summarize(msgspec.structs.replace(quiet, environment=environment))
     assert summary is not None
     assert summary.trust == "yes"
 
 
 def test_many_processes_are_summarised() -> None:
-    summary = summarise(record(*(noisy(1e6, seed, 20) for seed in range(1100))))
+    summary = summarize(record(*(noisy(1e6, seed, 20) for seed in range(1100))))
     assert summary is not None
     assert summary.interval_ns is not None
 
 
 def test_one_process_has_an_interval_within_it_and_no_trust() -> None:
-    summary = summarise(record(noisy(1e6, 1, 400)))
+    summary = summarize(record(noisy(1e6, 1, 400)))
     assert summary is not None
     assert summary.interval_level == "within"
     assert summary.interval_ns is not None
@@ -484,7 +484,7 @@ def test_one_process_has_an_interval_within_it_and_no_trust() -> None:
 def test_a_clock_of_coarse_steps_is_told() -> None:
     stepped = [[round(value / 1e5) * 100_000 for value in noisy(1.04e6, i)] for i in range(6)]
     stepped[0][50] = 1_100_000
-    summary = summarise(record(*stepped))
+    summary = summarize(record(*stepped))
     assert summary is not None
     assert summary.trust == "no"
     assert any("the clock's steps are 10% of the latency" in why for why in summary.reasons)
@@ -494,11 +494,11 @@ def test_trust_is_in_the_number_that_the_protocol_reports() -> None:
     """Medians that agree say nothing of means that do not."""
     steady = [noisy(1e6, i, 200) for i in range(6)]
     protocol = named_protocol("timm@1")
-    trusted = summarise(msgspec.structs.replace(record(*steady), protocol=protocol))
+    trusted = summarize(msgspec.structs.replace(record(*steady), protocol=protocol))
     assert trusted is not None
     assert trusted.trust == "yes"
     slow = [[*part[:-10], *(8 * ns * i for ns in part[-10:])] for i, part in enumerate(steady, 1)]
-    summary = summarise(msgspec.structs.replace(record(*slow), protocol=protocol))
+    summary = summarize(msgspec.structs.replace(record(*slow), protocol=protocol))
     assert summary is not None
     assert summary.trust == "no"
     assert any("processes disagree" in why for why in summary.reasons)
@@ -521,18 +521,18 @@ def test_trust_in_cold_starts(loads: tuple[int, int], first: int, why: str) -> N
         for i in range(10)
     ]
     cold = named_protocol("cold-start@1")
-    summary = summarise(msgspec.structs.replace(make_record(traces=traces), protocol=cold))
+    summary = summarize(msgspec.structs.replace(make_record(traces=traces), protocol=cold))
     assert summary is not None
     assert summary.trust == "no"
     assert any(why in reason for reason in summary.reasons), summary.reasons
 
 
 def test_nothing_is_not_precise() -> None:
-    assert not precise((), 0.01)
+    assert not run_is_precise((), 0.01)
 
 
 def test_of_two_processes_that_differ_the_interval_holds_both() -> None:
-    summary = summarise(record(noisy(1e6, 1, 400), noisy(2e6, 2, 200)))
+    summary = summarize(record(noisy(1e6, 1, 400), noisy(2e6, 2, 200)))
     assert summary is not None
     assert summary.interval_level == "within"
     for value, interval in (
@@ -546,7 +546,7 @@ def test_of_two_processes_that_differ_the_interval_holds_both() -> None:
 def test_a_phone_that_is_fast_for_a_moment_is_said_to_burst() -> None:
     """The burst reaches from the warm-up phase into the first blocks."""
     processes = [noisy(0.55e6, i, 40) + noisy(1.2e6, i, 700) for i in range(6)]
-    summary = summarise(record(*processes))
+    summary = summarize(record(*processes))
     assert summary is not None
     assert {regime.name: regime.processes for regime in summary.regimes}["burst"] == 6
     assert summary.median_ns == pytest.approx(1.2e6, rel=0.01)
@@ -554,7 +554,7 @@ def test_a_phone_that_is_fast_for_a_moment_is_said_to_burst() -> None:
 
 def test_the_medians_of_levels_are_told() -> None:
     up = [noisy(1e6, i, 150) + noisy(1.2e6, i, 150) for i in range(6)]
-    summary = summarise(record(*up))
+    summary = summarize(record(*up))
     assert summary is not None
     for levels in summary.level_ns:
         assert levels == (pytest.approx(1e6, rel=0.02), pytest.approx(1.2e6, rel=0.02))
@@ -570,7 +570,7 @@ def test_first_inferences_alone_are_not_warm() -> None:
             traces=tuple(msgspec.structs.replace(t, blocks=()) for t in cold.outcome.traces),
         ),
     )
-    summary = summarise(cold)
+    summary = summarize(cold)
     assert summary is not None
     assert not summary.warm
     row = tables.row(cold, summary)
@@ -578,6 +578,6 @@ def test_first_inferences_alone_are_not_warm() -> None:
     assert row.reported == 14_000_000
     assert tables.latency(row) == "median of load and first inference 14.0 ms"
     assert measured_of(cold) is None
-    warm = summarise(record(noisy(1e6, 1)))
+    warm = summarize(record(noisy(1e6, 1)))
     assert warm is not None
     assert warm.warm

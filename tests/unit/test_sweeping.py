@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latbench.bench.sweep import Step, sweep
+from latbench.bench.sweep import SweepStep, sweep
 from latbench.errors import UsageError
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
@@ -25,7 +25,7 @@ def test_a_file_that_is_edited_on_the_way_is_a_failure_and_not_cached(
     source = "def one(): pass\ndef two(): pass\n"
     (tmp_path / "net.py").write_text(source)
 
-    def edit(step: Step) -> None:
+    def edit(step: SweepStep) -> None:
         (tmp_path / "net.py").write_text(source + "# edited\n")
 
     swept = sweep(
@@ -48,7 +48,7 @@ def test_a_sweep_that_another_program_measures_is_not_resumed(tmp_path: Path) ->
     requests = [f"mobilevig_ti,backend=fake,threads={n}" for n in (1, 2)]
     refused: list[str] = []
 
-    def meanwhile(step: Step) -> None:
+    def meanwhile(step: SweepStep) -> None:
         with pytest.raises(UsageError, match="another program is measuring") as caught:
             sweep(requests, protocol=QUICK, registry=registry, resume=True)
         refused.append(caught.value.hint or "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from latbench.claims.judge import overall, verdict
+from latbench.claims.judge import verdict, worst_answer
 from latbench.claims.verdict import Answer
 from latbench.schema.environment import Device
 from planted import (
@@ -121,9 +121,9 @@ def test_a_model_that_nobody_counted() -> None:
 def test_the_worst_answer_counts() -> None:
     good, bad = (verdict(claim(size(f)), [], BENCH) for f in ("21", "30"))
     unknown = verdict(claim(size("21"), model="lost"), [], BENCH)
-    assert overall([good]) == "confirmed"
-    assert overall([good, unknown]) == "inconclusive"
-    assert overall([good, unknown, bad]) == "refuted"
+    assert worst_answer([good]) == "confirmed"
+    assert worst_answer([good, unknown]) == "inconclusive"
+    assert worst_answer([good, unknown, bad]) == "refuted"
 
 
 def test_devices_are_not_needed_to_be_known() -> None:

@@ -40,7 +40,7 @@ EQUIVALENCE = 0.935
 and Biopharmaceutics* 15). As for the 95 % interval, stopping when it is narrow has its price: made
 for 90 %, "same" was said of a difference as large as the margin in up to 8 % of simulated
 comparisons; made for 93.5 %, in up to 5 %."""
-APART = 0.10
+SEPARATE_RUNS_MARGIN = 0.10
 """How far records of one machine that were not timed in turn must differ: their own intervals do
 not hold what changes between runs, 6 to 17 % on a shared machine (``docs/METHODOLOGY.md``)."""
 LEAST_MARGIN = 0.001
@@ -129,7 +129,7 @@ def compare(
     )
 
 
-def precise(
+def ratio_is_precise(
     a: Sequence[Trace], b: Sequence[Trace], target: float, quantity: Quantity = "typical"
 ) -> bool:
     """Whether the interval of the ratio of that ``quantity`` is within ±``target``.
@@ -248,11 +248,11 @@ def _verdict_apart(
         ]
     why = (
         "not timed in turn: what the machine did in between is in the ratio, so only a difference "
-        f"of more than {APART:.0%} counts, and nothing counts as the same"
+        f"of more than {SEPARATE_RUNS_MARGIN:.0%} counts, and nothing counts as the same"
     )
-    if interval[0] > 1 + APART:
+    if interval[0] > 1 + SEPARATE_RUNS_MARGIN:
         return "slower", [why]
-    return ("faster" if interval[1] < 1 / (1 + APART) else "cannot tell"), [why]
+    return ("faster" if interval[1] < 1 / (1 + SEPARATE_RUNS_MARGIN) else "cannot tell"), [why]
 
 
 def _of_failure(a: Record, b: Record) -> list[str]:

@@ -136,7 +136,7 @@ def typical_ns(record: Record) -> int | None:
     return min(round(median(median_of(part) for part in parts)), 2**63 - 1)
 
 
-def precise(traces: Sequence[Trace], target: float) -> bool:
+def run_is_precise(traces: Sequence[Trace], target: float) -> bool:
     """Whether the interval of the typical latency of these processes is within ±``target``."""
     parts = list(process_samples(traces).values())
     if not parts:

@@ -29,7 +29,7 @@ TREND = DISAGREEMENT
 """Change over the run's processes, in their order, that matters."""
 CLOCK_STEPS = 0.01
 """Least difference between two samples, relative to the latency."""
-STEAL = 0.02
+MOST_STEAL = 0.02
 """Share of the CPUs' time, over the whole run."""
 
 
@@ -235,6 +235,6 @@ def _between(before: Conditions, after: Conditions, cpus: int) -> Sequence[str]:
     if before.steal_ns is not None and after.steal_ns is not None:
         wall = (after.unix_ns - before.unix_ns) * cpus
         share = (after.steal_ns - before.steal_ns) / wall if wall > 0 else 0.0
-        if share > STEAL:
+        if share > MOST_STEAL:
             reasons.append(f"the hypervisor took {share:.0%} of the CPU time for others")
     return reasons

@@ -39,7 +39,7 @@ def threads(record: Record) -> str | None:
     return str(record.request.threads) if record.request.threads else None
 
 
-def precision(record: Record) -> str:
+def precision_of(record: Record) -> str:
     """In which it was computed."""
     made = record.artifact.precision if record.artifact else record.request.precision
     return settings(record).get("precision", made) if record.runtime else made

@@ -37,7 +37,7 @@ FEWEST_IN_BURST = 8
 """Samples."""
 HARDLY = 0.5
 """Autocorrelation of what two levels leave, below which the batches are taken as independent."""
-APART = 0.75
+LEVEL_OVERLAP = 0.75
 """Share of the pairs of batches, one before and one after, that must differ as the levels do."""
 LEVELS = 3
 """A process with more levels than this has no steady state."""
@@ -174,4 +174,4 @@ def _comes_and_goes(left: Array, right: Array) -> bool:
     if lag1(np.concatenate((left - np.mean(left), right - np.mean(right)))) >= HARDLY:
         return False
     above = np.sign(right[:, None] - left[None, :])
-    return abs(float(above.mean())) < 2 * APART - 1
+    return abs(float(above.mean())) < 2 * LEVEL_OVERLAP - 1

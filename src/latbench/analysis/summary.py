@@ -148,7 +148,7 @@ class Summary(Value, frozen=True, kw_only=True):
         return any(regime.name != "cold" for regime in self.regimes)
 
 
-def summarise(record: Record) -> Summary | None:
+def summarize(record: Record) -> Summary | None:
     """The summary, or ``None`` where not one timed sample is there."""
     marks = disturbed(record)
     runs = sessions(record, marks)

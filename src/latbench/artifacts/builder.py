@@ -16,17 +16,17 @@ from pathlib import Path
 
 from latbench.api import Exporter, SentinelExporter
 from latbench.artifacts import calibration
-from latbench.artifacts.cache import ArtifactCache, Cached, Changed
+from latbench.artifacts.cache import ArtifactCache, ArtifactChanged, CachedArtifact
 from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.schema.artifact import ModelIdentity
 from latbench.schema.codec import digest
 from latbench.schema.request import Request
 from latbench.version import latbench_version
 from latbench.worker import messages
-from latbench.worker.client import Conversation
+from latbench.worker.client import WorkerClient
 from latbench.zoo.resolver import identify
 
-DEADLINE_S = 1800.0
+EXPORT_TIMEOUT_S = 1800.0
 PACKAGE = Path(__file__).parent.parent
 CHECKS = tuple(
     PACKAGE / name
@@ -49,7 +49,7 @@ def obtain(
     *,
     fresh: bool = False,
     warn: Callable[[str], None],
-) -> Cached:
+) -> CachedArtifact:
     """The artifact for ``request``, made if the cache has none or ``fresh`` is set.
 
     ``model`` is what the request named when it was understood, which may be hours ago. Raises
@@ -64,7 +64,7 @@ def obtain(
         )
     key = digest(_ingredients(request, model, exporter, options))
 
-    def export(made: Path, reference: Path) -> messages.Request:
+    def export(made: Path, reference: Path) -> messages.WorkerRequest:
         return messages.Export(
             model=request.model,
             weights=request.weights,
@@ -88,7 +88,7 @@ def obtain(
 
 def obtain_sentinel(
     exporter: SentinelExporter, cache: ArtifactCache, *, warn: Callable[[str], None]
-) -> tuple[str, Cached]:
+) -> tuple[str, CachedArtifact]:
     """The name and the artifact of the sentinel that the format's exporter makes itself.
 
     Raises :class:`StageError` where it cannot be made.
@@ -101,7 +101,7 @@ def obtain_sentinel(
         }
     )
 
-    def export(made: Path, reference: Path) -> messages.Request:
+    def export(made: Path, reference: Path) -> messages.WorkerRequest:
         return messages.ExportSentinel(
             format=exporter.format, out=str(made), reference=str(reference)
         )
@@ -113,21 +113,21 @@ def obtain_sentinel(
 
 def _found_or_made(
     key: str,
-    export: Callable[[Path, Path], messages.Request],
+    export: Callable[[Path, Path], messages.WorkerRequest],
     exporter: Exporter,
     cache: ArtifactCache,
     *,
     key_now: Callable[[], str],
     fresh: bool,
     warn: Callable[[str], None],
-) -> Cached:
+) -> CachedArtifact:
     """What the cache has under ``key``, else what the exporting program makes of ``export``.
 
     ``key_now`` computes the key again from what is on disk by then. Raises :class:`StageError`.
     """
     try:
         found = None if fresh else cache.find(key, exporter.suffix)
-    except Changed as changed:
+    except ArtifactChanged as changed:
         warn(f"{changed.message}; the artifact is made again")
         found = None
     if found is not None:
@@ -150,7 +150,7 @@ def _found_or_made(
     return stored
 
 
-def _warn_of_reads(cached: Cached, warn: Callable[[str], None]) -> None:
+def _warn_of_reads(cached: CachedArtifact, warn: Callable[[str], None]) -> None:
     if reads := cached.artifact.details.get("reads"):
         warn(
             f"the model's code reads {reads}, which is no part of its identity: after a change "
@@ -158,14 +158,16 @@ def _warn_of_reads(cached: Cached, warn: Callable[[str], None]) -> None:
         )
 
 
-def _exported(asked: messages.Request, folder: Path) -> messages.ExportDone:
+def _exported(asked: messages.WorkerRequest, folder: Path) -> messages.ExportDone:
     """Let the exporting program do what is ``asked``. Raises :class:`StageError`.
 
     Whatever a converter leaves when it is killed lies in ``folder``.
     """
-    with Conversation.with_module("latbench.artifacts.export_worker", temporary=folder) as program:
+    with WorkerClient.with_module("latbench.artifacts.export_worker", temporary=folder) as program:
         try:
-            return program.ask(asked, messages.ExportDone, stage="export", deadline_s=DEADLINE_S)
+            return program.ask(
+                asked, messages.ExportDone, stage="export", deadline_s=EXPORT_TIMEOUT_S
+            )
         except StageError as error:
             if error.kind != "timeout":
                 raise
@@ -199,7 +201,7 @@ def _ingredients(
         "format": exporter.format,
         "precision": request.precision,
         "options": options,
-        "calibration": calibration.identify(request.calibration)
+        "calibration": calibration.identify_calibration(request.calibration)
         if request.precision == "int8"
         else None,
         "toolchain": dict(exporter.toolchain()),

@@ -34,7 +34,7 @@ class Entry(Value, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cached:
+class CachedArtifact:
     """An artifact and where its files are."""
 
     artifact: Artifact
@@ -48,11 +48,11 @@ class ArtifactCache:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def find(self, key: str, suffix: str) -> Cached | None:
+    def find(self, key: str, suffix: str) -> CachedArtifact | None:
         """The artifact under ``key`` if it is there and whole.
 
-        Raises :class:`Changed` where a file is there and is not what was written: it has been set
-        aside by then, so that looking again finds nothing.
+        Raises :class:`ArtifactChanged` where a file is there and is not what was
+        written: it has been set aside by then, so that looking again finds nothing.
         """
         try:
             entry = msgspec.json.decode(self._key(key).read_bytes(), type=Entry)
@@ -105,7 +105,7 @@ class ArtifactCache:
 
     def store(
         self, key: str, artifact: Artifact, suffix: str, made: Path, reference: Path
-    ) -> Cached:
+    ) -> CachedArtifact:
         """Move the files of a workspace to their places; the key comes last."""
         entry = Entry(artifact=artifact, reference_sha256=content_sha256(reference))
         cached = self._cached(entry, suffix)
@@ -142,8 +142,8 @@ class ArtifactCache:
             return content_sha256(target) == artifact.sha256
         return False
 
-    def _cached(self, entry: Entry, suffix: str) -> Cached:
-        return Cached(
+    def _cached(self, entry: Entry, suffix: str) -> CachedArtifact:
+        return CachedArtifact(
             artifact=entry.artifact,
             path=self._root / "artifacts" / f"{entry.artifact.sha256}{suffix}",
             reference=self._root / "references" / f"{entry.reference_sha256}.npz",
@@ -152,7 +152,7 @@ class ArtifactCache:
     def _key(self, key: str) -> Path:
         return self._root / "keys" / f"{key}.json"
 
-    def _set_aside(self, path: Path, reason: str) -> Changed:
+    def _set_aside(self, path: Path, reason: str) -> ArtifactChanged:
         aside = path.with_name(path.name + ".changed")
         try:
             # Another program that found it changed may have set it aside before.
@@ -163,8 +163,8 @@ class ArtifactCache:
                 f"{path} was changed on disk ({reason}) and cannot be set aside: {error.strerror}",
                 hint="remove it, or set LATBENCH_CACHE to another folder",
             ) from error
-        return Changed(f"{path} was changed on disk ({reason}); set aside as {aside.name}")
+        return ArtifactChanged(f"{path} was changed on disk ({reason}); set aside as {aside.name}")
 
 
-class Changed(LatbenchError):
+class ArtifactChanged(LatbenchError):
     """A file of the cache is not what was written."""

@@ -27,12 +27,12 @@ MOST = 128
 """Images that are read of a folder, the first by name."""
 FIRST_SEED = 1_000_000
 """Seeds of calibration inputs; far from those that outputs are compared on."""
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels (Russakovsky et al. 2015): what most vision models are trained with."""
 
 
-def identify(folder: str | None) -> str:
+def identify_calibration(folder: str | None) -> str:
     """What tells one calibration from another: part of an artifact's key and of its details.
 
     Raises :class:`UsageError` where there are no images.
@@ -66,14 +66,15 @@ def _images(folder: Path) -> list[Path]:
     try:
         if not folder.is_dir():
             raise UsageError(f"there is no folder of calibration images {folder}")
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS)
     except OSError as error:
         raise UsageError(
             f"cannot read the folder of calibration images {folder}: {error.strerror}"
         ) from error
     if not found:
         raise UsageError(
-            f"there are no images in {folder}", hint=f"files that end in {', '.join(ENDINGS)}"
+            f"there are no images in {folder}",
+            hint=f"files that end in {', '.join(IMAGE_EXTENSIONS)}",
         )
     return found[:MOST]
 

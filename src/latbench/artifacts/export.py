@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from latbench.artifacts.builder import obtain
-from latbench.artifacts.cache import ArtifactCache, Cached
+from latbench.artifacts.cache import ArtifactCache, CachedArtifact
 from latbench.errors import UsageError
 from latbench.events import Warn
 from latbench.paths import cache_folder
@@ -29,7 +29,7 @@ def export(
     calibration: str | Path | None = None,
     fresh: bool = False,
     warn: Warn = lambda message: None,
-) -> Cached:
+) -> CachedArtifact:
     """Export ``model``, or take it from the cache; arguments as for :func:`run`.
 
     Raises :class:`~latbench.StageError` where it cannot be built or exported, or is not the model.

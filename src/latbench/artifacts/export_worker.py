@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     pass
 
 
-def _handle(request: messages.Request) -> messages.Answer:
+def _handle(request: messages.WorkerRequest) -> messages.Response:
     match request:
         case messages.Export():
             return messages.ExportDone(artifact=_make(request))
@@ -146,7 +146,7 @@ def _make(request: messages.Export) -> Artifact:
     if model.source is not None and (reads := files_read(model.source.parent)):
         details["reads"] = ", ".join(reads)
     if request.precision == "int8":
-        details["calibration"] = calibration.identify(request.calibration)
+        details["calibration"] = calibration.identify_calibration(request.calibration)
     return msgspec.structs.replace(
         artifact,
         details=details,

@@ -24,7 +24,7 @@ from latbench.analysis.parity import (
 from latbench.api import Exporter, make_inputs
 from latbench.artifacts.export import export
 from latbench.artifacts.validation import norm_bytes, reference_outputs
-from latbench.errors import StageError, UsageError, nearest
+from latbench.errors import StageError, UsageError, suggest
 from latbench.events import Warn
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import Artifact, Counts, Parity
@@ -53,7 +53,7 @@ class Against:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
+class VerifyResult:
     """A file that was read and executed."""
 
     path: str
@@ -81,7 +81,7 @@ def verify(
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     warn: Warn = lambda message: None,
-) -> Verified:
+) -> VerifyResult:
     """Execute the file at ``path`` on seeded inputs, in the exporting program, and count it.
 
     With ``model``, build that from PyTorch in this process and compare operators, MACs, bytes of
@@ -109,7 +109,7 @@ def verify(
     with np.load(cached.reference) as arrays:
         outputs = tuple(arrays[name] for name in arrays.files)
     against = None if named is None else _against(named, cached.artifact, outputs, seed)
-    return Verified(path=str(path), artifact=cached.artifact, against=against)
+    return VerifyResult(path=str(path), artifact=cached.artifact, against=against)
 
 
 def _reader(path: str, format: str | None) -> Exporter:
@@ -134,7 +134,7 @@ def _reader(path: str, format: str | None) -> Exporter:
             if suffix in exporter.reads:
                 found.append(exporter)
     if not found:
-        raise UsageError(f"no format takes ready {suffix} files", hint=nearest(suffix, endings))
+        raise UsageError(f"no format takes ready {suffix} files", hint=suggest(suffix, endings))
     return next((exporter for exporter in found if exporter.suffix == suffix), found[0])
 
 

@@ -7,7 +7,7 @@ from math import exp, log
 from statistics import mean
 
 from latbench.analysis.estimators import restated_ns, statistic_name
-from latbench.attribution.factors import OF_THE_DAY, Compared
+from latbench.attribution.factors import OF_THE_DAY, FactorComparison
 from latbench.attribution.shapley import (
     Account,
     Configuration,
@@ -16,10 +16,10 @@ from latbench.attribution.shapley import (
     How,
     Part,
     Share,
-    left_of,
     one_at_a_time,
     orders,
     over_rounds,
+    residual,
     shapley,
     subsets,
 )
@@ -50,10 +50,10 @@ Round = Mapping[Key, Record]
 """What was measured in one round."""
 
 
-class Plan(Value, frozen=True, kw_only=True):
+class AttributionPlan(Value, frozen=True, kw_only=True):
     """What is to be found out in which way."""
 
-    between: Compared
+    between: FactorComparison
     measured: tuple[str, ...]
     """Factors that can be switched here."""
     computed: tuple[str, ...]
@@ -76,7 +76,7 @@ class Plan(Value, frozen=True, kw_only=True):
 
 
 def account(
-    a: Side, b: Side, plan: Plan, rounds: Sequence[Round], notes: Sequence[str]
+    a: Side, b: Side, plan: AttributionPlan, rounds: Sequence[Round], notes: Sequence[str]
 ) -> Account | None:
     """``None`` where what was measured takes no factor apart from the others."""
     design: Design = "none"
@@ -106,7 +106,7 @@ def account(
         ratio=ratio,
         parts=tuple(sorted(parts, key=lambda part: ORDER.index(part.how))),
         together=together,
-        left=left_of(ratio, together),
+        left=residual(ratio, together),
         rounds=len(rounds),
         configurations=min((len(each) for each in rounds), default=0),
         design=design,
@@ -117,7 +117,7 @@ def account(
     )
 
 
-def _logs(measured: Round, a: Side, b: Side, plan: Plan) -> dict[Configuration, float]:
+def _logs(measured: Round, a: Side, b: Side, plan: AttributionPlan) -> dict[Configuration, float]:
     """Of each measured configuration, with each way of making a number of its samples."""
     logs = {}
     for key, record in measured.items():
@@ -136,14 +136,16 @@ def _again(cells: Sequence[Mapping[Configuration, float]], end: Configuration) -
     return exp(mean(found)) if found else None
 
 
-def _number(record: Record, a: Side, b: Side, plan: Plan, at_b: Configuration) -> float | None:
+def _number(
+    record: Record, a: Side, b: Side, plan: AttributionPlan, at_b: Configuration
+) -> float | None:
     regime = b if "regime" in at_b or "regime" not in plan.computed else a
     statistic = b if "statistic" in at_b or "statistic" not in plan.computed else a
     return restated_ns(record, regime.regime, statistic.statistic)
 
 
 def _shares(
-    rounds: Sequence[Mapping[Configuration, float]], plan: Plan
+    rounds: Sequence[Mapping[Configuration, float]], plan: AttributionPlan
 ) -> tuple[list[dict[str, float]], Design, int] | None:
     """Of each factor in each round, and over how many orders; what could not be had in one round is
     left out of all."""
@@ -158,7 +160,7 @@ def _shares(
     return found, "one at a time", 0
 
 
-def _of_stored(a: Side, b: Side, plan: Plan) -> list[dict[str, float]]:
+def _of_stored(a: Side, b: Side, plan: AttributionPlan) -> list[dict[str, float]]:
     """Shares of what is computed, from the stored samples of either side: their mean."""
     found = []
     for record in (a.record, b.record):
@@ -177,7 +179,7 @@ def _of_stored(a: Side, b: Side, plan: Plan) -> list[dict[str, float]]:
 def _part(
     difference: Difference,
     shares: Mapping[str, Share],
-    plan: Plan,
+    plan: AttributionPlan,
     b: Side,
     rounds: Sequence[Round],
 ) -> Part:
@@ -208,7 +210,9 @@ def _part(
     )
 
 
-def _plausible(name: str, plan: Plan, b: Side, rounds: Sequence[Round]) -> dict[str, float] | None:
+def _plausible(
+    name: str, plan: AttributionPlan, b: Side, rounds: Sequence[Round]
+) -> dict[str, float] | None:
     """What an open factor accounts for, by the plausible values that A may have had."""
     found: dict[str, float] = {}
     if name == "statistic" and b.record is not None:

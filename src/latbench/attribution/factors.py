@@ -8,7 +8,7 @@ import msgspec
 
 from latbench.analysis.estimators import regime_of, statistic_name
 from latbench.analysis.settings import (
-    precision,
+    precision_of,
     resolution,
     shape_of,
     unit_of,
@@ -36,7 +36,7 @@ OF_THE_DAY = (
 """What a number is measured with, and no setting of it: taken again, it is as it is now."""
 
 
-class Compared(Value, frozen=True, kw_only=True):
+class FactorComparison(Value, frozen=True, kw_only=True):
     """The two sides, factor by factor."""
 
     differ: tuple[Difference, ...]
@@ -56,7 +56,7 @@ def facts_of(record: Record) -> Facts:
         "backend": record.backend,
         "backend version": record.runtime.version if record.runtime else None,
         "compute unit": _unit(record),
-        "precision": precision(record),
+        "precision": precision_of(record),
         "calibration": _calibration(record),
         "threads": settings.get("threads"),
         "batch": str(shape[0]) if shape else None,
@@ -126,7 +126,7 @@ def without_stopping(protocol: TimingProtocol) -> TimingProtocol:
     )
 
 
-def compared(a: Facts, b: Facts, *, options: bool) -> Compared:
+def compare_factors(a: Facts, b: Facts, *, options: bool) -> FactorComparison:
     """What differs or may, and what is alike; consequences of another difference are left out.
     ``options``: an option that one of them does not name has its default there."""
     names = [*b, *(name for name in a if name not in b)]
@@ -136,7 +136,7 @@ def compared(a: Facts, b: Facts, *, options: bool) -> Compared:
         if (name in a and name in b) or (options and name.startswith(OPTION))
     }
     unequal = {name for name, pair in pairs.items() if pair[0] != pair[1]}
-    return Compared(
+    return FactorComparison(
         differ=tuple(
             Difference(name=name, a=pairs[name][0], b=pairs[name][1])
             for name in names

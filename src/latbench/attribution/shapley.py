@@ -143,7 +143,7 @@ def over_rounds(logs: Sequence[float]) -> Share:
     return Share(ratio=exp(sum(logs) / len(logs)), interval=interval)
 
 
-def left_of(ratio: float, together: Share) -> Share:
+def residual(ratio: float, together: Share) -> Share:
     """What is left of ``ratio``."""
     low, high = together.interval or (None, None)
     return Share(

@@ -16,19 +16,19 @@ from latbench.claims.statements import (
     StatedIdentity,
     StatedScaling,
 )
-from latbench.claims.verdict import Bench, StoredVerdict, Verdict
+from latbench.claims.verdict import CheckContext, StoredVerdict, Verdict
 from latbench.plugins import load_runner, runner_names
 from latbench.schema.value import Value
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:
-    from latbench.audit.library import Registered
+    from latbench.audit.library import ClaimLibrary
     from latbench.schema.record import Record
     from latbench.store.registry import Registry
 
 
 def stored_verdicts(
-    claims: Sequence[Claim], checked: Checked, store: Registry, *, at_unix_ns: int
+    claims: Sequence[Claim], checked: AuditResult, store: Registry, *, at_unix_ns: int
 ) -> tuple[StoredVerdict, ...]:
     """Those of ``checked`` that say something else than the last ones in ``store`` do. One that
     cannot be read says nothing."""
@@ -49,7 +49,7 @@ def stored_verdicts(
     return tuple(found)
 
 
-class Checked(Value, frozen=True, kw_only=True):
+class AuditResult(Value, frozen=True, kw_only=True):
     """Verdicts in the order of the claims, and the records that could not be read."""
 
     verdicts: tuple[Verdict, ...]
@@ -60,13 +60,13 @@ class Checked(Value, frozen=True, kw_only=True):
 
 def check(
     claims: Sequence[Claim],
-    registered: Registered,
+    registered: ClaimLibrary,
     store: Registry | None,
     *,
     device: str,
     timed: bool = True,
     static: bool = True,
-) -> Checked:
+) -> AuditResult:
     """A verdict on each claim; ``device`` is this machine. ``store`` is ``None`` where no records
     are to be looked at."""
     models = registered.models
@@ -81,7 +81,7 @@ def check(
     backends = frozenset(available_backends(claims)) if timed else frozenset()
     found = []
     for claim in claims:
-        bench = Bench(
+        bench = CheckContext(
             models=models,
             counts={
                 wanted.model.id: counts[wanted]
@@ -95,15 +95,15 @@ def check(
         builds = dict.fromkeys(models[id].build for id in ids if id in models)
         of_claim = [record for build in builds for record in of_build.get(build or "", ())]
         found.append(verdict(claim, of_claim, bench))
-    return Checked(verdicts=tuple(found), unread=tuple(unread), device=device)
+    return AuditResult(verdicts=tuple(found), unread=tuple(unread), device=device)
 
 
-def models_to_count(claims: Iterable[Claim], registered: Registered) -> list[ToCount]:
+def models_to_count(claims: Iterable[Claim], registered: ClaimLibrary) -> list[ToCount]:
     """What claims about sizes, growth and graphs are checked with, each once."""
     return list(dict.fromkeys(each for claim in claims for each in _to_count(claim, registered)))
 
 
-def _to_count(claim: Claim, registered: Registered) -> Iterator[ToCount]:
+def _to_count(claim: Claim, registered: ClaimLibrary) -> Iterator[ToCount]:
     if claim.unverifiable or claim.out_of_scope:
         return
     models, says = registered.models, claim.says

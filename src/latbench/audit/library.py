@@ -24,7 +24,7 @@ from latbench.claims.model import (
 from latbench.claims.quantity_validation import Problem
 from latbench.claims.statements import KINDS
 from latbench.claims.validation import Known, claim_problems, model_problems
-from latbench.errors import UsageError, nearest
+from latbench.errors import UsageError, suggest
 from latbench.files import write_beside
 from latbench.paths import config_folder
 from latbench.schema.environment import Device
@@ -33,12 +33,12 @@ from latbench.schema.yaml_document import Document, parse
 from latbench.zoo.catalog import ZOO
 
 SCHEMA = 1
-ENDINGS = (".yaml", ".yml")
+CLAIM_EXTENSIONS = (".yaml", ".yml")
 T = TypeVar("T", ClaimSource, ClaimedModel, Claim)
 TOP = ("schema", "sources", "models", "claims")
 
 
-class Registered(Value, frozen=True, kw_only=True):
+class ClaimLibrary(Value, frozen=True, kw_only=True):
     """The good entries of all files, and what is wrong with the others."""
 
     sources: dict[str, ClaimSource]
@@ -71,17 +71,17 @@ class Registered(Value, frozen=True, kw_only=True):
     def require_device(self, id: str) -> None:
         """Raises :class:`UsageError` for an unknown one."""
         if id not in self.devices:
-            raise UsageError(f"unknown device {id!r}", hint=nearest(id, self.devices))
+            raise UsageError(f"unknown device {id!r}", hint=suggest(id, self.devices))
 
     def require_source(self, id: str) -> None:
         """Raises :class:`UsageError` for an unknown one."""
         if id not in self.sources:
-            raise UsageError(f"unknown source {id!r}", hint=nearest(id, self.sources))
+            raise UsageError(f"unknown source {id!r}", hint=suggest(id, self.sources))
 
 
 def load_claims(
     devices: Iterable[Device], own: Iterable[Path] = (), *, shipped: bool = True
-) -> Registered:
+) -> ClaimLibrary:
     """The shipped claims, then those of the files in ``own``.
 
     Raises :class:`UsageError` only where the shipped file cannot be read as YAML at all.
@@ -103,9 +103,9 @@ def user_claims() -> tuple[Path, ...]:
     ``claims`` of the configuration folder."""
     place = user_claims_place()
     if place.is_dir():
-        return tuple(sorted(path for path in place.iterdir() if path.suffix in ENDINGS))
+        return tuple(sorted(path for path in place.iterdir() if path.suffix in CLAIM_EXTENSIONS))
     # A folder need not be there yet; a file that is named must be.
-    return (place,) if place.exists() or place.suffix in ENDINGS else ()
+    return (place,) if place.exists() or place.suffix in CLAIM_EXTENSIONS else ()
 
 
 def user_claims_place() -> Path:
@@ -187,7 +187,7 @@ class _Reading:
                 self._models[model.id] = model
         self._claims += [(document, i, c) for i, c in self._entries(document, "claims", Claim)]
 
-    def registered(self) -> Registered:
+    def registered(self) -> ClaimLibrary:
         """Checked last, as a claim may name a model of another file."""
         known = Known(models=self._models, devices=self._devices, sources=frozenset(self._sources))
         good = []
@@ -201,7 +201,7 @@ class _Reading:
                     )
             if not self._told(document, ("claims", i), problems):
                 good.append(claim)
-        return Registered(
+        return ClaimLibrary(
             sources=self._sources,
             models=self._models,
             claims=tuple(good),
@@ -251,7 +251,7 @@ def _not_in_the_zoo(model: ClaimedModel) -> Iterator[Problem]:
         yield Problem(
             path=("build",),
             message=f"unknown model {model.build!r}",
-            hint=nearest(model.build, names),
+            hint=suggest(model.build, names),
         )
 
 
@@ -264,7 +264,7 @@ def _explained(document: Document, at: tuple[str | int, ...], message: str) -> U
     )
     if unknown := re.search(r"unknown field `(.+)`$", text):
         return document.error(
-            (*at, *inside, unknown[1]), "unknown key", nearest(unknown[1], sorted(_all_fields()))
+            (*at, *inside, unknown[1]), "unknown key", suggest(unknown[1], sorted(_all_fields()))
         )
     if "got `float`" in text or "got `int`" in text:
         return document.error((*at, *inside), _small(text), 'in quotes, as printed: "2.30"')

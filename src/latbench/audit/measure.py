@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from latbench.analysis.stats import FEWEST
 from latbench.audit.check import available_backends
 from latbench.bench.compare import compare
-from latbench.bench.run import DEADLINE_S, run
+from latbench.bench.run import TIMEOUT_S, run
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.pooling import TOLD
 from latbench.claims.statements import (
@@ -38,7 +38,7 @@ from latbench.schema.record import Record
 from latbench.schema.request import Request, make_request
 
 if TYPE_CHECKING:
-    from latbench.audit.library import Registered
+    from latbench.audit.library import ClaimLibrary
 
 THREADS = 1
 """Of comparisons whose source names none: the most repeatable, and what phones are timed with."""
@@ -61,7 +61,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TrialProgress:
     """What is told after each trial."""
 
     done: int
@@ -73,7 +73,7 @@ class Tried:
 
 def trials(
     claims: Sequence[Claim],
-    registered: Registered,
+    registered: ClaimLibrary,
     verdicts: Mapping[str, Verdict],
     *,
     device: str,
@@ -104,10 +104,10 @@ def carry_out(
     wanted: Sequence[Trial],
     *,
     registry: str | None,
-    progress: Callable[[Tried], None] = lambda tried: None,
+    progress: Callable[[TrialProgress], None] = lambda tried: None,
     interrupted: Callable[[], bool] = lambda: False,
     warn: Warn = lambda message: None,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float = TIMEOUT_S,
 ) -> bool:
     """Measure them one after the other and store every record; whether all were tried.
 
@@ -129,7 +129,9 @@ def carry_out(
         if interrupted() or ("interrupted" in statuses and "failed" not in statuses):
             return False
         left = (time.monotonic() - started) / done * (len(wanted) - done)
-        progress(Tried(done=done, trials=len(wanted), trial=trial, records=records, left_s=left))
+        progress(
+            TrialProgress(done=done, trials=len(wanted), trial=trial, records=records, left_s=left)
+        )
     return True
 
 
@@ -165,7 +167,7 @@ def _measured(
 
 def _of_claim(
     claim: Claim,
-    registered: Registered,
+    registered: ClaimLibrary,
     verdict: Verdict,
     device: str,
     cpus: int,
@@ -201,7 +203,7 @@ def _add(found: dict[str, Trial], trial: Trial) -> str:
     return key
 
 
-def _comparison(claim: Claim, registered: Registered, backend: str, *, own: bool) -> Trial | None:
+def _comparison(claim: Claim, registered: ClaimLibrary, backend: str, *, own: bool) -> Trial | None:
     had = claim.conditions
     other = registered.models.get(claim.against or "")
     mine = registered.models[claim.model]

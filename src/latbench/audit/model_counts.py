@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 
 from latbench.claims.model import ClaimedModel
-from latbench.claims.quantities import Figure, parse_count
+from latbench.claims.quantities import PrintedValue, parse_count
 from latbench.claims.verdict import CountedModel
 from latbench.schema.graph import (
     Growth,
+    MergeCheck,
     Method,
     Over,
-    Shown,
 )
 from latbench.zoo import catalog
 
@@ -140,11 +140,11 @@ def _asked(wanted: ToCount) -> dict[str, Any]:
     return {"build": wanted.model.build, "resolution": wanted.resolution}
 
 
-def _shown(wanted: ToCount, got: dict[str, Any]) -> tuple[Shown, ...]:
+def _shown(wanted: ToCount, got: dict[str, Any]) -> tuple[MergeCheck, ...]:
     """On each host, or why not."""
     if "missing" in got:
-        return tuple(Shown(host=host, missing=got["missing"]) for host in wanted.hosts)
-    return msgspec.convert(got["shown"], tuple[Shown, ...])
+        return tuple(MergeCheck(host=host, missing=got["missing"]) for host in wanted.hosts)
+    return msgspec.convert(got["shown"], tuple[MergeCheck, ...])
 
 
 def _program(asked: str) -> tuple[list[dict[str, Any]], str]:
@@ -173,5 +173,5 @@ def _lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def _exact(count: int) -> Figure:
-    return Figure(value=count, low=count, high=count)
+def _exact(count: int) -> PrintedValue:
+    return PrintedValue(value=count, low=count, high=count)

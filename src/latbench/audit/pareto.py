@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from latbench.analysis.rank_correlation import Tau
-from latbench.analysis.settings import own_options, precision, shape_of
-from latbench.analysis.summary import summarise
+from latbench.analysis.settings import own_options, precision_of, shape_of
+from latbench.analysis.summary import summarize
 from latbench.audit.papers import Top1
 from latbench.claims.matching import is_of
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.quantities import parse_figure, stated_figure
 from latbench.claims.statements import StatedValue
-from latbench.claims.verdict import Bench
+from latbench.claims.verdict import CheckContext
 from latbench.errors import UsageError
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Record
@@ -32,7 +32,7 @@ class Measured(Value, frozen=True, kw_only=True):
     trust: Literal["yes", "no", "cannot tell"]
 
 
-class Point(Value, frozen=True, kw_only=True):
+class ParetoPoint(Value, frozen=True, kw_only=True):
     """One model: accuracy in percent as published."""
 
     measured: Measured
@@ -40,7 +40,7 @@ class Point(Value, frozen=True, kw_only=True):
     source: str
 
 
-class Pair(Value, frozen=True, kw_only=True):
+class MeasuredPair(Value, frozen=True, kw_only=True):
     """Two models of one published table: the latency of ``model`` over that of ``reference``."""
 
     model: str
@@ -85,7 +85,7 @@ def setting(record: Record) -> str:
     shape = shape_of(record)
     threads = record.runtime.settings.get("threads") if record.runtime else None
     parts = [
-        precision(record),
+        precision_of(record),
         f"{threads} thread{'' if threads == '1' else 's'}" if threads else "",
         f"batch {shape[0] if shape else record.model.batch or 1}",
         f"resolution {record.model.resolution}" if record.model.resolution is not None else "",
@@ -102,7 +102,7 @@ def _in_another_state(protocol: TimingProtocol) -> bool:
 
 def measured_of(record: Record) -> Measured | None:
     """``None`` where nothing warm was timed."""
-    summary = summarise(record) if record.outcome.status == "measured" else None
+    summary = summarize(record) if record.outcome.status == "measured" else None
     if summary is None or not summary.warm:
         return None
     over = summary.interval_level == "processes"
@@ -135,7 +135,7 @@ def accuracies(
 
 def pareto_points(
     records: Sequence[Record], published: Mapping[str, tuple[float, str]]
-) -> list[Point]:
+) -> list[ParetoPoint]:
     """Of the models that have both, the fastest first. At a resolution that was asked for, another
     accuracy would hold: such records have none."""
     found = []
@@ -143,13 +143,13 @@ def pareto_points(
         measured = measured_of(record) if record.model.resolution is None else None
         if measured is not None and record.model.name in published:
             top1, source = published[record.model.name]
-            found.append(Point(measured=measured, top1=top1, source=source))
+            found.append(ParetoPoint(measured=measured, top1=top1, source=source))
     return sorted(found, key=lambda point: point.measured.median_ns)
 
 
-def frontier(points: Sequence[Point]) -> list[Point]:
+def frontier(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
     """Those that no other one beats in both; ``points`` are in the order of latency."""
-    best: list[Point] = []
+    best: list[ParetoPoint] = []
     for point in points:
         if not best or point.top1 > best[-1].top1:
             if best and best[-1].measured.median_ns == point.measured.median_ns:
@@ -160,10 +160,10 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 
 def ratio_pairs(
     claims: Sequence[Claim], records: Sequence[Record], models: Mapping[str, ClaimedModel]
-) -> list[Pair]:
+) -> list[MeasuredPair]:
     """Of each published table of latencies (one source, one set of conditions) every model that is
     measured here, over the first one of the table that is: so no ratio follows from the others."""
-    bench = Bench(models=models, counts={})
+    bench = CheckContext(models=models, counts={})
     timed = [(record, each) for record in records if (each := measured_of(record)) is not None]
     tables: dict[object, dict[str, tuple[Claim, Measured]]] = {}
     for claim in claims:
@@ -176,7 +176,7 @@ def ratio_pairs(
             if _is_same(record, claim, bench):
                 table = tables.setdefault(_table(claim), {})
                 table.setdefault(claim.model, (claim, measured))
-    found: list[Pair] = []
+    found: list[MeasuredPair] = []
     for table in tables.values():
         first, *others = table.values()
         found += [_pair(models, other, first) for other in others]
@@ -196,7 +196,7 @@ def tau_text(tau: Tau | None) -> str:
 
 def _pair(
     models: Mapping[str, ClaimedModel], each: tuple[Claim, Measured], first: tuple[Claim, Measured]
-) -> Pair:
+) -> MeasuredPair:
     one, two = stated_figure(each[0]), stated_figure(first[0])
     ours, theirs = each[1].interval_ns, first[1].interval_ns
     assert one is not None
@@ -204,7 +204,7 @@ def _pair(
     assert one.value is not None
     assert two.value is not None
     where = each[0].conditions.device
-    return Pair(
+    return MeasuredPair(
         model=models[each[0].model].name,
         reference=models[first[0].model].name,
         source=f"{each[0].source.id}{f' on {where}' if where else ''}",
@@ -222,7 +222,7 @@ def _table(claim: Claim) -> object:
     return claim.source.id, claim.source.version, where, had.precision, had.batch, had.threads
 
 
-def _is_same(record: Record, claim: Claim, bench: Bench) -> bool:
+def _is_same(record: Record, claim: Claim, bench: CheckContext) -> bool:
     """Of the model, at its batch and resolution."""
     wanted, shape = claim.conditions, shape_of(record)
     return (

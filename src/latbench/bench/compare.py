@@ -11,25 +11,25 @@ from latbench.analysis.comparison import (
     MARGIN,
     Comparison,
     Quantity,
-    precise,
+    ratio_is_precise,
 )
 from latbench.analysis.comparison import compare as verdict_on
 from latbench.analysis.stats import FEWEST
 from latbench.bench.executor import (
-    Execution,
     Progress,
+    ProtocolExecutor,
     Schedule,
     failure_of,
 )
 from latbench.bench.prepare import (
-    Ready,
-    Subject,
+    PreparedJob,
+    ResolvedRequest,
     fallback,
-    ready,
-    subject,
+    prepare_job,
+    resolve_request,
 )
 from latbench.bench.record_factory import PACKAGES, make_record, new_comparison_id
-from latbench.bench.run import DEADLINE_S
+from latbench.bench.run import TIMEOUT_S
 from latbench.errors import LatbenchError, UsageError
 from latbench.events import Warn
 from latbench.host.info import read_conditions, read_machine, read_software
@@ -52,7 +52,7 @@ NO_SENTINEL = Sentinel(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class CompareResult:
     """The two records, stored, and the verdict on them."""
 
     a: Record
@@ -70,11 +70,11 @@ def compare(
     quantity: Quantity = "typical",
     order_seed: int = 0,
     fresh: bool = False,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float = TIMEOUT_S,
     registry: str | None = None,
     progress: Progress = lambda done, total: None,
     warn: Warn = lambda message: None,
-) -> Compared:
+) -> CompareResult:
     """Time ``a`` and ``b`` in turn, store a record of each, and compare them.
 
     Each is a request, or a text such as ``mobilevig_ti,threads=1``: a model, and keys with values.
@@ -91,15 +91,15 @@ def compare(
         side_request(side, protocol=resolved.label) if isinstance(side, str) else side
         for side in (a, b)
     ]
-    subjects = [subject(request, machine, strict=True, fresh=fresh) for request in requests]
+    subjects = [resolve_request(request, machine, strict=True, fresh=fresh) for request in requests]
     from latbench.store.registry import Registry
 
     with Registry.open(registry) as store:
         created = time.time_ns()
         software = read_software(PACKAGES)
         before = read_conditions()
-        prepared: list[Ready | None] = [None, None]
-        execution: Execution | None = None
+        prepared: list[PreparedJob | None] = [None, None]
+        execution: ProtocolExecutor | None = None
         try:
             both = [_ready(subjects, prepared, i, resolved, warn) for i in range(2)]
             before = read_conditions()
@@ -108,9 +108,9 @@ def compare(
                 protocol=resolved,
                 deadline_s=deadline_s,
                 order_seed=order_seed,
-                precise=lambda parts: precise(parts[0], parts[1], target, quantity),
+                precise=lambda parts: ratio_is_precise(parts[0], parts[1], target, quantity),
             )
-            execution = Execution([each.job for each in both], schedule, progress)
+            execution = ProtocolExecutor([each.job for each in both], schedule, progress)
             outcomes = execution.run()
         except UsageError:
             raise
@@ -146,7 +146,7 @@ def compare(
         ]
         keep(records, store)
         one, two = records
-        return Compared(
+        return CompareResult(
             a=one,
             b=two,
             comparison=verdict_on(one, two, margin=margin, quantity=quantity),
@@ -191,13 +191,13 @@ def check_margin(margin: float) -> None:
 
 
 def _ready(
-    subjects: Sequence[Subject],
-    prepared: list[Ready | None],
+    subjects: Sequence[ResolvedRequest],
+    prepared: list[PreparedJob | None],
     i: int,
     protocol: TimingProtocol,
     warn: Warn,
-) -> Ready:
+) -> PreparedJob:
     # Never another backend instead: the verdict would be of something that nobody asked about.
     fallback(subjects[i], warn)
-    made = prepared[i] = ready(subjects[i], None, protocol, warn)
+    made = prepared[i] = prepare_job(subjects[i], None, protocol, warn)
     return made

@@ -15,13 +15,13 @@ from typing import Literal
 
 import msgspec
 
-from latbench.bench.job import Job, Timed
+from latbench.bench.job import Job, JobRun
 from latbench.clock import now_ns
 from latbench.errors import LatbenchError, Stage, StageError
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.record import Failure, Outcome
 from latbench.schema.trace import Trace
-from latbench.worker.client import Conversation
+from latbench.worker.client import WorkerClient
 
 WORKER = "latbench.worker.inference"
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ class Schedule:
     precise: Precise = lambda parts: False
 
 
-class Execution:
+class ProtocolExecutor:
     """Jobs under way, timed in turn; whole at every moment, so that what ends it loses nothing."""
 
     def __init__(
@@ -56,10 +56,10 @@ class Execution:
         self._schedule = schedule
         self._protocol = schedule.protocol
         self._progress = progress
-        self.parts = [Timed(job, self._protocol, schedule.deadline_s) for job in jobs]
+        self.parts = [JobRun(job, self._protocol, schedule.deadline_s) for job in jobs]
         # Its warm-up is not looked for: the summary finds one that goes on into its blocks.
         plain = msgspec.structs.replace(self._protocol, warmup="fixed")
-        self._sentinel = sentinel and Timed(sentinel, plain, schedule.deadline_s)
+        self._sentinel = sentinel and JobRun(sentinel, plain, schedule.deadline_s)
         self._begun_ns = 0
         self._cut_short = False
         self._sentinel_traces: tuple[Trace, ...] = ()
@@ -97,7 +97,7 @@ class Execution:
         with ExitStack() as exits:
             for part in self._all():
                 try:
-                    part.start(exits.enter_context(Conversation.with_module(WORKER)))
+                    part.start(exits.enter_context(WorkerClient.with_module(WORKER)))
                 except StageError as error:
                     part.failure = error
                     self._without_sentinel(part, error)
@@ -113,7 +113,7 @@ class Execution:
             # Half of what is left is for the blocks.
             left = self._left_ns(process)
             mine = None if left is None else max(left, 0) // (2 * len(self._all()))
-            self._turn(part, partial(Timed.warm_up, left_ns=mine))
+            self._turn(part, partial(JobRun.warm_up, left_ns=mine))
         self._rounds(process, session)
         for part in self._all():
             self._do(part, lambda part: part.check_outputs())
@@ -144,12 +144,12 @@ class Execution:
                     self._turn(part, self._sentinel_block)
                 else:
                     most = calls[self.parts.index(part)]
-                    self._turn(part, partial(Timed.block, calls=most))
+                    self._turn(part, partial(JobRun.block, calls=most))
             done += 1
             total = max(sessions, before + 1) * expected
             self._progress(min(before * expected + done, total), total)
 
-    def _sentinel_block(self, sentinel: Timed) -> None:
+    def _sentinel_block(self, sentinel: JobRun) -> None:
         calls = (self._protocol.sentinel_ns or 0) // max(sentinel.typical_ns, 1)
         sentinel.block(max(1, min(calls, self._protocol.block_calls)))
 
@@ -175,31 +175,31 @@ class Execution:
         share = min(1.0, (process + 1) / protocol.processes)
         return round(protocol.budget_ns * share) - (now_ns() - self._begun_ns)
 
-    def _all(self) -> list[Timed]:
+    def _all(self) -> list[JobRun]:
         return [*self.parts, *([self._sentinel] if self._sentinel else [])]
 
-    def _turn(self, part: Timed, action: Callable[[Timed], None]) -> None:
+    def _turn(self, part: JobRun, action: Callable[[JobRun], None]) -> None:
         """Do it while the others stand still."""
         for other in self._all():
             if other is not part:
                 other.pause()
         self._do(part, action)
 
-    def _do(self, part: Timed, action: Callable[[Timed], None]) -> None:
+    def _do(self, part: JobRun, action: Callable[[JobRun], None]) -> None:
         """Do it; the sentinel's failure costs the sentinel only."""
         try:
             action(part)
         except LatbenchError as error:
             self._without_sentinel(part, error)
 
-    def _without_sentinel(self, part: Timed, error: LatbenchError) -> None:
+    def _without_sentinel(self, part: JobRun, error: LatbenchError) -> None:
         """Go on without the sentinel if it was the sentinel that failed."""
         if part is not self._sentinel:
             raise error
         self._sentinel_traces = part.traces
         self._sentinel, self.sentinel_failure = None, error
 
-    def _outcome(self, part: Timed, stopped: Stopped | None) -> Outcome:
+    def _outcome(self, part: JobRun, stopped: Stopped | None) -> Outcome:
         failed = part.failure is not None
         return Outcome(
             status="measured" if stopped else "failed" if failed else "interrupted",

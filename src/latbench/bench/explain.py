@@ -12,12 +12,12 @@ from latbench.artifacts import calibration
 from latbench.attribution.decomposition import (
     COMPUTED,
     Alternative,
+    AttributionPlan,
     Key,
-    Plan,
     Round,
     account,
 )
-from latbench.attribution.factors import FORM, OPTION, compared
+from latbench.attribution.factors import FORM, OPTION, compare_factors
 from latbench.attribution.setup import (
     Setup,
     can_switch,
@@ -27,7 +27,7 @@ from latbench.attribution.setup import (
 )
 from latbench.attribution.shapley import Account, Difference, configurations
 from latbench.attribution.subject import Side, check_same_model
-from latbench.bench.run import DEADLINE_S, run
+from latbench.bench.run import TIMEOUT_S, run
 from latbench.errors import (
     LatbenchError,
     RegistryError,
@@ -56,7 +56,7 @@ def explain(
     rounds: int = ROUNDS,
     budget_s: float = BUDGET_S,
     order_seed: int = 0,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float = TIMEOUT_S,
     registry: str | None = None,
     tell: Tell = lambda message: None,
     warn: Warn = lambda message: None,
@@ -99,12 +99,12 @@ def explain(
     return found
 
 
-def _plan(a: Side, b: Side, measure: bool) -> tuple[Plan, Side]:
+def _plan(a: Side, b: Side, measure: bool) -> tuple[AttributionPlan, Side]:
     """What can be found out how, and the side whose setup measurements start from."""
     here = this_device(read_machine()).id
     there = [side.facts.get("device") != here for side in (a, b)]
     base = a if there[1] and a.record is not None else b
-    between = compared(a.facts, b.facts, options=a.record is not None)
+    between = compare_factors(a.facts, b.facts, options=a.record is not None)
     computed = tuple(
         each.name
         for each in between.differ
@@ -118,7 +118,7 @@ def _plan(a: Side, b: Side, measure: bool) -> tuple[Plan, Side]:
             why = "not measured (--no-measure)"
         if why is not None:
             reasons[each.name] = why
-    plan = Plan(
+    plan = AttributionPlan(
         between=between,
         measured=tuple(e.name for e in between.differ if e.name not in (*reasons, *COMPUTED)),
         computed=computed,
@@ -184,7 +184,7 @@ def _alternatives(differ: Sequence[Difference], b: Side) -> tuple[Alternative, .
     return tuple(Alternative(factor=factor, value=value) for factor, value in found)
 
 
-def _setups(a: Side, b: Side, plan: Plan, base: Setup) -> dict[Key, Setup]:
+def _setups(a: Side, b: Side, plan: AttributionPlan, base: Setup) -> dict[Key, Setup]:
     """What is to be measured once a round; empty where nothing is."""
     if not plan.measured and not plan.alternatives:
         return {}
@@ -217,7 +217,7 @@ def _changes(side: Side, end: Setup) -> list[str]:
         changed = f"the weights are {now.weights[:15]}: others"
     used = side.record.artifact.details.get("calibration") if side.record.artifact else None
     own = (request.precision, request.calibration) == ("int8", asked.calibration)
-    if used and own and (images := calibration.identify(request.calibration)) != used:
+    if used and own and (images := calibration.identify_calibration(request.calibration)) != used:
         changed = f"the calibration is {images}: another one"
     if changed:
         raise UsageError(

@@ -29,7 +29,7 @@ from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
 from latbench.schema.record import Runtime
 from latbench.schema.trace import Block, OutputCheck, Trace
 from latbench.worker import messages
-from latbench.worker.client import A, Conversation
+from latbench.worker.client import A, WorkerClient
 
 if TYPE_CHECKING:
     from latbench.api import Array
@@ -77,14 +77,14 @@ class Job:
         )
 
 
-class Timed:
+class JobRun:
     """A job under way. Whatever ends it, :attr:`traces` holds what was measured until then."""
 
     def __init__(self, job: Job, protocol: TimingProtocol, deadline_s: float) -> None:
         self._job = job
         self._protocol = protocol
         self._deadline_s = deadline_s
-        self._worker: Conversation | None = None
+        self._worker: WorkerClient | None = None
         self._done: list[Trace] = []
         self._current: _TraceSoFar | None = None
         self.checks: list[OutputCheck] = []
@@ -100,7 +100,7 @@ class Timed:
         """Those of the finished sessions, and of the one that is open."""
         return (*self._done, *(() if self._current is None else (self._current.value(),)))
 
-    def start(self, worker: Conversation) -> None:
+    def start(self, worker: WorkerClient) -> None:
         """From now on ask ``worker``."""
         self._worker = worker
 
@@ -108,7 +108,7 @@ class Timed:
         """Load the model and run its first inference."""
         job, protocol = self._job, self._protocol
         request = job.request(process=process, pinned=protocol.pinned)
-        opened = self._ask(request, messages.Opened, "open")
+        opened = self._ask(request, messages.SessionOpened, "open")
         with self._blamed():
             if opened.load_ns < 0:
                 raise _backwards("open", opened.load_ns, "loading the model")
@@ -262,9 +262,9 @@ class Timed:
 
     def _time(
         self, calls: int, stage: Literal["warmup", "time"], settle: int = 0
-    ) -> messages.Timed:
+    ) -> messages.BlockTimed:
         request = messages.Time(calls=calls, settle=settle, period_ns=self._protocol.period_ns)
-        timed = self._ask(request, messages.Timed, stage)
+        timed = self._ask(request, messages.BlockTimed, stage)
         with self._blamed():
             if len(timed.sample_ns) != calls:
                 raise StageError(
@@ -285,7 +285,7 @@ class Timed:
 
     def _ask(
         self,
-        request: messages.Request,
+        request: messages.WorkerRequest,
         expect: type[A],
         stage: Literal["open", "warmup", "time", "outputs"],
     ) -> A:

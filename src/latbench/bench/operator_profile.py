@@ -6,7 +6,7 @@ from latbench.bench.executor import WORKER
 from latbench.bench.job import Job
 from latbench.schema.trace import Profile
 from latbench.worker import messages
-from latbench.worker.client import Conversation
+from latbench.worker.client import WorkerClient
 
 WARMUP_CALLS = 10
 CALLS = 50
@@ -17,11 +17,11 @@ def time_operators(job: Job, deadline_s: float, *, pinned: bool = False) -> Prof
 
     Raises :class:`StageError`.
     """
-    with Conversation.with_module(WORKER) as worker:
+    with WorkerClient.with_module(WORKER) as worker:
         request = job.request(process=0, pinned=pinned)
-        worker.ask(request, messages.Opened, stage="open", deadline_s=deadline_s)
+        worker.ask(request, messages.SessionOpened, stage="open", deadline_s=deadline_s)
         warm = messages.Time(calls=WARMUP_CALLS)
-        worker.ask(warm, messages.Timed, stage="warmup", deadline_s=deadline_s)
+        worker.ask(warm, messages.BlockTimed, stage="warmup", deadline_s=deadline_s)
         asked = messages.TimeOperators(calls=CALLS)
         given = worker.ask(asked, messages.OperatorsTimed, stage="time", deadline_s=deadline_s)
         worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=deadline_s)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from latbench.analysis.power import Plan, plan
-from latbench.bench.run import Result
+from latbench.bench.run import RunResult
 from latbench.errors import UsageError
 from latbench.schema.protocol import MS
 from latbench.schema.protocol_catalog import WARM
@@ -28,7 +28,7 @@ PILOT = msgspec.structs.replace(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class PlanResult:
     """The plan, and the pilot records that it rests on."""
 
     plan: Plan | None
@@ -37,13 +37,13 @@ class Planned:
 
 
 def make_plan(
-    run: Callable[..., Result],
+    run: Callable[..., RunResult],
     *,
     builds: int = 1,
     target: float = 0.01,
     effect: float = 0.03,
     **request: Any,
-) -> Planned:
+) -> PlanResult:
     """Measure ``builds`` pilots by ``run`` (each exported anew after the first) and plan from them.
 
     ``target`` is the wanted half-width of the interval and ``effect`` the smallest change to be
@@ -58,7 +58,7 @@ def make_plan(
         result = run(**{"protocol": PILOT, **request, "fresh": build > 0})
         pilots.append(result.record)
         if result.record.outcome.status != "measured":
-            return Planned(plan=None, pilots=tuple(pilots))
+            return PlanResult(plan=None, pilots=tuple(pilots))
     digests = {record.artifact.sha256 for record in pilots if record.artifact}
     made = plan(pilots, precision=target, effect=effect, same_build=len(digests) == 1)
-    return Planned(plan=made, pilots=tuple(pilots))
+    return PlanResult(plan=made, pilots=tuple(pilots))

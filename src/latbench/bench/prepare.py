@@ -12,8 +12,8 @@ import msgspec
 
 from latbench.api import FORM, Exporter, Runner
 from latbench.artifacts.builder import obtain
-from latbench.artifacts.cache import ArtifactCache, Cached
-from latbench.artifacts.calibration import identify as identify_calibration
+from latbench.artifacts.cache import ArtifactCache, CachedArtifact
+from latbench.artifacts.calibration import identify_calibration as identify_calibration
 from latbench.bench.executor import failure_of
 from latbench.bench.job import Job
 from latbench.defaults import FALLBACK
@@ -37,7 +37,7 @@ from latbench.zoo.resolver import identify, ready_suffix
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ResolvedRequest:
     """A request that makes sense."""
 
     request: Request
@@ -50,16 +50,18 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
+class PreparedJob:
     """What can be timed now."""
 
     runner: Runner
     """The one that will execute it: another than was asked for after a fallback."""
-    cached: Cached
+    cached: CachedArtifact
     job: Job
 
 
-def subject(request: Request, machine: Machine, *, strict: bool, fresh: bool) -> Subject:
+def resolve_request(
+    request: Request, machine: Machine, *, strict: bool, fresh: bool
+) -> ResolvedRequest:
     """Understand ``request``. Raises :class:`UsageError`."""
     identity = identify(request)
     device = find_here(request.device, machine)
@@ -70,7 +72,7 @@ def subject(request: Request, machine: Machine, *, strict: bool, fresh: bool) ->
     check_options(f"backend {runner.name!r}", request.options, known)
     if request.precision == "int8":
         identify_calibration(request.calibration)
-    return Subject(
+    return ResolvedRequest(
         request=request,
         identity=identity,
         device=device,
@@ -81,7 +83,7 @@ def subject(request: Request, machine: Machine, *, strict: bool, fresh: bool) ->
     )
 
 
-def fallback(what: Subject, warn: Warn) -> Fallback | None:
+def fallback(what: ResolvedRequest, warn: Warn) -> Fallback | None:
     """``None`` where the backend can run here. Else its artifact is made and checked all the same,
     and the portable backend is what can be timed.
 
@@ -111,7 +113,9 @@ def fallback(what: Subject, warn: Warn) -> Fallback | None:
     )
 
 
-def ready(what: Subject, instead: Fallback | None, protocol: TimingProtocol, warn: Warn) -> Ready:
+def prepare_job(
+    what: ResolvedRequest, instead: Fallback | None, protocol: TimingProtocol, warn: Warn
+) -> PreparedJob:
     """Export it or take it from the cache, for its backend or for the one that runs ``instead``.
 
     Raises :class:`StageError`.
@@ -138,7 +142,7 @@ def ready(what: Subject, instead: Fallback | None, protocol: TimingProtocol, war
         seed=request.seed,
         extra=options if instead is None else {},
     )
-    return Ready(runner=runner, cached=cached, job=job)
+    return PreparedJob(runner=runner, cached=cached, job=job)
 
 
 def _shared_options(
@@ -151,7 +155,9 @@ def _shared_options(
     return {name: value for name, value in options.items() if name in FORM}
 
 
-def _obtain(what: Subject, request: Request, exporter: Exporter, warn: Warn) -> Cached:
+def _obtain(
+    what: ResolvedRequest, request: Request, exporter: Exporter, warn: Warn
+) -> CachedArtifact:
     return obtain(
         request,
         what.identity,

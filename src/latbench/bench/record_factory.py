@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from latbench.bench.prepare import Ready, Subject
+from latbench.bench.prepare import PreparedJob, ResolvedRequest
 from latbench.defaults import FALLBACK
 from latbench.host.info import read_conditions
 from latbench.schema.environment import (
@@ -43,7 +43,7 @@ runtime name their own."""
 
 
 def make_record(
-    what: Subject,
+    what: ResolvedRequest,
     *,
     created_unix_ns: int,
     machine: Machine,
@@ -51,7 +51,7 @@ def make_record(
     before: Conditions,
     after: Conditions | None = None,
     protocol: TimingProtocol,
-    prepared: Ready | None,
+    prepared: PreparedJob | None,
     runtime: Runtime | None,
     outcome: Outcome,
     sentinel: Sentinel | None = None,

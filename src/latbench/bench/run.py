@@ -12,21 +12,21 @@ from pathlib import Path
 
 import msgspec
 
-from latbench.analysis.estimators import precise
-from latbench.analysis.summary import Summary, summarise
+from latbench.analysis.estimators import run_is_precise
+from latbench.analysis.summary import Summary, summarize
 from latbench.bench.executor import (
-    Execution,
     Progress,
+    ProtocolExecutor,
     Schedule,
     failure_of,
 )
 from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import (
-    Ready,
-    Subject,
+    PreparedJob,
+    ResolvedRequest,
     fallback,
-    ready,
-    subject,
+    prepare_job,
+    resolve_request,
 )
 from latbench.bench.record_factory import PACKAGES, make_record
 from latbench.bench.sentinel import sentinel_for, without_sentinel
@@ -48,11 +48,11 @@ from latbench.schema.record import (
 from latbench.schema.request import make_request
 from latbench.store.rescue import keep
 
-DEADLINE_S = 300.0
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class RunResult:
     """A stored record, what it says, and where it is."""
 
     record: Record
@@ -79,11 +79,11 @@ def run(
     profile: bool = False,
     strict: bool = False,
     fresh: bool = False,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float = TIMEOUT_S,
     registry: str | None = None,
     progress: Progress = lambda done, total: None,
     warn: Warn = lambda message: None,
-) -> Result:
+) -> RunResult:
     """Measure ``model`` on ``backend`` and store the record.
 
     ``model`` is a name of the zoo, ``timm:NAME``, ``package.module:factory``,
@@ -121,7 +121,7 @@ def run(
     resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
     check_protocol(resolved, deadline_s)
     machine = read_machine()
-    what = subject(request, machine, strict=strict, fresh=fresh)
+    what = resolve_request(request, machine, strict=strict, fresh=fresh)
     from latbench.store.registry import Registry
 
     with Registry.open(registry) as store:
@@ -129,11 +129,11 @@ def run(
             what, machine, resolved, deadline_s, profile=profile, progress=progress, warn=warn
         )
         keep((record,), store)
-        return Result(record=record, summary=summarise(record), registry=store.url)
+        return RunResult(record=record, summary=summarize(record), registry=store.url)
 
 
 def measure(
-    what: Subject,
+    what: ResolvedRequest,
     machine: Machine,
     protocol: TimingProtocol,
     deadline_s: float,
@@ -151,15 +151,15 @@ def measure(
     created = time.time_ns()
     software = read_software(PACKAGES)
     before = read_conditions()
-    prepared: Ready | None = None
+    prepared: PreparedJob | None = None
     sentinel: Sentinel | None = None
     instead: Fallback | None = None
     after: Conditions | None = None
-    execution: Execution | None = None
+    execution: ProtocolExecutor | None = None
     outcome: Outcome | None = None
     try:
         instead = fallback(what, warn)
-        prepared = ready(what, instead, protocol, warn)
+        prepared = prepare_job(what, instead, protocol, warn)
         beside, sentinel = sentinel_for(prepared, protocol, warn)
         before = read_conditions()
         target = (protocol.target_ppm or 0) / 1e6
@@ -167,9 +167,9 @@ def measure(
             protocol=protocol,
             deadline_s=deadline_s,
             order_seed=what.request.seed,
-            precise=lambda parts: precise(parts[0], target),
+            precise=lambda parts: run_is_precise(parts[0], target),
         )
-        execution = Execution((prepared.job,), schedule, progress, sentinel=beside)
+        execution = ProtocolExecutor((prepared.job,), schedule, progress, sentinel=beside)
         (outcome,) = execution.run()
         after = read_conditions()
         if execution.sentinel_failure is not None:
@@ -204,7 +204,7 @@ def measure(
 
 
 def _profiled(
-    outcome: Outcome, prepared: Ready, deadline_s: float, warn: Warn, *, pinned: bool
+    outcome: Outcome, prepared: PreparedJob, deadline_s: float, warn: Warn, *, pinned: bool
 ) -> Outcome:
     """With times by operator, where they can be had; what was measured stays without them too."""
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from latbench.api import Exporter, SentinelExporter
 from latbench.artifacts.builder import obtain, obtain_sentinel
-from latbench.artifacts.cache import ArtifactCache, Cached
+from latbench.artifacts.cache import ArtifactCache, CachedArtifact
 from latbench.bench.job import Job
-from latbench.bench.prepare import Ready
+from latbench.bench.prepare import PreparedJob
 from latbench.errors import LatbenchError
 from latbench.events import Warn
 from latbench.paths import cache_folder
@@ -23,7 +23,7 @@ SENTINEL, SENTINEL_MODEL = "inverted-residuals-224@1", "latbench.zoo.nets.sentin
 
 
 def sentinel_for(
-    what: Ready, protocol: TimingProtocol, warn: Warn
+    what: PreparedJob, protocol: TimingProtocol, warn: Warn
 ) -> tuple[Job | None, Sentinel | None]:
     """The sentinel to time beside a job, on the same backend with the same settings.
 
@@ -48,7 +48,7 @@ def sentinel_for(
     return job, Sentinel(name=name, sha256=cached.artifact.sha256)
 
 
-def _obtain_sentinel(exporter: Exporter, precision: str, warn: Warn) -> tuple[str, Cached]:
+def _obtain_sentinel(exporter: Exporter, precision: str, warn: Warn) -> tuple[str, CachedArtifact]:
     """The format's own, which needs no PyTorch; else the same network from PyTorch, in fp16 beside
     a model in fp16: some units compute in nothing else, and one in fp32 would run elsewhere."""
     cache = ArtifactCache(cache_folder())

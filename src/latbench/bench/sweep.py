@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from latbench.analysis.summary import Summary, summarise
-from latbench.artifacts.calibration import identify
-from latbench.bench.prepare import Subject, subject
+from latbench.analysis.summary import Summary, summarize
+from latbench.artifacts.calibration import identify_calibration
+from latbench.bench.prepare import ResolvedRequest, resolve_request
 from latbench.bench.record_factory import new_id
-from latbench.bench.run import DEADLINE_S, measure
+from latbench.bench.run import TIMEOUT_S, measure
 from latbench.errors import UnfitError, UsageError
 from latbench.events import Warn
 from latbench.host.info import read_machine
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class SweepPointResult:
     """One of the points, measured or not."""
 
     request: Request
@@ -48,24 +48,24 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class SweepStep:
     """What is told after each point."""
 
     done: int
     """Points that are behind us, those of an earlier run included."""
     points: int
-    point: Point
+    point: SweepPointResult
     seconds: float
     left_s: float
     """About how long the rest will take."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class SweepResult:
     """All points in the order in which they were given."""
 
     sweep: str
-    points: tuple[Point, ...]
+    points: tuple[SweepPointResult, ...]
     registry: str
 
 
@@ -78,12 +78,12 @@ def sweep(
     profile: bool = False,
     strict: bool = False,
     fresh: bool = False,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float = TIMEOUT_S,
     registry: str | None = None,
-    progress: Callable[[Step], None] = lambda step: None,
+    progress: Callable[[SweepStep], None] = lambda step: None,
     interrupted: Callable[[], bool] = lambda: False,
     warn: Warn = lambda message: None,
-) -> Swept:
+) -> SweepResult:
     """Measure all ``requests`` in random order and store a record of each.
 
     Each is a request, or a text such as ``mobilevig_ti,backend=tflite,threads=1``.
@@ -105,10 +105,10 @@ def sweep(
         for each in requests
     ]
     subjects = [
-        _fit(request, lambda r: subject(r, machine, strict=strict, fresh=fresh))
+        _fit(request, lambda r: resolve_request(r, machine, strict=strict, fresh=fresh))
         for request in asked
     ]
-    fits = [each for each in subjects if isinstance(each, Subject)]
+    fits = [each for each in subjects if isinstance(each, ResolvedRequest)]
     if not fits:
         unfit = [each for each in subjects if isinstance(each, UnfitError)]
         raise unfit[0] if unfit else UsageError("the sweep has no points")
@@ -124,7 +124,7 @@ def sweep(
         started, measured = time.monotonic(), 0
         for i in order:
             what, at = subjects[i], time.monotonic()
-            if i in done or not isinstance(what, Subject):
+            if i in done or not isinstance(what, ResolvedRequest):
                 continue
             place = SweepPoint(
                 sweep=begun.sweep,
@@ -150,7 +150,7 @@ def sweep(
             measured += 1
             now = time.monotonic()
             progress(
-                Step(
+                SweepStep(
                     done=len(done),
                     points=len(fits),
                     point=_point(asked[i], what, record),
@@ -164,7 +164,7 @@ def sweep(
             _point(request, what, done.get(i))
             for i, (request, what) in enumerate(zip(asked, subjects, strict=True))
         )
-        return Swept(sweep=begun.sweep, points=points, registry=store.url)
+        return SweepResult(sweep=begun.sweep, points=points, registry=store.url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,16 +233,20 @@ def _alone(sweep: str) -> Iterator[None]:
         yield
 
 
-def _point(request: Request, what: Subject | UnfitError, record: Record | None) -> Point:
-    return Point(
+def _point(
+    request: Request, what: ResolvedRequest | UnfitError, record: Record | None
+) -> SweepPointResult:
+    return SweepPointResult(
         request=request,
         record=record,
-        summary=summarise(record) if record is not None else None,
+        summary=summarize(record) if record is not None else None,
         unfit=what if isinstance(what, UnfitError) else None,
     )
 
 
-def _fit(request: Request, understand: Callable[[Request], Subject]) -> Subject | UnfitError:
+def _fit(
+    request: Request, understand: Callable[[Request], ResolvedRequest]
+) -> ResolvedRequest | UnfitError:
     try:
         return understand(request)
     except UnfitError as error:
@@ -251,7 +255,7 @@ def _fit(request: Request, understand: Callable[[Request], Subject]) -> Subject 
 
 def _points_digest(
     requests: Sequence[Request],
-    subjects: Sequence[Subject | UnfitError],
+    subjects: Sequence[ResolvedRequest | UnfitError],
     protocol: TimingProtocol,
     *,
     strict: bool,
@@ -259,13 +263,13 @@ def _points_digest(
 ) -> str:
     """Equal where the same would be measured: another network behind the same name, other weights
     or other images are another sweep."""
-    fits = [each for each in subjects if isinstance(each, Subject)]
+    fits = [each for each in subjects if isinstance(each, ResolvedRequest)]
     return digest(
         {
             "requests": requests,
             "models": [each.identity for each in fits],
             "calibration": [
-                identify(request.calibration) if request.precision == "int8" else None
+                identify_calibration(request.calibration) if request.precision == "int8" else None
                 for request in requests
             ],
             "protocol": protocol_sha256(protocol),

@@ -8,7 +8,7 @@ from itertools import product
 import msgspec
 
 from latbench.defaults import LOCAL
-from latbench.errors import UsageError, nearest
+from latbench.errors import UsageError, suggest
 from latbench.schema.codec import digest
 from latbench.schema.request import Request, make_request
 from latbench.schema.request_syntax import read_resolution
@@ -110,7 +110,7 @@ def requests_of(file: SweepFile, takes: Callable[[str], Mapping[str, str]]) -> t
     known = {name for backend in used for name in takes(backend)}
     if strange := sorted(set(file.options) - known):
         raise UsageError(
-            f"none of the backends has an option {strange[0]!r}", hint=nearest(strange[0], known)
+            f"none of the backends has an option {strange[0]!r}", hint=suggest(strange[0], known)
         )
     requests = [_request(entry, file, takes) for entry in entries]
     return tuple({digest(request): request for request in requests}.values())

@@ -11,9 +11,9 @@ from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel, ClaimSource
 from latbench.claims.validation import Known, claim_problems
 from latbench.claims.verdict import (
-    Bench,
+    CheckContext,
     CountedModel,
-    GivenAnswer,
+    StoredAnswer,
     Verdict,
 )
 from latbench.schema.environment import Device
@@ -27,7 +27,7 @@ class ClaimEvidence(Value, frozen=True, kw_only=True):
 
     claim: Claim
     counts: dict[str, CountedModel]
-    answers: tuple[GivenAnswer, ...]
+    answers: tuple[StoredAnswer, ...]
 
 
 class Claims(Value, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ def verdicts_on(claims: Claims, records: Sequence[Record]) -> tuple[Verdict, ...
         verdict(
             each.claim,
             records,
-            Bench(
+            CheckContext(
                 models={model.id: model for model in claims.models},
                 counts=each.counts,
                 devices=frozenset({claims.device}),
@@ -102,7 +102,7 @@ def verdicts_on(claims: Claims, records: Sequence[Record]) -> tuple[Verdict, ...
     )
 
 
-def require_same(stored: ClaimEvidence, now: Sequence[GivenAnswer], writer: str) -> None:
+def require_same(stored: ClaimEvidence, now: Sequence[StoredAnswer], writer: str) -> None:
     """Raise where an answer, where it is of, its records or its figures are others.
 
     Its words are not compared.

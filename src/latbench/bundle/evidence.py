@@ -37,7 +37,7 @@ from latbench.schema.value import Value
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:
-    from latbench.audit.library import Registered
+    from latbench.audit.library import ClaimLibrary
     from latbench.store.registry import Registry
 
 
@@ -73,7 +73,7 @@ class Evidence(Value, frozen=True, kw_only=True):
         return [(e.claim, found) for e, found in zip(evidence, self.verdicts, strict=True)]
 
 
-class Opened(Value, frozen=True, kw_only=True):
+class OpenedBundle(Value, frozen=True, kw_only=True):
     """A bundle that verifies."""
 
     archive: Unpacked
@@ -82,7 +82,7 @@ class Opened(Value, frozen=True, kw_only=True):
 
 def chosen(
     store: Registry,
-    registered: Registered,
+    registered: ClaimLibrary,
     claims: Sequence[Claim],
     *,
     ids: Sequence[str],
@@ -106,7 +106,7 @@ def chosen(
 
 
 def gather(
-    records: Sequence[Record], claims: Sequence[Claim], registered: Registered, *, device: str
+    records: Sequence[Record], claims: Sequence[Claim], registered: ClaimLibrary, *, device: str
 ) -> Evidence:
     """The verdicts on ``claims`` from just these records, and what they are computed from."""
     if not claims:
@@ -154,7 +154,7 @@ def pack_evidence(evidence: Evidence, *, key: bytes | None) -> bytes:
     )
 
 
-def open_bundle(data: bytes, *, key: bytes | None = None) -> Opened:
+def open_bundle(data: bytes, *, key: bytes | None = None) -> OpenedBundle:
     """Check everything that can be checked here. Raises :class:`BundleError`."""
     archive = unpack(data, key=key)
     records = []
@@ -173,13 +173,13 @@ def open_bundle(data: bytes, *, key: bytes | None = None) -> Opened:
     verdicts = verdicts_on(claims, records) if claims is not None else ()
     for each, found in zip(claims.evidence if claims else (), verdicts, strict=True):
         require_same(each, found.given(), archive.manifest.latbench)
-    return Opened(
+    return OpenedBundle(
         archive=archive,
         evidence=Evidence(records=tuple(records), claims=claims, verdicts=verdicts),
     )
 
 
-def import_records(opened: Opened, store: Registry) -> tuple[list[str], list[str], list[str]]:
+def import_records(opened: OpenedBundle, store: Registry) -> tuple[list[str], list[str], list[str]]:
     """Ids that were stored, that were there already, and that are there with other content."""
     new: list[Record] = []
     there: list[str] = []

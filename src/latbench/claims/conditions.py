@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from latbench.analysis.settings import (
     batch,
     own_options,
-    precision,
+    precision_of,
     resolution,
     settings,
     threads,
@@ -20,7 +20,7 @@ PLACING = ("provider", "provider_options", "strict_placement", "delegate", "devi
 """Options that a claim's ``provider`` speaks of, whatever its backend calls it."""
 
 
-def unlike(record: Record, claim: Claim, *, other: bool = False) -> tuple[str, ...]:
+def condition_mismatches(record: Record, claim: Claim, *, other: bool = False) -> tuple[str, ...]:
     """Conditions that the claim names and the record does not meet, with both values; ``other``:
     those of the model that it is compared with."""
     wanted = claim.conditions
@@ -28,7 +28,7 @@ def unlike(record: Record, claim: Claim, *, other: bool = False) -> tuple[str, .
     pairs: list[tuple[str, object, object]] = [
         ("device", wanted.device, record.device.id),
         ("backend", wanted.backend, record.backend),
-        ("precision", wanted.precision, precision(record)),
+        ("precision", wanted.precision, precision_of(record)),
         ("batch", wanted.batch, batch(record)),
         ("resolution", size and (size, size), resolution(record)),
         ("threads", wanted.threads and str(wanted.threads), threads(record)),
@@ -47,7 +47,7 @@ def unlike_each_other(one: Record, two: Record, claim: Claim) -> tuple[str, ...]
     free = claim.conditions.against_resolution is not None or own
     pairs: list[tuple[str, object, object]] = [
         ("backend", one.backend, two.backend),
-        ("precision", precision(one), precision(two)),
+        ("precision", precision_of(one), precision_of(two)),
         ("batch", batch(one), batch(two)),
         ("threads", threads(one), threads(two)),
         ("options", _listed(own_options(one)), _listed(own_options(two))),
@@ -56,7 +56,7 @@ def unlike_each_other(one: Record, two: Record, claim: Claim) -> tuple[str, ...]
     return tuple(f"{n}: {_shown(a)} and {_shown(b)}" for n, a, b in pairs if a != b)
 
 
-def strange_options(record: Record, claim: Claim) -> dict[str, str]:
+def undeclared_options(record: Record, claim: Claim) -> dict[str, str]:
     """Those of which the claim says nothing."""
     named = claim.conditions
     said = set(PLACING) if named.provider is not None else set()
@@ -66,7 +66,7 @@ def strange_options(record: Record, claim: Claim) -> dict[str, str]:
 
 def left_open(claim: Claim, record: Record) -> dict[str, str]:
     """Of the conditions that the source leaves open and that matter most, what the record had."""
-    had = {"precision": precision(record), "threads": threads(record)}
+    had = {"precision": precision_of(record), "threads": threads(record)}
     return {name: value for name in claim.open if (value := had.get(name)) is not None}
 
 

@@ -15,8 +15,8 @@ from latbench.analysis.reliability import unsound
 from latbench.analysis.segments import process_samples
 from latbench.analysis.settings import batch
 from latbench.analysis.stats import FEWEST, order_interval
-from latbench.analysis.summary import summarise
-from latbench.claims.matching import Pair, place_of
+from latbench.analysis.summary import summarize
+from latbench.claims.matching import RecordPair, place_of
 from latbench.claims.model import Claim
 from latbench.claims.quantities import FAILED, quotients, stated_figure
 from latbench.claims.statements import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-Interval = tuple[float, float]
+RatioInterval = tuple[float, float]
 RAN = ("open", "warmup", "time")
 """Stages at which a network that does not run on a device fails."""
 OUTSIDE = ("unavailable", "timeout")
@@ -46,7 +46,7 @@ TRIMMED = 0.2
 more: as MobileOne's ModelBench does."""
 
 
-def valued(claim: Claim, record: Record) -> Answer:
+def check_value(claim: Claim, record: Record) -> Answer:
     """A value or bound against one record."""
     where = place_of(record)
     if claim.figure == FAILED:
@@ -68,11 +68,11 @@ def valued(claim: Claim, record: Record) -> Answer:
     )
 
 
-def ordered(claim: Claim, pair: Pair) -> Answer:
+def check_order(claim: Claim, pair: RecordPair) -> Answer:
     """The direction alone; of a parity, sameness within its tolerance."""
     says = claim.says
     if isinstance(says, StatedParity):
-        return compared(claim, pair)
+        return check_ratio(claim, pair)
     assert isinstance(says, StatedRatio | StatedDifference | StatedOrdering)
     told = compare(*pair, margin=0.0)
     if (why := _unsound(pair)) is not None:
@@ -83,7 +83,7 @@ def ordered(claim: Claim, pair: Pair) -> Answer:
     return _of(told, pair, "inconclusive")
 
 
-def compared(claim: Claim, pair: Pair) -> Answer:
+def check_ratio(claim: Claim, pair: RecordPair) -> Answer:
     """The size of a ratio, difference or parity against two records."""
     says = claim.says
     told = compare(*pair)
@@ -131,7 +131,7 @@ def _failed(record: Record, where: str) -> Answer:
 
 
 def _differed(
-    claim: Claim, says: StatedDifference, pair: Pair, where: str, ids: tuple[str, ...]
+    claim: Claim, says: StatedDifference, pair: RecordPair, where: str, ids: tuple[str, ...]
 ) -> Answer:
     """The difference within each process, in the claim's sense, against the printed one."""
     rate = says.metric == "throughput"
@@ -157,7 +157,7 @@ def _differed(
     return _tested(narrow, wide, wanted, median(found), where, ids, unit=unit)
 
 
-def _wanted(claim: Claim, record: Record) -> Interval:
+def _wanted(claim: Claim, record: Record) -> RatioInterval:
     """Between what latency, in ns, confirms: the printed digits, widened by the margin; of a bound
     the figure itself, which is a threshold and was not rounded."""
     figure = stated_figure(claim)
@@ -178,7 +178,7 @@ def _wanted(claim: Claim, record: Record) -> Interval:
     return low, high
 
 
-def _wanted_ratios(claim: Claim) -> dict[str, Interval]:
+def _wanted_ratios(claim: Claim) -> dict[str, RatioInterval]:
     """For each reading, between what the ratio of latencies must lie.
 
     The margin is at most half of the claimed effect: "3 % less" is not confirmed by more.
@@ -206,7 +206,7 @@ def _margin(claim: Claim) -> float:
 
 def _usable(claim: Claim, record: Record) -> tuple[str | None, list[float]]:
     """Why a record cannot carry an answer, and the latency of each of its processes."""
-    summary = summarise(record)
+    summary = summarize(record)
     if record.outcome.status != "measured" or summary is None:
         failure = record.outcome.failure
         return f"the run {record.outcome.status}{f': {failure.message}' if failure else ''}", []
@@ -241,7 +241,7 @@ def _statistic(part: Array, name: str) -> float | None:
     return None
 
 
-def _unsound(pair: Pair) -> str | None:
+def _unsound(pair: RecordPair) -> str | None:
     reasons = [why for record in pair for why in unsound(record)]
     return f"not to be trusted: {'; '.join(dict.fromkeys(reasons))}" if reasons else None
 
@@ -253,9 +253,9 @@ def _middle(part: Array) -> float:
 
 
 def _tested(
-    narrow: Interval,
-    wide: Interval,
-    wanted: Interval,
+    narrow: RatioInterval,
+    wide: RatioInterval,
+    wanted: RatioInterval,
     found: float,
     where: str,
     records: tuple[str, ...],
@@ -278,7 +278,7 @@ def _tested(
     )
 
 
-def _of(told: Comparison, pair: Pair, answer: Any, why: str = "") -> Answer:
+def _of(told: Comparison, pair: RecordPair, answer: Any, why: str = "") -> Answer:
     needs: tuple[str, ...] = ()
     if answer == "inconclusive":
         complete = all(record.outcome.status == "measured" for record in pair)

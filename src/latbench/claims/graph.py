@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from latbench.claims.model import Claim
 from latbench.claims.statements import StatedIdentity, StatedScaling
-from latbench.claims.verdict import Answer, AnswerName, Bench
-from latbench.schema.graph import Built, Growth, Shown
+from latbench.claims.verdict import Answer, AnswerName, CheckContext
+from latbench.schema.graph import Growth, MergeCheck, MergedGraphs
 
 EXPONENT = 0.05
 """What a classifier, whose cost is the same at all sizes, or a padded window moves an exponent by
@@ -15,11 +15,11 @@ is below 0.01; a softmax attention over all tokens of a ViT-B moves it by 0.08 a
 more above."""
 FORWARD = 0.001
 """By how much exponents that go towards the claimed one must do so in a step."""
-APART = 1e-9
+GRAPH_TOLERANCE = 1e-9
 """Relative, in float64: seen are 2e-15, and 1e-3 or more where a scale or shift is lost."""
 
 
-def scaling_answer(claim: Claim, bench: Bench) -> Answer:
+def scaling_answer(claim: Claim, bench: CheckContext) -> Answer:
     """Confirmed where all local exponents are near the claimed one; refuted where the last is not,
     and the way there does not lead to it."""
     assert isinstance(claim.says, StatedScaling)
@@ -61,7 +61,7 @@ def _grown(build: str | None, found: Growth) -> str:
     )
 
 
-def identity_answer(claim: Claim, bench: Bench) -> Answer:
+def identity_answer(claim: Claim, bench: CheckContext) -> Answer:
     """Confirmed where on every host the merged graph is the plain one, and computes the same."""
     assert isinstance(claim.says, StatedIdentity)
     if claim.says.merges is None:
@@ -94,11 +94,11 @@ def identity_answer(claim: Claim, bench: Bench) -> Answer:
     )
 
 
-def _unbuilt(shown: tuple[Shown, ...]) -> tuple[str, ...]:
+def _unbuilt(shown: tuple[MergeCheck, ...]) -> tuple[str, ...]:
     return tuple(f"{each.host}: {each.missing}" for each in shown if each.built is None)
 
 
-def _of_host(host: str, found: Built) -> tuple[AnswerName, str]:
+def _of_host(host: str, found: MergedGraphs) -> tuple[AnswerName, str]:
     """The answer for one network, and what it rests on."""
     plain, merged, apart = found.plain, found.merged, found.apart
     if found.difference is not None or merged != plain:
@@ -108,7 +108,7 @@ def _of_host(host: str, found: Built) -> tuple[AnswerName, str]:
             f"{host}: the merged graph is not the plain one: {more} MACs, and the plain one "
             f"{plain.operators}, {plain.parameters:,} and {plain.macs:,}{where}"
         )
-    if apart is not None and apart > APART:
+    if apart is not None and apart > GRAPH_TOLERANCE:
         return "refuted", (
             f"{host}: the merged graph is the plain one, but its outputs are not those of the "
             f"method: they differ by {apart:.1g} of the largest"

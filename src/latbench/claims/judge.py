@@ -22,14 +22,14 @@ from latbench.claims.statements import (
 from latbench.claims.verdict import (
     Answer,
     AnswerName,
-    Bench,
+    CheckContext,
     Verdict,
-    beyond,
+    untestable_reason,
 )
 from latbench.schema.record import Record
 
 
-def verdict(claim: Claim, records: Sequence[Record], bench: Bench) -> Verdict:
+def verdict(claim: Claim, records: Sequence[Record], bench: CheckContext) -> Verdict:
     """All that ``records`` and ``bench`` say of ``claim``."""
     unmeasured = _unmeasured(claim, bench)
     if isinstance(claim.says, StatedOrdering | StatedParity) and unmeasured is not None:
@@ -44,12 +44,12 @@ def verdict(claim: Claim, records: Sequence[Record], bench: Bench) -> Verdict:
     )
 
 
-def _unmeasured(claim: Claim, bench: Bench) -> Answer | None:
+def _unmeasured(claim: Claim, bench: CheckContext) -> Answer | None:
     """On what is neither timed nor counted: memory, accuracy."""
     metric = claim.says.metric
     if metric in (*TIMED, *COUNTED):
         return None
-    return beyond(claim, bench) or Answer(
+    return untestable_reason(claim, bench) or Answer(
         answer="not testable here",
         reasons=(f"{metric} cannot be measured here",),
         needs=(f"a measurement of {metric}",),
@@ -66,7 +66,7 @@ def restricted(verdict: Verdict, questions: Sequence[str]) -> Verdict:
     )
 
 
-def overall(verdicts: Sequence[Verdict]) -> AnswerName:
+def worst_answer(verdicts: Sequence[Verdict]) -> AnswerName:
     """The worst answer of all: a refuted one, else one that tells nothing, else confirmed."""
     found = {answer.answer for each in verdicts for answer in each.answers()}
     if "refuted" in found:

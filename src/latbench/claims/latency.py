@@ -12,27 +12,27 @@ import msgspec
 from latbench.analysis.settings import (
     batch,
     own_options,
-    precision,
+    precision_of,
     threads,
 )
-from latbench.claims.conditions import unlike
+from latbench.claims.conditions import condition_mismatches
 from latbench.claims.equivalence import (
-    compared,
+    check_order,
+    check_ratio,
+    check_value,
     direction,
-    ordered,
-    valued,
 )
 from latbench.claims.matching import (
-    Pair,
+    RecordPair,
     in_turn,
     is_of,
+    pairing_problems,
     pairs_of,
     place_of,
-    unpaired,
     unused,
 )
 from latbench.claims.model import Claim
-from latbench.claims.pooling import Found, agreed, over_all
+from latbench.claims.pooling import Found, agreed, pool_answers
 from latbench.claims.statements import (
     COUNTED,
     TIMED,
@@ -46,11 +46,11 @@ from latbench.claims.statements import (
     StatedSize,
     StatedValue,
 )
-from latbench.claims.verdict import Answer, Bench, beyond
+from latbench.claims.verdict import Answer, CheckContext, untestable_reason
 from latbench.schema.record import Record
 
 
-def value_answer(claim: Claim, records: Sequence[Record], bench: Bench) -> Answer | None:
+def value_answer(claim: Claim, records: Sequence[Record], bench: CheckContext) -> Answer | None:
     """On exactly the named device, backend, precision, batch and resolution.
 
     ``None`` where the claim gives no figure of its own that is timed.
@@ -64,7 +64,7 @@ def value_answer(claim: Claim, records: Sequence[Record], bench: Bench) -> Answe
             why = "no record says that its model is merged; whether the graphs are the same, the "
             why += "static question tells"
             needs = "records of a merged model and of its plain one"
-        return beyond(claim, bench) or Answer(
+        return untestable_reason(claim, bench) or Answer(
             answer="not testable here", reasons=(why,), needs=(needs,)
         )
     figured = StatedValue | StatedBound | StatedRatio | StatedDifference | StatedSize
@@ -72,7 +72,7 @@ def value_answer(claim: Claim, records: Sequence[Record], bench: Bench) -> Answe
         return None
     if says.metric in COUNTED:
         return None
-    if (out := beyond(claim, bench)) is not None:
+    if (out := untestable_reason(claim, bench)) is not None:
         return out
     if says.metric not in TIMED:
         return Answer(
@@ -88,21 +88,28 @@ def value_answer(claim: Claim, records: Sequence[Record], bench: Bench) -> Answe
         pairs = [
             pair
             for pair in pairs_of(claim, records, bench)
-            if not unlike(pair[1], claim) and not unlike(pair[0], claim, other=True)
+            if not condition_mismatches(pair[1], claim)
+            and not condition_mismatches(pair[0], claim, other=True)
         ]
         # Those that were not timed in turn tell no size, and are only named where there are no
         # others.
         pairs = [pair for pair in pairs if in_turn(pair)] or pairs[:1]
-        found = [Found(compared(claim, pair), pair[1]) for pair in pairs]
+        found = [Found(check_ratio(claim, pair), pair[1]) for pair in pairs]
     else:
-        fit = [r for r in records if is_of(r, claim.model, claim, bench) and not unlike(r, claim)]
-        found = [Found(valued(claim, record), record) for record in fit]
-    return over_all(claim, found) or _none_yet(
+        fit = [
+            r
+            for r in records
+            if is_of(r, claim.model, claim, bench) and not condition_mismatches(r, claim)
+        ]
+        found = [Found(check_value(claim, record), record) for record in fit]
+    return pool_answers(claim, found) or _none_yet(
         claim, bench, claim.conditions.device, unused(claim, records, bench)
     )
 
 
-def ordering_answers(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[Answer, ...]:
+def ordering_answers(
+    claim: Claim, records: Sequence[Record], bench: CheckContext
+) -> tuple[Answer, ...]:
     """For each device and backend that has records of both models, whether the comparison holds."""
     says = claim.says
     comparing = StatedRatio | StatedDifference | StatedOrdering | StatedParity
@@ -110,51 +117,51 @@ def ordering_answers(claim: Claim, records: Sequence[Record], bench: Bench) -> t
         return ()
     if not isinstance(says, StatedParity) and direction(says) is None:
         return ()
-    if (out := beyond(claim, bench)) is not None:
+    if (out := untestable_reason(claim, bench)) is not None:
         return (out,)
-    places: dict[str, list[Pair]] = {}
+    places: dict[str, list[RecordPair]] = {}
     for pair in pairs_of(claim, records, bench):
         places.setdefault(place_of(pair[1]), []).append(pair)
     found = tuple(_at(claim, pairs) for pairs in places.values())
-    return found or (_none_yet(claim, bench, None, unpaired(claim, records, bench)),)
+    return found or (_none_yet(claim, bench, None, pairing_problems(claim, records, bench)),)
 
 
-def _at(claim: Claim, pairs: Sequence[Pair]) -> Answer:
+def _at(claim: Claim, pairs: Sequence[RecordPair]) -> Answer:
     """What all pairs of one place say that were taken alike: in turn if any were, under the claim's
     own precision and threads if any were, else as the newest."""
 
-    def rank(pair: Pair) -> tuple[bool, ...]:
+    def rank(pair: RecordPair) -> tuple[bool, ...]:
         had = claim.conditions
         return (
             in_turn(pair),
             all(record.outcome.status == "measured" for record in pair),
             not own_options(pair[1]),
-            precision(pair[1]) == had.precision,
+            precision_of(pair[1]) == had.precision,
             had.threads is not None and threads(pair[1]) == str(had.threads),
         )
 
     best = max(pairs, key=rank)
     if not in_turn(best):
         # Any two records of the models make such a pair: the newest two stand for all.
-        return _elsewhere(claim, ordered(claim, best), best)
+        return _elsewhere(claim, check_order(claim, best), best)
     alike = [
         pair
         for pair in pairs
-        if (rank(pair), precision(pair[1]), threads(pair[1]), batch(pair[1]))
-        == (rank(best), precision(best[1]), threads(best[1]), batch(best[1]))
+        if (rank(pair), precision_of(pair[1]), threads(pair[1]), batch(pair[1]))
+        == (rank(best), precision_of(best[1]), threads(best[1]), batch(best[1]))
     ]
-    told = agreed([ordered(claim, pair) for pair in alike])
+    told = agreed([check_order(claim, pair) for pair in alike])
     assert told is not None
     return _elsewhere(claim, told, best)
 
 
-def _elsewhere(claim: Claim, answer: Answer, pair: Pair) -> Answer:
+def _elsewhere(claim: Claim, answer: Answer, pair: RecordPair) -> Answer:
     """The answer, which says so where it is not of what the source timed."""
     had, mine = claim.conditions, pair[1]
     told = [
         f"{name} here: {here}, in the source: {there}"
         for name, there, here in (
-            ("precision", had.precision, precision(mine)),
+            ("precision", had.precision, precision_of(mine)),
             ("threads", had.threads and str(had.threads), threads(mine)),
         )
         if there and there != here
@@ -167,7 +174,7 @@ def _elsewhere(claim: Claim, answer: Answer, pair: Pair) -> Answer:
     return msgspec.structs.replace(answer, reasons=(*answer.reasons, *told))
 
 
-def _none_yet(claim: Claim, bench: Bench, device: str | None, left: Sequence[str]) -> Answer:
+def _none_yet(claim: Claim, bench: CheckContext, device: str | None, left: Sequence[str]) -> Answer:
     """Without records: what is missing for there to be any, and why some were ``left`` out."""
     missing = []
     for id in (claim.model, claim.against):

@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from latbench.analysis.comparability import incomparable
-from latbench.claims.conditions import unlike, unlike_each_other
+from latbench.claims.conditions import condition_mismatches, unlike_each_other
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.verdict import Bench
+from latbench.claims.verdict import CheckContext
 from latbench.schema.record import Record
 
 MADE_UP = frozenset({"fake"})
 """Backends that execute nothing: their times say nothing of any claim that does not name them."""
 OF_COMPARISONS = ("batch", "resolution")
 """Conditions that a comparison elsewhere must share with the claim."""
-Pair = tuple[Record, Record]
+RecordPair = tuple[Record, Record]
 """Of the other model, and of the claim's."""
 
 
-def is_of(record: Record, id: str | None, claim: Claim, bench: Bench) -> bool:
+def is_of(record: Record, id: str | None, claim: Claim, bench: CheckContext) -> bool:
     """Whether the record is of that model, and can be used for ``claim`` at all."""
     model = bench.models.get(id) if id is not None else None
     return (
@@ -35,7 +35,7 @@ def is_of(record: Record, id: str | None, claim: Claim, bench: Bench) -> bool:
     )
 
 
-def pairs_of(claim: Claim, records: Sequence[Record], bench: Bench) -> list[Pair]:
+def pairs_of(claim: Claim, records: Sequence[Record], bench: CheckContext) -> list[RecordPair]:
     """Those that may be compared: timed in turn first, then the newest."""
     ours, theirs = _both(claim, records, bench)
     found = [
@@ -51,21 +51,23 @@ def pairs_of(claim: Claim, records: Sequence[Record], bench: Bench) -> list[Pair
     )
 
 
-def in_turn(pair: Pair) -> bool:
+def in_turn(pair: RecordPair) -> bool:
     """Whether the two were timed block by block."""
     a, b = pair[0].interleaved, pair[1].interleaved
     return a is not None and b is not None and a.comparison == b.comparison
 
 
-def unused(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[str, ...]:
+def unused(claim: Claim, records: Sequence[Record], bench: CheckContext) -> tuple[str, ...]:
     """Why records of the claim's models were not used for the figure itself: each kind of reason
     once, with how many it is true of. Records of other devices are no news: most are."""
     here = [record for record in records if record.device.id == claim.conditions.device]
     found = {**_others(claim, records, bench), **_reasons(claim, here, bench)}
-    return (*_counted(found), *_unpaired(claim, here, bench))
+    return (*_counted(found), *_newest_pair_mismatch(claim, here, bench))
 
 
-def unpaired(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[str, ...]:
+def pairing_problems(
+    claim: Claim, records: Sequence[Record], bench: CheckContext
+) -> tuple[str, ...]:
     """Why records of the two models make no comparison, on whatever device."""
     kept = {
         why: ids
@@ -73,7 +75,7 @@ def unpaired(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[str
         if why.partition(":")[0] in OF_COMPARISONS
     }
     found = {**_others(claim, records, bench), **kept}
-    return (*_counted(found), *_unpaired(claim, records, bench))
+    return (*_counted(found), *_newest_pair_mismatch(claim, records, bench))
 
 
 def place_of(record: Record) -> str:
@@ -81,7 +83,7 @@ def place_of(record: Record) -> str:
     return f"{record.device.id}, {record.backend}"
 
 
-def _called(record: Record, claim: Claim, bench: Bench) -> ClaimedModel | None:
+def _called(record: Record, claim: Claim, bench: CheckContext) -> ClaimedModel | None:
     """The model of the claim that is built by the record's name."""
     for id in (claim.model, claim.against):
         model = bench.models.get(id) if id is not None else None
@@ -90,7 +92,7 @@ def _called(record: Record, claim: Claim, bench: Bench) -> ClaimedModel | None:
     return None
 
 
-def _others(claim: Claim, records: Sequence[Record], bench: Bench) -> dict[str, list[str]]:
+def _others(claim: Claim, records: Sequence[Record], bench: CheckContext) -> dict[str, list[str]]:
     """Records by the name of a model of the claim that are of another network, by how it is."""
     found: dict[str, list[str]] = {}
     for record in records:
@@ -101,18 +103,20 @@ def _others(claim: Claim, records: Sequence[Record], bench: Bench) -> dict[str, 
     return found
 
 
-def _reasons(claim: Claim, records: Sequence[Record], bench: Bench) -> dict[str, list[str]]:
+def _reasons(claim: Claim, records: Sequence[Record], bench: CheckContext) -> dict[str, list[str]]:
     """Records of the claim's models by the conditions that they do not meet."""
     found: dict[str, list[str]] = {}
     for record in records:
         other = not is_of(record, claim.model, claim, bench)
         if not other or is_of(record, claim.against, claim, bench):
-            for why in unlike(record, claim, other=other):
+            for why in condition_mismatches(record, claim, other=other):
                 found.setdefault(why, []).append(record.id)
     return found
 
 
-def _unpaired(claim: Claim, records: Sequence[Record], bench: Bench) -> tuple[str, ...]:
+def _newest_pair_mismatch(
+    claim: Claim, records: Sequence[Record], bench: CheckContext
+) -> tuple[str, ...]:
     """What keeps the newest usable records of the two models apart, or of which there are none."""
     if claim.against is None:
         return ()
@@ -136,7 +140,7 @@ def _counted(found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _both(
-    claim: Claim, records: Sequence[Record], bench: Bench
+    claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[list[Record], list[Record]]:
     """Those of the claim's model and of the one that it is compared with, at their sizes."""
     return (
@@ -158,9 +162,11 @@ def _another_network(record: Record, model: ClaimedModel) -> str | None:
     return model.another(artifact.trained_parameters, deployed)
 
 
-def _fits(record: Record, id: str | None, claim: Claim, bench: Bench, *, other: bool) -> bool:
+def _fits(
+    record: Record, id: str | None, claim: Claim, bench: CheckContext, *, other: bool
+) -> bool:
     """Of that model, at the batch and resolution that the claim names for it."""
     if not is_of(record, id, claim, bench):
         return False
-    met = {each.partition(":")[0] for each in unlike(record, claim, other=other)}
+    met = {each.partition(":")[0] for each in condition_mismatches(record, claim, other=other)}
     return met.isdisjoint(OF_COMPARISONS)

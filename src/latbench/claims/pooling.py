@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from latbench.claims.conditions import left_open, strange_options
+from latbench.claims.conditions import left_open, undeclared_options
 from latbench.claims.model import Claim
 from latbench.claims.verdict import Answer
 from latbench.schema.protocol_catalog import shipped
@@ -24,13 +24,13 @@ class Found:
     record: Record
 
 
-def over_all(claim: Claim, found: Sequence[Found]) -> Answer | None:
+def pool_answers(claim: Claim, found: Sequence[Found]) -> Answer | None:
     """The answer of records under the authors' own protocol where it is one that is known here and
     they tell; what others say stands beside it.
 
     Without such records another protocol can confirm and not refute: it may be why they differ.
     """
-    plain = [each for each in found if not strange_options(each.record, claim)]
+    plain = [each for each in found if not undeclared_options(each.record, claim)]
     if not plain and found:
         return _with_options(claim, found)
     found, own = plain, claim.conditions.protocol
@@ -64,7 +64,7 @@ def _with_options(claim: Claim, found: Sequence[Found]) -> Answer | None:
     told = _under_open_conditions(claim, found)
     if told is None or told.answer != "refuted":
         return told
-    options = strange_options(found[0].record, claim)
+    options = undeclared_options(found[0].record, claim)
     named = ", ".join(f"{key}={value}" for key, value in options.items())
     return msgspec.structs.replace(
         told,

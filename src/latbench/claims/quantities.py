@@ -34,7 +34,7 @@ microcontrollers use it)."""
 Quotient = tuple[float, float]
 
 
-class Figure(Value, frozen=True, kw_only=True):
+class PrintedValue(Value, frozen=True, kw_only=True):
     """``value`` is the middle; ``None`` for a range."""
 
     value: float | None
@@ -42,39 +42,41 @@ class Figure(Value, frozen=True, kw_only=True):
     high: float
     range: bool = False
 
-    def scaled(self, scale: float) -> Figure:
+    def scaled(self, scale: float) -> PrintedValue:
         """In another unit."""
         value = None if self.value is None else self.value * scale
-        return Figure(value=value, low=self.low * scale, high=self.high * scale, range=self.range)
+        return PrintedValue(
+            value=value, low=self.low * scale, high=self.high * scale, range=self.range
+        )
 
 
-def parse_figure(text: str) -> Figure | None:
+def parse_figure(text: str) -> PrintedValue | None:
     """``None`` where it is neither a number nor a fraction nor a range of numbers."""
     if found := NUMBER.fullmatch(text):
         value, half = float(text), 0.5 * 10.0 ** -len(found[2] or "")
-        return Figure(value=value, low=value - half, high=value + half)
+        return PrintedValue(value=value, low=value - half, high=value + half)
     if found := FRACTION.fullmatch(text):
         parts = int(found[1])
-        return Figure(value=1 / parts, low=1 / (parts + 0.5), high=1 / (parts - 0.5))
+        return PrintedValue(value=1 / parts, low=1 / (parts + 0.5), high=1 / (parts - 0.5))
     if found := RANGE.fullmatch(text):
         ends = parse_figure(found[1]), parse_figure(found[2])
         if ends[0] is None or ends[1] is None or ends[0].value is None or ends[1].value is None:
             return None
         if ends[0].value < ends[1].value:
-            return Figure(value=None, low=ends[0].value, high=ends[1].value, range=True)
+            return PrintedValue(value=None, low=ends[0].value, high=ends[1].value, range=True)
     return None
 
 
-def parse_count(text: str) -> Figure | None:
+def parse_count(text: str) -> PrintedValue | None:
     """``"4.8 M"``, or ``"291.1-295.6 M"`` by several countings; an integer alone is exact."""
     if (found := COUNT.fullmatch(text)) is None or (figure := parse_figure(found[1])) is None:
         return None
     if not found[2] and figure.value is not None and "." not in text:
-        return Figure(value=figure.value, low=figure.value, high=figure.value)
+        return PrintedValue(value=figure.value, low=figure.value, high=figure.value)
     return figure.scaled(COUNTS[found[2]])
 
 
-def stated_figure(claim: Claim, metric: str | None = None) -> Figure | None:
+def stated_figure(claim: Claim, metric: str | None = None) -> PrintedValue | None:
     """The claim's figure in the metric's own unit; of a ratio, without a unit."""
     text, unit = claim.figure, getattr(claim.says, "unit", "")
     figure = parse_figure(text) if text else None

@@ -11,7 +11,7 @@ from typing import Literal
 
 from latbench.claims.graph import identity_answer, scaling_answer
 from latbench.claims.model import Claim
-from latbench.claims.quantities import Figure, quotients, stated_figure
+from latbench.claims.quantities import PrintedValue, quotients, stated_figure
 from latbench.claims.statements import (
     COUNTED,
     StatedBound,
@@ -25,10 +25,10 @@ from latbench.claims.statements import (
 )
 from latbench.claims.verdict import (
     Answer,
-    Bench,
+    CheckContext,
     CountedModel,
-    beyond,
     combined,
+    untestable_reason,
 )
 
 Interval = tuple[float, float]
@@ -41,12 +41,12 @@ WITH_PRODUCTS = ("fvcore",)
 MARK = {"parameters": "parameters", "macs": "MACs"}
 
 
-def static_answer(claim: Claim, bench: Bench) -> Answer | None:
+def static_answer(claim: Claim, bench: CheckContext) -> Answer | None:
     """``None`` where the claim says nothing that could be counted."""
     metric, identity = claim.says.metric, isinstance(claim.says, StatedIdentity)
     if metric not in COUNTED and not identity:
         return None
-    if (out := beyond(claim, bench)) is not None:
+    if (out := untestable_reason(claim, bench)) is not None:
         return out
     if identity:
         return identity_answer(claim, bench)
@@ -64,7 +64,7 @@ def static_answer(claim: Claim, bench: Bench) -> Answer | None:
     return combined(readings)
 
 
-def _countings(claim: Claim, bench: Bench) -> tuple[bool | None, ...]:
+def _countings(claim: Claim, bench: CheckContext) -> tuple[bool | None, ...]:
     """Without and with products of activations; ``None`` where the models have none."""
     ids = (claim.model, claim.against)
     if not any(id in bench.counts and bench.counts[id].more_macs for id in ids if id is not None):
@@ -72,7 +72,7 @@ def _countings(claim: Claim, bench: Bench) -> tuple[bool | None, ...]:
     return (True,) if claim.conditions.counting in WITH_PRODUCTS else (False, True)
 
 
-def _answer(claim: Claim, bench: Bench, metric: str, more: bool) -> Answer:
+def _answer(claim: Claim, bench: CheckContext, metric: str, more: bool) -> Answer:
     one = _count(claim.model, bench, metric, more)
     two = _count(claim.against, bench, metric, more) if claim.against is not None else None
     for found in (one, two):
@@ -80,7 +80,7 @@ def _answer(claim: Claim, bench: Bench, metric: str, more: bool) -> Answer:
             return Answer(
                 answer="not testable here", reasons=(found,), needs=(f"its {MARK[metric]}",)
             )
-    assert isinstance(one, Figure)
+    assert isinstance(one, PrintedValue)
     assert not isinstance(two, str)
     interval = _found(claim, one, two)
     wanted = _claimed(claim, metric)
@@ -115,7 +115,7 @@ def _answer(claim: Claim, bench: Bench, metric: str, more: bool) -> Answer:
     return told
 
 
-def _count(id: str | None, bench: Bench, metric: str, more: bool) -> Figure | str:
+def _count(id: str | None, bench: CheckContext, metric: str, more: bool) -> PrintedValue | str:
     """The count, or why there is none."""
     assert id is not None
     model, counted = bench.models.get(id), bench.counts.get(id)
@@ -124,11 +124,11 @@ def _count(id: str | None, bench: Bench, metric: str, more: bool) -> Figure | st
         return f"{name}: {model.absent if model and model.absent else 'it was not counted'}"
     if counted.missing is not None:
         return f"{name}: {counted.missing}"
-    found: Figure | None = getattr(counted, metric)
+    found: PrintedValue | None = getattr(counted, metric)
     if found is None:
         return f"{name}: its source gives no {MARK[metric]}"
     if more and counted.more_macs and found.value is not None:
-        found = Figure(
+        found = PrintedValue(
             value=found.value + counted.more_macs,
             low=found.low + counted.more_macs,
             high=found.high + counted.more_macs,
@@ -136,7 +136,7 @@ def _count(id: str | None, bench: Bench, metric: str, more: bool) -> Figure | st
     return found
 
 
-def _found(claim: Claim, one: Figure, two: Figure | None) -> Interval:
+def _found(claim: Claim, one: PrintedValue, two: PrintedValue | None) -> Interval:
     if two is None:
         return one.low, one.high
     if isinstance(claim.says, StatedDifference):
@@ -172,7 +172,7 @@ def _place(found: Interval, wanted: Interval) -> Literal["confirmed", "refuted",
     return "refuted" if found[1] < wanted[0] or wanted[1] < found[0] else "inconclusive"
 
 
-def _stated(claim: Claim, bench: Bench) -> tuple[str, ...]:
+def _stated(claim: Claim, bench: CheckContext) -> tuple[str, ...]:
     """Which of the counts are published ones."""
     found = []
     for id in (claim.model, claim.against):
@@ -184,7 +184,7 @@ def _stated(claim: Claim, bench: Bench) -> tuple[str, ...]:
 
 
 def _shown(
-    claim: Claim, bench: Bench, metric: str, one: Figure, two: Figure | None
+    claim: Claim, bench: CheckContext, metric: str, one: PrintedValue, two: PrintedValue | None
 ) -> tuple[str, ...]:
     parts = [f"{bench.models[claim.model].name} has {_number(one)}"]
     if two is not None and claim.against is not None:
@@ -192,7 +192,7 @@ def _shown(
     return (f"{' and '.join(parts)} {MARK[metric]}",)
 
 
-def _number(figure: Figure) -> str:
+def _number(figure: PrintedValue) -> str:
     middle = figure.value if figure.value is not None else (figure.low + figure.high) / 2
     if figure.low == figure.high:
         return f"{middle:,.0f}"

@@ -18,7 +18,7 @@ from latbench.schema.environment import Device
 from latbench.schema.value import Value
 
 ID = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-weights", "amp")
+CLAIMED_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-weights", "amp")
 MOST_BATCH = {"phone": 64, "tablet": 64, "board": 256}
 """No published figure is near these; a larger one is a row meant for another device."""
 MOST_PIXELS = 8192
@@ -116,8 +116,10 @@ def _of_the_conditions(claim: Claim) -> Iterator[Problem]:
     for name in ("resolution", "against_resolution"):
         if (getattr(conditions, name) or 0) > MOST_PIXELS:
             yield Problem(path=("conditions", name), message=f"more than {MOST_PIXELS} pixels")
-    if conditions.precision is not None and conditions.precision not in PRECISIONS:
-        yield _unknown(("conditions", "precision"), "precision", conditions.precision, PRECISIONS)
+    if conditions.precision is not None and conditions.precision not in CLAIMED_PRECISIONS:
+        yield _unknown(
+            ("conditions", "precision"), "precision", conditions.precision, CLAIMED_PRECISIONS
+        )
     if conditions.against_resolution is not None and claim.against is None:
         yield Problem(
             path=("conditions", "against_resolution"), message="nothing is compared with it"

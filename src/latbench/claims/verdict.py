@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.quantities import Figure
-from latbench.schema.graph import Growth, Shown
+from latbench.claims.quantities import PrintedValue
+from latbench.schema.graph import Growth, MergeCheck
 from latbench.schema.value import Value
 
 CLOSE = 1e-6
@@ -41,7 +41,7 @@ Question = Literal["value", "ordering", "static"]
 QUESTIONS: tuple[Question, ...] = ("static", "value", "ordering")
 
 
-class GivenAnswer(Value, frozen=True, kw_only=True):
+class StoredAnswer(Value, frozen=True, kw_only=True):
     """An answer as it was given, to be stored: an open end of a range is ``None``."""
 
     question: Question
@@ -54,7 +54,7 @@ class GivenAnswer(Value, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     needs: tuple[str, ...]
 
-    def says_the_same(self, other: GivenAnswer) -> bool:
+    def says_the_same(self, other: StoredAnswer) -> bool:
         """Whether question, answer, where it is of, its records and figures are the same.
 
         Its words are not compared: a later version may say the same in other ones.
@@ -85,7 +85,7 @@ class StoredVerdict(Value, frozen=True, kw_only=True):
     created_unix_ns: int
     latbench: str
     device: str
-    answers: tuple[GivenAnswer, ...]
+    answers: tuple[StoredAnswer, ...]
 
     def says_the_same(self, other: StoredVerdict) -> bool:
         """Whether its answers do, whenever and by whichever version they were given."""
@@ -117,10 +117,10 @@ class Verdict(Value, frozen=True, kw_only=True):
             "ordering": self.ordering,
         }
 
-    def given(self) -> tuple[GivenAnswer, ...]:
+    def given(self) -> tuple[StoredAnswer, ...]:
         """The answers as they are stored."""
         return tuple(
-            GivenAnswer(
+            StoredAnswer(
                 question=question,
                 answer=each.answer,
                 where=each.where,
@@ -147,8 +147,8 @@ def _ends(interval: tuple[float, float] | None) -> tuple[float | None, float | N
 class CountedModel(Value, frozen=True, kw_only=True):
     """Parameters and MACs of a model, each as an interval: exact where it was counted."""
 
-    parameters: Figure | None = None
-    macs: Figure | None = None
+    parameters: PrintedValue | None = None
+    macs: PrintedValue | None = None
     more_macs: int = 0
     """That our counting leaves out; see :class:`~latbench.claims.model.Uncounted`."""
     source: str | None = None
@@ -158,11 +158,11 @@ class CountedModel(Value, frozen=True, kw_only=True):
     """Why there are none."""
     growth: Growth | None = None
     """Of a claim how MACs grow."""
-    shown: tuple[Shown, ...] = ()
+    shown: tuple[MergeCheck, ...] = ()
     """Of a claim that a method costs nothing: what it did to each network."""
 
 
-class Bench(Value, frozen=True, kw_only=True):
+class CheckContext(Value, frozen=True, kw_only=True):
     """What can be reached from here."""
 
     models: Mapping[str, ClaimedModel]
@@ -172,7 +172,7 @@ class Bench(Value, frozen=True, kw_only=True):
     backends: frozenset[str] = frozenset()
 
 
-def beyond(claim: Claim, bench: Bench) -> Answer | None:
+def untestable_reason(claim: Claim, bench: CheckContext) -> Answer | None:
     """The answer to every question about a claim that nothing here, or nobody, can check."""
     if claim.unverifiable is not None:
         return Answer(answer="unverifiable", reasons=(claim.unverifiable,))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latbench.bundle.archive import BundleError
-    from latbench.bundle.evidence import Evidence, Opened
+    from latbench.bundle.evidence import Evidence, OpenedBundle
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 key_option = click.option(
@@ -120,7 +120,7 @@ def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
 @json_option
 def show(*, file: Path, key: Path | None, as_json: bool) -> int:
     """Show the records and verdicts of a bundle, computed again from its samples."""
-    from latbench.analysis.summary import summarise
+    from latbench.analysis.summary import summarize
     from latbench.report.json import to_json
     from latbench.report.text.record import record_lines
     from latbench.report.text.verdict import verdict_lines
@@ -131,14 +131,14 @@ def show(*, file: Path, key: Path | None, as_json: bool) -> int:
     evidence = opened.evidence
     pairs = evidence.pairs()
     if as_json:
-        summaries = {record.id: summarise(record) for record in evidence.records}
+        summaries = {record.id: summarize(record) for record in evidence.records}
         verdicts = [{"claim": claim, "verdict": verdict} for claim, verdict in pairs]
         manifest = opened.archive.manifest
         click.echo(to_json({"manifest": manifest, "summaries": summaries, "verdicts": verdicts}))
         return 0
     click.echo(f"{file}: {_holds(evidence)}; {opened.archive.signature}")
     for record in evidence.records:
-        click.echo("\n".join(["", *record_lines(record, summarise(record), None)]))
+        click.echo("\n".join(["", *record_lines(record, summarize(record), None)]))
     if pairs:
         click.echo("\n".join(["", *verdict_lines(pairs, evidence.models)]))
     return 0
@@ -189,7 +189,7 @@ def card(
 
     From a bundle, or from records of the registry.
     """
-    from latbench.analysis.summary import summarise
+    from latbench.analysis.summary import summarize
     from latbench.report.html.claim_card import card_html, card_markdown, claim_card
 
     bundle = None
@@ -204,7 +204,7 @@ def card(
             raise click.UsageError("--key is for a bundle; this names records")
         evidence = _gathered(what, None, (claim_id,), registry)
     claim, verdict = evidence.about(claim_id)
-    records = [(record, summarise(record)) for record in evidence.records]
+    records = [(record, summarize(record)) for record in evidence.records]
     page = claim_card(claim, verdict, records, evidence.models, evidence.sources, bundle=bundle)
     click.echo(card_html(page) if form == "html" else card_markdown(page))
     return 0
@@ -228,7 +228,7 @@ def _gathered(
     return gather(records, wanted, registered, device=here)
 
 
-def _open(file: Path, key: Path | None, *, as_json: bool = False) -> Opened | None:
+def _open(file: Path, key: Path | None, *, as_json: bool = False) -> OpenedBundle | None:
     """``None`` where it does not verify, which is told."""
     from latbench.bundle.archive import MAX_FILE_BYTES, BundleError
     from latbench.bundle.evidence import open_bundle

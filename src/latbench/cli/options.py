@@ -37,7 +37,7 @@ class Resolution(click.ParamType[tuple[int, int]]):
             self.fail(error.message, param, ctx)
 
 
-class Pair(click.ParamType[tuple[str, str | int]]):
+class KeyValue(click.ParamType[tuple[str, str | int]]):
     """``KEY=VALUE``; the value as a whole number where ``integer`` is set."""
 
     name = "key=value"
@@ -89,7 +89,7 @@ def model_options(*, required: bool = True, many: bool = False) -> Callable[[F],
                     "--dim",
                     "dims",
                     multiple=True,
-                    type=Pair(integer=True),
+                    type=KeyValue(integer=True),
                     help="Size of a named dynamic axis of a ready file.",
                 ),
                 click.option(
@@ -206,7 +206,7 @@ option_option = click.option(
     "--option",
     "options",
     multiple=True,
-    type=Pair(),
+    type=KeyValue(),
     help="An option of the backend (`latbench backends NAME`); may be given several times.",
 )
 strict_option = click.option(

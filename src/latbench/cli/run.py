@@ -23,8 +23,8 @@ from latbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from latbench.bench.run import Result
-    from latbench.bench.sweep import Step, Swept
+    from latbench.bench.run import RunResult
+    from latbench.bench.sweep import SweepResult, SweepStep
     from latbench.bench.sweep_spec import SweepFile
     from latbench.schema.protocol import TimingProtocol
 
@@ -126,7 +126,7 @@ def command(
     ctx.exit(4 if require_precision and unreached else 0)
 
 
-def _one(protocol: TimingProtocol, given: dict[str, Any]) -> Result:
+def _one(protocol: TimingProtocol, given: dict[str, Any]) -> RunResult:
     from latbench.bench.run import run
 
     fields = {k: v for k, v in given.items() if k not in (*AXES, "options", "dims")}
@@ -152,7 +152,7 @@ def _many(
     given: dict[str, Any],
     resume: bool,
     order_seed: int | None,
-) -> Swept:
+) -> SweepResult:
     from latbench.bench.sweep import sweep
     from latbench.bench.sweep_spec import requests_of
     from latbench.plugins import exporter_for, load_runner
@@ -224,13 +224,13 @@ def _read(path: Path, ctx: click.Context) -> SweepFile:
     return read_sweep(parse(content, str(path)))
 
 
-def _tell(step: Step) -> None:
+def _tell(step: SweepStep) -> None:
     from latbench.report.text.sweep import step_line
 
     click.echo(step_line(step), err=True)
 
 
-def _print(result: Result, as_json: bool) -> None:
+def _print(result: RunResult, as_json: bool) -> None:
     if as_json:
         from latbench.report.json import record_json
 
@@ -242,7 +242,7 @@ def _print(result: Result, as_json: bool) -> None:
         click.echo(line)
 
 
-def _print_sweep(swept: Swept, as_json: bool) -> None:
+def _print_sweep(swept: SweepResult, as_json: bool) -> None:
     from latbench.report.text.sweep import swept_json, swept_lines
 
     click.echo(swept_json(swept) if as_json else "\n".join(swept_lines(swept)))

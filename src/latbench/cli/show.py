@@ -37,7 +37,7 @@ def command(
 
     A group is one model on one device and backend.
     """
-    from latbench.analysis.summary import summarise
+    from latbench.analysis.summary import summarize
     from latbench.report.json import record_json, to_json
     from latbench.report.text.record import record_lines, row_lines
     from latbench.store.registry import Registry
@@ -50,7 +50,7 @@ def command(
             click.echo(to_json(rows) if as_json else "\n".join(row_lines(rows)))
             return
         record = store.get(id)
-        summary = summarise(record)
+        summary = summarize(record)
         if plot is not None:
             _draw(record, summary, plot)
         if as_json:

@@ -37,7 +37,7 @@ def command(
 
     `matrix` is Markdown with a row for each model and a column for each backend.
     """
-    from latbench.analysis.summary import summarise
+    from latbench.analysis.summary import summarize
     from latbench.errors import UsageError
     from latbench.files import write_beside
     from latbench.report.json import to_json
@@ -67,7 +67,7 @@ def command(
                     hint="`latbench run --sweep FILE`, or several --model or --backend, make one",
                 )
     rows = [
-        row(record, summarise(record))
+        row(record, summarize(record))
         for record in records
         if device is None or record.device.id == device
     ]

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.options import MODEL_HELP, Pair, Resolution, json_option, warn
+from latbench.cli.options import (
+    MODEL_HELP,
+    KeyValue,
+    Resolution,
+    json_option,
+    warn,
+)
 
 if TYPE_CHECKING:
-    from latbench.artifacts.verify import Verified
+    from latbench.artifacts.verify import VerifyResult
     from latbench.schema.artifact import Counts, TensorSpec
 
 
@@ -28,7 +34,7 @@ VERDICT = {True: "the same network", False: "it differs", None: "cannot tell"}
     "--dim",
     "dims",
     multiple=True,
-    type=Pair(integer=True),
+    type=KeyValue(integer=True),
     help="Size of a named dynamic axis of the file.",
 )
 @click.option(
@@ -88,7 +94,7 @@ def command(
     return EXIT[found.equal]
 
 
-def _lines(found: Verified) -> list[str]:
+def _lines(found: VerifyResult) -> list[str]:
     from latbench.report.text.layout import labelled
     from latbench.report.units import size
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from latbench.defaults import LOCAL
-from latbench.errors import UsageError, nearest
+from latbench.errors import UsageError, suggest
 from latbench.host.info import this_device
 from latbench.paths import config_folder
 from latbench.schema.environment import Device, Machine
@@ -53,7 +53,7 @@ def find_device(devices: Iterable[Device], id: str) -> Device:
     """The device of that id. Raises :class:`UsageError` with the nearest ids."""
     known = {device.id: device for device in devices}
     if id not in known:
-        raise UsageError(f"unknown device {id!r}", hint=nearest(id, known))
+        raise UsageError(f"unknown device {id!r}", hint=suggest(id, known))
     return known[id]
 
 

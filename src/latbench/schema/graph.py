@@ -43,7 +43,7 @@ class GraphSize(Value, frozen=True, kw_only=True):
     macs: int
 
 
-class Built(Value, frozen=True, kw_only=True):
+class MergedGraphs(Value, frozen=True, kw_only=True):
     """One network without a method, with it, and with it merged, each in deploy form."""
 
     plain: GraphSize
@@ -58,10 +58,10 @@ class Built(Value, frozen=True, kw_only=True):
     the largest output; ``None`` where merging means to compute something else."""
 
 
-class Shown(Value, frozen=True, kw_only=True):
+class MergeCheck(Value, frozen=True, kw_only=True):
     """What a method did to one network."""
 
     host: str
-    built: Built | None = None
+    built: MergedGraphs | None = None
     missing: str | None = None
     """Why it could not be built."""

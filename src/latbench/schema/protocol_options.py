@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from latbench.errors import UsageError, nearest
+from latbench.errors import UsageError, suggest
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import SHIPPED, WARM
 
@@ -16,7 +16,7 @@ def named_protocol(name: str) -> TimingProtocol:
     found = [p for p in SHIPPED if name in (p.label, p.name)]
     if not found:
         raise UsageError(
-            f"unknown protocol {name!r}", hint=nearest(name, (p.label for p in SHIPPED))
+            f"unknown protocol {name!r}", hint=suggest(name, (p.label for p in SHIPPED))
         )
     return max(found, key=lambda protocol: protocol.version)
 

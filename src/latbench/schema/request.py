@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from latbench.errors import UsageError, nearest
+from latbench.errors import UsageError, suggest
 from latbench.schema.precision import PRECISIONS
 from latbench.schema.value import Value
 
@@ -66,7 +66,7 @@ def make_request(
         calibration=str(calibration) if calibration is not None else None,
     )
     if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}", hint=nearest(precision, PRECISIONS))
+        raise UsageError(f"unknown precision {precision!r}", hint=suggest(precision, PRECISIONS))
     if calibration is not None and precision != "int8":
         raise UsageError(
             f"calibration is of int8, not of {precision}", hint="give --precision int8 as well"

@@ -32,7 +32,7 @@ START_DEADLINE_S = 120.0
 DETAIL_BYTES = 4000
 
 
-class Conversation:
+class WorkerClient:
     """One program, spoken to in JSON lines. Leaving the ``with`` block always ends the program."""
 
     def __init__(self, command: Sequence[str], *, temporary: Path | None = None) -> None:
@@ -86,13 +86,13 @@ class Conversation:
         return hello
 
     @classmethod
-    def with_module(cls, module: str, *, temporary: Path | None = None) -> Conversation:
+    def with_module(cls, module: str, *, temporary: Path | None = None) -> WorkerClient:
         """Start ``python -m module`` with this interpreter; its temporary files go to a folder that
         outlives it, where one is named."""
         # -P: a file of the working directory must not stand in for a library.
         return cls([sys.executable, "-P", "-m", module], temporary=temporary)
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> WorkerClient:
         return self
 
     def __exit__(
@@ -105,7 +105,7 @@ class Conversation:
         self._stderr.close()
 
     def ask(
-        self, request: messages.Request, expect: type[A], *, stage: Stage, deadline_s: float
+        self, request: messages.WorkerRequest, expect: type[A], *, stage: Stage, deadline_s: float
     ) -> A:
         """Send ``request`` and wait for its answer.
 
@@ -159,7 +159,7 @@ class Conversation:
         if not line:
             raise self._died(stage)
         try:
-            answer = msgspec.json.decode(line, type=messages.Answer)
+            answer = msgspec.json.decode(line, type=messages.Response)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._end()
             raise StageError(

@@ -31,7 +31,7 @@ class Worker:
         self._session: Session | None = None
         self._opened_ns = 0
 
-    def handle(self, request: messages.Request) -> messages.Answer:
+    def handle(self, request: messages.WorkerRequest) -> messages.Response:
         """Meet one request. Raises :class:`StageError`."""
         match request:
             case messages.Open():
@@ -52,7 +52,7 @@ class Worker:
             case messages.Export() | messages.ExportSentinel():
                 raise StageError("export", "this program times; it does not export")
 
-    def _open(self, request: messages.Open) -> messages.Answer:
+    def _open(self, request: messages.Open) -> messages.Response:
         from latbench.plugins import load_runner
 
         self._exits.close()
@@ -79,7 +79,7 @@ class Worker:
         )
         self._opened_ns = now_ns()
         settings = self._session.settings()
-        return messages.Opened(
+        return messages.SessionOpened(
             load_ns=self._opened_ns - start,
             # A runner with several runtimes says which one it took.
             version=settings.get("runtime_version", capability.version),
@@ -92,14 +92,14 @@ class Worker:
             raise StageError("open", f"asked to {stage} before a session was open")
         return self._session
 
-    def _time(self, session: Session, request: messages.Time) -> messages.Answer:
+    def _time(self, session: Session, request: messages.Time) -> messages.Response:
         start = now_ns() - self._opened_ns
         beside: dict[str, list[int]] = {}
         settled = _timed(session, request.settle, request.period_ns, beside)
         before = snapshot()
         counted = _timed(session, request.calls - request.settle, request.period_ns, beside)
         readings = between(before, snapshot())
-        return messages.Timed(
+        return messages.BlockTimed(
             start_ns=start,
             sample_ns=(*settled, *counted),
             readings=readings,
@@ -154,7 +154,7 @@ def _pin(threads: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
-def _outputs(session: Session) -> messages.Answer:
+def _outputs(session: Session) -> messages.Response:
     import numpy as np
 
     tensors = []

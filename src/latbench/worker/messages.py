@@ -54,7 +54,7 @@ class Open(Message, frozen=True, kw_only=True):
     """Keep to as many CPUs as there are threads."""
 
 
-class Opened(Message, frozen=True, kw_only=True):
+class SessionOpened(Message, frozen=True, kw_only=True, tag="opened"):
     """``load_ns``: from a runtime that is awake to a session that can run, inputs in place."""
 
     load_ns: int
@@ -72,7 +72,7 @@ class Time(Message, frozen=True, kw_only=True):
     period_ns: int | None = None
 
 
-class Timed(Message, frozen=True, kw_only=True):
+class BlockTimed(Message, frozen=True, kw_only=True, tag="timed"):
     """``start_ns`` counts from the moment the session was open."""
 
     start_ns: int
@@ -171,7 +171,15 @@ class ExportDone(Message, frozen=True, kw_only=True):
     artifact: Artifact
 
 
-Request = Open | Time | TimeOperators | Outputs | Close | Export | ExportSentinel
-Answer = (
-    Hello | Opened | Timed | OperatorsTimed | OutputsGiven | Closed | Failed | Refused | ExportDone
+WorkerRequest = Open | Time | TimeOperators | Outputs | Close | Export | ExportSentinel
+Response = (
+    Hello
+    | SessionOpened
+    | BlockTimed
+    | OperatorsTimed
+    | OutputsGiven
+    | Closed
+    | Failed
+    | Refused
+    | ExportDone
 )

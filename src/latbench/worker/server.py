@@ -17,7 +17,7 @@ from latbench.errors import Stage, StageError, UsageError
 from latbench.version import latbench_version
 from latbench.worker import messages
 
-Handler = Callable[[messages.Request], messages.Answer]
+Handler = Callable[[messages.WorkerRequest], messages.Response]
 
 
 def serve(program: str, handle: Handler) -> None:
@@ -25,9 +25,9 @@ def serve(program: str, handle: Handler) -> None:
     _go_on_without_owner()
     lines, out = _streams()
     encode = msgspec.json.Encoder().encode
-    decode = msgspec.json.Decoder(messages.Request).decode
+    decode = msgspec.json.Decoder(messages.WorkerRequest).decode
 
-    def send(answer: messages.Answer) -> None:
+    def send(answer: messages.Response) -> None:
         out.write(encode(answer) + b"\n")
         out.flush()
 
@@ -81,7 +81,7 @@ def _foreign_failure(stage: Stage, error: Exception) -> messages.Failed:
     return messages.Failed(stage=stage, kind="error", message=message)
 
 
-def _stage_of(request: messages.Request) -> Stage:
+def _stage_of(request: messages.WorkerRequest) -> Stage:
     match request:
         case messages.Export() | messages.ExportSentinel():
             return "export"

@@ -19,7 +19,7 @@ from latbench.schema.artifact import Counts, TensorSpec
 from latbench.schema.seeded_inputs import make_inputs
 from latbench.zoo import timm
 from latbench.zoo.catalog import ZooModel
-from latbench.zoo.file_access import noticing
+from latbench.zoo.file_access import record_file_reads
 from latbench.zoo.macs import count
 from latbench.zoo.reparameterize import deploy_form, fold_batch_norms
 from latbench.zoo.weights import load_weights, seed_statistics, seed_weights
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class BuiltModel:
     """A model that is ready to be exported."""
 
     module: nn.Module
@@ -51,13 +51,13 @@ class Trained:
     parameters: int
 
 
-def build(model: ResolvedModel) -> Built:
+def build(model: ResolvedModel) -> BuiltModel:
     """Raises :class:`StageError` (stage ``build``), or ``UsageError`` for unfit weights."""
     trained = build_trained(model)
     module = trained.module
     if model.form == "deploy":
         module = deployed(model, module, trained.inputs)
-    return Built(
+    return BuiltModel(
         module=module,
         inputs=(trained.image,),
         counts=count(module, trained.inputs),
@@ -116,8 +116,8 @@ def _construct(model: ResolvedModel) -> nn.Module:
         built: object = getattr(importlib.import_module(name), function)()
     elif model.source is None:
         assert model.factory is not None
-        with told(f"timm cannot build {model.factory}"):
-            built = timm.build(model.factory, model.identity.resolution)
+        with summary(f"timm cannot build {model.factory}"):
+            built = timm.build_timm(model.factory, model.identity.resolution)
     else:
         built = _call_factory(model, model.source)
     if not isinstance(built, nn.Module):
@@ -133,7 +133,7 @@ def _call_factory(model: ResolvedModel, source: Path) -> object:
     """Import the user's module with its own folder importable, and call its factory."""
     assert model.factory is not None
     module_name, _, factory_name = model.factory.partition(":")
-    with _importable(model.search), told(f"{model.identity.name} failed"), noticing():
+    with _importable(model.search), summary(f"{model.identity.name} failed"), record_file_reads():
         if model.identity.name.rpartition(":")[0].endswith(".py"):
             spec = importlib.util.spec_from_file_location(module_name, source)
             assert spec is not None
@@ -228,7 +228,7 @@ def _try(module: nn.Module, inputs: tuple[torch.Tensor, ...], image: TensorSpec)
     import torch
 
     shape = "x".join(map(str, image.shape))
-    with told(f"the network cannot take an input of {shape}"), torch.no_grad():
+    with summary(f"the network cannot take an input of {shape}"), torch.no_grad():
         return module(*inputs)
 
 
@@ -266,7 +266,7 @@ def _flat(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def summary(what: str) -> Iterator[None]:
     """Whatever the network's own code raises in the block, as a failure that names the place."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latbench.errors import UsageError, nearest
+from latbench.errors import UsageError, suggest
 from latbench.schema.value import Value
 from latbench.zoo import timm
 
@@ -217,7 +217,7 @@ def find(name: str) -> ZooModel:
     """The entry called ``name``. Raises :class:`UsageError` with the nearest names."""
     known = {entry.name: entry for entry in ZOO}
     if name not in known:
-        offered = f"did you mean timm:{name}?" if timm.has(name) else nearest(name, known)
+        offered = f"did you mean timm:{name}?" if timm.has(name) else suggest(name, known)
         raise UsageError(
             f"unknown model {name!r}",
             hint=f"{offered} (or timm:NAME, package.module:factory, "

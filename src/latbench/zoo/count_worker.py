@@ -11,10 +11,10 @@ import msgspec
 
 from latbench.errors import LatbenchError
 from latbench.schema.graph import (
-    Built,
+    MergeCheck,
+    MergedGraphs,
     Method,
     Over,
-    Shown,
 )
 
 
@@ -43,18 +43,18 @@ def _grow(build: str, over: Over) -> dict[str, Any]:
 
 def _show(method: Method, hosts: list[str]) -> dict[str, Any]:
     """Apply and merge a method; a host that cannot be built does not take the others with it."""
-    from latbench.zoo.merge_check import show
+    from latbench.zoo.merge_check import check_merge
 
     shown = []
     for host in hosts:
         try:
-            built: Built = show(method, host)
+            built: MergedGraphs = check_merge(method, host)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - as in `main`
-            shown.append(Shown(host=host, missing=_why(error)))
+            shown.append(MergeCheck(host=host, missing=_why(error)))
         else:
-            shown.append(Shown(host=host, built=built))
+            shown.append(MergeCheck(host=host, built=built))
     return {"shown": msgspec.to_builtins(shown)}
 
 

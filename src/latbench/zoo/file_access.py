@@ -23,7 +23,7 @@ _hooked = False
 
 
 @contextmanager
-def noticing() -> Iterator[None]:
+def record_file_reads() -> Iterator[None]:
     """Remember what is opened for reading in this block, in whichever thread."""
     global _noticing, _hooked
     if not _hooked:

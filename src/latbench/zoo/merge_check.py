@@ -13,12 +13,12 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latbench.errors import StageError
-from latbench.schema.graph import Built, GraphSize, Method
+from latbench.schema.graph import GraphSize, MergedGraphs, Method
 from latbench.zoo.builder import (
     build_trained,
     deployed,
     flattened,
-    told,
+    summary,
 )
 from latbench.zoo.macs import count
 from latbench.zoo.model import ResolvedModel
@@ -45,17 +45,19 @@ class Plain:
     size: GraphSize
 
 
-def show(method: Method, host: str) -> Built:
+def check_merge(method: Method, host: str) -> MergedGraphs:
     """What ``method`` does to the network called ``host``. Raises :class:`LatbenchError`."""
     plain = _plain(host)
     from latbench.zoo.nets import methods
 
-    with told(f"{method} cannot be applied to {host}"):
+    with summary(f"{method} cannot be applied to {host}"):
         if method == "averaged-weights":
             parts = methods.trainings(plain.module, TRAININGS)
-            return compared(plain, methods.Together(parts), methods.averaged(parts), same=False)
+            return compare_graphs(
+                plain, methods.Together(parts), methods.averaged(parts), same=False
+            )
         applied = methods.with_scale_and_shift(plain.module, methods.places(plain.module))
-        return compared(plain, applied, methods.merged(applied), same=True)
+        return compare_graphs(plain, applied, methods.merged(applied), same=True)
 
 
 @lru_cache(maxsize=4)
@@ -66,14 +68,16 @@ def _plain(host: str) -> Plain:
         raise StageError("build", "a ready file is no network that a method could be applied to")
     trained = build_trained(model)
     module, inputs = trained.module.double(), tuple(tensor.double() for tensor in trained.inputs)
-    with told(f"{host} cannot be exported in float64"):
+    with summary(f"{host} cannot be exported in float64"):
         form = deployed(model, module, inputs)
         nodes = graph(form, inputs)
         size = _size(form, nodes, inputs)
     return Plain(model=model, module=module, inputs=inputs, graph=nodes, size=size)
 
 
-def compared(plain: Plain, applied: nn.Module, merged: nn.Module, *, same: bool) -> Built:
+def compare_graphs(
+    plain: Plain, applied: nn.Module, merged: nn.Module, *, same: bool
+) -> MergedGraphs:
     """``same``: whether ``merged`` means to compute what ``applied`` does."""
     import torch
 
@@ -84,7 +88,7 @@ def compared(plain: Plain, applied: nn.Module, merged: nn.Module, *, same: bool)
     before = graph(deployed(plain.model, applied, inputs), inputs)
     form = deployed(plain.model, merged, inputs)
     after = graph(form, inputs)
-    return Built(
+    return MergedGraphs(
         plain=plain.size,
         merged=_size(form, after, inputs),
         unmerged_operators=_operators(before),

@@ -14,7 +14,7 @@ from latbench.zoo import catalog
 if TYPE_CHECKING:
     from torch import nn
 
-    from latbench.zoo.builder import Built
+    from latbench.zoo.builder import BuiltModel
 
 if TYPE_CHECKING:
     Source = Literal["zoo", "timm", "user", "file"]
@@ -62,7 +62,7 @@ class ResolvedModel:
         return self._built.trained_parameters
 
     @cached_property
-    def _built(self) -> Built:
+    def _built(self) -> BuiltModel:
         from latbench.zoo.builder import build
 
         return build(self)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-TOLERANCE = 1e-4
+FUSION_TOLERANCE = 1e-4
 """Relative; folding in fp32 has been seen to move outputs by 1e-6."""
 
 
@@ -45,7 +45,7 @@ def fold_batch_norms(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
     with torch.no_grad():
         expected, actual = _tensors(module(*inputs)), _tensors(folded(*inputs))
     same = len(expected) == len(actual) and all(
-        float((one - other).abs().max()) <= TOLERANCE * max(float(one.abs().max()), 1e-12)
+        float((one - other).abs().max()) <= FUSION_TOLERANCE * max(float(one.abs().max()), 1e-12)
         for one, other in zip(expected, actual, strict=True)
         if one.numel()
     )

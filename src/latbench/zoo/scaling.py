@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from latbench.errors import StageError
 from latbench.schema.graph import Growth, Over
-from latbench.zoo.builder import construct, images, told
+from latbench.zoo.builder import construct, images, summary
 from latbench.zoo.model import ResolvedModel
 from latbench.zoo.resolver import resolve
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIDES = (224, 448, 672, 896)
 """Multiples of 224, which strides of 32 and windows of 7 in all stages divide: no size pays for a
 padding that another has not."""
-BATCHES = (1, 2, 4, 8)
+GROWTH_BATCHES = (1, 2, 4, 8)
 
 
 def growth(name: str, over: Over) -> Growth:
@@ -28,7 +28,7 @@ def growth(name: str, over: Over) -> Growth:
     if over == "time-steps":
         raise StageError("build", "no builder here takes a number of time-steps")
     if over == "batch":
-        sizes, models = BATCHES, [_resolved(name, None, batch) for batch in BATCHES]
+        sizes, models = GROWTH_BATCHES, [_resolved(name, None, batch) for batch in GROWTH_BATCHES]
     else:
         sizes, models = SIDES, [_resolved(name, (side, side), None) for side in SIDES]
     return Growth(over=over, sizes=sizes, macs=tuple(map(_macs, models)))
@@ -44,7 +44,7 @@ def _macs(model: ResolvedModel) -> int:
     module = construct(model).eval()
     image, inputs = images(model, module)
     shape = "x".join(map(str, image.shape))
-    with told(f"the network cannot take an input of {shape}"):
+    with summary(f"the network cannot take an input of {shape}"):
         return all_macs(module, inputs)
 
 

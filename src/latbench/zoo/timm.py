@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 OPERATORS = ("nms", "qnms")
 
 
-def build(name: str, resolution: tuple[int, int] | None) -> nn.Module:
+def build_timm(name: str, resolution: tuple[int, int] | None) -> nn.Module:
     """The model with timm's own initialisation, for ``resolution`` if it must know it.
 
     Raises :class:`UsageError` for an unknown name, with the nearest ones.

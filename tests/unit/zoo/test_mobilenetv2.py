@@ -21,7 +21,7 @@ def test_it_is_timms(multiplier: float, name: str) -> None:
     if find_spec("timm") is None:
         pytest.skip("needs the `timm` extra")
     ours = MobileNetV2(multiplier).eval()
-    theirs = timm.build(name, None).eval()
+    theirs = timm.build_timm(name, None).eval()
     generator = torch.Generator().manual_seed(0)
     weights = ours.state_dict()
     for value in weights.values():

@@ -271,7 +271,7 @@ def copied(pairs: list[tuple[nn.Module, nn.Module]]) -> None:
 @pytest.mark.parametrize("side", [13, 14])
 def test_nasnet_cells_are_those_of_timms_larger_one(side: int) -> None:
     """Whose weights come from the authors'."""
-    timm.build("mobilenetv2_035", None)  # which makes timm importable everywhere
+    timm.build_timm("mobilenetv2_035", None)  # which makes timm importable everywhere
     large = importlib.import_module("timm.models.nasnet")
     halved = -(-side // 2)
     x, previous = image(1, 24, halved, halved), image(1, 8, side, side)

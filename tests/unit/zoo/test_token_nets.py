@@ -141,7 +141,7 @@ def test_window_bias_is_by_relative_position() -> None:
 
 @needs_timm
 def test_blocks_with_windows_are_those_of_swin() -> None:
-    stage = timm.build("swin_tiny_patch4_window7_224", None).eval().layers[2]
+    stage = timm.build_timm("swin_tiny_patch4_window7_224", None).eval().layers[2]
     x = image(2, 196, 384)
     for theirs, shifted in zip(stage.blocks, (False, True), strict=False):
         attention = swin.WindowAttention(384, 14, shifted=shifted)
@@ -154,7 +154,7 @@ def test_blocks_with_windows_are_those_of_swin() -> None:
 
 @needs_timm
 def test_maps_are_merged_as_in_swin() -> None:
-    theirs = timm.build("swin_tiny_patch4_window7_224", None).eval().layers[2].downsample
+    theirs = timm.build_timm("swin_tiny_patch4_window7_224", None).eval().layers[2].downsample
     ours = seeded(lambda: linear_swin.Merge(192, 14, nn.LayerNorm))
     theirs.norm.load_state_dict(ours.norm.state_dict())
     theirs.reduction.load_state_dict(ours.reduce.state_dict())

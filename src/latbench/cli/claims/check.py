@@ -27,9 +27,9 @@ from latbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from latbench.audit.check import Checked
-    from latbench.audit.library import Registered
-    from latbench.audit.measure import Tried
+    from latbench.audit.check import AuditResult
+    from latbench.audit.library import ClaimLibrary
+    from latbench.audit.measure import TrialProgress
     from latbench.claims.model import Claim
     from latbench.store.registry import Registry
 
@@ -93,7 +93,7 @@ def command(
     claims are checked all the same), 3 measuring was interrupted, 4 not refuted but not confirmed
     either.
     """
-    from latbench.claims.judge import overall, restricted
+    from latbench.claims.judge import restricted, worst_answer
     from latbench.files import write_beside
     from latbench.report.text.verdict import verdict_lines, verdicts_json, verdicts_markdown
 
@@ -133,7 +133,9 @@ def command(
         # Only a whole verdict: a part of one would look like a change.
         _keep(claims, checked, registry)
     bad = status_of(registered)
-    return bad or (3 if not whole else {"refuted": 1, "confirmed": 0}.get(overall(verdicts), 4))
+    return bad or (
+        3 if not whole else {"refuted": 1, "confirmed": 0}.get(worst_answer(verdicts), 4)
+    )
 
 
 def _said() -> str:
@@ -142,8 +144,8 @@ def _said() -> str:
 
 
 def _checked(
-    claims: Sequence[Claim], registered: Registered, asked: Sequence[str], registry: str | None
-) -> Checked:
+    claims: Sequence[Claim], registered: ClaimLibrary, asked: Sequence[str], registry: str | None
+) -> AuditResult:
     from latbench.audit.check import check as check_claims
 
     if set(asked) == {"static"}:
@@ -168,7 +170,7 @@ def _to_read(registry: str | None) -> Registry:
         raise
 
 
-def _keep(claims: Sequence[Claim], checked: Checked, registry: str | None) -> None:
+def _keep(claims: Sequence[Claim], checked: AuditResult, registry: str | None) -> None:
     """Store what was said; where that cannot be done, it has been said all the same."""
     from latbench.audit.check import stored_verdicts
     from latbench.errors import LatbenchError
@@ -182,7 +184,10 @@ def _keep(claims: Sequence[Claim], checked: Checked, registry: str | None) -> No
 
 
 def _measure(
-    claims: Sequence[Claim], registered: Registered, backends: tuple[str, ...], registry: str | None
+    claims: Sequence[Claim],
+    registered: ClaimLibrary,
+    backends: tuple[str, ...],
+    registry: str | None,
 ) -> bool:
     """Records of what is not decided yet; whether all were tried. An interruption keeps those that
     there are by then."""
@@ -216,7 +221,7 @@ def _measure(
     return whole
 
 
-def _tell(tried: Tried) -> None:
+def _tell(tried: TrialProgress) -> None:
     status = ", ".join(dict.fromkeys(record.outcome.status for record in tried.records))
     left = f", about {tried.left_s / 60:.0f} min left" if tried.left_s else ""
     warn(f"{tried.done} of {tried.trials}: {tried.trial.name}: {status}{left}")

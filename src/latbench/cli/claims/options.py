@@ -11,7 +11,7 @@ import click
 from latbench.cli.options import warn
 
 if TYPE_CHECKING:
-    from latbench.audit.library import Registered
+    from latbench.audit.library import ClaimLibrary
     from latbench.claims.model import Claim
 
 # As latbench.claims.model has them, which takes 6 ms to import; a test sees that they agree.
@@ -39,7 +39,7 @@ def claim_filters(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def load_registered(files: Sequence[Path] = ()) -> Registered:
+def load_registered(files: Sequence[Path] = ()) -> ClaimLibrary:
     """Shipped claims and the user's own; or the shipped ones and ``files``. Bad entries are told at
     once: one of them may be why a name is not found."""
     from latbench.audit.library import load_claims, user_claims
@@ -51,13 +51,13 @@ def load_registered(files: Sequence[Path] = ()) -> Registered:
     return registered
 
 
-def status_of(registered: Registered) -> int:
+def status_of(registered: ClaimLibrary) -> int:
     """The exit status: 2 where an entry is bad."""
     return 2 if registered.errors else 0
 
 
 def chosen_claims(
-    registered: Registered,
+    registered: ClaimLibrary,
     *,
     kind: str | None,
     model: str | None,

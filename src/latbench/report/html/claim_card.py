@@ -34,14 +34,14 @@ STYLE = (
     "padding:.25em .8em .25em 0;border-bottom:1px solid #ddd}th{width:11em;font-weight:600}"
     "pre{background:#f4f4f4;padding:.8em;overflow-x:auto}td{overflow-wrap:anywhere}"
 )
-Row = tuple[str, str]
+CardRow = tuple[str, str]
 
 
 class Section(Value, frozen=True, kw_only=True):
     """A heading, named facts, and commands to copy."""
 
     heading: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[CardRow, ...] = ()
     commands: tuple[str, ...] = ()
 
 
@@ -59,7 +59,7 @@ def claim_card(
     models: Mapping[str, ClaimedModel],
     sources: Mapping[str, ClaimSource],
     *,
-    bundle: Row | None = None,
+    bundle: CardRow | None = None,
 ) -> Card:
     """The claim, the verdict, and the records that it rests on.
 
@@ -122,7 +122,7 @@ def card_html(card: Card) -> str:
     return "\n".join([*parts, "</body></html>"])
 
 
-def _claim_rows(claim: Claim, source: ClaimSource) -> tuple[Row, ...]:
+def _claim_rows(claim: Claim, source: ClaimSource) -> tuple[CardRow, ...]:
     cited = [source.title, claim.source.where]
     cited += [f"version {claim.source.version}"] if claim.source.version else []
     cited += [f"arXiv {source.arxiv}"] if source.arxiv else []
@@ -142,13 +142,13 @@ def _claim_rows(claim: Claim, source: ClaimSource) -> tuple[Row, ...]:
     return tuple((name, text) for name, text in rows if text is not None)
 
 
-def _verdict_rows(verdict: Verdict) -> tuple[Row, ...]:
+def _verdict_rows(verdict: Verdict) -> tuple[CardRow, ...]:
     questions = (
         ("value", (verdict.value,) if verdict.value is not None else ()),
         ("comparison", verdict.ordering),
         ("size", (verdict.static,) if verdict.static is not None else ()),
     )
-    rows: list[Row] = []
+    rows: list[CardRow] = []
     for question, answers in questions:
         for answer in answers:
             rows.append(
@@ -160,7 +160,7 @@ def _verdict_rows(verdict: Verdict) -> tuple[Row, ...]:
     return tuple(rows) or (("verdict", "nothing that can be asked is claimed"),)
 
 
-def _figure_rows(answer: Answer) -> list[Row]:
+def _figure_rows(answer: Answer) -> list[CardRow]:
     """Found with its interval, and what would confirm."""
     rows = []
     if answer.found is not None:
@@ -194,7 +194,7 @@ def _figure(value: float, unit: str | None) -> str:
     return f"{value:,.0f}" if unit == "count" else f"{value:.3g}"
 
 
-def _condition_rows(claim: Claim) -> tuple[Row, ...]:
+def _condition_rows(claim: Claim) -> tuple[CardRow, ...]:
     known, of = completeness(claim)
     rows = [("known", f"{known} of {of} that matter")] if of else []
     for name in ClaimConditions.__struct_fields__:
@@ -206,9 +206,9 @@ def _condition_rows(claim: Claim) -> tuple[Row, ...]:
     return tuple(rows) or (("known", "none is needed"),)
 
 
-def _record_rows(record: Record, summary: Summary | None) -> tuple[Row, ...]:
+def _record_rows(record: Record, summary: Summary | None) -> tuple[CardRow, ...]:
     machine, software = record.environment.machine, record.environment.software
-    rows: list[Row] = [("timed", title(record)), ("when", moment(record.created_unix_ns))]
+    rows: list[CardRow] = [("timed", title(record)), ("when", moment(record.created_unix_ns))]
     if summary is not None and not summary.warm:
         reported = summary.reported
         rows += [
@@ -248,8 +248,8 @@ def _record_rows(record: Record, summary: Summary | None) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _repeat(claim: Claim, records: Sequence[Record], bundle: Row | None) -> Section:
-    rows: list[Row] = []
+def _repeat(claim: Claim, records: Sequence[Record], bundle: CardRow | None) -> Section:
+    rows: list[CardRow] = []
     commands = [*dict.fromkeys(_asking(record, records) for record in records)]
     commands.append(shlex.join(["latbench", "claims", "check", claim.id]))
     if bundle is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.audit.pareto import Pair, Point, frontier
+from latbench.audit.pareto import MeasuredPair, ParetoPoint, frontier
 from latbench.errors import UsageError
 from latbench.files import write_beside
 from latbench.report.plot.record import (
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MARKERS = "os^D"
 
 
-def save_pareto(points: Sequence[Point], title: str, path: Path) -> None:
+def save_pareto(points: Sequence[ParetoPoint], title: str, path: Path) -> None:
     """Accuracy over typical latency with its interval; hollow where the latency is not trusted."""
     _, unit = duration(points[0].measured.median_ns)
     scale = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}[unit]
@@ -59,7 +59,7 @@ def save_pareto(points: Sequence[Point], title: str, path: Path) -> None:
     _save(draw, title, path)
 
 
-def save_ratios(pairs: Sequence[Pair], title: str, path: Path) -> None:
+def save_ratios(pairs: Sequence[MeasuredPair], title: str, path: Path) -> None:
     """Measured over published ratio, one colour for each source, with the line of equality."""
 
     def draw(axes: Axes) -> None:
@@ -78,7 +78,7 @@ def save_ratios(pairs: Sequence[Pair], title: str, path: Path) -> None:
                 label=source,
             )
         # Several sources give the same two models: they lie side by side, and are named once.
-        rightmost: dict[tuple[str, str], Pair] = {}
+        rightmost: dict[tuple[str, str], MeasuredPair] = {}
         for pair in sorted(pairs, key=lambda pair: pair.published):
             rightmost[pair.model, pair.reference] = pair
         for (model, reference), pair in rightmost.items():

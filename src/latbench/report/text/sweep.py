@@ -9,12 +9,12 @@ from latbench.report.tables import latency, row, to_text
 from latbench.report.units import seconds
 
 if TYPE_CHECKING:
-    from latbench.bench.sweep import Step, Swept
+    from latbench.bench.sweep import SweepResult, SweepStep
     from latbench.errors import UnfitError
     from latbench.schema.request import Request
 
 
-def step_line(step: Step) -> str:
+def step_line(step: SweepStep) -> str:
     """``[3/24] timm:resnet50 · tflite · fp32: 78.4 ms (77.9 to 78.9), 12 s; about 4 min left``."""
     assert step.point.record is not None
     told = latency(row(step.point.record, step.point.summary))
@@ -33,7 +33,7 @@ def request_name(request: Request) -> str:
     return " · ".join(parts)
 
 
-def swept_lines(swept: Swept) -> list[str]:
+def swept_lines(swept: SweepResult) -> list[str]:
     """The table, and what is not in it."""
     lines = to_text([row(p.record, p.summary) for p in swept.points if p.record is not None])
     lines += [
@@ -54,7 +54,7 @@ def _why(unfit: UnfitError) -> str:
     return unfit.message if unfit.hint is None else f"{unfit.message} ({unfit.hint})"
 
 
-def swept_json(swept: Swept) -> str:
+def swept_json(swept: SweepResult) -> str:
     """``{"sweep": …, "rows": […], "passed_over": […], "missing": N}``."""
     return to_json(
         {
