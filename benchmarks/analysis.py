@@ -105,7 +105,7 @@ def main() -> None:
                 [sys.executable, "-m", "latbench", *arguments], capture_output=True, check=False
             )
 
-        timed("`summarise`", lambda: summarize(a), args.rounds)
+        timed("`summarize`", lambda: summarize(a), args.rounds)
         timed("`compare` of two", lambda: compare(a, b), args.rounds)
         timed("`latbench show ID`", lambda: command("show", a.id), args.rounds)
         timed("`latbench show ID --json`", lambda: command("show", a.id, "--json"), args.rounds)

@@ -29,7 +29,7 @@ def inferences_ns(traces: Sequence[Trace], *, blocks_only: bool) -> int:
 
 def row(record: Record) -> str:
     traces, beside = record.outcome.traces, record.outcome.sentinel
-    summary = latbench.summarise(record)
+    summary = latbench.summarize(record)
     assert summary is not None
     assert summary.half_width is not None
     measuring = 0

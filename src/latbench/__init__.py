@@ -1,7 +1,7 @@
 """latbench: time models on devices, keep the evidence, check the claims.
 
 ``run`` measures and stores, ``compare`` times two in turn, ``sweep`` measures many, ``export``
-makes a checked file, ``Registry`` reads records back and ``summarise`` computes what a record says.
+makes a checked file, ``Registry`` reads records back and ``summarize`` computes what a record says.
 Everything is imported when it is first used.
 """
 
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
     from latbench.store.registry import Registry as Registry
 
 _HOMES = {
-    "Cached": "latbench.artifacts.cache",
-    "Compared": "latbench.bench.compare",
+    "CachedArtifact": "latbench.artifacts.cache",
+    "CompareResult": "latbench.bench.compare",
     "Comparison": "latbench.analysis.comparison",
     "LatbenchError": "latbench.errors",
     "Record": "latbench.schema.record",
     "Registry": "latbench.store.registry",
     "RegistryError": "latbench.errors",
-    "Result": "latbench.bench.run",
+    "RunResult": "latbench.bench.run",
     "StageError": "latbench.errors",
     "Summary": "latbench.analysis.summary",
-    "Swept": "latbench.bench.sweep",
+    "SweepResult": "latbench.bench.sweep",
     "UsageError": "latbench.errors",
     "compare": "latbench.bench.compare",
     "decode_record": "latbench.schema.codec",
     "encode_record": "latbench.schema.codec",
     "export": "latbench.bench.run",
     "run": "latbench.bench.run",
-    "summarise": "latbench.analysis.summary",
+    "summarize": "latbench.analysis.summary",
     "sweep": "latbench.bench.sweep",
 }
 

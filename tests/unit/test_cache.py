@@ -88,7 +88,7 @@ def test_a_damaged_file_that_another_program_set_aside(
     def gone(source: Path, target: Path) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(latbench.artifacts.cache, "_move", gone)
+    monkeypatch.setattr(latbench.artifacts.cache, "replace_path", gone)
     with pytest.raises(ArtifactChanged, match=r"set aside as key\.json\.changed"):
         ArtifactCache(damaged).find("key", ".onnx")
 
@@ -99,7 +99,7 @@ def test_a_damaged_file_that_cannot_be_set_aside(
     def refuse(source: Path, target: Path) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(latbench.artifacts.cache, "_move", refuse)
+    monkeypatch.setattr(latbench.artifacts.cache, "replace_path", refuse)
     with pytest.raises(LatbenchError, match="cannot be set aside: Read-only") as caught:
         ArtifactCache(damaged).find("key", ".onnx")
     assert not isinstance(caught.value, ArtifactChanged)
@@ -120,14 +120,14 @@ def test_a_folder_that_cannot_be_replaced_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = folder(tmp_path / "a.mlpackage", "old"), folder(tmp_path / "new", "new")
-    replace = latbench.artifacts.cache.os.replace
+    replace = latbench.files.os.replace
 
     def full(source: Path, target: Path) -> None:
         if source == new:
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr(latbench.artifacts.cache.os, "replace", full)
+    monkeypatch.setattr(latbench.files.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         latbench.files.replace_path(new, old)
     assert (old / "old").exists()
@@ -138,14 +138,14 @@ def test_a_place_that_another_program_fills_in_between_keeps_no_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = folder(tmp_path / "a.ncnn", "old"), folder(tmp_path / "new", "new")
-    replace = latbench.artifacts.cache.os.replace
+    replace = latbench.files.os.replace
 
     def between(source: Path, target: Path) -> None:
         if source == new:
             folder(old, "theirs")
         replace(source, target)
 
-    monkeypatch.setattr(latbench.artifacts.cache.os, "replace", between)
+    monkeypatch.setattr(latbench.files.os, "replace", between)
     with pytest.raises(OSError, match="not empty"):
         latbench.files.replace_path(new, old)
     assert {path.name for path in tmp_path.iterdir()} == {"a.ncnn", "new"}
@@ -177,7 +177,7 @@ def test_a_folder_that_another_program_stored_meanwhile_is_taken(
                 raise OSError(39, "Directory not empty")
             move(source, target)
 
-        monkeypatch.setattr(latbench.artifacts.cache, "_move", late)
+        monkeypatch.setattr(latbench.artifacts.cache, "replace_path", late)
         stored = cache.store("k", artifact, ".ncnn", made, reference)
     assert sorted(part.name for part in stored.path.iterdir()) == ["model.bin", "model.param"]
 

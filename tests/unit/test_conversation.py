@@ -216,8 +216,8 @@ def test_a_killed_harness_leaves_no_converter_behind(tmp_path: Path) -> None:
             sys.executable,
             "-c",
             "import sys, time\n"
-            "from latbench.worker.client import Conversation\n"
-            f"Conversation([sys.executable, '-c', {serves!r}])\n"
+            "from latbench.worker.client import WorkerClient\n"
+            f"WorkerClient([sys.executable, '-c', {serves!r}])\n"
             "print('ready', flush=True)\n"
             "time.sleep(600)\n",
         ],
@@ -316,8 +316,8 @@ def test_a_worker_does_not_outlive_its_owner(fake_file: Path, then: str) -> None
             "-c",
             "import sys, msgspec\n"
             "from latbench.measure import wire\n"
-            "from latbench.worker.client import Conversation\n"
-            f"worker = Conversation.with_module({WORKER!r})\n"
+            "from latbench.worker.client import WorkerClient\n"
+            f"worker = WorkerClient.with_module({WORKER!r})\n"
             f"request = msgspec.json.decode({request!r}, type=wire.Request)\n"
             "worker.ask(request, wire.Opened, stage='open', deadline_s=60)\n"
             "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=60)\n"

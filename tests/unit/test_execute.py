@@ -240,8 +240,8 @@ def test_slow_models_get_fewer_samples_and_not_too_few_processes(
         return answer
 
     monkeypatch.setattr(JobRun, "_time", time)
-    for module in ("execute", "timed"):
-        monkeypatch.setattr(f"latbench.measure.{module}.now_ns", lambda: clock[0])
+    for module in ("executor", "job"):
+        monkeypatch.setattr(f"latbench.bench.{module}.now_ns", lambda: clock[0])
     protocol = named_protocol("latbench-compare@1" if parts == 2 else "latbench-quick@1")
     jobs = [job_for(tmp_path, round(latency_s * 1e9) + i) for i in range(parts)]
     outcomes = ProtocolExecutor(

@@ -49,12 +49,19 @@ def test_a_link_to_nowhere_in_a_package_is_no_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["calibration.py", "exporting.py", "core/checks.py", "core/inputs.py"]
+    "name",
+    [
+        "artifacts/calibration.py",
+        "artifacts/export_worker.py",
+        "artifacts/validation.py",
+        "analysis/parity.py",
+        "schema/seeded_inputs.py",
+    ],
 )
 def test_what_calibrates_and_judges_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    (place,) = (path for path in builder.CHECKS if path == builder.HERE / name)
+    (place,) = (path for path in builder.CHECKS if path == builder.PACKAGE / name)
     edited = tmp_path / place.name
     edited.write_bytes(place.read_bytes() + b"# edited")
     exporter = load_exporter("fake")
@@ -67,7 +74,7 @@ def test_what_calibrates_and_judges_counts(
 def test_a_slow_export_is_not_told_of_an_option_that_does_not_reach_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "DEADLINE_S", 1e-6)
+    monkeypatch.setattr(builder, "EXPORT_TIMEOUT_S", 1e-6)
     asked = messages.ExportSentinel(
         format="fake", out=str(tmp_path / "s"), reference=str(tmp_path / "r.npz")
     )

@@ -35,7 +35,7 @@ def test_run_and_read_back(tmp_path: Path) -> None:
     with latbench.Registry.open(str(tmp_path / "r.db")) as registry:
         record = registry.get(result.record.id)
         assert record == result.record
-        assert latbench.summarise(record) == result.summary
+        assert latbench.summarize(record) == result.summary
     assert latbench.decode_record(latbench.encode_record(record)) == record
 
 
