@@ -60,12 +60,12 @@ def ours(model: str, threads: int, seconds: float, registry: str) -> dict[str, f
     result = latbench.run(model, threads=threads, protocol=protocol, registry=registry)
     summary = result.summary
     assert summary is not None, result.record.outcome.failure
-    assert summary.referred is not None
+    assert summary.normalized is not None
     return {
         "latbench typical": summary.median_ns,
         "latbench typical, quiet blocks": summary.quiet_median_ns or summary.median_ns,
-        "latbench undisturbed": summary.undisturbed_ns,
-        "latbench referred": summary.referred.ratio,
+        "latbench undisturbed": summary.best_case_ns,
+        "latbench referred": summary.normalized.ratio,
     }
 
 
@@ -125,7 +125,7 @@ def report(
         tenth = len(ordered) // 10
         spread = ordered[-1 - tenth] / ordered[tenth] - 1
         against = ""
-        if "referred" not in name:
+        if "normalized" not in name:
             against = f"{mean(values) / (low if 'undisturbed' in name else reference) - 1:+.1%}"
         wall = median(walls[name.split()[0]])
         print(

@@ -174,8 +174,10 @@ def row(name: str, family: Family, processes: int, samples: int, repeats: int, s
     ends = [
         999 if calls is None else calls - family.warmup for s in found for calls in s.warmup_calls
     ]
-    trusted = np.mean([s.trust == "yes" for s in found])
-    wrong = trusted if not family.steady else np.mean([s.trust == "no" for s in found])
+    trusted = np.mean([s.reliability == "reliable" for s in found])
+    wrong = (
+        trusted if not family.steady else np.mean([s.reliability == "unreliable" for s in found])
+    )
     what = "yes said" if not family.steady else "no said"
     quiet = ""
     if family.marked:

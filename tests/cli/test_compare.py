@@ -66,14 +66,14 @@ def test_cannot_tell_says_what_it_would_take(latbench: Latbench) -> None:
         *("--processes", "7", "--json"),
     )
     assert done.status == 4, done
-    assert done.json["comparison"]["verdict"] == "cannot tell"
+    assert done.json["comparison"]["verdict"] == "inconclusive"
     assert done.json["comparison"]["to_tell"]["processes"] > 7
 
 
 def test_a_worker_that_dies_in_the_middle_leaves_what_was_measured(latbench: Latbench) -> None:
     done = latbench("compare", "scale=1", "misbehave=crash,at=time", *COMMON, *FEW)
     assert done.status == 3
-    assert done.out.startswith("cannot tell")
+    assert done.out.startswith("inconclusive")
     assert "B failed at time (crash): the runtime crashed (SIGSEGV)" in done.out
     one, two = (latbench("show", id, "--json").json["record"] for id in ids(done.out))
     assert (one["outcome"]["status"], two["outcome"]["status"]) == ("interrupted", "failed")
@@ -137,7 +137,7 @@ def test_a_killed_worker_in_a_comparison(
     out, err = running.communicate(timeout=60)
     assert running.returncode == 3, err
     comparison = json.loads(out)["comparison"]
-    assert comparison["verdict"] == "cannot tell"
+    assert comparison["verdict"] == "inconclusive"
     assert "SIGKILL" in comparison["reasons"][0]
 
 
@@ -270,7 +270,7 @@ def test_a_budget_too_small_for_one_process(latbench: Latbench) -> None:
     done = latbench("run", *COMMON, "--budget", "0.001", "--json")
     assert done.status == 0
     assert done.json["record"]["outcome"]["stopped"] == "budget"
-    assert done.json["summary"]["trust"] in ("cannot tell", "no")
+    assert done.json["summary"]["reliability"] in ("inconclusive", "unreliable")
 
 
 def test_a_sentinel_is_timed_beside_and_told(latbench: Latbench) -> None:

@@ -55,7 +55,7 @@ def test_json_is_the_record_and_its_summary(latbench: Latbench) -> None:
         assert [len(block["sample_ns"]) for block in trace["blocks"]] == [5, 5]
         assert trace["first_ns"] > 0
         assert trace["load_ns"] > 0
-    assert summary["trust"] == "cannot tell"
+    assert summary["reliability"] == "inconclusive"
     assert latbench("show", record["id"], "--json").json == ran.json
 
 

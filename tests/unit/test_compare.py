@@ -113,7 +113,7 @@ def test_exchanging_the_two_inverts_the_verdict() -> None:
 
 def test_what_cannot_be_told_says_what_it_would_take() -> None:
     found = in_turn(1.0, between=0.06, margin=0.005)
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert found.to_tell is not None
     assert found.to_tell.processes > 8
     assert found.to_tell.seconds == pytest.approx(found.to_tell.processes, rel=0.01)
@@ -121,7 +121,7 @@ def test_what_cannot_be_told_says_what_it_would_take() -> None:
 
 def test_too_few_pairs_cannot_tell() -> None:
     found = in_turn(2.0, processes=5)
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert "at least 6" in found.reasons[0]
     assert found.ratio == pytest.approx(2.0, rel=0.01)
 
@@ -138,7 +138,7 @@ def test_a_part_that_failed_cannot_be_told_of() -> None:
         b, outcome=msgspec.structs.replace(b.outcome, status="failed", failure=failure)
     )
     found = compare(a, b)
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert "B failed at time (crash)" in found.reasons[0]
     assert found.ratio == pytest.approx(2.0, rel=0.01)
 
@@ -149,9 +149,9 @@ def test_what_was_not_timed_in_turn_is_never_the_same() -> None:
     b = msgspec.structs.replace(b, id="other")
     found = compare(a, b)
     assert not found.interleaved
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert "not timed in turn" in found.reasons[0]
-    assert compare(a, record(1.05, 2)).verdict == "cannot tell"
+    assert compare(a, record(1.05, 2)).verdict == "inconclusive"
     assert compare(a, record(1.5, 2)).verdict == "slower"
     assert compare(a, record(0.6, 2)).verdict == "faster"
 
@@ -162,7 +162,7 @@ def test_a_common_sentinel_stands_between_two_runs() -> None:
     assert compare(a, record(1.05, 2, sentinel=True, speed=1.3)).verdict == "slower"
     other = record(1.0, 2, sentinel=True)
     other = msgspec.structs.replace(other, sentinel=Sentinel(name="s@1", sha256="11"))
-    assert compare(a, other).verdict == "cannot tell"
+    assert compare(a, other).verdict == "inconclusive"
     # One that has a sentinel beside one that has none: neither is referred to it.
     found = compare(a, record(1.0, 2))
     assert found.ratio == pytest.approx(1.0, abs=0.05)
@@ -183,7 +183,7 @@ def test_what_ran_on_another_backend_than_asked_for_is_not_compared() -> None:
     a, b = record(1.0, 1, part=0), record(1.0, 1, part=1)
     a = msgspec.structs.replace(a, request=msgspec.structs.replace(a.request, backend="coreml"))
     found = compare(a, b)
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert "says nothing about coreml" in found.reasons[0]
 
 
@@ -196,7 +196,7 @@ def test_pairs_are_of_one_process_not_of_one_place() -> None:
             outcome, traces=tuple(t for t in outcome.traces if t.process != 1)
         ),
     )
-    for quantity in ("typical", "undisturbed"):
+    for quantity in ("typical", "best-case"):
         found = compare(a, b, quantity=quantity)  # type: ignore[arg-type]
         assert found.processes == 7
         assert all(ratio == pytest.approx(1, abs=0.01) for ratio in found.process_ratios)
@@ -231,11 +231,11 @@ def test_precision_is_of_the_quantity_that_the_verdict_rests_on() -> None:
         return [round(v * (1 - 0.1 * (trace.process % 4))) for v in ns[:quarter]] + ns[quarter:]
 
     a, b = record(1.0, 1, part=0), with_samples(record(1.0, 1, part=1), lower)
-    found = compare(a, b, quantity="undisturbed")
+    found = compare(a, b, quantity="best-case")
     assert found.half_width is not None
     assert found.half_width > 0.02
     assert ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.02)
-    assert not ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.02, "undisturbed")
+    assert not ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.02, "best-case")
 
 
 def test_a_coarse_clock_cannot_tell() -> None:
@@ -245,7 +245,7 @@ def test_a_coarse_clock_cannot_tell() -> None:
 
     a, b = record(1.04, 1, part=0), record(0.96, 1, part=1)
     found = compare(with_samples(a, coarse), with_samples(b, coarse))
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert "A: the clock's steps are" in " ".join(found.reasons)
 
 
@@ -258,7 +258,7 @@ def test_a_clock_so_coarse_that_some_calls_take_no_time_cannot_tell() -> None:
 
     a, b = record(0.6, 1, part=0), record(0.9, 1, part=1)
     found = compare(with_samples(a, stepped), with_samples(b, stepped))
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert "A: some inferences took no time" in " ".join(found.reasons)
 
 

@@ -62,14 +62,14 @@ def noisy(centre: float, seed: int, n: int = 200) -> list[int]:
 def test_six_alike_processes_are_trusted() -> None:
     summary = summarize(record(*(noisy(1e6, seed) for seed in range(6))))
     assert summary is not None
-    assert (summary.trust, summary.reasons) == ("yes", ())
+    assert (summary.reliability, summary.reasons) == ("reliable", ())
     assert summary.processes == 6
     assert 1190 <= summary.samples <= 1200
     assert (summary.confidence, summary.interval_level) == (0.95, "processes")
     low, high = summary.interval_ns or (0, 0)
     assert min(summary.process_median_ns) <= low <= summary.median_ns <= high
     assert high <= max(summary.process_median_ns)
-    assert summary.undisturbed_ns < summary.median_ns
+    assert summary.best_case_ns < summary.median_ns
     assert all(0 <= (calls or 0) <= 3 for calls in summary.warmup_calls)
     assert [regime.name for regime in summary.regimes] == ["cold", "steady"]
     assert summary.load_ns == 5_000_000
@@ -80,7 +80,7 @@ def test_five_processes_cannot_tell() -> None:
     summary = summarize(record(*(noisy(1e6, seed) for seed in range(5))))
     assert summary is not None
     assert summary.interval_ns is not None  # as if the processes' logs were normal
-    assert summary.trust == "cannot tell"
+    assert summary.reliability == "inconclusive"
     assert "at least 6" in summary.reasons[0]
 
 
@@ -88,7 +88,7 @@ def test_processes_that_disagree_are_not_trusted() -> None:
     levels = (1e6, 1e6, 1e6, 1.5e6, 1.5e6, 1e6)
     summary = summarize(record(*(noisy(level, seed) for seed, level in enumerate(levels))))
     assert summary is not None
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
     assert any("processes disagree" in reason for reason in summary.reasons)
 
 
@@ -130,7 +130,7 @@ def test_an_interrupted_run_is_summarised_but_not_trusted() -> None:
     partial = record(*(noisy(1e6, seed) for seed in range(6)), status="interrupted")
     summary = summarize(partial)
     assert summary is not None
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
     assert typical_ns(partial) is None
 
 
@@ -187,7 +187,7 @@ def test_a_change_of_level_is_found_and_shown_as_regimes() -> None:
     assert set(names) == {"cold", "burst", "steady"}
     assert names["burst"] == pytest.approx(5e5, rel=0.02)
     assert names["steady"] == pytest.approx(1.2e6, rel=0.02)
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
     assert any("level changed" in reason for reason in summary.reasons)
     assert all(len(starts) == 2 for starts in summary.level_starts)
 
@@ -198,7 +198,10 @@ def test_a_process_that_never_gets_steady_says_so() -> None:
     assert summary is not None
     assert summary.warmup_calls == (None,) * 6
     assert any("no steady state" in reason for reason in summary.reasons)
-    assert "changing" in {regime.name for regime in summary.regimes} or summary.trust == "no"
+    assert (
+        "changing" in {regime.name for regime in summary.regimes}
+        or summary.reliability == "unreliable"
+    )
 
 
 def test_a_machine_that_drifts_over_the_run_is_not_trusted() -> None:
@@ -287,13 +290,13 @@ def beside_sentinel(factor: float, slow_block: bool = False) -> Record:
 def test_the_ratio_to_the_sentinel_does_not_move_with_the_machine() -> None:
     summary = summarize(beside_sentinel(1.3))
     assert summary is not None
-    assert summary.referred is not None
-    assert summary.referred.ratio == pytest.approx(10, rel=0.01)
-    low, high = summary.referred.interval or (0, 0)
+    assert summary.normalized is not None
+    assert summary.normalized.ratio == pytest.approx(10, rel=0.01)
+    low, high = summary.normalized.interval or (0, 0)
     assert high / low < 1.02
     assert summary.interval_ns is not None
     assert summary.interval_ns[1] / summary.interval_ns[0] > 1.2
-    assert summary.referred.drift == pytest.approx(0.2, abs=0.08)
+    assert summary.normalized.drift == pytest.approx(0.2, abs=0.08)
 
 
 def test_blocks_beside_a_slow_sentinel_are_disturbed() -> None:
@@ -367,7 +370,7 @@ def test_no_trace_is_too_bad_to_be_told_of(processes, protocol, settle) -> None:
     bad = with_traces(traces, protocol=protocol)
     summary = summarize(bad)
     if summary is not None:
-        assert summary.trust in ("yes", "no", "cannot tell")
+        assert summary.reliability in ("reliable", "unreliable", "inconclusive")
         if any(ns < 0 for trace in traces for block in trace.blocks for ns in block.sample_ns):
             assert "the clock went backwards" in summary.reasons
     typical_ns(bad)
@@ -418,13 +421,13 @@ def test_a_change_of_level_is_seen_in_short_sessions_too(n: int) -> None:
     runs = [noisy(1e6, i, n // 2) + noisy(1.3e6, i + 9, n - n // 2) for i in range(6)]
     summary = summarize(record(*runs))
     assert summary is not None
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
 
 
 def test_samples_too_few_to_look_at_are_not_trusted() -> None:
     summary = summarize(record(*(noisy(1e6, i, 12) for i in range(6))))
     assert summary is not None
-    assert summary.trust == "cannot tell"
+    assert summary.reliability == "inconclusive"
     assert "too few samples" in summary.reasons[0]
 
 
@@ -432,7 +435,7 @@ def test_a_warm_up_that_is_half_of_the_run_is_not_trusted() -> None:
     runs = [noisy(1.1e6, i, 190) + noisy(1e6, i + 9, 210) for i in range(6)]
     summary = summarize(record(*runs))
     assert summary is not None
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
     assert "warm-up is over a third" in summary.reasons[0]
 
 
@@ -464,7 +467,7 @@ def test_unknown_throttling_is_no_throttling() -> None:
     environment = msgspec.structs.replace(quiet.environment, before=before, after=after)
     summary = summarize(msgspec.structs.replace(quiet, environment=environment))
     assert summary is not None
-    assert summary.trust == "yes"
+    assert summary.reliability == "reliable"
 
 
 def test_many_processes_are_summarised() -> None:
@@ -478,7 +481,7 @@ def test_one_process_has_an_interval_within_it_and_no_trust() -> None:
     assert summary is not None
     assert summary.interval_level == "within"
     assert summary.interval_ns is not None
-    assert summary.trust == "cannot tell"
+    assert summary.reliability == "inconclusive"
 
 
 def test_a_clock_of_coarse_steps_is_told() -> None:
@@ -486,7 +489,7 @@ def test_a_clock_of_coarse_steps_is_told() -> None:
     stepped[0][50] = 1_100_000
     summary = summarize(record(*stepped))
     assert summary is not None
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
     assert any("the clock's steps are 10% of the latency" in why for why in summary.reasons)
 
 
@@ -496,11 +499,11 @@ def test_trust_is_in_the_number_that_the_protocol_reports() -> None:
     protocol = named_protocol("timm@1")
     trusted = summarize(msgspec.structs.replace(record(*steady), protocol=protocol))
     assert trusted is not None
-    assert trusted.trust == "yes"
+    assert trusted.reliability == "reliable"
     slow = [[*part[:-10], *(8 * ns * i for ns in part[-10:])] for i, part in enumerate(steady, 1)]
     summary = summarize(msgspec.structs.replace(record(*slow), protocol=protocol))
     assert summary is not None
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
     assert any("processes disagree" in why for why in summary.reasons)
 
 
@@ -523,7 +526,7 @@ def test_trust_in_cold_starts(loads: tuple[int, int], first: int, why: str) -> N
     cold = named_protocol("cold-start@1")
     summary = summarize(msgspec.structs.replace(make_record(traces=traces), protocol=cold))
     assert summary is not None
-    assert summary.trust == "no"
+    assert summary.reliability == "unreliable"
     assert any(why in reason for reason in summary.reasons), summary.reasons
 
 
@@ -537,7 +540,7 @@ def test_of_two_processes_that_differ_the_interval_holds_both() -> None:
     assert summary.interval_level == "within"
     for value, interval in (
         (summary.median_ns, summary.interval_ns),
-        (summary.undisturbed_ns, summary.undisturbed_interval_ns),
+        (summary.best_case_ns, summary.best_case_interval_ns),
     ):
         assert interval is None or interval[0] <= value <= interval[1]
     assert summary.interval_ns is not None
@@ -574,7 +577,7 @@ def test_first_inferences_alone_are_not_warm() -> None:
     assert summary is not None
     assert not summary.warm
     row = tables.row(cold, summary)
-    assert (row.median_ns, row.undisturbed_ns, row.protocol) == (None, None, "cold-start@1")
+    assert (row.median_ns, row.best_case_ns, row.protocol) == (None, None, "cold-start@1")
     assert row.reported == 14_000_000
     assert tables.latency(row) == "median of load and first inference 14.0 ms"
     assert measured_of(cold) is None

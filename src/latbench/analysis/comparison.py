@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-Quantity = Literal["typical", "undisturbed"]
-QUANTILE: dict[Quantity, float] = {"typical": 0.5, "undisturbed": BEST_CASE}
+Quantity = Literal["typical", "best-case"]
+QUANTILE: dict[Quantity, float] = {"typical": 0.5, "best-case": BEST_CASE}
 MARGIN = 0.02
 """Relative difference up to which two latencies count as the same, unless another is asked for."""
 EQUIVALENCE = 0.935
@@ -58,7 +58,7 @@ class Effort(Value, frozen=True, kw_only=True):
 class Comparison(Value, frozen=True, kw_only=True):
     """B against A. Ratios are B over A: above 1, B is slower."""
 
-    verdict: Literal["faster", "slower", "same", "cannot tell"]
+    verdict: Literal["faster", "slower", "same", "inconclusive"]
     """Of B."""
     reasons: tuple[str, ...]
     quantity: Quantity
@@ -91,25 +91,25 @@ def compare(
     )
     one, two = process_samples(a.outcome.traces), process_samples(b.outcome.traces)
     against = _of_failure(a, b)
-    other: Quantity = "typical" if quantity == "undisturbed" else "undisturbed"
+    other: Quantity = "typical" if quantity == "best-case" else "best-case"
     if together:
         ratios, beside = paired_ratios(a.outcome.traces, b.outcome.traces), _low_ratios(one, two)
-        if quantity == "undisturbed":
+        if quantity == "best-case":
             ratios, beside = beside, ratios
         found = _verdict(ratios, margin)
         second = order_interval(beside, SEQUENTIAL_CONFIDENCE)
         ratio = median(ratios) if ratios else None
         other_ratio = median(beside) if beside else None
         reasons = [*against, *found.reasons]
-        verdict = "cannot tell" if against else found.verdict
-        effort = None if verdict != "cannot tell" else _effort(ratios, margin, a)
+        verdict = "inconclusive" if against else found.verdict
+        effort = None if verdict != "inconclusive" else _effort(ratios, margin, a)
         interval, equivalence = found.interval, found.equivalence
     else:
         ratio, interval, equivalence = _apart(a, b, one, two, quantity)
         other_ratio, second, _ = _apart(a, b, one, two, other)
         verdict, reasons = _verdict_apart(a, b, ratio, interval, equivalence, margin)
         reasons = [*against, *reasons]
-        verdict = "cannot tell" if against else verdict
+        verdict = "inconclusive" if against else verdict
         ratios, effort = [], None
     return Comparison(
         verdict=verdict,
@@ -142,7 +142,7 @@ def ratio_is_precise(
 
 
 class _Found(Value, frozen=True, kw_only=True):
-    verdict: Literal["faster", "slower", "same", "cannot tell"]
+    verdict: Literal["faster", "slower", "same", "inconclusive"]
     reasons: tuple[str, ...]
     interval: tuple[float, float] | None
     equivalence: tuple[float, float] | None
@@ -169,7 +169,7 @@ def _verdict(ratios: Sequence[float], margin: float) -> _Found:
     if interval is None or equivalence is None:
         few = f"{len(ratios)} pair{'' if len(ratios) == 1 else 's'} of processes"
         return _Found(
-            verdict="cannot tell",
+            verdict="inconclusive",
             reasons=(f"{few}: at least {FEWEST} are needed",),
             interval=None,
             equivalence=None,
@@ -184,13 +184,13 @@ def _verdict(ratios: Sequence[float], margin: float) -> _Found:
 
 def _decide(
     interval: tuple[float, float], equivalence: tuple[float, float], margin: float
-) -> Literal["faster", "slower", "same", "cannot tell"]:
+) -> Literal["faster", "slower", "same", "inconclusive"]:
     """Same first: a difference that is certain and smaller than the margin is none that matters."""
     if 1 / (1 + margin) < equivalence[0] and equivalence[1] < 1 + margin:
         return "same"
     if interval[0] > 1:
         return "slower"
-    return "faster" if interval[1] < 1 else "cannot tell"
+    return "faster" if interval[1] < 1 else "inconclusive"
 
 
 def _apart(
@@ -239,9 +239,9 @@ def _verdict_apart(
     interval: tuple[float, float] | None,
     equivalence: tuple[float, float] | None,
     margin: float,
-) -> tuple[Literal["faster", "slower", "same", "cannot tell"], list[str]]:
+) -> tuple[Literal["faster", "slower", "same", "inconclusive"], list[str]]:
     if ratio is None or interval is None or equivalence is None:
-        return "cannot tell", [f"each record needs at least {FEWEST} processes"]
+        return "inconclusive", [f"each record needs at least {FEWEST} processes"]
     if same_sentinel(a, b):
         return _decide(interval, equivalence, margin), [
             "not timed in turn: compared through the sentinel that both were timed beside"
@@ -252,7 +252,7 @@ def _verdict_apart(
     )
     if interval[0] > 1 + SEPARATE_RUNS_MARGIN:
         return "slower", [why]
-    return ("faster" if interval[1] < 1 / (1 + SEPARATE_RUNS_MARGIN) else "cannot tell"), [why]
+    return ("faster" if interval[1] < 1 / (1 + SEPARATE_RUNS_MARGIN) else "inconclusive"), [why]
 
 
 def _of_failure(a: Record, b: Record) -> list[str]:

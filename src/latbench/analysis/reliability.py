@@ -63,7 +63,7 @@ class Findings(Value, frozen=True, kw_only=True):
 class Judgement(Value, frozen=True, kw_only=True):
     """The answer; ``reasons`` are empty where it is yes."""
 
-    trust: Literal["yes", "no", "cannot tell"]
+    reliability: Literal["reliable", "unreliable", "inconclusive"]
     reasons: tuple[str, ...]
 
 
@@ -76,15 +76,15 @@ def judge(record: Record, found: Findings) -> Judgement:
         *_of_the_conditions(record),
     )
     if against:
-        return Judgement(trust="no", reasons=against)
+        return Judgement(reliability="unreliable", reasons=against)
     if not found.enough:
         few = f"{found.processes} process{'es' if found.processes > 1 else ''}"
         why = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
-        return Judgement(trust="cannot tell", reasons=(why,))
+        return Judgement(reliability="inconclusive", reasons=(why,))
     if found.too_few > UNSTEADY * found.sessions:
         why = f"too few samples to look for a warm-up or a change of level in {found.too_few} of "
-        return Judgement(trust="cannot tell", reasons=(f"{why}{found.sessions} sessions",))
-    return Judgement(trust="yes", reasons=())
+        return Judgement(reliability="inconclusive", reasons=(f"{why}{found.sessions} sessions",))
+    return Judgement(reliability="reliable", reasons=())
 
 
 def unsound(record: Record) -> tuple[str, ...]:

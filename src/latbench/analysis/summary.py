@@ -109,9 +109,9 @@ class Summary(Value, frozen=True, kw_only=True):
     interval_level: Literal["processes", "within"] | None
     """``within``: of one process, or as if several did not differ."""
     confidence: float
-    undisturbed_ns: int
-    undisturbed_interval_ns: tuple[int, int] | None
-    referred: SentinelRatio | None
+    best_case_ns: int
+    best_case_interval_ns: tuple[int, int] | None
+    normalized: SentinelRatio | None
     p10_ns: int
     """Of these samples, as is the next: a description, not an estimate."""
     p90_ns: int
@@ -139,7 +139,7 @@ class Summary(Value, frozen=True, kw_only=True):
     target: float | None
     reached: bool | None
     """Whether the protocol's target was; ``None``: it has none."""
-    trust: Literal["yes", "no", "cannot tell"]
+    reliability: Literal["reliable", "unreliable", "inconclusive"]
     reasons: tuple[str, ...]
 
     @property
@@ -202,9 +202,9 @@ def summarize(record: Record) -> Summary | None:
         interval_ns=_rounded(interval),
         interval_level=level,
         confidence=CONFIDENCE,
-        undisturbed_ns=round(low),
-        undisturbed_interval_ns=_rounded(low_interval),
-        referred=_normalized(record, confidence),
+        best_case_ns=round(low),
+        best_case_interval_ns=_rounded(low_interval),
+        normalized=_normalized(record, confidence),
         p10_ns=round(quantile(pooled, 0.1)),
         p90_ns=round(quantile(pooled, 0.9)),
         percentiles=_percentiles(parts, pooled),
@@ -226,7 +226,7 @@ def summarize(record: Record) -> Summary | None:
         reached=None
         if target is None
         else bool(between_processes and half_width is not None and half_width <= target),
-        trust=judgement.trust,
+        reliability=judgement.reliability,
         reasons=judgement.reasons,
     )
 

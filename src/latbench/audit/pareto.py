@@ -29,7 +29,7 @@ class Measured(Value, frozen=True, kw_only=True):
     model: str
     median_ns: int
     interval_ns: tuple[int, int] | None
-    trust: Literal["yes", "no", "cannot tell"]
+    reliability: Literal["reliable", "unreliable", "inconclusive"]
 
 
 class ParetoPoint(Value, frozen=True, kw_only=True):
@@ -111,7 +111,7 @@ def measured_of(record: Record) -> Measured | None:
         model=record.model.name,
         median_ns=summary.median_ns,
         interval_ns=summary.interval_ns if over else None,
-        trust=summary.trust,
+        reliability=summary.reliability,
     )
 
 

@@ -308,7 +308,7 @@ class Measuring:
         if outcome.failure is not None:
             self._leave_out(key, outcome.failure.message)
             return None
-        self._doubted += result.summary is not None and result.summary.trust == "no"
+        self._doubted += result.summary is not None and result.summary.reliability == "unreliable"
         return result.record
 
     def _leave_out(self, key: Key, why: str) -> None:

@@ -214,7 +214,7 @@ def _usable(claim: Claim, record: Record) -> tuple[str | None, list[float]]:
         return f"under {record.protocol.label} there is no warm latency", []
     if record.protocol.period_ns is not None and record.protocol.label != claim.conditions.protocol:
         return f"under {record.protocol.label} inferences are not back to back", []
-    if summary.trust == "no":
+    if summary.reliability == "unreliable":
         return f"not to be trusted: {'; '.join(summary.reasons)}", []
     if record.protocol.label == claim.conditions.protocol:
         # As the authors' tool counts: its own warm-up, its own statistic.

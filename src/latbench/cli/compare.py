@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--quantity",
-    type=click.Choice(("typical", "undisturbed")),
+    type=click.Choice(("typical", "best-case")),
     default="typical",
     show_default=True,
     help="Which latency the verdict is about; the other is shown too.",
 )
 @click.option(
     "--fail-if",
-    type=click.Choice(("slower", "faster", "different", "cannot tell")),
+    type=click.Choice(("slower", "faster", "different", "inconclusive")),
     multiple=True,
     help="Exit with 1 on this verdict on B; may be given several times.",
 )
@@ -163,4 +163,4 @@ def _status(a: Record, b: Record, comparison: Comparison, fail_if: tuple[str, ..
         return 1
     if a.outcome.status != "measured" or b.outcome.status != "measured":
         return 3
-    return 4 if verdict == "cannot tell" else 0
+    return 4 if verdict == "inconclusive" else 0

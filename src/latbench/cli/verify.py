@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 EXIT = {True: 0, False: 1, None: 4}
-VERDICT = {True: "the same network", False: "it differs", None: "cannot tell"}
+VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
 """By whether the file is the model."""
 
 

@@ -54,14 +54,14 @@ class TableRow(Value, frozen=True, kw_only=True):
     low_ns: int | None
     high_ns: int | None
     """Of the interval over processes."""
-    undisturbed_ns: int | None
-    referred: float | None
+    best_case_ns: int | None
+    normalized: float | None
     """Latency over the sentinel's."""
     statistic: str | None
     """The protocol's own, whose value is ``reported``."""
     reported: float | None
     reported_unit: str | None
-    trust: str | None
+    reliability: str | None
     placement: str | None
     failure: str | None
     fallback_record: str | None
@@ -112,12 +112,12 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         median_ns=warm.median_ns if warm else None,
         low_ns=low,
         high_ns=high,
-        undisturbed_ns=warm.undisturbed_ns if warm else None,
-        referred=warm.referred.ratio if warm and warm.referred else None,
+        best_case_ns=warm.best_case_ns if warm else None,
+        normalized=warm.normalized.ratio if warm and warm.normalized else None,
         statistic=summary.reported.statistic if summary else None,
         reported=summary.reported.value if summary else None,
         reported_unit=summary.reported.unit if summary else None,
-        trust=summary.trust if summary else None,
+        reliability=summary.reliability if summary else None,
         placement=placed(runtime.placement) if runtime and runtime.placement else None,
         failure=f"{failure.stage}: {failure.message}" if failure else None,
         fallback_record=record.id if fell_back else None,
@@ -294,6 +294,6 @@ COLUMNS: tuple[tuple[str, Callable[[TableRow], str]], ...] = (
     ("parity", _parity),
     ("MACs equal", lambda row: {True: "yes", False: "no", None: ""}[row.macs_equal]),
     ("latency", latency),
-    ("trust", lambda row: row.trust or ""),
+    ("reliability", lambda row: row.reliability or ""),
     ("placement", lambda row: row.placement or ""),
 )

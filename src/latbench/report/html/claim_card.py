@@ -213,7 +213,7 @@ def _record_rows(record: Record, summary: Summary | None) -> tuple[CardRow, ...]
         reported = summary.reported
         rows += [
             (reported.statistic, _range(reported.value, None, reported.unit)),
-            ("trust", "; ".join((summary.trust, *summary.reasons))),
+            ("reliability", "; ".join((summary.reliability, *summary.reasons))),
         ]
     elif summary is not None:
         typical = _range(summary.median_ns, summary.interval_ns, "ns")
@@ -224,9 +224,9 @@ def _record_rows(record: Record, summary: Summary | None) -> tuple[CardRow, ...]
             ),
             (
                 "undisturbed (10th percentile)",
-                _range(summary.undisturbed_ns, summary.undisturbed_interval_ns, "ns"),
+                _range(summary.best_case_ns, summary.best_case_interval_ns, "ns"),
             ),
-            ("trust", "; ".join((summary.trust, *summary.reasons))),
+            ("reliability", "; ".join((summary.reliability, *summary.reasons))),
         ]
     if (failure := record.outcome.failure) is not None:
         rows.append(("failed", f"at {failure.stage}: {failure.message}"))

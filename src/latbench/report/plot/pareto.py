@@ -38,7 +38,7 @@ def save_pareto(points: Sequence[ParetoPoint], title: str, path: Path) -> None:
                 xerr=[[max(x - low / scale, 0)], [max(high / scale - x, 0)]],
                 fmt="o",
                 color=COUNTED,
-                markerfacecolor=COUNTED if point.measured.trust == "yes" else "none",
+                markerfacecolor=COUNTED if point.measured.reliability == "reliable" else "none",
                 markersize=4,
                 capsize=4,
             )

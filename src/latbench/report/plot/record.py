@@ -71,7 +71,7 @@ def _headline(record: Record, summary: Summary) -> str:
         level = ", within its processes only" if summary.interval_level == "within" else ""
         low, high = map(time, interval)
         shown += f" ({summary.confidence:.0%} interval {low} to {high}{level})"
-    trust = summary.trust + (f": {summary.reasons[0]}" if summary.reasons else "")
+    trust = summary.reliability + (f": {summary.reasons[0]}" if summary.reasons else "")
     regimes = ", ".join(f"{each.name} {time(each.median_ns)}" for each in summary.regimes)
     return f"{shown} · {regimes} · {record.protocol.label} · trust {trust}"
 
@@ -162,7 +162,7 @@ def _draw_spread(axes: Axes, counted: Array, summary: Summary, scale: int) -> No
         )
     axes.axhline(summary.median_ns / scale, color=LEVEL, linewidth=1, label="typical")
     axes.axhline(
-        summary.undisturbed_ns / scale, color=LEVEL, linewidth=1, linestyle=":", label="undisturbed"
+        summary.best_case_ns / scale, color=LEVEL, linewidth=1, linestyle=":", label="best-case"
     )
     if summary.interval_ns is not None:
         low_ns, high_ns = summary.interval_ns

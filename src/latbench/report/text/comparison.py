@@ -25,7 +25,7 @@ def comparison_lines(a: Record, b: Record, found: Comparison, registry: str) -> 
             f"{found.processes} pair{'' if found.processes == 1 else 's'} of processes, {turns}",
         ),
     ]
-    other = "typical" if found.quantity == "undisturbed" else "undisturbed"
+    other = "typical" if found.quantity == "best-case" else "best-case"
     if found.other_ratio is not None:
         lines.append(
             labelled("", f"B / A {_ratio(found.other_ratio, found.other_interval)} of the {other}")
@@ -64,8 +64,8 @@ def verdict_line(found: Comparison) -> str:
     """One sentence."""
     if found.verdict == "same":
         return f"B is the same as A within ±{100 * found.margin:g} %"
-    if found.verdict == "cannot tell" or found.ratio is None:
-        return "cannot tell"
+    if found.verdict == "inconclusive" or found.ratio is None:
+        return "inconclusive"
     by = abs(found.ratio - 1)
     digits = 1 if found.interval is None else decimals(50 * (found.interval[1] - found.interval[0]))
     return f"B is {found.verdict} than A by {100 * by:.{digits}f} %"

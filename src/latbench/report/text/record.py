@@ -30,7 +30,7 @@ def record_lines(record: Record, summary: Summary | None, registry: str | None) 
     lines.append(labelled("conditions", conditions(record)))
     if summary is not None:
         reasons = f": {'; '.join(summary.reasons)}" if summary.reasons else ""
-        lines.append(labelled("trust", summary.trust + reasons))
+        lines.append(labelled("reliability", summary.reliability + reasons))
     elif record.outcome.status != "failed":
         lines.append(labelled("outcome", f"{record.outcome.status}, without one timed sample"))
     where = f" in {registry}" if registry else ""
@@ -153,17 +153,17 @@ def _quantities(summary: Summary) -> list[str]:
             f"{within}, {count}",
         ),
         labelled(
-            "undisturbed",
+            "best-case",
             _measured(
-                summary.undisturbed_ns,
-                summary.undisturbed_interval_ns,
+                summary.best_case_ns,
+                summary.best_case_interval_ns,
                 summary.confidence,
                 "10th percentile",
             )
             + within,
         ),
     ]
-    if (referred := summary.referred) is not None:
+    if (referred := summary.normalized) is not None:
         drift = f", which drifted {referred.drift:+.1%}" if referred.drift is not None else ""
         text = f"{referred.ratio:.4g} x"
         if referred.interval is not None:
@@ -175,7 +175,7 @@ def _quantities(summary: Summary) -> list[str]:
             )
         lines.append(
             labelled(
-                "referred",
+                "normalized",
                 f"{text} the sentinel {referred.name}, {time(referred.sentinel_ns)}{drift}",
             )
         )
