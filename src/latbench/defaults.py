@@ -8,3 +8,6 @@ FALLBACK = "onnxruntime"
 
 LOCAL = "local"
 """The device that is this machine."""
+
+TIMEOUT_S = 300.0
+"""Seconds to wait for each response of a worker."""

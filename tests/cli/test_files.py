@@ -148,7 +148,7 @@ def test_a_cache_hit_imports_no_torch(latbench: Latbench, tmp_path: Path) -> Non
     assert second.status == 0, second
     assert second.json["record"]["artifact"] == first.json["record"]["artifact"]
     fresh = latbench(
-        "run", "--model", TINY, "--fresh", *QUICK, PYTHONPATH=path, **cache_of(tmp_path)
+        "run", "--model", TINY, "--no-cache", *QUICK, PYTHONPATH=path, **cache_of(tmp_path)
     )
     assert fresh.status == 3
     assert "torch was imported" in fresh.out

@@ -90,7 +90,7 @@ def test_what_goes_wrong_is_a_record(
         *FAKE,
         *QUICK,
         *("--option", f"misbehave={misbehave}", "--option", f"at={at}"),
-        *(("--deadline", "2") if misbehave == "hang" else ()),
+        *(("--timeout", "2") if misbehave == "hang" else ()),
         "--json",
     )
     assert ran.status == 3
@@ -127,7 +127,7 @@ def test_chatter_on_standard_output_changes_nothing(latbench: Latbench) -> None:
         ((*FAKE, "--option", "nois=1"), "noise"),
         ((*FAKE, "--option", "noise"), "KEY=VALUE"),
         ((*FAKE, "--precision", "fp12"), "fp32"),
-        ((*FAKE, "--deadline", "0"), "deadline"),
+        ((*FAKE, "--timeout", "0"), "deadline"),
         (("run",), "--model"),
         (("show", "nosuchrecord"), "nosuchrecord"),
     ],

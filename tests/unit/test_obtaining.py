@@ -81,5 +81,5 @@ def test_a_slow_export_is_not_told_of_an_option_that_does_not_reach_it(
     with pytest.raises(StageError, match="no answer within") as caught:
         builder._exported(asked, tmp_path)
     assert caught.value.kind == "timeout"
-    assert "--deadline" not in (caught.value.hint or "")
+    assert "--timeout" not in (caught.value.hint or "")
     assert "ready file" in (caught.value.hint or "")

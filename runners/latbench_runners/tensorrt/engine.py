@@ -10,7 +10,7 @@ from latbench.api import Artifact, StageError, TensorSpec
 
 MADE_BY = slice(24, 28)
 """Where an engine's header has the version that made it: four numbers of a byte each."""
-REBUILD = "export it again here: latbench run ... --fresh"
+REBUILD = "export it again here: latbench run ... --no-cache"
 REASONS = (
     (
         r"version tag does not match|incompatible serialization version|created with TensorRT",

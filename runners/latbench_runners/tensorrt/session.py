@@ -79,7 +79,7 @@ class TensorRtSession:
                     "open",
                     f"the engine has a tensor {spec.name!r} {spec.dtype}{list(spec.shape)} that "
                     "the artifact has not",
-                    hint="the file is not the one that was exported: run with --fresh",
+                    hint="the file is not the one that was exported: run with --no-cache",
                 )
             host = self._gpu.host_array(spec.shape, spec.dtype)
             bound[spec.name] = Buffer(address=self._gpu.device_memory(host.nbytes), host=host)

@@ -154,7 +154,7 @@ def _warn_of_reads(cached: CachedArtifact, warn: Callable[[str], None]) -> None:
     if reads := cached.artifact.details.get("reads"):
         warn(
             f"the model's code reads {reads}, which is no part of its identity: after a change "
-            "of it, export with --fresh"
+            "of it, export with --no-cache"
         )
 
 

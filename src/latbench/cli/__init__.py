@@ -1,35 +1,51 @@
-"""The command line. One command, one file, imported when it is called."""
+"""The command line. Each command has its own module, imported only when it is called."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from latbench.errors import LatbenchError, UsageError
 
-COMMANDS = {
-    "run": "Measure a model and store the record.",
-    "compare": "Time two models, backends or settings in turn, and say which is faster.",
-    "plan": "Say from a short pilot what a wanted precision will take.",
-    "export": "Export a model to a file, checked against PyTorch.",
-    "verify": "Execute a ready file, and say whether it is a certain model.",
-    "models": "List the models of the zoo, or describe one.",
-    "protocols": "List the ways of taking a number, or describe one.",
-    "backends": "List the backends and whether they can run here.",
-    "devices": "List the known devices, or describe one.",
-    "claims": "List published figures, check them, add your own.",
-    "papers": "List the papers that latbench answers for, and what is found of their claims.",
-    "show": "Show one record, or the latest of each group.",
-    "table": "Show records as one table, or write it as CSV, JSON or Parquet.",
-    "plot": "Draw published accuracy against measured latency.",
-    "history": "Show the records of one model on one device and backend.",
-    "import": "Store records from JSON files.",
-    "bundle": "Put records, claims and verdicts into one file, and check such a file.",
-    "doctor": "Say what works here, what does not, and what to install.",
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+GROUPS = {
+    "Measure": {
+        "run": "Measure the latency of a model and store the record.",
+        "compare": "Time two models, backends or settings interleaved: which is faster?",
+        "plan": "Estimate from a short pilot run how long a target precision takes.",
+    },
+    "Inspect": {
+        "show": "Show one record, or the latest record of each group.",
+        "table": "Show records as a table: text, Markdown, LaTeX, CSV, JSON or Parquet.",
+        "history": "Show the records of one model on one device and backend.",
+        "plot": "Plot published accuracy against measured latency.",
+        "export": "Export a model to a file and check it against PyTorch.",
+        "verify": "Execute a pre-exported file and check that it is a given model.",
+    },
+    "Claims": {
+        "claims": "List published latency claims, check them, add your own.",
+        "papers": "List the papers covered, with the verdicts on their claims.",
+        "bundle": "Pack records, claims and verdicts into one file; verify such a file.",
+    },
+    "Devices and catalogs": {
+        "devices": "List the known devices, or describe one.",
+        "backends": "List the backends and whether they run here, or describe one.",
+        "models": "List the models of the zoo, or describe one.",
+        "protocols": "List the measurement protocols, or describe one.",
+    },
+    "Set up": {
+        "doctor": "Check what works on this machine and what to install.",
+        "import": "Import records from JSON files into the registry.",
+        "completion": "Print the completion script for bash, zsh or fish.",
+    },
 }
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
 
 class LazyGroup(click.Group):
@@ -50,9 +66,22 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Names and one-line descriptions, without importing the commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """Names and one-line descriptions by group, without importing the commands."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Command names, without importing the commands; options as :mod:`click` completes them."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -71,15 +100,22 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="latbench", prog_name="latbench")
 def cli() -> None:
-    """Time models on devices, keep the evidence, check the claims.
+    """Measure the latency of models on devices, keep the evidence, check published claims.
 
-    Exit status: 0 measured or done, 1 a gate or claim says no, 2 the request makes no sense,
-    3 could not measure (a failure record is stored), 4 measured but not conclusive.
+    \b
+    latbench run mobilevig_ti            measure a model of the zoo
+    latbench run model.onnx              measure a file
+    latbench compare old.onnx new.onnx   which one is faster?
+
+    `latbench COMMAND --help` describes a command.
+
+    Exit status: 0 success, 1 a gate or claim failed, 2 invalid request, 3 could not measure (a
+    failure record is stored), 4 measured but inconclusive.
     """
 
 
 def main() -> None:
-    """Run the command line; every expected error ends in words and an exit status."""
+    """Run the command line; report every expected error as text with an exit status."""
     try:
         status = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -89,7 +125,7 @@ def main() -> None:
         click.echo("latbench: interrupted", err=True)
         status = 3
     except BrokenPipeError:
-        # Whoever read the output has had enough; Python's own flush at exit would complain again.
+        # The reader closed the pipe; Python's own flush at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except LatbenchError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("backends")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.backends)
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
     """List the backends and whether they can run here; with NAME, its options too.

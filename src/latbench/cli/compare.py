@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli.options import (
+    Command,
     backend_options,
-    deadline_option,
     interrupted_once,
     json_option,
     model_options,
@@ -16,6 +16,7 @@ from latbench.cli.options import (
     protocol_options,
     registry_option,
     resolved_protocol,
+    timeout_option,
     warn,
 )
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from latbench.schema.record import Record
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--records", is_flag=True, help="A and B are ids of stored records.")
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 @model_options(required=False)
 @backend_options()
 @protocol_options(default="latbench-compare@1")
-@deadline_option
+@timeout_option
 @registry_option
 @json_option
 @click.pass_context

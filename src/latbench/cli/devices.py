@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.options import json_option
 
 
 @click.command("devices")
-@click.argument("id", required=False)
+@click.argument("id", required=False, shell_complete=completion.devices)
 @json_option
 def command(*, id: str | None, as_json: bool) -> None:
     """List the known devices, this machine first, or describe one with the source of each fact.

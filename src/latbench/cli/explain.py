@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from latbench.cli.options import (
-    deadline_option,
     interrupted_once,
     json_option,
     registry_option,
+    timeout_option,
     warn,
 )
 
@@ -53,7 +53,7 @@ OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--o
     show_default=True,
     help="Draws the order of the configurations in each round.",
 )
-@deadline_option
+@timeout_option
 @registry_option
 @json_option
 @click.pass_context

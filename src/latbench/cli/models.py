@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.options import json_option
 
 
 @click.command("models")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.models)
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
     """List the models of the zoo, or describe one.

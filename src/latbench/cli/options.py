@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from latbench.cli import completion
+from latbench.defaults import TIMEOUT_S
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -59,167 +63,281 @@ class KeyValue(click.ParamType[tuple[str, str | int]]):
         return key, int(text)
 
 
-def model_options(*, required: bool = True, many: bool = False) -> Callable[[F], F]:
-    """Which model, with which weights, at which input; with ``many``, several of each."""
+class GroupedOption(click.Option):
+    """An option with the title of the section that lists it in the help."""
+
+    def __init__(self, *args: Any, group: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.group = group
+
+
+class Command(click.Command):
+    """A command whose help lists its options in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group, in the order in which the groups first occur."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            line = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if line is not None:
+                title = param.group if isinstance(param, GroupedOption) else "Options"
+                sections.setdefault(title, []).append(line)
+        for title in sorted(sections, key="Options".__eq__):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+def option(*names: str, group: str, **more: Any) -> Callable[[F], F]:
+    """:func:`click.option`, listed in the section ``group`` of the help."""
+    return click.option(*names, cls=GroupedOption, group=group, **more)
+
+
+def _apply(command: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for add in reversed(options):
+        command = add(command)
+    return command
+
+
+def model_options(
+    *, required: bool = True, many: bool = False, positional: bool = False
+) -> Callable[[F], F]:
+    """Which model, with which weights, at which input; with ``many``, several of each.
+
+    With ``positional`` the models may be given as arguments too: ``latbench run model.onnx``.
+    """
+    group = "Model"
 
     def add(command: F) -> F:
-        for option in reversed(
-            (
-                click.option(
-                    "--model", required=required, multiple=many, metavar="MODEL", help=MODEL_HELP
-                ),
-                click.option(
-                    "--weights",
-                    metavar="FILE",
-                    help="Weights: .safetensors, or .pth read without executing anything.",
-                ),
-                click.option(
-                    "--batch",
-                    multiple=many,
-                    type=click.IntRange(min=1),
-                    help="Batch size (default 1).",
-                ),
-                click.option(
-                    "--resolution",
-                    multiple=many,
-                    type=Resolution(),
-                    help="224 or 480x640; default: the model's own.",
-                ),
-                click.option(
-                    "--dim",
-                    "dims",
-                    multiple=True,
-                    type=KeyValue(integer=True),
-                    help="Size of a named dynamic axis of a ready file.",
-                ),
-                click.option(
-                    "--precision",
-                    multiple=many,
-                    default=("fp32",) if many else "fp32",
-                    show_default="fp32",
-                    help="fp32, fp16, int8, int8-weights, as far as the format can.",
-                ),
-                click.option(
-                    "--calibration",
-                    metavar="FOLDER",
-                    help="Images from which int8 takes its ranges; without, seeded noise.",
-                ),
-                click.option(
-                    "--seed",
-                    type=click.IntRange(min=0),
-                    default=0,
-                    show_default=True,
-                    help="For weights, where none are given, and for inputs.",
-                ),
-                click.option(
-                    "--fresh",
-                    is_flag=True,
-                    help="Export again even if the cache has the artifact.",
-                ),
-            )
-        ):
-            command = option(command)
-        return command
+        options = (
+            option(
+                "--model",
+                required=required and not positional,
+                multiple=many,
+                metavar="MODEL",
+                help=MODEL_HELP,
+                shell_complete=completion.models,
+                group=group,
+            ),
+            option(
+                "--weights",
+                metavar="FILE",
+                type=click.Path(),
+                help="Weights: .safetensors, or a .pth file of tensors only.",
+                group=group,
+            ),
+            option(
+                "--batch",
+                multiple=many,
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Batch size. [default: 1]",
+                group=group,
+            ),
+            option(
+                "--resolution",
+                multiple=many,
+                type=Resolution(),
+                help="Input size, 224 or 480x640 (height x width). [default: the model's own]",
+                group=group,
+            ),
+            option(
+                "--dim",
+                "dims",
+                multiple=True,
+                type=KeyValue(integer=True),
+                help="Size of a named dynamic axis of a pre-exported file; repeatable.",
+                group=group,
+            ),
+            option(
+                "--precision",
+                multiple=many,
+                default=("fp32",) if many else "fp32",
+                help="fp32, fp16, int8 or int8-weights, if the format supports it. [default: fp32]",
+                group=group,
+            ),
+            option(
+                "--calibration",
+                metavar="FOLDER",
+                type=click.Path(),
+                help="Images for int8 calibration. [default: seeded noise]",
+                group=group,
+            ),
+            option(
+                "--seed",
+                type=click.IntRange(min=0),
+                metavar="N",
+                default=0,
+                show_default=True,
+                help="Seed of the inputs, and of the weights if none are given.",
+                group=group,
+            ),
+            option(
+                "--no-cache",
+                "fresh",
+                is_flag=True,
+                help="Export again even if the artifact is cached.",
+                group=group,
+            ),
+        )
+        if positional:
+            return _positional_model(_apply(command, options), required=required, many=many)
+        return _apply(command, options)
 
     return add
 
 
+def _positional_model(command: F, *, required: bool, many: bool) -> F:
+    """Accept the models as arguments, as well as by ``--model``."""
+
+    @functools.wraps(command)
+    def merged(*args: Any, model_arguments: tuple[str, ...], model: Any, **more: Any) -> Any:
+        named = tuple(model) if many else ((model,) if model is not None else ())
+        every = (*model_arguments, *named)
+        if required and not every:
+            raise click.UsageError("no model given: name one, such as mobilevig_ti or model.onnx")
+        if not many and len(every) > 1:
+            raise click.UsageError(f"one model expected, got {len(every)}: {', '.join(every)}")
+        chosen: Any = every if many else next(iter(every), None)
+        return command(*args, model=chosen, **more)
+
+    argument = click.argument(
+        "model_arguments", nargs=-1, metavar="[MODEL]", shell_complete=completion.models
+    )
+    return cast("F", argument(merged))
+
+
 def backend_options(*, many: bool = False) -> Callable[[F], F]:
-    """On what, and with how many threads; with ``many``, several of each."""
+    """Which backend and device, and how many threads; with ``many``, several of each."""
+    group = "Backend"
 
     def add(command: F) -> F:
-        for option in reversed(
+        return _apply(
+            command,
             (
-                click.option(
+                option(
                     "--backend",
                     multiple=many,
                     default=("onnxruntime",) if many else "onnxruntime",
-                    show_default="onnxruntime",
                     metavar="NAME",
+                    help="Runtime that executes the model (`latbench backends`). "
+                    "[default: onnxruntime]",
+                    shell_complete=completion.backends,
+                    group=group,
                 ),
-                click.option("--device", default="local", show_default=True, metavar="ID"),
-                click.option(
+                option(
+                    "--device",
+                    default="local",
+                    show_default=True,
+                    metavar="ID",
+                    help="Device to measure on (`latbench devices`).",
+                    shell_complete=completion.devices,
+                    group=group,
+                ),
+                option(
                     "--threads",
                     multiple=many,
                     type=click.IntRange(min=1),
-                    help="Default: the CPUs that this process may really use (affinity and quota).",
+                    metavar="N",
+                    help="CPU threads. [default: the CPUs available to this process (affinity, "
+                    "cgroup quota)]",
+                    group=group,
                 ),
                 option_option,
-            )
-        ):
-            command = option(command)
-        return command
+            ),
+        )
 
     return add
 
 
 def protocol_options(*, default: str) -> Callable[[F], F]:
-    """How the number is taken: a protocol by name, and changes to it."""
+    """The measurement protocol by name, and changes to it."""
+    group = "Protocol"
 
     def add(command: F) -> F:
-        for option in reversed(
+        return _apply(
+            command,
             (
-                click.option(
+                option(
                     "--protocol",
                     default=default,
                     show_default=True,
                     metavar="NAME",
-                    help="How the number is taken: `latbench protocols` lists them.",
+                    help="Measurement protocol (`latbench protocols`).",
+                    shell_complete=completion.protocols,
+                    group=group,
                 ),
-                click.option(
+                option(
                     "--budget",
                     "budget_s",
                     type=float,
                     metavar="SECONDS",
-                    help="Begin nothing new after so long, precise enough or not.",
+                    help="Time budget: no new block starts after this many seconds.",
+                    group=group,
                 ),
-                click.option(
+                option(
                     "--target",
                     type=float,
                     metavar="PERCENT",
-                    help="Half-width of the 95 % interval at which to stop.",
+                    help="Stop when the 95% CI is within ± this many percent.",
+                    group=group,
                 ),
-                click.option(
-                    "--processes", type=click.IntRange(1, 1000), help="Fresh processes, exactly."
+                option(
+                    "--processes",
+                    type=click.IntRange(1, 1000),
+                    metavar="N",
+                    help="Exact number of worker processes.",
+                    group=group,
                 ),
-                click.option(
+                option(
                     "--warmup",
                     "warmup_calls",
                     type=click.IntRange(min=0),
-                    help="Warm-up calls after the first inference, fixed.",
+                    metavar="N",
+                    help="Fixed number of warm-up calls after the first inference.",
+                    group=group,
                 ),
-                click.option(
+                option(
                     "--calls",
                     type=click.IntRange(min=1),
-                    help="Timed calls each time it is loaded.",
+                    metavar="N",
+                    help="Timed calls per session (each time the model is loaded).",
+                    group=group,
                 ),
-                click.option("--block-calls", type=click.IntRange(min=1), help="Calls a block."),
-            )
-        ):
-            command = option(command)
-        return command
+                option(
+                    "--block-calls",
+                    type=click.IntRange(min=1),
+                    metavar="N",
+                    help="Calls per block.",
+                    group=group,
+                ),
+            ),
+        )
 
     return add
 
 
-option_option = click.option(
+option_option = option(
     "--option",
     "options",
     multiple=True,
     type=KeyValue(),
-    help="An option of the backend (`latbench backends NAME`); may be given several times.",
+    help="Option of the backend (`latbench backends NAME` lists them); repeatable.",
+    group="Backend",
 )
-strict_option = click.option(
-    "--strict", is_flag=True, help="Fail rather than fall back to another backend."
+strict_option = option(
+    "--strict",
+    is_flag=True,
+    help="Fail instead of falling back to another backend.",
+    group="Backend",
 )
-deadline_option = click.option(
-    "--deadline",
+timeout_option = click.option(
+    "--timeout",
     "deadline_s",
     type=float,
-    default=300.0,
+    default=TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long any one answer of the runtime may take.",
+    help="Seconds to wait for each response of the worker.",
 )
 
 
@@ -233,7 +351,7 @@ def resolved_protocol(
     calls: int | None,
     block_calls: int | None,
 ) -> TimingProtocol:
-    """The named protocol with the changes that were asked for; ``target`` in percent."""
+    """Return the named protocol with the requested changes; ``target`` is in percent."""
     from latbench.schema.protocol_options import changed_protocol, named_protocol
 
     return changed_protocol(
@@ -248,19 +366,21 @@ def resolved_protocol(
 
 
 MODEL_HELP = (
-    "A name of the zoo (`latbench models`), timm:NAME, package.module:factory, "
-    "path/to/file.py:factory, or a ready file (.onnx, .tflite, .mlpackage, ...)."
+    "Name from the zoo (`latbench models`), timm:NAME, package.module:factory, "
+    "path/to/file.py:factory, or a pre-exported file (.onnx, .tflite, .mlpackage, ...)."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Only JSON on standard output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, to standard output."
+)
 registry_option = click.option(
     "--registry",
     metavar="URL",
-    help="SQLite file or database URL; default: LATBENCH_REGISTRY, else the user's data folder.",
+    help="SQLite file or database URL. [default: LATBENCH_REGISTRY, else the user's data folder]",
 )
 
 
 def warn(message: str) -> None:
-    """Something that the user should know, on standard error."""
+    """Print a warning to standard error."""
     click.echo(f"latbench: {message}", err=True)
 
 
@@ -310,6 +430,6 @@ def interrupted_once() -> Iterator[Callable[[], bool]]:
 
 
 def require_one_format(format: str, *, as_json: bool) -> None:
-    """Raise where `--json` and another format are asked for at once."""
+    """Refuse ``--json`` together with another format."""
     if as_json and format not in ("text", "json"):
         raise click.UsageError(f"--json and --format {format} contradict each other")

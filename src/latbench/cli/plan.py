@@ -7,20 +7,21 @@ from typing import Any
 import click
 
 from latbench.cli.options import (
+    Command,
     backend_options,
-    deadline_option,
     interrupted_once,
     json_option,
     model_options,
     progress_bar,
     registry_option,
     strict_option,
+    timeout_option,
     warn,
 )
 
 
-@click.command("plan")
-@model_options()
+@click.command("plan", cls=Command)
+@model_options(positional=True)
 @backend_options()
 @click.option(
     "--target",
@@ -46,7 +47,7 @@ from latbench.cli.options import (
     help="Export so many times, to see whether builds differ.",
 )
 @strict_option
-@deadline_option
+@timeout_option
 @registry_option
 @json_option
 @click.pass_context

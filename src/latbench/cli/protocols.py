@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.options import json_option
 
 
 @click.command("protocols")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.protocols)
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
     """List the ways of taking a number, or describe one: NAME or NAME@VERSION."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli.options import (
+    Command,
     backend_options,
-    deadline_option,
     interrupted_once,
     json_option,
     model_options,
@@ -19,6 +19,7 @@ from latbench.cli.options import (
     registry_option,
     resolved_protocol,
     strict_option,
+    timeout_option,
     warn,
 )
 
@@ -32,8 +33,8 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
 """Options that may be given several times: every combination is a point of a sweep."""
 
 
-@click.command("run")
-@model_options(required=False, many=True)
+@click.command("run", cls=Command)
+@model_options(required=False, many=True, positional=True)
 @backend_options(many=True)
 @protocol_options(default="latbench-warm@1")
 @click.option(
@@ -58,7 +59,7 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
     "--profile", is_flag=True, help="Take the times of operators as well, apart from the samples."
 )
 @strict_option
-@deadline_option
+@timeout_option
 @registry_option
 @json_option
 @click.pass_context

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.options import json_option, registry_option
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("id", required=False)
+@click.argument("id", required=False, shell_complete=completion.records)
 @click.option("--device", metavar="ID", help="Without an ID of a record: of this device only.")
 @click.option(
     "--plot",

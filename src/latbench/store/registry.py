@@ -159,6 +159,17 @@ class Registry:
             ).mappings()
             return from_rows(found[0], [(part["role"], trace_tree(part)) for part in parts])
 
+    def ids(self, start: str = "", *, limit: int = 20) -> tuple[str, ...]:
+        """The newest ids that begin with ``start``, at most ``limit``, the newest first."""
+        with translated(self._engine.url), self._engine.connect() as connection:
+            found = connection.execute(
+                select(records.c.id)
+                .where(records.c.id.startswith(start, autoescape=True))
+                .order_by(records.c.id.desc())
+                .limit(limit)
+            )
+            return tuple(found.scalars())
+
     def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
         """The newest records of one model on one device and backend, the newest first."""
         return self._rows(

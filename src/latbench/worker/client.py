@@ -152,7 +152,7 @@ class WorkerClient:
             raise StageError(
                 stage,
                 f"no answer within {deadline_s:g} s; the program was ended",
-                hint="allow more time with --deadline, or try fewer threads",
+                hint="allow more time with --timeout, or try fewer threads",
                 kind="timeout",
                 detail=self._detail(),
             ) from None

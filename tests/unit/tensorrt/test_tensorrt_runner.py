@@ -212,7 +212,7 @@ def test_an_engine_of_another_version(trt: Any, driver: Any, engine_file: Path) 
         pass
     assert "made by another version (8.6.1.6" in caught.value.message
     assert trt.__version__ in caught.value.message
-    assert "--fresh" in (caught.value.hint or "")
+    assert "--no-cache" in (caught.value.hint or "")
     assert not driver.live
 
 
