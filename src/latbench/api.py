@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from latbench.errors import StageError, UsageError
+from latbench.errors import Stage, StageError, UsageError
 from latbench.schema.artifact import (
     Artifact,
     Counts,
@@ -56,6 +56,7 @@ __all__ = [
     "SelfTimedSession",
     "SentinelExporter",
     "Session",
+    "Stage",
     "StageError",
     "TensorSpec",
     "UsageError",

@@ -15,6 +15,7 @@ from latbench.analysis.segments import samples
 from latbench.analysis.summary import summarize
 from latbench.audit.pareto import measured_of
 from latbench.report import tables
+from latbench.report.text.table import latency
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.protocol import Statistic
 from latbench.schema.protocol_catalog import SHIPPED, WARM
@@ -579,7 +580,7 @@ def test_first_inferences_alone_are_not_warm() -> None:
     row = tables.row(cold, summary)
     assert (row.median_ns, row.best_case_ns, row.protocol) == (None, None, "cold-start@1")
     assert row.reported == 14_000_000
-    assert tables.latency(row) == "median of load and first inference 14.0 ms"
+    assert latency(row) == "median of load and first inference 14.0 ms"
     assert measured_of(cold) is None
     warm = summarize(record(noisy(1e6, 1)))
     assert warm is not None

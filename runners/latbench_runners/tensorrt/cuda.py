@@ -17,8 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from latbench.api import Array, StageError
-from latbench.errors import Stage
+from latbench.api import Array, Stage, StageError
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 PROBE_S = 60.0

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latbench.api import Array, Artifact, Placement, Profile, StageError
+from latbench.api import Array, Artifact, Placement, Profile, Stage, StageError
 from latbench.clock import time_calls
-from latbench.errors import Stage
 from latbench_runners.tensorrt.cuda import Gpu
 from latbench_runners.tensorrt.engine import load_context, logger_of, read_tensors
 from latbench_runners.tensorrt.nvml import load_nvml, read_clocks

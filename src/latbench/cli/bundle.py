@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.claims.options import load_registered
+from latbench.cli.claim_options import load_registered
 from latbench.cli.options import json_option, registry_option, warn
 
 if TYPE_CHECKING:

@@ -109,7 +109,7 @@ def command(
 def _sides(a: str, b: str, registry: str | None) -> tuple[Side, Side, str]:
     """A claim of that id goes before a record."""
     from latbench.attribution.subject import side_of, side_of_claim
-    from latbench.cli.claims.options import load_registered
+    from latbench.cli.claim_options import load_registered
     from latbench.errors import UsageError
     from latbench.store.registry import Registry
 

@@ -41,14 +41,8 @@ def command(
     from latbench.errors import UsageError
     from latbench.files import write_beside
     from latbench.report.json import to_json
-    from latbench.report.tables import (
-        row,
-        to_csv,
-        to_markdown,
-        to_matrix,
-        to_text,
-        write_parquet,
-    )
+    from latbench.report.tables import row, to_csv, write_parquet
+    from latbench.report.text.table import to_markdown, to_matrix, to_text
     from latbench.store.registry import Registry
 
     require_one_format(format, as_json=as_json)

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from latbench.cli.claims.check import command as check
-from latbench.cli.claims.options import (
+from latbench.cli.claim_options import (
     chosen_claims,
     claim_filters,
     load_registered,
     status_of,
 )
+from latbench.cli.claims.check import command as check
 from latbench.cli.explain import command as explain
 from latbench.cli.options import json_option, registry_option, warn
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.claims.options import (
+from latbench.cli.claim_options import (
     chosen_claims,
     claim_filters,
     load_registered,

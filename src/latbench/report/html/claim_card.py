@@ -18,7 +18,7 @@ from latbench.claims.model import (
     ClaimSource,
 )
 from latbench.claims.verdict import Answer, Verdict
-from latbench.report.text.artifact import placed
+from latbench.report.placement import placed
 from latbench.report.text.claim import statement
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import moment

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from latbench.report.units import size
 from latbench.schema.artifact import Artifact
 from latbench.schema.record import Failure
-from latbench.schema.trace import Placement
 
 if TYPE_CHECKING:
     pass
@@ -60,13 +59,3 @@ def artifact_lines(artifact: Artifact, path: str) -> list[str]:
         )
     lines.append(labelled("parity", parity(artifact)))
     return lines
-
-
-def placed(placement: Placement) -> str:
-    """What ran where, and how well that is known."""
-    units = ", ".join(
-        unit if count is None else f"{count} on {unit}" for unit, count in placement.units.items()
-    )
-    cut = f" in {placement.partitions} partitions" if placement.partitions is not None else ""
-    note = f"; {placement.note}" if placement.note else ""
-    return f"{units}{cut} ({placement.known}{note})"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from latbench.analysis.settings import own_options
 from latbench.analysis.summary import Summary
-from latbench.report.text.artifact import failure_lines, parity, placed
+from latbench.report.placement import placed
+from latbench.report.text.artifact import failure_lines, parity
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import labelled, moment, table
 from latbench.report.units import decimals, duration, size, time

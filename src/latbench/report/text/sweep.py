@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from latbench.report.json import to_json
-from latbench.report.tables import latency, row, to_text
+from latbench.report.tables import row
+from latbench.report.text.table import latency, to_text
 from latbench.report.units import seconds
 
 if TYPE_CHECKING:
