@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from latbench.errors import Stage, StageError, UsageError
+from latbench.errors import Stage, StageError, UsageError, choice_option, first_line
 from latbench.schema.artifact import (
     Artifact,
     Counts,
@@ -60,6 +60,8 @@ __all__ = [
     "StageError",
     "TensorSpec",
     "UsageError",
+    "choice_option",
+    "first_line",
     "make_inputs",
 ]
 

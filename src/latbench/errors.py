@@ -64,3 +64,18 @@ def suggest(name: str, known: Iterable[str]) -> str | None:
 def listed(names: Iterable[str]) -> str:
     """``names`` joined by commas, for a message."""
     return ", ".join(names)
+
+
+def first_line(error: BaseException, otherwise: str | None = None) -> str:
+    """The first line of an exception's message; ``otherwise`` if it has none, by default the
+    exception's type. Messages of foreign code may be pages long."""
+    text = str(error).strip() or otherwise or type(error).__name__
+    return text.splitlines()[0]
+
+
+def choice_option(name: str, value: str, allowed: Iterable[str]) -> str:
+    """``value`` of option ``name``, if it is one of ``allowed``. Raises :class:`UsageError`."""
+    choices = tuple(allowed)
+    if value not in choices:
+        raise UsageError(f"{name} cannot be {value!r}", hint=f"one of: {listed(choices)}")
+    return value

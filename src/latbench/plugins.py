@@ -10,6 +10,7 @@ from latbench.api import Exporter, Runner
 from latbench.errors import (
     UnfitError,
     UsageError,
+    first_line,
     listed,
     suggest,
 )
@@ -111,10 +112,9 @@ def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
         return found[0].load()()
     except Exception as error:
         # Somebody else's code, which may raise anything.
-        first = (str(error).strip() or "no reason given").splitlines()[0]
         raise UsageError(
             f"{what} {name!r} cannot be loaded from {found[0].value}: "
-            f"{type(error).__name__}: {first}",
+            f"{type(error).__name__}: {first_line(error, 'no reason given')}",
             hint="re-install the package that offers it",
         ) from error
 

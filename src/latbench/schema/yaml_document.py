@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from latbench.errors import UsageError
+from latbench.errors import UsageError, first_line
 
 Loader: TypeAlias = Any
 """A PyYAML loader; its methods have no types."""
@@ -93,7 +93,7 @@ def parse(content: str | bytes, where: str) -> Document:
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         # The reader of characters has no marks: it meets control characters and lone surrogates.
-        raise UsageError(f"{where}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{where}: {first_line(error)}") from error
     finally:
         loader.dispose()
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 
-from latbench.errors import RegistryError, UsageError
+from latbench.errors import RegistryError, UsageError, first_line
 from latbench.paths import data_folder
 
 LOCK_TIMEOUT_S = 10.0
@@ -119,4 +119,4 @@ def _sqlite(url: URL, lock_timeout_s: float) -> Engine:
 
 
 def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no reason given"
+    return first_line(error.orig or error, "no reason given")

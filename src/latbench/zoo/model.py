@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from latbench.errors import UsageError
+from latbench.errors import choice_option
 from latbench.schema.artifact import Counts, ModelIdentity, TensorSpec
 from latbench.zoo import catalog
 
@@ -70,6 +70,4 @@ class ResolvedModel:
 
 def read_form(text: str) -> Form:
     """The form of that name. Raises :class:`UsageError`."""
-    if (form := FORMS.get(text)) is None:
-        raise UsageError(f"form cannot be {text!r}", hint=f"one of: {', '.join(FORMS)}")
-    return form
+    return FORMS[choice_option("form", text, FORMS)]

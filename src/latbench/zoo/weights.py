@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.errors import StageError, UsageError
+from latbench.errors import StageError, UsageError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -125,12 +125,12 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         except pickle.UnpicklingError as error:
             raise UsageError(
                 f"{path.name} holds more than tensors, and reading it would execute code: "
-                f"{str(error).splitlines()[0]}",
+                f"{first_line(error)}",
                 hint="save the state_dict alone, best as .safetensors",
             ) from error
         except (RuntimeError, EOFError, ValueError, OSError, KeyError, AssertionError) as error:
             raise UsageError(
-                f"{path.name} cannot be read as weights: {_first_line(error)}",
+                f"{path.name} cannot be read as weights: {first_line(error)}",
                 hint="truncated, or not a file of weights",
             ) from error
     while isinstance(tree, dict):
@@ -160,7 +160,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise UsageError(
-            f"{path.name} cannot be read as weights: {_first_line(error)}",
+            f"{path.name} cannot be read as weights: {first_line(error)}",
             hint="truncated, or not a file of weights",
         ) from error
 
@@ -201,7 +201,3 @@ def _without_counters(
 
 def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a scalar"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
