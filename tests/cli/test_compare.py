@@ -274,14 +274,12 @@ def test_a_budget_too_small_for_one_process(latbench: Latbench) -> None:
 
 
 def test_a_sentinel_is_timed_beside_and_told(latbench: Latbench) -> None:
-    done = latbench("run", *COMMON)
-    assert re.search(
-        r"referred +\d\.\d+ x \(95% interval .*\) the sentinel fake-sentinel@1", done.out
-    )
-    crashed = latbench("run", *COMMON, LATBENCH_FAKE_SENTINEL="crash")
+    done = latbench("run", *COMMON, "--verbose")
+    assert re.search(r"normalized +\d\.\d+x the sentinel \(95% CI .*\); fake-sentinel@1", done.out)
+    crashed = latbench("run", *COMMON, "--verbose", LATBENCH_FAKE_SENTINEL="crash")
     assert crashed.status == 0
     assert "the sentinel failed and was left out" in crashed.err
-    assert "no sentinel any more: the runtime crashed (SIGSEGV)" in crashed.out
+    assert "sentinel lost: the runtime crashed (SIGSEGV)" in crashed.out
 
 
 def test_a_plan_tells_where_the_variance_comes_from(latbench: Latbench) -> None:

@@ -26,9 +26,18 @@ def test_a_run_is_printed_stored_and_shown(latbench: Latbench) -> None:
     ran = latbench(*FAKE)
     assert ran.status == 0, ran
     assert ran.err == ""
+    (short,) = re.findall(r"record +(\w{7,26}) ", ran.out)
+    shown = latbench("show", short).out
+    assert shown.splitlines()[0] == ran.out.splitlines()[0]
+    (record,) = re.findall(r"record +(\w{26}) ", shown)
+    assert record.startswith(short)
+    assert latbench("show", record[:20]).out == shown
+
+
+def test_verbose_prints_what_show_prints(latbench: Latbench) -> None:
+    ran = latbench(*FAKE, *QUICK, "--verbose")
     (record,) = re.findall(r"record +(\w{26}) ", ran.out)
     assert latbench("show", record).out == ran.out
-    assert latbench("show", record[:20]).out == ran.out
 
 
 def test_what_a_run_prints(latbench: Latbench) -> None:
@@ -36,10 +45,32 @@ def test_what_a_run_prints(latbench: Latbench) -> None:
     # By a protocol that looks at no clock: elsewhere a slow machine may take a sample more.
     lines = latbench(*FAKE, "--protocol", "latbench-fixed@1").out.splitlines()
     kept = [
-        line for line in lines if not re.match(r"  (conditions|record|start|trust|disturbed)", line)
+        line for line in lines if not re.match(r"  (cold start|record|reliability| {12})", line)
     ]
-    kept[0] = kept[0].rsplit(" · ", 1)[0]
+    # Whether the neighbors were quiet depends on the machine.
+    kept[0] = kept[0].removeprefix("UNRELIABLE  ").rsplit(" · ", 1)[0]
     assert "\n".join(kept) + "\n" == (GOLDEN / "run-fake.txt").read_text()
+    assert len(lines) <= 7
+
+
+def test_the_first_line_shows_that_a_result_is_not_reliable(latbench: Latbench) -> None:
+    first, *rest = latbench(*FAKE, *QUICK).out.splitlines()
+    assert first.startswith("INCONCLUSIVE  1.")
+    assert any(line.strip() == "try: --processes 6 or more" for line in rest)
+    failed = latbench(*FAKE, *QUICK, "--option", "misbehave=crash", "--option", "at=open").out
+    assert failed.startswith("FAILED at open (crash): ")
+
+
+def test_a_protocol_with_another_number_has_it_on_the_first_line(latbench: Latbench) -> None:
+    assert "ms cold start  mobilevig_ti" in latbench(*FAKE, "--protocol", "cold-start").out
+    tail = latbench(*FAKE, "--protocol", "loadgen-singlestream", "--calls", "50").out
+    assert " p90  mobilevig_ti" in tail.splitlines()[0]
+
+
+def test_colors_only_where_they_are_wanted(latbench: Latbench) -> None:
+    assert "\x1b[" not in latbench(*FAKE, *QUICK).out
+    assert "\x1b[1m" in latbench(*FAKE, *QUICK, FORCE_COLOR="1").out
+    assert "\x1b[" not in latbench(*FAKE, *QUICK, FORCE_COLOR="1", NO_COLOR="1").out
 
 
 def test_json_is_the_record_and_its_summary(latbench: Latbench) -> None:
@@ -103,7 +134,7 @@ def test_what_goes_wrong_is_a_record(
         assert len(outcome["traces"][0]["warmup_ns"]) == 3
     shown = latbench("show", ran.json["record"]["id"])
     assert shown.status == 0
-    assert f"at {stage} ({kind})" in shown.out
+    assert shown.out.startswith(f"FAILED at {stage} ({kind}): ")
 
 
 def test_chatter_on_standard_output_changes_nothing(latbench: Latbench) -> None:
@@ -168,7 +199,7 @@ def test_progress_on_a_terminal_only(environment: dict[str, str], tmp_path: Path
     assert b"timing" in shown
     assert b"100%" in shown
     assert shown.count(b"timing") <= 5  # once a block: nothing is drawn while samples are taken
-    assert b"median" in shown
+    assert b"median of" in shown
 
 
 def start(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -147,9 +147,14 @@ def run_is_precise(traces: Sequence[Trace], target: float) -> bool:
     return (interval[1] - interval[0]) / 2 / typical <= target
 
 
+def interval_of(numbers: Sequence[float], confidence: float) -> tuple[float, float] | None:
+    """The interval of the processes' median; ``None`` if there are too few processes."""
+    return order_interval(numbers, confidence) or student_interval(numbers, confidence)
+
+
 def half_width_of(numbers: Sequence[float], confidence: float) -> float | None:
     """Of the interval of the processes' median, relative to it."""
-    interval = order_interval(numbers, confidence) or student_interval(numbers, confidence)
+    interval = interval_of(numbers, confidence)
     middle = median(numbers) if numbers else 0
     return (interval[1] - interval[0]) / 2 / middle if interval and middle else None
 
@@ -159,7 +164,7 @@ def over_processes(
 ) -> tuple[float, tuple[float, float] | None, Literal["processes", "within"] | None]:
     """The median over processes, its interval, and the level at which that was made."""
     values = [of(part) for part in parts]
-    interval = order_interval(values, confidence) or student_interval(values, confidence)
+    interval = interval_of(values, confidence)
     if interval is not None:
         return median(values), interval, "processes"
     # Of two processes that differ, what each is sure of by itself; between them nothing is known.

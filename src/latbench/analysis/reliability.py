@@ -1,4 +1,4 @@
-"""Whether to trust a record's number, and why not in plain words."""
+"""Whether a record's number is reliable; if not, why not and what to try."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNSTEADY = 0.25
 DISTURBED = 1 / 3
 """Share of the blocks that may be disturbed."""
 MOVED = 0.03
-"""How far the disturbed blocks may move the typical latency."""
+"""How far the disturbed blocks may move the latency."""
 GROUPS = 0.03
 """Gap between two groups of processes that matters, relative."""
 TREND_P = 0.01
@@ -33,8 +33,78 @@ MOST_STEAL = 0.02
 """Share of the CPUs' time, over the whole run."""
 
 
+Kind = Literal[
+    "incomplete",
+    "denormals",
+    "clock backwards",
+    "clock coarse",
+    "processes disagree",
+    "two groups",
+    "no steady state",
+    "level changed",
+    "long warm-up",
+    "drift",
+    "CPU contention",
+    "hypervisor steal",
+    "CPU quota",
+    "CPU frequency",
+    "slow sentinel",
+    "too many threads",
+    "battery",
+    "few processes",
+    "few samples",
+]
+QUIET = "stop other programs, lower --threads, or use `latbench compare`, which tolerates noise"
+ADVICE: dict[Kind, str] = {
+    "incomplete": "run it again to the end",
+    "denormals": "use trained weights (--weights)",
+    "clock backwards": "report it to the backend: its clock must be monotonic",
+    "clock coarse": "a larger --batch, so that one inference takes longer",
+    "processes disagree": "a larger --budget or more --processes",
+    "two groups": "`latbench show ID --plot FILE` to see the groups, more --processes",
+    "no steady state": "a larger --warmup; `latbench show ID --plot FILE` shows the samples",
+    "level changed": "a fixed CPU frequency, cooling; `latbench show ID --plot FILE` shows it",
+    "long warm-up": "a larger --budget, or --protocol cold-start if the start is what matters",
+    "drift": "let the machine cool down, fix the CPU frequency, run it again",
+    "CPU contention": QUIET,
+    "hypervisor steal": "a dedicated machine, or `latbench compare`, which tolerates noise",
+    "CPU quota": "a larger CPU quota of the container, or fewer --threads",
+    "CPU frequency": "a fixed CPU frequency (performance governor), cooling",
+    "slow sentinel": QUIET,
+    "too many threads": "--threads no larger than the usable CPUs",
+    "battery": "connect the power supply",
+    "few processes": f"--processes {FEWEST} or more",
+    "few samples": "more --calls, or the default protocol",
+}
+"""What to try for each kind of reason."""
+CAUSES: dict[str, Kind] = {
+    "waited for a CPU": "CPU contention",
+    "was switched out": "CPU contention",
+    "others used the CPUs": "CPU contention",
+    "the hypervisor took CPU time": "hypervisor steal",
+    "the CPU quota throttled it": "CPU quota",
+    "the CPUs were clocked down": "CPU frequency",
+    "the sentinel was slow": "slow sentinel",
+}
+"""The kind of each disturbance that :mod:`latbench.analysis.interference` finds."""
+
+
+class Reason(Value, frozen=True, kw_only=True):
+    """One reason not to rely on a number."""
+
+    kind: Kind
+    text: str
+    causes: tuple[Kind, ...] = ()
+    """The kinds of disturbance, most frequent first, where the reason is about disturbed blocks."""
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to try."""
+        return tuple(ADVICE[kind] for kind in self.causes or (self.kind,))
+
+
 class Findings(Value, frozen=True, kw_only=True):
-    """What a summary found that bears on trust."""
+    """What a summary found that bears on reliability."""
 
     processes: int
     half_width: float | None
@@ -61,68 +131,85 @@ class Findings(Value, frozen=True, kw_only=True):
 
 
 class Judgement(Value, frozen=True, kw_only=True):
-    """The answer; ``reasons`` are empty where it is yes."""
+    """The reliability; ``reasons`` is empty only if it is "reliable"."""
 
     reliability: Literal["reliable", "unreliable", "inconclusive"]
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to try, without repetitions."""
+        return tuple(dict.fromkeys(text for reason in self.reasons for text in reason.advice))
 
 
 def judge(record: Record, found: Findings) -> Judgement:
-    """Yes, no with every reason, or cannot tell."""
+    """Decide whether the record's number is reliable, with every reason against it."""
     against = (
-        *_of_the_outcome(record),
-        *_of_the_traces(found),
-        *_of_the_neighbours(found),
-        *_of_the_conditions(record),
+        *_outcome_reasons(record),
+        *_trace_reasons(found),
+        *_disturbance_reasons(found),
+        *_condition_reasons(record),
     )
     if against:
         return Judgement(reliability="unreliable", reasons=against)
     if not found.enough:
         few = f"{found.processes} process{'es' if found.processes > 1 else ''}"
-        why = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
-        return Judgement(reliability="inconclusive", reasons=(why,))
+        text = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
+        return Judgement(
+            reliability="inconclusive", reasons=(Reason(kind="few processes", text=text),)
+        )
     if found.too_few > UNSTEADY * found.sessions:
-        why = f"too few samples to look for a warm-up or a change of level in {found.too_few} of "
-        return Judgement(reliability="inconclusive", reasons=(f"{why}{found.sessions} sessions",))
+        text = (
+            f"too few samples to look for a warm-up or a change of level in {found.too_few} of "
+            f"{found.sessions} sessions"
+        )
+        return Judgement(
+            reliability="inconclusive", reasons=(Reason(kind="few samples", text=text),)
+        )
     return Judgement(reliability="reliable", reasons=())
 
 
 def unsound(record: Record) -> tuple[str, ...]:
-    """What spoils a comparison in turn too, which disturbances of both models do not."""
-    return (*_of_the_outcome(record), *_of_the_setting(record))
-
-
-def _of_the_outcome(record: Record) -> Sequence[str]:
-    reasons: list[str] = []
-    if record.outcome.status != "measured":
-        reasons.append("the run was not completed")
-    if any(check.denormals for check in record.outcome.checks):
-        reasons.append("the outputs hold denormal numbers, which some units compute slowly")
-    reasons += clock_faults(record)
-    return reasons
+    """Reasons that spoil an interleaved comparison too; disturbances of both models do not."""
+    return tuple(reason.text for reason in (*_outcome_reasons(record), *_setting_reasons(record)))
 
 
 def clock_faults(record: Record) -> tuple[str, ...]:
-    """What the times themselves say against the clock, with which nothing can be told."""
+    """What the times themselves show against the clock; with such a clock nothing is conclusive."""
+    return tuple(reason.text for reason in _clock_reasons(record))
+
+
+def _outcome_reasons(record: Record) -> Sequence[Reason]:
+    reasons: list[Reason] = []
+    if record.outcome.status != "measured":
+        reasons.append(Reason(kind="incomplete", text="the run was not completed"))
+    if any(check.denormals for check in record.outcome.checks):
+        text = "the outputs contain denormal numbers, which some units compute slowly"
+        reasons.append(Reason(kind="denormals", text=text))
+    return [*reasons, *_clock_reasons(record)]
+
+
+def _clock_reasons(record: Record) -> Sequence[Reason]:
     traces = record.outcome.traces
     times = [min(b.sample_ns, default=1) for t in traces for b in t.blocks]
     if record.protocol.statistic.kind == "cold":
         times += [t.first_ns for t in traces if t.first_ns is not None]
     least = min(times, default=1)
     if least < 0 or any(_backwards(trace) for trace in traces):
-        return ("the clock went backwards",)
+        return (Reason(kind="clock backwards", text="the clock went backwards"),)
     if least == 0:
-        return ("some inferences took no time: the clock is too coarse for this model",)
+        text = "some inferences took no time: the clock is too coarse for this model"
+        return (Reason(kind="clock coarse", text=text),)
     steps = _coarse_steps(record)
     if steps is None:
         return ()
-    return (f"the clock's steps are {steps:.0%} of the latency: it is too coarse for this model",)
+    text = f"the clock's steps are {steps:.0%} of the latency: it is too coarse for this model"
+    return (Reason(kind="clock coarse", text=text),)
 
 
 def _coarse_steps(record: Record) -> float | None:
-    """The clock's steps relative to the latency, where they are more than :data:`CLOCK_STEPS`: the
-    least difference between two samples. ``None`` where it is less, there are too few, or no two
-    differ."""
+    """The least difference between two samples relative to the latency, if it is more than
+    :data:`CLOCK_STEPS`; ``None`` if it is less, samples are too few, or no two differ."""
     values: list[int] = []
     steps: float | None = None
     for trace in record.outcome.traces:
@@ -143,45 +230,54 @@ def _least_step(values: Sequence[int]) -> float | None:
 
 
 def _backwards(trace: Trace) -> bool:
-    """Whether a block began before the one before it. (A runtime that times itself has a clock of
-    its own, so how long a block took says nothing of when the next one can begin.)"""
+    """Whether a block began before the previous one. (A runtime that times itself has its own
+    clock, so the duration of a block does not bound the start of the next one.)"""
     starts = [block.start_ns for block in trace.blocks]
     return any(later < earlier for earlier, later in pairwise(starts))
 
 
-def _of_the_traces(found: Findings) -> Sequence[str]:
-    reasons = []
+def _trace_reasons(found: Findings) -> Sequence[Reason]:
+    reasons: list[Reason] = []
     if found.half_width is not None and found.half_width > DISAGREEMENT:
-        reasons.append(
-            f"processes disagree: the interval is ±{found.half_width:.0%} of the latency"
-        )
+        text = f"processes disagree: the interval is ±{found.half_width:.0%} of the latency"
+        reasons.append(Reason(kind="processes disagree", text=text))
     if apart := _two_groups(found.process_numbers):
-        reasons.append(apart)
+        reasons.append(Reason(kind="two groups", text=apart))
     allowed = UNSTEADY * found.sessions
     of = f"{found.sessions} session{'s' if found.sessions > 1 else ''}"
     if found.unsteady > allowed:
-        reasons.append(f"no steady state in {found.unsteady} of {of}")
+        text = f"no steady state in {found.unsteady} of {of}"
+        reasons.append(Reason(kind="no steady state", text=text))
     elif found.changed > allowed:
-        reasons.append(f"the level changed while it was timed in {found.changed} of {of}")
+        text = f"the level changed during timing in {found.changed} of {of}"
+        reasons.append(Reason(kind="level changed", text=text))
     if found.long_warmup > allowed:
-        reasons.append(f"warm-up is over a third of the samples in {found.long_warmup} of {of}")
+        text = f"warm-up is over a third of the samples in {found.long_warmup} of {of}"
+        reasons.append(Reason(kind="long warm-up", text=text))
     if found.drifted > allowed:
-        reasons.append(f"not steady: {found.drifted} of {of} drifted while timed")
-    numbers = found.process_numbers
-    if len(numbers) >= FEWEST and kendall_p(numbers) < TREND_P:
-        third = max(1, len(numbers) // 3)
-        first, last = sum(numbers[:third]) / third, sum(numbers[-third:]) / third
-        if first > 0 and abs(last / first - 1) > TREND:
-            reasons.append(
-                f"the machine drifted: the last processes were {last / first - 1:+.0%} "
-                "against the first"
-            )
+        text = f"not steady: {found.drifted} of {of} drifted during timing"
+        reasons.append(Reason(kind="drift", text=text))
+    if trend := _trend(found.process_numbers):
+        reasons.append(Reason(kind="drift", text=trend))
     return reasons
 
 
+def _trend(numbers: Sequence[float]) -> str | None:
+    """A change over the run's processes, in their order."""
+    if len(numbers) < FEWEST or kendall_p(numbers) >= TREND_P:
+        return None
+    third = max(1, len(numbers) // 3)
+    first, last = sum(numbers[:third]) / third, sum(numbers[-third:]) / third
+    if first <= 0 or abs(last / first - 1) <= TREND:
+        return None
+    return (
+        f"the machine drifted: the last processes differ from the first by {last / first - 1:+.0%}"
+    )
+
+
 def _two_groups(numbers: Sequence[float]) -> str | None:
-    """Processes that fall into two groups, further apart than either is wide: which one a fresh
-    process falls into is luck, and no interval around one number says that."""
+    """Processes that fall into two groups, further apart than either is wide: which group a new
+    process falls into is luck, and no interval around one number shows that."""
     ordered = sorted(numbers)
     if len(ordered) < FEWEST or ordered[0] <= 0:
         return None
@@ -194,47 +290,51 @@ def _two_groups(numbers: Sequence[float]) -> str | None:
     return f"processes fall into two groups: {len(high)} of {len(ordered)} are {apart:.0%} slower"
 
 
-def _of_the_neighbours(found: Findings) -> Sequence[str]:
+def _disturbance_reasons(found: Findings) -> Sequence[Reason]:
     if not found.blocks or not found.disturbed:
         return ()
-    share = found.disturbed / found.blocks
-    why = ", ".join(sorted(found.reasons, key=lambda reason: -found.reasons[reason]))
-    if share > DISTURBED:
-        return (f"{share:.0%} of the blocks were disturbed ({why})",)
-    if found.quiet and abs(found.typical / found.quiet - 1) > MOVED:
-        return (
-            f"disturbed blocks moved the latency by {found.typical / found.quiet - 1:+.0%} ({why})",
-        )
-    return ()
+    frequent = sorted(found.reasons, key=lambda reason: -found.reasons[reason])
+    causes = tuple(dict.fromkeys(CAUSES[cause] for cause in frequent))
+    why = ", ".join(causes)
+    text = None
+    if found.disturbed > DISTURBED * found.blocks:
+        text = f"{found.disturbed} of {found.blocks} blocks disturbed ({why})"
+    elif found.quiet and abs(found.typical / found.quiet - 1) > MOVED:
+        change = found.typical / found.quiet - 1
+        text = f"disturbed blocks moved the latency by {change:+.0%} ({why})"
+    return () if text is None else (Reason(kind=causes[0], text=text, causes=causes),)
 
 
-def _of_the_conditions(record: Record) -> Sequence[str]:
+def _condition_reasons(record: Record) -> Sequence[Reason]:
     before, after = record.environment.before, record.environment.after
     if after is None:
-        return _of_the_setting(record)
+        return _setting_reasons(record)
     cpus = record.environment.machine.logical_cpus or 1
-    return (*_of_the_setting(record), *_between(before, after, cpus))
+    return (*_setting_reasons(record), *_between(before, after, cpus))
 
 
-def _of_the_setting(record: Record) -> Sequence[str]:
+def _setting_reasons(record: Record) -> Sequence[Reason]:
     before, reasons = record.environment.before, []
     threads = record.runtime.settings.get("threads", "") if record.runtime else ""
     if threads.isdecimal() and int(threads) > before.usable_cpus:
-        reasons.append(f"{threads} threads on {before.usable_cpus} usable CPUs")
+        cpus = f"{before.usable_cpus} usable CPU{'s' if before.usable_cpus > 1 else ''}"
+        reasons.append(Reason(kind="too many threads", text=f"{threads} threads on {cpus}"))
     if before.on_battery:
-        reasons.append("on battery")
+        reasons.append(Reason(kind="battery", text="on battery"))
     return reasons
 
 
-def _between(before: Conditions, after: Conditions, cpus: int) -> Sequence[str]:
-    reasons = []
+def _between(before: Conditions, after: Conditions, cpus: int) -> Sequence[Reason]:
+    reasons: list[Reason] = []
     if None not in (before.throttled_ns, after.throttled_ns) and (
         (after.throttled_ns or 0) > (before.throttled_ns or 0)
     ):
-        reasons.append("the control group's CPU quota throttled the run")
+        text = "the control group's CPU quota throttled the run"
+        reasons.append(Reason(kind="CPU quota", text=text))
     if before.steal_ns is not None and after.steal_ns is not None:
         wall = (after.unix_ns - before.unix_ns) * cpus
         share = (after.steal_ns - before.steal_ns) / wall if wall > 0 else 0.0
         if share > MOST_STEAL:
-            reasons.append(f"the hypervisor took {share:.0%} of the CPU time for others")
+            text = f"the hypervisor gave {share:.0%} of the CPU time to other guests"
+            reasons.append(Reason(kind="hypervisor steal", text=text))
     return reasons

@@ -1,17 +1,17 @@
-"""What a record says: a pure function of it, computed each time it is shown.
+"""The summary of a record: a pure function of it, computed each time it is shown.
 
 Three quantities are kept apart (``docs/METHODOLOGY.md`` argues for them):
 
-* **typical**: the median over processes of each process's median after its warm-up. What a user of
-  this machine meets, neighbours included.
-* **undisturbed**: the same of each process's 10th percentile. What the model takes where nothing is
-  in its way.
-* **referred**: the latency over the sentinel's, of blocks timed beside each other. What is left
-  when the machine's own ups and downs are divided out.
+* **latency** (``typical`` as an option's value): the median over processes of each process's median
+  after its warm-up. What a user of this machine gets, disturbances by other programs included.
+* **best case**: the same with each process's 10th percentile. What the model takes if nothing
+  disturbs it.
+* **normalized**: the latency divided by the sentinel's, from blocks timed next to each other. What
+  is left if the machine's own ups and downs are divided out.
 
 Processes are the level at which repeated runs differ (Kalibera & Jones 2013, ISMM), so intervals
-are made over them (:func:`latbench.analysis.stats.order_interval`). From one process alone only an
-interval within it can be made; it is labelled so and is never enough for trust.
+are computed over them (:func:`latbench.analysis.stats.order_interval`). One process alone gives
+only an interval within it; it is labeled so and is never enough to call a number reliable.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from latbench.analysis.estimators import (
     SEQUENTIAL_CONFIDENCE,
     estimate_ns,
     half_width_of,
+    interval_of,
     low_quantile,
     median_of,
     numbers_by_process,
@@ -67,11 +68,11 @@ REPORTED = {
     "last level": "median of last levels",
     "cold": "median of load and first inference",
 }
-"""What a protocol's own statistic is called, where it needs more than its kind."""
+"""Names of statistics that need more than their kind."""
 
 
 class Percentile(Value, frozen=True, kw_only=True):
-    """One that the samples support."""
+    """A percentile that the samples support."""
 
     quantile_milli: int
     value_ns: int
@@ -79,7 +80,7 @@ class Percentile(Value, frozen=True, kw_only=True):
 
 
 class SentinelRatio(Value, frozen=True, kw_only=True):
-    """Latency over the sentinel's, of blocks timed beside each other."""
+    """Latency divided by the sentinel's, from blocks timed next to each other."""
 
     name: str
     ratio: float
@@ -90,30 +91,32 @@ class SentinelRatio(Value, frozen=True, kw_only=True):
 
 
 class Reported(Value, frozen=True, kw_only=True):
-    """The number that the protocol's own statistic gives."""
+    """The value of the protocol's own statistic."""
 
     statistic: str
     value: float
     unit: Literal["ns", "images/s"]
+    interval: tuple[float, float] | None
+    """Over processes; ``None`` if there are too few, or if it does not contain the value."""
 
 
 class Summary(Value, frozen=True, kw_only=True):
-    """Figures in nanoseconds; ``None`` where the samples do not support one."""
+    """Values in nanoseconds; ``None`` if the samples do not support one."""
 
     processes: int
     samples: int
-    """Counted ones: without warm-up and settling calls."""
+    """Counted ones: without warm-up and discarded calls."""
     median_ns: int
-    """The typical latency."""
+    """The latency: median over processes of their medians."""
     interval_ns: tuple[int, int] | None
     interval_level: Literal["processes", "within"] | None
-    """``within``: of one process, or as if several did not differ."""
+    """``within``: computed inside one process, or as if several did not differ."""
     confidence: float
     best_case_ns: int
     best_case_interval_ns: tuple[int, int] | None
     normalized: SentinelRatio | None
     p10_ns: int
-    """Of these samples, as is the next: a description, not an estimate."""
+    """10th percentile of all samples, as ``p90_ns``: a description, not an estimate."""
     p90_ns: int
     percentiles: tuple[Percentile, ...]
     process_median_ns: tuple[int, ...]
@@ -121,7 +124,7 @@ class Summary(Value, frozen=True, kw_only=True):
     load_ns: int
     first_ns: int | None
     warmup_calls: tuple[int | None, ...]
-    """Of each process, the first inference not counted in; ``None``: no steady state."""
+    """For each process, without the first inference; ``None``: no steady state."""
     regimes: tuple[Regime, ...]
     level_starts: tuple[tuple[int, ...], ...]
     """For each trace, where its levels begin: indices into warm-up and blocks joined."""
@@ -130,26 +133,31 @@ class Summary(Value, frozen=True, kw_only=True):
     blocks: int
     disturbed_blocks: int
     disturbances: dict[str, int]
-    """Why, and how many blocks for each reason."""
+    """Number of blocks for each kind of disturbance."""
     quiet_median_ns: int | None
-    """The typical latency of the blocks that were not disturbed."""
+    """The latency computed from the blocks that were not disturbed."""
     quiet_interval_ns: tuple[int, int] | None
     half_width: float | None
-    """Of the interval, relative to the typical latency."""
+    """Half-width of the interval, relative to the latency."""
     target: float | None
     reached: bool | None
-    """Whether the protocol's target was; ``None``: it has none."""
+    """Whether the protocol's target was reached; ``None``: it has none."""
     reliability: Literal["reliable", "unreliable", "inconclusive"]
     reasons: tuple[str, ...]
+    """Why it is not reliable."""
+    advice: tuple[str, ...]
+    """What to try, one entry for each kind of reason."""
+    peak_rss_bytes: int | None
+    """The most memory that a worker process used; ``None``: not known."""
 
     @property
     def warm(self) -> bool:
-        """Whether more than first inferences was timed; where not, the figures are of these."""
+        """Whether more than first inferences was timed; if not, the values describe those."""
         return any(regime.name != "cold" for regime in self.regimes)
 
 
 def summarize(record: Record) -> Summary | None:
-    """The summary, or ``None`` where not one timed sample is there."""
+    """The summary, or ``None`` without a single timed sample."""
     marks = disturbed(record)
     runs = sessions(record, marks)
     if not runs:
@@ -168,7 +176,7 @@ def summarize(record: Record) -> Summary | None:
     blocks = sum(len(trace) for trace in marks)
     disturbed_blocks = sum(bool(block) for trace in marks for block in trace)
     half_width = (interval[1] - interval[0]) / 2 / typical if interval and typical else None
-    # Of parts of a comparison the target is that of their ratio.
+    # In a comparison the target is that of the ratio.
     alone = record.interleaved is None
     target = protocol.target_ppm / 1e6 if protocol.target_ppm is not None and alone else None
     between_processes = level == "processes" and len(parts) >= FEWEST
@@ -209,7 +217,7 @@ def summarize(record: Record) -> Summary | None:
         p90_ns=round(quantile(pooled, 0.9)),
         percentiles=_percentiles(parts, pooled),
         process_median_ns=tuple(round(median_of(part)) for part in parts),
-        reported=_reported(record, runs),
+        reported=_reported(record, runs, interval_of(numbers, confidence)),
         load_ns=round(median(run.trace.load_ns for run in runs)),
         first_ns=_first(runs),
         warmup_calls=tuple(run.warmup for run in runs),
@@ -227,18 +235,23 @@ def summarize(record: Record) -> Summary | None:
         if target is None
         else bool(between_processes and half_width is not None and half_width <= target),
         reliability=judgement.reliability,
-        reasons=judgement.reasons,
+        reasons=tuple(reason.text for reason in judgement.reasons),
+        advice=judgement.advice,
+        peak_rss_bytes=max(
+            (t.peak_rss_bytes for t in record.outcome.traces if t.peak_rss_bytes is not None),
+            default=None,
+        ),
     )
 
 
 def _quiet(runs: Sequence[SegmentedSession]) -> list[Array]:
-    """The samples of undisturbed blocks, by process; warm-up left out as everywhere."""
+    """The samples of undisturbed blocks, by process, without warm-up as everywhere."""
     quiet = [(run.trace.process, run.all[run.quiet]) for run in runs if len(run.quiet)]
     return list(by_process(quiet).values())
 
 
 def _normalized(record: Record, confidence: float) -> SentinelRatio | None:
-    """The ratio to the sentinel: of the blocks beside each other, then over processes."""
+    """The ratio to the sentinel: of adjacent blocks, then over processes."""
     beside = record.outcome.sentinel
     if record.sentinel is None or record.sentinel.name is None:
         return None
@@ -258,7 +271,7 @@ def _normalized(record: Record, confidence: float) -> SentinelRatio | None:
 
 
 def _percentiles(parts: Sequence[Array], pooled: Array) -> tuple[Percentile, ...]:
-    """Those that the samples support; autocorrelation makes samples worth less than they count."""
+    """The percentiles that the samples support; autocorrelation reduces their effective number."""
     found = []
     for q in PERCENTILES:
         interval, worth = serial_interval(parts, q, CONFIDENCE)
@@ -273,10 +286,15 @@ def _percentiles(parts: Sequence[Array], pooled: Array) -> tuple[Percentile, ...
     return tuple(found)
 
 
-def _reported(record: Record, runs: Sequence[SegmentedSession]) -> Reported:
+def _reported(
+    record: Record, runs: Sequence[SegmentedSession], interval: tuple[float, float] | None
+) -> Reported:
     """The protocol's own statistic, of the samples that the protocol counts."""
     statistic = record.protocol.statistic
     ns = estimate_ns(runs, regime_of(statistic), statistic) or 0.0
+    if interval is not None and not interval[0] <= ns <= interval[1]:
+        # A mean over all calls may lie outside the interval for a median of processes.
+        interval = None
     name = REPORTED.get(statistic.kind, statistic.kind)
     if statistic.kind == "quantile":
         name = f"p{(statistic.quantile_milli or 500) / 10:g}"
@@ -285,8 +303,12 @@ def _reported(record: Record, runs: Sequence[SegmentedSession]) -> Reported:
     elif statistic.kind == "throughput":
         shapes = [spec.shape for spec in record.artifact.inputs] if record.artifact else []
         batch = shapes[0][0] if shapes and shapes[0] else 1
-        return Reported(statistic=name, value=batch * 1e9 / ns if ns else 0.0, unit="images/s")
-    return Reported(statistic=name, value=ns, unit="ns")
+        ends = None
+        if interval is not None and interval[0] > 0:
+            ends = batch * 1e9 / interval[1], batch * 1e9 / interval[0]
+        value = batch * 1e9 / ns if ns else 0.0
+        return Reported(statistic=name, value=value, unit="images/s", interval=ends)
+    return Reported(statistic=name, value=ns, unit="ns", interval=interval)
 
 
 def _first(runs: Sequence[SegmentedSession]) -> int | None:

@@ -12,13 +12,13 @@ from latbench.cli.options import (
     interrupted_once,
     json_option,
     model_options,
-    progress_bar,
     protocol_options,
     registry_option,
     resolved_protocol,
     timeout_option,
     warn,
 )
+from latbench.cli.terminal import echo_result, progress_bar
 
 if TYPE_CHECKING:
     from latbench.analysis.comparison import Comparison
@@ -136,8 +136,7 @@ def command(
     if as_json:
         click.echo(to_json({"comparison": comparison, "a": one.id, "b": two.id}))
     else:
-        for line in comparison_lines(one, two, comparison, where):
-            click.echo(line)
+        echo_result(comparison_lines(one, two, comparison, where))
     ctx.exit(_status(one, two, comparison, fail_if))
 
 

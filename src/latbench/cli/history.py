@@ -34,4 +34,5 @@ def command(
         device = this_device(read_machine()).id
     with Registry.open(registry, create=False) as store:
         rows = store.history(model, device, backend, limit=limit)
-    click.echo(to_json(rows) if as_json else "\n".join(row_lines(rows)))
+        short = {} if as_json else store.short_ids(row.id for row in rows)
+    click.echo(to_json(rows) if as_json else "\n".join(row_lines(rows, short)))

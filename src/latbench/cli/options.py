@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -17,7 +16,6 @@ from latbench.defaults import TIMEOUT_S
 if TYPE_CHECKING:
     from types import FrameType
 
-    from latbench.bench.executor import Progress
     from latbench.schema.protocol import TimingProtocol
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -372,6 +370,7 @@ MODEL_HELP = (
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, to standard output."
 )
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print all details.")
 registry_option = click.option(
     "--registry",
     metavar="URL",
@@ -382,25 +381,6 @@ registry_option = click.option(
 def warn(message: str) -> None:
     """Print a warning to standard error."""
     click.echo(f"latbench: {message}", err=True)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on a terminal, drawn between blocks only: while they run it would take a CPU."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("getting the artifact", total=None)
-        bar.refresh()
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, description="timing", completed=done, total=total, refresh=True)
-
-        yield advance
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from latbench.cli.options import (
     interrupted_once,
     json_option,
     model_options,
-    progress_bar,
     registry_option,
     strict_option,
     timeout_option,
     warn,
 )
+from latbench.cli.terminal import progress_bar
 
 
 @click.command("plan", cls=Command)
@@ -70,9 +70,9 @@ def command(
     from latbench.bench.plan import make_plan
     from latbench.bench.run import run
     from latbench.report.json import to_json
+    from latbench.report.text.answer import title
     from latbench.report.text.artifact import failure_lines
     from latbench.report.text.comparison import plan_lines
-    from latbench.report.text.record import title
 
     with interrupted_once(), progress_bar() as progress:
         planned = make_plan(

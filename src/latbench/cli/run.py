@@ -14,14 +14,15 @@ from latbench.cli.options import (
     interrupted_once,
     json_option,
     model_options,
-    progress_bar,
     protocol_options,
     registry_option,
     resolved_protocol,
     strict_option,
     timeout_option,
+    verbose_option,
     warn,
 )
+from latbench.cli.terminal import echo_result, progress_bar
 
 if TYPE_CHECKING:
     from latbench.bench.run import RunResult
@@ -61,6 +62,7 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
 @strict_option
 @timeout_option
 @registry_option
+@verbose_option
 @json_option
 @click.pass_context
 def command(
@@ -78,6 +80,7 @@ def command(
     warmup_calls: int | None,
     calls: int | None,
     block_calls: int | None,
+    verbose: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -113,7 +116,7 @@ def command(
         if resume or order_seed is not None:
             raise click.UsageError("--resume and --order-seed are of a sweep; this is one point")
         result = _one(resolved, given)
-        _print(result, as_json)
+        _print(result, given["registry"], verbose=verbose, as_json=as_json)
         if result.record.outcome.status != "measured":
             ctx.exit(3)
         reached = result.summary is not None and result.summary.reached
@@ -231,16 +234,22 @@ def _tell(step: SweepStep) -> None:
     click.echo(step_line(step), err=True)
 
 
-def _print(result: RunResult, as_json: bool) -> None:
+def _print(result: RunResult, registry: str | None, *, verbose: bool, as_json: bool) -> None:
     if as_json:
         from latbench.report.json import record_json
 
         click.echo(record_json(result.record, result.summary))
-        return
-    from latbench.report.text.record import record_lines
+    elif verbose:
+        from latbench.report.text.record import record_lines
 
-    for line in record_lines(result.record, result.summary, result.registry):
-        click.echo(line)
+        echo_result(record_lines(result.record, result.summary, result.registry))
+    else:
+        from latbench.report.text.answer import brief_lines
+        from latbench.store.registry import Registry
+
+        with Registry.open(registry, create=False) as store:
+            short = store.short_ids([result.record.id])[result.record.id]
+        echo_result(brief_lines(result.record, result.summary, short))
 
 
 def _print_sweep(swept: SweepResult, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option, registry_option
+from latbench.cli.terminal import echo_result
 
 if TYPE_CHECKING:
     from latbench.analysis.summary import Summary
@@ -48,7 +49,8 @@ def command(
     with Registry.open(registry, create=False) as store:
         if id is None:
             rows = store.latest(device)
-            click.echo(to_json(rows) if as_json else "\n".join(row_lines(rows)))
+            short = {} if as_json else store.short_ids(row.id for row in rows)
+            click.echo(to_json(rows) if as_json else "\n".join(row_lines(rows, short)))
             return
         record = store.get(id)
         summary = summarize(record)
@@ -57,8 +59,7 @@ def command(
         if as_json:
             click.echo(record_json(record, summary))
             return
-        for line in record_lines(record, summary, store.url):
-            click.echo(line)
+        echo_result(record_lines(record, summary, store.url))
 
 
 def _draw(record: Record, summary: Summary | None, path: Path) -> None:

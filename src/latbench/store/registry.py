@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,6 +48,8 @@ class Row(Value, frozen=True, kw_only=True):
 GROUP = ("device", "model", "backend", "requested_backend")
 """What one group of the latest records shares. What was asked for is part of it: a fallback does
 not displace a record of the backend that was used for its own sake."""
+SHORT_ID = 7
+"""Characters of a shortened id, at least."""
 TRAINED = "form=trained"
 """Records of the trained form are never the latest of their model: it is not what is shipped."""
 
@@ -170,6 +172,18 @@ class Registry:
             )
             return tuple(found.scalars())
 
+    def short_ids(self, ids: Iterable[str], *, least: int = SHORT_ID) -> dict[str, str]:
+        """The shortest start of each id, ``least`` characters or more, that no other record has."""
+        found = {}
+        with translated(self._engine.url), self._engine.connect() as connection:
+            for id in ids:
+                before = select(func.max(records.c.id)).where(records.c.id < id)
+                after = select(func.min(records.c.id)).where(records.c.id > id)
+                neighbors = [connection.execute(query).scalar() or "" for query in (before, after)]
+                shared = max(_shared_start(id, other) for other in neighbors)
+                found[id] = id[: max(least, shared + 1)]
+        return found
+
     def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
         """The newest records of one model on one device and backend, the newest first."""
         return self._rows(
@@ -280,6 +294,12 @@ class Registry:
     def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
         with translated(self._engine.url), self._engine.connect() as connection:
             return tuple(Row(**row) for row in connection.execute(query).mappings())
+
+
+def _shared_start(one: str, two: str) -> int:
+    """How many leading characters two ids share."""
+    pairs = zip(one, two, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(two)))
 
 
 def _listed(table: Table) -> list[Column[Any]]:

@@ -19,10 +19,10 @@ from latbench.claims.model import (
 )
 from latbench.claims.verdict import Answer, Verdict
 from latbench.report.placement import placed
+from latbench.report.text.answer import title
 from latbench.report.text.claim import statement
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import moment
-from latbench.report.text.record import title
 from latbench.report.units import decimals, duration, time
 from latbench.schema.record import Record
 from latbench.schema.request import Request

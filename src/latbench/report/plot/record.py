@@ -11,7 +11,7 @@ from latbench.analysis.segments import samples as samples_of
 from latbench.analysis.summary import Summary
 from latbench.errors import UsageError
 from latbench.files import write_beside
-from latbench.report.text.record import title
+from latbench.report.text.answer import title
 from latbench.report.units import UNITS, time
 from latbench.schema.record import Record
 from latbench.schema.trace import Trace

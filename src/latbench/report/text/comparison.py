@@ -5,9 +5,9 @@ from __future__ import annotations
 from latbench.analysis.comparison import Comparison
 from latbench.analysis.power import Plan
 from latbench.analysis.stats import CONFIDENCE
+from latbench.report.text.answer import STOPPED, title
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import labelled
-from latbench.report.text.record import STOPPED, title
 from latbench.report.units import decimals, seconds, time
 from latbench.schema.record import Record
 

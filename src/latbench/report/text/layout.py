@@ -1,20 +1,17 @@
-"""Labels, tables and dates that every text shares."""
+"""Labels, tables, dates and line breaks that every text shares."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
-
-
-LABEL = 12
+LABEL = 13
+"""Width of the label column, the space after it included."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Left-aligned columns, as wide as they need to be; no frame, so that it can be grepped."""
+    """Left-aligned columns as wide as their content, without a frame so that grep works."""
     body = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in body) for i in range(len(header))]
     return [
@@ -29,5 +26,32 @@ def moment(unix_ns: int) -> str:
 
 
 def labelled(label: str, text: str) -> str:
-    """A line below a title."""
+    """A line below a title: two spaces, the label, the text."""
     return f"  {label.ljust(LABEL - 1)} {text}"
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """Break a line at spaces, never inside a word; continuations align with the text.
+
+    Parts between " · " stay together if they fit.
+    """
+    if len(line) <= width:
+        return [line]
+    indent = " " * (LABEL + 2)
+    if not line.startswith("  "):
+        indent = "    "
+    parts = line.split(" · ")
+    if all(len(part) + len(indent) <= width - 2 for part in parts):
+        line = " · ".join(part.replace(" ", "\0") for part in parts)
+        lead = len(line) - len(line.lstrip("\0"))
+        line = " " * lead + line[lead:]
+    broken = textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+    return [each.replace("\0", " ") for each in broken]
