@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import msgspec
 
-from builders import make_record
 from latbench.analysis.comparison import compare
 from latbench.analysis.summary import summarize
 from latbench.schema.protocol import protocol_sha256
@@ -29,7 +28,8 @@ from latbench.schema.protocol_catalog import WARM
 from latbench.schema.record import Interleaved, Record
 from latbench.schema.trace import Block, Readings, Trace
 from latbench.store.registry import Registry
-from noise import autocorrelated
+from support.noise import autocorrelated
+from support.records import make_record
 
 QUIET = Readings(
     wall_ns=10**8,

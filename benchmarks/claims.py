@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import msgspec
 
-from builders import make_record, make_trace
 from latbench.audit.check import check
 from latbench.audit.library import ClaimLibrary, load_claims
 from latbench.claims.statements import TIMED
@@ -32,6 +31,7 @@ from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
 from latbench.store.registry import Registry
 from latbench.zoo.catalog import ZOO
+from support.records import make_record, make_trace
 
 HERE = "bench-cpu"
 

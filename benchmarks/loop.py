@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import onnxruntime as ort
 
-import onnx_files
-from builders import make_artifact
 from latbench.api import ExportSpec, RunOptions, make_inputs
 from latbench.clock import time_calls
 from latbench_exporters.onnx.exporter import exporter
 from latbench_runners.onnxruntime.runner import runner
+from support import onnx_files
+from support.records import make_artifact
 
 
 def bare(session: ort.InferenceSession, binding: ort.IOBinding, calls: int) -> list[int]:

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import msgspec
 
-import onnx_files
 from latbench.schema.artifact import Artifact
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
+from support import onnx_files
 
 WORKER = "latbench.worker.inference"
 HOLD = """

@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from sqlalchemy import text
 
-from builders import make_record, make_trace
 from latbench.schema.blobs import pack_ns
 from latbench.store import rows as stored
 from latbench.store.registry import Registry, Row
 from latbench.store.tables import latest, machines, records, traces
+from support.records import make_record, make_trace
 
 MODELS, DEVICES, BACKENDS = 900, 20, 4
 CHUNK = 20_000

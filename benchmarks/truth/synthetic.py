@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tests"))
 import msgspec
 import numpy as np
 
-from builders import make_record
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.stats import order_interval
 from latbench.analysis.summary import Summary, summarize
 from latbench.schema.protocol_catalog import WARM
 from latbench.schema.record import Record
 from latbench.schema.trace import Block, Readings, Trace
+from support.records import make_record
 
 LEVEL, NOISE, BETWEEN, BLOCK = 1e6, 0.02, 0.01, 20
 Samples = np.ndarray

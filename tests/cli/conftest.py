@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, TESTS, Ended, Latbench
+from support.command_line import COMMAND, Ended, Latbench
+from support.environment import child_environment
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """A registry and a data folder of the test's own; the cache is shared by all tests."""
-    return {
-        **os.environ,
-        "LATBENCH_REGISTRY": str(tmp_path / "registry.db"),
-        "XDG_DATA_HOME": str(tmp_path / "data"),
-        "PYTHONPATH": str(TESTS),
-        "COLUMNS": "100",
-    }
+    return child_environment(
+        LATBENCH_REGISTRY=str(tmp_path / "registry.db"),
+        XDG_DATA_HOME=str(tmp_path / "data"),
+        COLUMNS="100",
+    )
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import onnx_files
-from command_line import QUICK, TESTS, Ended, Latbench
+from support import onnx_files
+from support.command_line import QUICK, Ended, Latbench
+from support.environment import python_path
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def with_broken(latbench: Latbench, tmp_path: Path) -> Callable[..., Ended]:
         "[latbench.runners]\nbroken = broken_runner:runner\n"
     )
     (site / "broken_runner.py").write_text("def runner(): raise ValueError('it is\\nbroken')\n")
-    path = f"{site}{os.pathsep}{TESTS}"
+    path = python_path(site)
     return lambda *arguments: latbench(*arguments, PYTHONPATH=path)
 
 

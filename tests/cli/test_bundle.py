@@ -14,8 +14,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from builders import make_record, make_trace
-from command_line import Latbench
 from latbench.audit.library import load_claims
 from latbench.bundle import archive
 from latbench.bundle.archive import BundleError, pack, unpack
@@ -25,6 +23,8 @@ from latbench.devices.catalog import load_devices
 from latbench.report.html.claim_card import claim_card
 from latbench.schema.codec import encode_record
 from latbench.schema.record import Interleaved, Record
+from support.command_line import Latbench
+from support.records import make_record, make_trace
 
 DEVICES = """\
 schema: 1

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from builders import make_record, make_trace
-from command_line import Latbench
 from latbench.schema.codec import encode_record
 from latbench.schema.record import Fallback, Record
+from support.command_line import Latbench
+from support.records import make_record, make_trace
 
 DEVICES = """\
 schema: 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Latbench
+from support.command_line import Latbench
 
 pytestmark = [
     pytest.mark.torch,

@@ -12,8 +12,6 @@ from typing import get_args
 import msgspec
 import pytest
 
-from builders import make_record
-from command_line import Latbench
 from latbench.audit import check
 from latbench.audit.library import ClaimLibrary, load_claims
 from latbench.claims.model import Claim
@@ -23,6 +21,9 @@ from latbench.cli.claims import options
 from latbench.devices.catalog import load_devices
 from latbench.schema.record import Record
 from latbench.store.registry import Registry
+from support.command_line import Latbench
+from support.environment import ROOT
+from support.records import make_record
 
 CLAIM = "mobilevig-ti-latency-iphone13mini"
 CHECK = ("claims", "check", CLAIM)
@@ -73,7 +74,7 @@ def test_a_machine_of_ones_own_is_made_known(latbench: Latbench, tmp_path: Path)
     form = latbench("claims", "add", "--template").out
     assert "device: pixel-8" in form
     (tmp_path / "own.yaml").write_text(form.replace("device: pixel-8", "device: amd-epyc-2cpu"))
-    document = (Path(__file__).parents[2] / "docs/CLAIMS.md").read_text()
+    document = (ROOT / "docs/CLAIMS.md").read_text()
     (tmp_path / "devices.yaml").write_text(document.partition("```yaml\n")[2].partition("```")[0])
     refused = latbench("claims", "validate", "own.yaml")
     assert refused.status == 2

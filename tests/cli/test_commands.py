@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import QUICK, Latbench
 from latbench.cli import COMMANDS
+from support.command_line import QUICK, Latbench
 
 HEAVY = ("numpy", "torch", "sqlalchemy", "alembic", "onnx", "onnxruntime", "rich", "yaml", "psutil")
 

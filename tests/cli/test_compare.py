@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from builders import make_record
-from command_line import COMMAND, QUICK, Latbench, wait_for_workers
 from latbench.schema.codec import encode_record
+from support.command_line import COMMAND, QUICK, Latbench, wait_for_workers
+from support.records import make_record
 
 COMMON = ("--model", "mobilevig_ti", "--backend", "fake", "--threads", "1")
 FEW = ("--calls", "40", "--block-calls", "10", "--warmup", "5")

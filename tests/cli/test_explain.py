@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from builders import make_record
-from command_line import COMMAND, QUICK, Latbench, wait_for_workers
 from latbench.host.info import read_machine, this_device
 from latbench.schema.codec import encode_record
 from latbench.schema.record import Fallback
+from support.command_line import COMMAND, QUICK, Latbench, wait_for_workers
+from support.records import make_record
 
 FAKE = ("--model", "mobilevig_ti", "--backend", "fake")
 STILL = ("--option", "noise=0", "--option", "between=0")

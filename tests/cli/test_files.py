@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import onnx_files
-from command_line import COMMAND, QUICK, TESTS, Latbench, wait_for_workers
-
-TINY = f"{TESTS / 'tiny.py'}:factory"
+from support import onnx_files
+from support.command_line import COMMAND, QUICK, Latbench, wait_for_workers
+from support.environment import TINY, python_path
 
 
 def cache_of(folder: Path) -> dict[str, str]:
@@ -141,7 +140,7 @@ def test_a_cache_hit_imports_no_torch(latbench: Latbench, tmp_path: Path) -> Non
     broken = tmp_path / "broken"
     (broken / "torch").mkdir(parents=True)
     (broken / "torch/__init__.py").write_text("raise RuntimeError('torch was imported')")
-    path = f"{broken}:{TESTS}"
+    path = python_path(broken)
     second = latbench(
         "run", "--model", TINY, *QUICK, "--json", PYTHONPATH=path, **cache_of(tmp_path)
     )
@@ -262,9 +261,8 @@ def test_the_registry_may_be_a_server(latbench: Latbench, tmp_path: Path, postgr
 
 @pytest.mark.torch
 def test_weights_from_a_file(latbench: Latbench, tmp_path: Path) -> None:
-    import torch
-
     import tiny
+    import torch
 
     weights = tiny.factory().state_dict()
     torch.save(weights, tmp_path / "w.pth")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import QUICK, Latbench
+from support.command_line import QUICK, Latbench
 
 NET = '''\
 """A block with a branch that is fused for deployment."""

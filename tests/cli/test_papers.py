@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from builders import make_record, make_trace
-from command_line import Ended, Latbench
 from latbench.audit.library import load_claims
 from latbench.audit.papers import Papers, load_papers
 from latbench.claims.verdict import Answer, Verdict
@@ -25,8 +23,11 @@ from latbench.report.text.papers import (
 from latbench.schema.codec import encode_record
 from latbench.schema.yaml_document import parse
 from latbench.zoo.catalog import ZOO
+from support.command_line import Ended, Latbench
+from support.environment import ROOT
+from support.records import make_record, make_trace
 
-DOCUMENT = Path(__file__).parents[2] / "docs/PAPERS.md"
+DOCUMENT = ROOT / "docs/PAPERS.md"
 REGISTERED = load_claims(load_devices(None))
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import latbench as package
-from command_line import COMMAND, Latbench, wait_for_workers
 from latbench.host.info import read_machine, this_device
+from support.command_line import COMMAND, Latbench, wait_for_workers
 
 HERE = this_device(read_machine()).id
 CONDITIONS = {

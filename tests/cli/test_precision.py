@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Latbench
+from support.command_line import Latbench
+from support.environment import TINY
 
 QUICK = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "2", "--calls", "3")
-MODEL = f"{Path(__file__).parent.parent / 'tiny.py'}:factory"
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.mark.torch
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_accuracy_is_told(latbench: Latbench, precision: str) -> None:
-    done = latbench("run", "--model", MODEL, "--precision", precision, *QUICK, "--json")
+    done = latbench("run", "--model", TINY, "--precision", precision, *QUICK, "--json")
     assert done.status == 0, done.err + done.out
     artifact = done.json["record"]["artifact"]
     assert artifact["precision"] == precision
@@ -41,14 +41,14 @@ def test_accuracy_is_told(latbench: Latbench, precision: str) -> None:
     assert artifact["counts"]["macs"] == artifact["model_counts"]["macs"]
     assert artifact["counts"]["parameter_bytes"] < artifact["model_counts"]["parameter_bytes"]
     assert ("seeded noise" in done.err) == (precision == "int8")
-    shown = latbench("run", "--model", MODEL, "--precision", precision, *QUICK)
+    shown = latbench("run", "--model", TINY, "--precision", precision, *QUICK)
     assert "accuracy" in shown.out
     assert "top-1 agrees" in shown.out
 
 
 @pytest.mark.torch
 def test_calibrated_on_images(latbench: Latbench, images: Path) -> None:
-    run = ("run", "--model", MODEL, "--precision", "int8", *QUICK, "--json")
+    run = ("run", "--model", TINY, "--precision", "int8", *QUICK, "--json")
     done = latbench(*run, "--calibration", images)
     assert done.status == 0, done.err
     assert "seeded noise" not in done.err
@@ -71,7 +71,7 @@ def test_calibrated_on_images(latbench: Latbench, images: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_told(latbench: Latbench, arguments: tuple[str, ...], words: str) -> None:
-    done = latbench("run", "--model", MODEL, *QUICK, *arguments)
+    done = latbench("run", "--model", TINY, *QUICK, *arguments)
     assert done.status == 2
     assert words in done.err
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_told(latbench: Latbench, arguments: tuple[str, ...], 
 def test_the_exporter_takes_its_options(latbench: Latbench) -> None:
     for opset in ("17", "20"):
         done = latbench(
-            *("export", "--model", MODEL, "--option", f"opset={opset}"),
+            *("export", "--model", TINY, "--option", f"opset={opset}"),
             *("--option", "route=torchscript", "--json"),
         )
         assert done.status == 0, done.err
@@ -119,7 +119,7 @@ def test_core_ml_inside_of_executorch_takes_fp16(latbench: Latbench) -> None:
     for package in ("executorch", "coremltools"):
         pytest.importorskip(package, reason=f"needs the `{package}` extra")
     done = latbench(
-        *("export", "--model", MODEL, "--format", "executorch", "--precision", "fp16"),
+        *("export", "--model", TINY, "--format", "executorch", "--precision", "fp16"),
         *("--option", "delegate=coreml", "--json"),
     )
     assert done.status == 0, done.err

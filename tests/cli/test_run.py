@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, QUICK, Latbench, wait_for_workers, workers_of
+from support.command_line import COMMAND, QUICK, Latbench, wait_for_workers, workers_of
+from support.environment import GOLDEN
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 FAKE = ("run", "--model", "mobilevig_ti", "--backend", "fake", "--threads", "1")
 
 

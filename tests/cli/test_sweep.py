@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import COMMAND, Latbench
+from support.command_line import COMMAND, Latbench
+from support.environment import TINY
 
 FAST = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "1", "--calls", "5")
 MODELS = ("--model", "mobilevig_ti", "--model", "mobilevig_s")
@@ -264,10 +265,9 @@ def test_a_failed_run_shows_no_latency(latbench: Latbench) -> None:
 
 def test_a_fallback_is_never_in_the_columns_of_what_was_asked_for(latbench: Latbench) -> None:
     pytest.importorskip("torch", reason="exporting needs the `export` extra")
-    tiny = f"{Path(__file__).parent.parent / 'tiny.py'}:factory"
     for backend in ("onnxruntime", "fake"):
         done = latbench(
-            *("run", "--model", tiny, "--backend", backend, *FAST), LATBENCH_FAKE_UNAVAILABLE="1"
+            *("run", "--model", TINY, "--backend", backend, *FAST), LATBENCH_FAKE_UNAVAILABLE="1"
         )
         assert done.status == 0, done.err
     found = {r["backend"]: r for r in json.loads(latbench("table", "--json").out)}

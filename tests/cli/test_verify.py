@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from command_line import TESTS, Latbench
+from support.command_line import Latbench
+from support.environment import TINY
 
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.slow,
 ]
 pytest.importorskip("torch", reason="needs the `export` extra")
-TINY = f"{TESTS / 'tiny.py'}:factory"
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_another_network_differs_in_all_that_is_compared(
 
 def test_another_input_shape_is_told(latbench: Latbench, exported: Path, tmp_path: Path) -> None:
     (tmp_path / "large.py").write_text(
-        "from tiny import factory as small\n"
+        "from support.models import factory as small\n"
         "def factory():\n"
         "    network = small()\n"
         "    network.input_shape = (3, 64, 64)\n"

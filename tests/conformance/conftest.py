@@ -6,21 +6,21 @@ from collections.abc import Mapping
 
 import pytest
 
-from builders import make_artifact
 from latbench.api import ExportSpec, StageError
 from latbench.plugins import load_exporter
-from made import Made
-from tiny import TinyModel
+from support.artifacts import ExportedFile
+from support.models import TinyModel
+from support.records import make_artifact
 
 
-class Files(Mapping[str, Made]):
+class Files(Mapping[str, ExportedFile]):
     """Format -> its file; a test is skipped where that cannot be had on this machine."""
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
         self._factory = factory
-        self._made: dict[str, Made | str] = {}
+        self._made: dict[str, ExportedFile | str] = {}
 
-    def __getitem__(self, format: str) -> Made:
+    def __getitem__(self, format: str) -> ExportedFile:
         if format not in self._made:
             self._made[format] = self._make(format)
         found = self._made[format]
@@ -34,7 +34,7 @@ class Files(Mapping[str, Made]):
     def __len__(self) -> int:
         return len(self._made)
 
-    def _make(self, format: str) -> Made | str:
+    def _make(self, format: str) -> ExportedFile | str:
         exporter = load_exporter(format)
         path = self._factory.mktemp(format) / f"tiny{exporter.suffix}"
         try:
@@ -44,7 +44,7 @@ class Files(Mapping[str, Made]):
                 raise
             return f"{format} cannot be exported here: {error.message}"
         artifact = make_artifact(path, exported, format)
-        return Made(path=path, exported=exported, artifact=artifact)
+        return ExportedFile(path=path, exported=exported, artifact=artifact)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -19,10 +18,11 @@ from latbench.files import content_sha256
 from latbench.plugins import format_names, load_exporter, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
 from latbench.worker import messages
-from tiny import TinyModel
+from support.environment import TINY, child_environment
+from support.models import TinyModel
 
 if TYPE_CHECKING:
-    from made import Made
+    from support.artifacts import ExportedFile
 
 HEAVY = {
     *(
@@ -76,13 +76,13 @@ def test_naming_the_toolchain_loads_nothing_heavy(format: str) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("format", FORMATS)
-def test_writes_one_file_and_nothing_beside_it(format: str, made: dict[str, Made]) -> None:
+def test_writes_one_file_and_nothing_beside_it(format: str, made: dict[str, ExportedFile]) -> None:
     assert list(made[format].path.parent.iterdir()) == [made[format].path]
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_file_does_the_work_of_the_model(format: str, made: dict[str, Made]) -> None:
+def test_the_file_does_the_work_of_the_model(format: str, made: dict[str, ExportedFile]) -> None:
     exported = made[format].exported
     if not exported.from_module:
         pytest.skip("this exporter does not build the model")
@@ -95,7 +95,7 @@ def test_the_file_does_the_work_of_the_model(format: str, made: dict[str, Made])
 
 @pytest.mark.torch
 @pytest.mark.parametrize("format", FORMATS)
-def test_shapes_are_concrete_and_true(format: str, made: dict[str, Made]) -> None:
+def test_shapes_are_concrete_and_true(format: str, made: dict[str, ExportedFile]) -> None:
     exporter, file = load_exporter(format), made[format]
     assert all(dim > 0 for tensor in file.exported.inputs for dim in tensor.shape)
     inputs = make_inputs(file.exported.inputs, 0)
@@ -108,7 +108,7 @@ def test_shapes_are_concrete_and_true(format: str, made: dict[str, Made]) -> Non
 
 @pytest.mark.torch
 @pytest.mark.parametrize("format", FORMATS)
-def test_computes_what_the_model_computes(format: str, made: dict[str, Made]) -> None:
+def test_computes_what_the_model_computes(format: str, made: dict[str, ExportedFile]) -> None:
     import torch
 
     file = made[format]
@@ -128,7 +128,7 @@ def test_computes_what_the_model_computes(format: str, made: dict[str, Made]) ->
 @pytest.mark.torch
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_same_model_gives_the_same_bytes(
-    format: str, made: dict[str, Made], tmp_path: Path
+    format: str, made: dict[str, ExportedFile], tmp_path: Path
 ) -> None:
     exporter, before = load_exporter(format), made[format].path
     if format == "tensorrt":
@@ -201,7 +201,7 @@ def test_each_value_that_is_named_works(
     pytest.importorskip("torch", reason="exporting needs the `export` extra")
     out = tmp_path / f"made{load_exporter(format).suffix}"
     request = messages.Export(
-        model=f"{Path(__file__).parent.parent / 'tiny.py'}:factory",
+        model=TINY,
         weights=None,
         batch=None,
         resolution=None,
@@ -254,15 +254,18 @@ for name in hidden:
 from pathlib import Path
 from latbench.api import ExportSpec, StageError
 from latbench.plugins import load_exporter
-from tiny import TinyModel
+from support.models import TinyModel
 try:
     load_exporter({format!r}).export(TinyModel(), ExportSpec(), Path({str(tmp_path / "x")!r} + {suffix!r}))
 except StageError as error:
     print(error.kind, error.message, error.hint, sep="|")
 """
-    tests = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=tests
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=child_environment(),
     )
     kind, message, hint = done.stdout.strip().split("|")
     assert kind == "unavailable", done.stderr

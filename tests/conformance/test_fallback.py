@@ -14,9 +14,9 @@ from latbench.plugins import load_runner, runner_names
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
 from latbench.schema.record import Record
+from support.environment import TINY
 
 OTHERS = [name for name in runner_names() if name != FALLBACK]
-MODEL = f"{Path(__file__).parent.parent / 'tiny.py'}:factory"
 QUICK = changed_protocol(FIXED, processes=1, warmup_calls=1, calls=3)
 ABSENT = Capability(available=False, reason="it is unplugged", hint="plug it in")
 
@@ -41,7 +41,7 @@ def measured(
 ) -> tuple[Record, list[str]]:
     said: list[str] = []
     result = latbench.run(
-        MODEL,
+        TINY,
         backend=name,
         protocol=QUICK,
         strict=strict,

@@ -19,7 +19,7 @@ from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 
 if TYPE_CHECKING:
-    from made import Made
+    from support.artifacts import ExportedFile
 
 HEAVY = {
     *(
@@ -80,7 +80,7 @@ def test_finding_the_runner_loads_nothing_heavy(name: str) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", RUNNERS)
-def test_a_session_keeps_its_promises(name: str, made: dict[str, Made]) -> None:
+def test_a_session_keeps_its_promises(name: str, made: dict[str, ExportedFile]) -> None:
     file = made[able(name)]
     options = RunOptions(threads=1, seed=5)
     inputs = make_inputs(file.artifact.inputs, 5)
@@ -104,7 +104,7 @@ def test_a_session_keeps_its_promises(name: str, made: dict[str, Made]) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", RUNNERS)
-def test_outputs_are_those_of_the_file(name: str, made: dict[str, Made]) -> None:
+def test_outputs_are_those_of_the_file(name: str, made: dict[str, ExportedFile]) -> None:
     format = able(name)
     file = made[format]
     inputs = make_inputs(file.artifact.inputs, 9)
@@ -121,7 +121,7 @@ def test_outputs_are_those_of_the_file(name: str, made: dict[str, Made]) -> None
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", RUNNERS)
-def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
+def test_times_blocks_in_a_worker(name: str, made: dict[str, ExportedFile]) -> None:
     file = made[able(name)]
     with WorkerClient.with_module("latbench.worker.inference") as worker:
         request = messages.Open(
@@ -153,7 +153,9 @@ def test_times_blocks_in_a_worker(name: str, made: dict[str, Made]) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", RUNNERS)
-def test_a_worker_loads_it_anew_and_keeps_to_a_rate(name: str, made: dict[str, Made]) -> None:
+def test_a_worker_loads_it_anew_and_keeps_to_a_rate(
+    name: str, made: dict[str, ExportedFile]
+) -> None:
     """What protocols ask for that reload the model, pin the process or leave gaps."""
     file = made[able(name)]
     pinned = hasattr(os, "sched_setaffinity")
@@ -197,7 +199,7 @@ def _cut_in_half(source: Path, target: Path) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", RUNNERS)
-def test_profiles_what_it_says_that_it_can(name: str, made: dict[str, Made]) -> None:
+def test_profiles_what_it_says_that_it_can(name: str, made: dict[str, ExportedFile]) -> None:
     file = made[able(name)]
     inputs = make_inputs(file.artifact.inputs, 0)
     with load_runner(name).open(file.artifact, file.path, inputs, RunOptions(threads=1)) as session:
@@ -219,7 +221,9 @@ def test_profiles_what_it_says_that_it_can(name: str, made: dict[str, Made]) -> 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", RUNNERS)
-def test_a_damaged_file_does_not_open(name: str, made: dict[str, Made], tmp_path: Path) -> None:
+def test_a_damaged_file_does_not_open(
+    name: str, made: dict[str, ExportedFile], tmp_path: Path
+) -> None:
     file = made[able(name)]
     broken = tmp_path / file.path.name
     _cut_in_half(file.path, broken)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent.parent
-EXAMPLE = TESTS.parent / "examples/toy-backend"
+from support.environment import ROOT, TESTS, python_path
+
+EXAMPLE = ROOT / "examples/toy-backend"
 QUICK = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "2", "--calls", "3")
 
 
@@ -30,7 +31,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     return {
         **os.environ,
-        "PYTHONPATH": f"{site}{os.pathsep}{TESTS}",
+        "PYTHONPATH": python_path(site),
         "LATBENCH_REGISTRY": str(site / "registry.db"),
     }
 

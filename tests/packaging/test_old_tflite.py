@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from latbench.api import ExportSpec
+from support.environment import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 OLD = ROOT / ".venv/tflite-runtime/bin/latbench"
 QUICK = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "2", "--calls", "5")
 
@@ -22,7 +22,7 @@ QUICK = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "2", 
 def test_the_same_runner_times_both(tmp_path: Path) -> None:
     pytest.importorskip("litert_torch")
     from latbench_exporters.tflite.exporter import exporter
-    from tiny import TinyModel
+    from support.models import TinyModel
 
     path = tmp_path / "tiny.tflite"
     exporter().export(TinyModel(), ExportSpec(), path)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import onnx_files
+from support import onnx_files
+from support.environment import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PACKAGES = {"latbench", "latbench_exporters", "latbench_runners"}
 NEED_TORCH = "latbench.zoo.nets."
 """Modules of networks: they are torch classes, and are imported by building one only."""

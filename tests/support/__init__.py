@@ -1,0 +1,1 @@
+"""Helpers that tests share: records, claims, models, files, stand-ins and environments."""
