@@ -49,7 +49,7 @@ _HOMES = {
     "compare": "latbench.bench.compare",
     "decode_record": "latbench.schema.codec",
     "encode_record": "latbench.schema.codec",
-    "export": "latbench.bench.run",
+    "export": "latbench.artifacts.export",
     "run": "latbench.bench.run",
     "summarize": "latbench.analysis.summary",
     "sweep": "latbench.bench.sweep",
