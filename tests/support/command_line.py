@@ -21,9 +21,9 @@ QUICK = (
 def workers_of(pid: int) -> set[int]:
     """Workers that a running command has (Linux); it starts other programs too."""
     found = set()
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, ProcessLookupError):
                 if b"latbench.worker.inference" in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.add(int(child))
     return found

@@ -1,4 +1,4 @@
-"""Where the variance comes from, and what a wanted precision or a wanted smallest effect takes.
+"""Where the variance comes from, and what a target precision or a smallest effect takes.
 
 The levels at which repeated measurements vary are nested: an inference in a block, a block in a
 process, a process in a build. Kalibera & Jones 2013 (*Rigorous benchmarking in reasonable time*,
@@ -21,9 +21,9 @@ from latbench.schema.record import Record
 from latbench.schema.value import Value
 
 MOST_PROCESSES = 1000
-"""Of one run."""
+"""Most processes of one run."""
 MEDIAN_COST = 1.571
-"""pi / 2: how much more the median of normal values varies than their mean."""
+"""pi / 2: how much more the median of normal values varies than their mean does."""
 
 
 class Component(Value, frozen=True, kw_only=True):
@@ -112,21 +112,21 @@ def plan(
         best_blocks=best,
         estimates=(
             _estimate(
-                f"±{100 * precision:g} % of the latency",
+                f"±{100 * precision:g}%",
                 of_run,
                 precision,
                 run_s,
                 how=f"latbench run --target {100 * precision:g}",
             ),
             _estimate(
-                f"±{100 * precision:g} %, with {best} blocks in a process",
+                f"±{100 * precision:g}% with {best} blocks per process",
                 at_best,
                 precision,
                 best_s,
             ),
             # Two of them, and no neighbour's ups and downs shared: interleaving does better.
             _estimate(
-                f"a change of {100 * effect:g} %, compared in turn (at most)",
+                f"finding a change of {100 * effect:g}% by comparison",
                 2 * of_side,
                 effect,
                 pair_s,

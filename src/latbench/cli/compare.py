@@ -1,4 +1,4 @@
-"""``latbench compare``."""
+"""``latbench compare``: two models, backends or settings, interleaved."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from latbench.cli.options import (
     registry_option,
     resolved_protocol,
     timeout_option,
+    verbose_option,
     warn,
 )
 from latbench.cli.terminal import echo_result, progress_bar
@@ -28,40 +29,41 @@ if TYPE_CHECKING:
 @click.command("compare", cls=Command)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--records", is_flag=True, help="A and B are ids of stored records.")
+@click.option("--records", is_flag=True, help="A and B are IDs of stored records.")
 @click.option(
     "--margin",
     type=float,
     default=2.0,
     show_default=True,
     metavar="PERCENT",
-    help="Up to which difference two latencies count as the same.",
+    help="Largest difference at which two latencies count as the same.",
 )
 @click.option(
     "--quantity",
     type=click.Choice(("typical", "best-case")),
     default="typical",
     show_default=True,
-    help="Which latency the verdict is about; the other is shown too.",
+    help="Latency that decides the verdict: median or 10th percentile; the other is shown too.",
 )
 @click.option(
     "--fail-if",
     type=click.Choice(("slower", "faster", "different", "inconclusive")),
     multiple=True,
-    help="Exit with 1 on this verdict on B; may be given several times.",
+    help="Exit with status 1 on this verdict; repeatable.",
 )
 @click.option(
     "--order-seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Draws the order of the two in each round.",
+    help="Seed for the order of A and B in each round.",
 )
 @model_options(required=False)
 @backend_options()
 @protocol_options(default="latbench-compare@1")
 @timeout_option
 @registry_option
+@verbose_option
 @json_option
 @click.pass_context
 def command(
@@ -85,24 +87,28 @@ def command(
     fresh: bool,
     deadline_s: float,
     registry: str | None,
+    verbose: bool,
     as_json: bool,
     **common: Any,
 ) -> None:
-    """Time A and B in turn, and say of B: faster, slower, the same, or cannot tell.
+    """Time A and B interleaved: is B faster, slower, or the same?
 
     A and B are each [MODEL][,KEY=VALUE]…: a model and what differs from the options given. Keys:
-    model, backend, threads, batch, resolution, precision, weights, seed, and names of the
-    backend's options. For example
+    model, backend, threads, batch, resolution, precision, weights, seed, and the backend's
+    options. Examples:
 
     \b
     latbench compare mobilevig_ti timm:mobilenetv2_140 --threads 1
     latbench compare threads=1 threads=2 --model mobilevig_ti
     latbench compare old.onnx new.onnx --fail-if slower
 
-    Exit status: 0 told, 1 a verdict named by --fail-if, 3 could not measure, 4 cannot tell.
+    Exit status: 0 a verdict, 1 a verdict named by --fail-if, 2 invalid request, 3 could not
+    measure, 4 inconclusive.
     """
+    from latbench.analysis.summary import summarize
     from latbench.report.json import to_json
-    from latbench.report.text.comparison import comparison_lines
+    from latbench.report.text.comparison import comparison_lines, detail_lines, side
+    from latbench.store.registry import Registry
 
     if records:
         one, two, comparison, where = _stored(a, b, margin / 100, quantity, registry)
@@ -110,7 +116,7 @@ def command(
         from latbench.bench.compare import compare
         from latbench.schema.request_syntax import side_request
 
-        requests = [side_request(side, protocol=protocol, **_plain(common)) for side in (a, b)]
+        requests = [side_request(each, protocol=protocol, **_plain(common)) for each in (a, b)]
         with interrupted_once(), progress_bar() as progress:
             done = compare(
                 *requests,
@@ -133,10 +139,15 @@ def command(
                 warn=warn,
             )
         one, two, comparison, where = done.a, done.b, done.comparison, done.registry
+    sides = side(one, summarize(one)), side(two, summarize(two))
     if as_json:
-        click.echo(to_json({"comparison": comparison, "a": one.id, "b": two.id}))
+        found = {"comparison": comparison, "a": one.id, "b": two.id, "sides": sides}
+        click.echo(to_json(found))
     else:
-        echo_result(comparison_lines(one, two, comparison, where))
+        with Registry.open(registry, create=False) as store:
+            short = store.short_ids((one.id, two.id))
+        lines = comparison_lines(*sides, comparison, short)
+        echo_result([*lines, *(detail_lines(one, comparison, where) if verbose else [])])
     ctx.exit(_status(one, two, comparison, fail_if))
 
 

@@ -1,4 +1,4 @@
-"""``latbench plan``."""
+"""``latbench plan``: what a target precision takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latbench.cli.options import (
     timeout_option,
     warn,
 )
-from latbench.cli.terminal import progress_bar
+from latbench.cli.terminal import echo_result, progress_bar
 
 
 @click.command("plan", cls=Command)
@@ -29,7 +29,7 @@ from latbench.cli.terminal import progress_bar
     default=1.0,
     show_default=True,
     metavar="PERCENT",
-    help="Wanted half-width of the 95 % interval.",
+    help="Target half-width of the 95% confidence interval.",
 )
 @click.option(
     "--effect",
@@ -37,14 +37,14 @@ from latbench.cli.terminal import progress_bar
     default=3.0,
     show_default=True,
     metavar="PERCENT",
-    help="Smallest change that a comparison should find.",
+    help="Smallest change that a comparison should detect.",
 )
 @click.option(
     "--builds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Export so many times, to see whether builds differ.",
+    help="Number of exports, to see whether builds differ.",
 )
 @strict_option
 @timeout_option
@@ -63,16 +63,18 @@ def command(
     as_json: bool,
     **request: Any,
 ) -> None:
-    """Say from a short pilot where the variance comes from and what a goal will take.
+    """Estimate from a short pilot run how long a target precision takes.
 
-    The pilot's records are stored like any other.
+    Also shows where the variance comes from, and what an interleaved comparison takes to find a
+    change of a given size. The pilot's records are stored like any other.
     """
+    from latbench.analysis.summary import summarize
     from latbench.bench.plan import make_plan
     from latbench.bench.run import run
     from latbench.report.json import to_json
-    from latbench.report.text.answer import title
-    from latbench.report.text.artifact import failure_lines
-    from latbench.report.text.comparison import plan_lines
+    from latbench.report.text.answer import head_lines, title
+    from latbench.report.text.layout import labelled
+    from latbench.report.text.plan import plan_lines
 
     with interrupted_once(), progress_bar() as progress:
         planned = make_plan(
@@ -92,16 +94,15 @@ def command(
             to_json({"plan": planned.plan, "pilots": [record.id for record in planned.pilots]})
         )
     else:
-        click.echo(title(last))
         if planned.plan is not None:
-            for line in plan_lines(planned.plan):
-                click.echo(line)
-        elif last.outcome.failure is not None:
-            for line in failure_lines(last.outcome.failure):
-                click.echo(line)
-        elif last.outcome.status == "interrupted":
-            click.echo("  interrupted")
+            lines = plan_lines(planned.plan, title(last))
+        elif last.outcome.status != "measured":
+            lines = head_lines(last, summarize(last))
         else:
-            click.echo("  the pilot gave too few samples to plan from")
+            lines = [
+                "INCONCLUSIVE: the pilot gave too few samples to plan from",
+                labelled("measured", title(last)),
+            ]
+        echo_result(lines)
     measured = last.outcome.status == "measured"
     ctx.exit(0 if planned.plan is not None else 4 if measured else 3)

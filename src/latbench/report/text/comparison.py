@@ -1,48 +1,151 @@
-"""A comparison and a plan as lines that a person reads."""
+"""A comparison as lines: the verdict first."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from latbench.analysis.comparison import Comparison
-from latbench.analysis.power import Plan
 from latbench.analysis.stats import CONFIDENCE
-from latbench.report.text.answer import STOPPED, title
+from latbench.analysis.summary import Summary
+from latbench.report.text.answer import STOPPED, measured, title
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import labelled
-from latbench.report.units import decimals, seconds, time
+from latbench.report.units import decimals, seconds
 from latbench.schema.record import Record
+from latbench.schema.value import Value
+
+QUANTITY = {"typical": "latency (median)", "best-case": "best case (10th percentile)"}
 
 
-def comparison_lines(a: Record, b: Record, found: Comparison, registry: str) -> list[str]:
-    """The verdict first."""
-    turns = "in turn" if found.interleaved else "not in turn"
+class Side(Value, frozen=True, kw_only=True):
+    """One side of a comparison, for people and programs."""
+
+    id: str
+    name: str
+    """Model, runtime, precision, input, threads, options and device."""
+    latency_ns: int | None
+    latency_interval_ns: tuple[int, int] | None
+    best_case_ns: int | None
+    best_case_interval_ns: tuple[int, int] | None
+    reliability: str | None
+    """Of its own latency; an interleaved comparison tolerates disturbances."""
+    reasons: tuple[str, ...]
+    artifact_sha256: str | None
+    hint: str | None
+    """What to do about its failure."""
+
+
+def side(record: Record, summary: Summary | None) -> Side:
+    """What a comparison reports of one side."""
+    warm = summary if summary is not None and summary.warm else None
+    return Side(
+        id=record.id,
+        name=title(record),
+        latency_ns=warm.median_ns if warm else None,
+        latency_interval_ns=warm.interval_ns if warm else None,
+        best_case_ns=warm.best_case_ns if warm else None,
+        best_case_interval_ns=warm.best_case_interval_ns if warm else None,
+        reliability=warm.reliability if warm else None,
+        reasons=warm.reasons if warm else (),
+        artifact_sha256=record.artifact.sha256 if record.artifact else None,
+        hint=record.outcome.failure.hint if record.outcome.failure else None,
+    )
+
+
+def comparison_lines(a: Side, b: Side, found: Comparison, short: Mapping[str, str]) -> list[str]:
+    """The verdict, what was compared, and what to try; ``short`` gives short forms of the ids."""
+    other = "typical" if found.quantity == "best-case" else "best-case"
+    pairs = f"{found.processes} pair{'' if found.processes == 1 else 's'} of processes"
+    turns = "interleaved" if found.interleaved else "not interleaved"
     lines = [
         verdict_line(found),
-        labelled("A", title(a)),
-        labelled("B", title(b)),
-        labelled(
-            "ratio",
-            f"B / A {_ratio(found.ratio, found.interval)} of the {found.quantity} latency, "
-            f"{found.processes} pair{'' if found.processes == 1 else 's'} of processes, {turns}",
-        ),
+        *(labelled(name, _side(each)) for name, each in zip("AB", (a, b), strict=True)),
     ]
-    other = "typical" if found.quantity == "best-case" else "best-case"
+    if found.ratio is not None:
+        ratio = _ratio(found.ratio, found.interval)
+        lines.append(labelled("ratio", f"B/A {ratio} of the {QUANTITY[found.quantity]}"))
     if found.other_ratio is not None:
-        lines.append(
-            labelled("", f"B / A {_ratio(found.other_ratio, found.other_interval)} of the {other}")
-        )
-    lines += [labelled("because" if i == 0 else "", why) for i, why in enumerate(found.reasons)]
-    if found.to_tell is not None:
-        took = "" if found.to_tell.seconds is None else f", about {seconds(found.to_tell.seconds)}"
+        text = f"B/A {_ratio(found.other_ratio, found.other_interval)} of the {QUANTITY[other]}"
+        lines.append(labelled("", text))
+    lines.append(labelled("based on", f"{pairs}, {turns}"))
+    notes = found.reasons[1:] if found.verdict == "inconclusive" else found.reasons
+    lines += [labelled("note" if i == 0 else "", why) for i, why in enumerate(notes)]
+    if disagree(found):
         lines.append(
             labelled(
-                "to tell",
-                f"about {found.to_tell.processes} pairs of processes{took}: --budget, --target",
+                "warning",
+                "median and best case disagree: the disturbances may differ between A and B; "
+                "run it again on a quiet machine",
             )
         )
-    lines.append(labelled("protocol", _protocol(a, found)))
-    lines.append(labelled("conditions", conditions(a)))
-    lines.append(labelled("records", f"{a.id} {b.id} in {registry}"))
+    if a.artifact_sha256 is not None and a.artifact_sha256 == b.artifact_sha256:
+        lines.append(labelled("artifact", f"A and B are the same file ({a.artifact_sha256[:12]})"))
+    elif a.artifact_sha256 is not None and b.artifact_sha256 is not None:
+        text = f"A sha256 {a.artifact_sha256[:12]}, B sha256 {b.artifact_sha256[:12]}"
+        lines.append(labelled("artifact", text))
+    if found.verdict == "inconclusive":
+        lines.append(labelled("try", a.hint or b.hint or _advice(found)))
+    lines.append(labelled("records", f"{short[a.id]} {short[b.id]} (latbench show ID)"))
     return lines
+
+
+def detail_lines(a: Record, found: Comparison, registry: str) -> list[str]:
+    """What ``--verbose`` adds."""
+    return [
+        labelled("protocol", _protocol(a, found)),
+        labelled("conditions", conditions(a)),
+        labelled("registry", registry),
+    ]
+
+
+def disagree(found: Comparison) -> bool:
+    """Whether the ratios of median and best case exclude each other by more than the margin."""
+    one, two = found.interval, found.other_interval
+    if one is None or two is None or found.ratio is None or found.other_ratio is None:
+        return False
+    apart = one[1] < two[0] or two[1] < one[0]
+    low, high = sorted((found.ratio, found.other_ratio))
+    return apart and high / low > 1 + found.margin
+
+
+def verdict_line(found: Comparison) -> str:
+    """The answer in one sentence."""
+    if found.verdict == "same":
+        return f"A and B are the same within ±{100 * found.margin:g}%"
+    if found.verdict == "inconclusive" or found.ratio is None:
+        if found.reasons:
+            return f"INCONCLUSIVE: {found.reasons[0]}"
+        if found.interval is None:
+            return "INCONCLUSIVE"
+        low, high = found.interval
+        digits = max(2, decimals((high - low) / 2))
+        return f"INCONCLUSIVE: B takes {low:.{digits}f} to {high:.{digits}f} times as long as A"
+    ratio, interval = found.ratio, found.interval
+    if found.verdict == "faster":
+        ratio, interval = 1 / ratio, interval and (1 / interval[1], 1 / interval[0])
+    value, _, ends = _ratio(ratio, interval).partition(" ")
+    return f"B is {value} {found.verdict} than A {ends}".rstrip()
+
+
+def _advice(found: Comparison) -> str:
+    """What a verdict takes, or in which direction to look."""
+    if found.to_tell is None:
+        if not found.interleaved:
+            return "measure both interleaved: latbench compare A B"
+        return "a larger --budget, a larger --margin, or a quiet machine"
+    took, how = "", f"--processes {found.to_tell.processes}"
+    if found.to_tell.seconds is not None:
+        took = f", about {seconds(found.to_tell.seconds)}"
+        how += f" --budget {max(1, round(1.2 * found.to_tell.seconds))}"
+    return f"about {found.to_tell.processes} pairs of processes{took}: {how}"
+
+
+def _side(side: Side) -> str:
+    if side.latency_ns is None:
+        return f"not measured · {side.name}"
+    value = measured(side.latency_ns, side.latency_interval_ns, CONFIDENCE)
+    alone = f", {side.reliability} on its own" if side.reliability != "reliable" else ""
+    return f"{value}{alone} · {side.name}"
 
 
 def _protocol(record: Record, found: Comparison) -> str:
@@ -60,54 +163,9 @@ def _protocol(record: Record, found: Comparison) -> str:
     return "; ".join(parts)
 
 
-def verdict_line(found: Comparison) -> str:
-    """One sentence."""
-    if found.verdict == "same":
-        return f"B is the same as A within ±{100 * found.margin:g} %"
-    if found.verdict == "inconclusive" or found.ratio is None:
-        return "inconclusive"
-    by = abs(found.ratio - 1)
-    digits = 1 if found.interval is None else decimals(50 * (found.interval[1] - found.interval[0]))
-    return f"B is {found.verdict} than A by {100 * by:.{digits}f} %"
-
-
-def plan_lines(plan: Plan) -> list[str]:
-    """Where the variance comes from, and what a goal takes."""
-    lines = [
-        labelled(
-            "pilot",
-            f"{plan.processes} processes of {plan.blocks_per_process} blocks of "
-            f"{plan.calls_per_block} calls, {time(plan.median_ns)} a call",
-        )
-    ]
-    for i, part in enumerate(plan.components):
-        value = "not varied" if part.deviation is None else f"{part.deviation:.2%}"
-        note = f" ({part.note})" if part.note else ""
-        label = "variation" if i == 0 else ""
-        lines.append(labelled(label, f"{part.level.ljust(10)} {value}{note}"))
-    lines.append(
-        labelled(
-            "best",
-            f"{plan.best_blocks} blocks in a process give any precision in the least time",
-        )
-    )
-    for i, estimate in enumerate(plan.estimates):
-        lines.append(
-            labelled(
-                "takes" if i == 0 else "",
-                f"{estimate.goal}: {estimate.processes} processes, "
-                f"about {seconds(estimate.seconds)}"
-                + (f": {estimate.how}" if estimate.how is not None else ""),
-            )
-        )
-    return lines
-
-
-def _ratio(ratio: float | None, interval: tuple[float, float] | None) -> str:
-    if ratio is None:
-        return "unknown"
+def _ratio(ratio: float, interval: tuple[float, float] | None) -> str:
     if interval is None:
-        return f"{ratio:.3g}"
-    digits = decimals((interval[1] - interval[0]) / 2)
+        return f"{ratio:.3g}x"
     low, high = interval
-    return f"{ratio:.{digits}f} ({CONFIDENCE:.0%} interval {low:.{digits}f} to {high:.{digits}f})"
+    digits = max(1 if ratio >= 2 else 2, decimals((high - low) / 2))
+    return f"{ratio:.{digits}f}x ({CONFIDENCE:.0%} CI {low:.{digits}f}-{high:.{digits}f}x)"
