@@ -1,1 +1,1 @@
-"""First-party exporters: one file per format."""
+"""The exporters shipped with latbench: one module or package per file format."""

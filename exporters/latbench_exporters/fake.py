@@ -1,4 +1,4 @@
-"""Files for the fake backend: a latency, made up from the model's name and the seed."""
+"""Exporter of the fake backend: files that hold a latency derived from the model's name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SENTINEL_NS = 1_000_000
 
 
 class FakeExporter:
-    """Writes a latency; never builds the model, so that it needs no torch."""
+    """Write a latency without building the model, so that torch is not needed."""
 
     format = "fake"
     suffix = ".fake.json"
@@ -33,14 +33,14 @@ class FakeExporter:
     sentinel = "fake-sentinel@1"
 
     def export_sentinel(self, out: Path) -> Exported:
-        """A millisecond."""
+        """Write a latency of one millisecond."""
         return _write(out, SENTINEL_NS, 1, 8, 8)
 
     def toolchain(self) -> Mapping[str, str]:
         return {"fake": "1"}
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Write ``{"latency_ns": N}``; N is a function of the model's identity alone."""
+        """Write ``{"latency_ns": N}``, where N depends only on the model's identity."""
         identity = model.identity
         name = f"{identity.name}/{identity.weights}/{spec.batch}/{spec.resolution}"
         low, high = LATENCY_NS
@@ -49,11 +49,11 @@ class FakeExporter:
         return _write(out, low + draw % (high - low), spec.batch or 1, height, width)
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """There are no ready files of this format."""
-        raise StageError("export", "the fake backend cannot take a ready file")
+        """Always raise :class:`StageError`: this format has no pre-exported files."""
+        raise StageError("export", "the fake backend does not accept pre-exported files")
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Seeded noise of the shape that the file states: what an honest session gives."""
+        """Seeded noise of the output shape in the file, the same as a session returns."""
         shape = tuple(json.loads(path.read_text())["outputs"])
         return make_inputs((TensorSpec(name="logits", shape=shape, dtype="float32"),), seed=0)
 

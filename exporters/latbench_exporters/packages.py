@@ -1,4 +1,4 @@
-"""Which packages shape a file, and what to say where one is missing."""
+"""Versions of installed packages, and the error for a missing one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from latbench.api import StageError
 
 
 def installed(*packages: str) -> Mapping[str, str]:
-    """Versions of those that are installed; imports none of them."""
+    """Versions of the installed ones among ``packages``, without importing any."""
     found = {}
     for package in packages:
         try:
@@ -20,11 +20,14 @@ def installed(*packages: str) -> Mapping[str, str]:
 
 
 def require(package: str, what: str, extra: str) -> None:
-    """Raise :class:`StageError` unless ``package`` is installed; ``what`` needs it."""
+    """Raise :class:`StageError` (kind ``unavailable``) unless ``package`` is installed.
+
+    ``what`` is the operation that requires it, ``extra`` the extra of latbench that installs it.
+    """
     if not installed(package):
         raise StageError(
             "export",
-            f"{what} needs {package}, which is not installed",
+            f"{what} requires {package}, which is not installed",
             hint=f"pip install 'latbench[{extra}]'",
             kind="unavailable",
         )

@@ -1,4 +1,4 @@
-"""What ready files of fixed sizes have in common."""
+"""Checks shared by exporters that adopt pre-exported files of fixed shape."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def check_fixed(
     spec: ExportSpec,
     pixels: Callable[[TensorSpec], tuple[int, int]] = lambda tensor: (2, 3),
 ) -> None:
-    """Refuse what was asked for and is not so in a file that is taken as it is: its precision, its
-    options, its sizes. Raises :class:`UsageError`.
+    """Check a request against a file that is used unchanged: precision, options, sizes.
 
-    ``pixels`` tells which axes of an image are its height and width.
+    ``pixels`` returns the height and width axes of an image. Raises :class:`UsageError` if the
+    request differs from the file.
     """
     check_plain(spec)
     for name in spec.dims:
@@ -32,31 +32,35 @@ def check_fixed(
 
 
 def check_plain(spec: ExportSpec) -> None:
-    """Refuse options and a precision: they are a ready file's own. Raises :class:`UsageError`."""
+    """Reject options and precisions: a pre-exported file has its own. Raises
+    :class:`UsageError`."""
     for name in spec.options:
-        raise UsageError(f"a ready file has its {name}; the option is for a model to export")
+        raise UsageError(
+            f"option {name} is invalid for a pre-exported file",
+            hint="the option applies to models that latbench exports",
+        )
     if spec.precision != "fp32":
         raise UsageError(
-            f"a ready file is taken as it is; {spec.precision} is for a model to export",
-            hint="leave --precision out",
+            f"--precision {spec.precision} is invalid for a pre-exported file, which has its own",
+            hint="omit --precision",
         )
 
 
 def check_axes(inputs: Sequence[TensorSpec], spec: ExportSpec) -> None:
-    """Refuse a batch or a resolution that no input has. Raises :class:`UsageError`."""
+    """Reject a batch or resolution if no input has one. Raises :class:`UsageError`."""
     axes = [len(tensor.shape) for tensor in inputs]
     for asked, there, what in (
         (spec.batch, any(axes), "batch"),
         (spec.resolution, IMAGE_AXES in axes, "resolution"),
     ):
         if asked is not None and not there:
-            raise UsageError(f"no input of the file has a {what}", hint=f"leave --{what} out")
+            raise UsageError(f"no input of the file has a {what}", hint=f"omit --{what}")
 
 
 def _check(tensor: TensorSpec, axis: int, size: int) -> None:
     if tensor.shape[axis] != size:
         raise UsageError(
             f"axis {axis} of input {tensor.name!r} is fixed at {tensor.shape[axis]} in the "
-            f"file; {size} was asked for",
-            hint="leave the option out, or export the model again with that size",
+            f"file; requested {size}",
+            hint="omit the option, or export the model again with that size",
         )

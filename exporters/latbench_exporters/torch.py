@@ -1,7 +1,7 @@
-"""PyTorch itself: the graph that ``torch.export`` traces, in its own container (``.pt2``).
+"""Export the graph traced by ``torch.export``, in PyTorch's own container (``.pt2``).
 
-``torch.export.load`` unpickles parts of a file without restriction, so the file written here has
-nothing pickled in it: the graph is JSON, weights are raw bytes and no example inputs are kept.
+``torch.export.load`` unpickles parts of a file without restriction, so the files written here
+contain no pickles: the graph is JSON, weights are raw bytes, and example inputs are dropped.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ PRODUCTS = {
     "addmm": (1, 2),
     "baddbmm": (1, 2),
 }
-"""ATen operator -> which of its arguments are the two factors."""
+"""ATen operator -> positions of the two factors among its arguments."""
 
 
 class TorchExporter:
-    """Writes what ``torch.export.save`` writes, the same bytes each time."""
+    """Write ``torch.export.save`` files deterministically."""
 
     format = "torch"
     suffix = ".pt2"
@@ -60,7 +60,7 @@ class TorchExporter:
             return {}
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Trace the model at its input shape. Raises :class:`StageError`."""
+        """Trace the model at its input shape, batch first, NCHW. Raises :class:`StageError`."""
         specs = model.inputs()
         import torch
 
@@ -88,12 +88,12 @@ class TorchExporter:
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
         raise StageError(
             "export",
-            f"{path.name}: a ready .pt2 file is not taken, for loading one can execute code in it",
-            hint="give the model's Python factory instead",
+            f"{path.name}: pre-exported .pt2 files are not accepted: loading one can execute code",
+            hint="pass the Python factory of the model instead",
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """One eager inference."""
+        """Run one eager inference."""
         import torch
 
         with torch.inference_mode():
@@ -108,9 +108,9 @@ def exporter() -> Exporter:
 
 
 def count(program: torch.export.ExportedProgram) -> Counts | None:
-    """Convolutions, and products with a factor that is constant or computed from constants alone.
+    """Count convolutions, and products with a factor that is constant or derived from constants.
 
-    ``None`` where such a product is an einsum, whose work its equation alone tells.
+    ``None`` if such a product is an einsum, whose work depends on its equation.
     """
 
     signature = program.graph_signature
@@ -172,8 +172,8 @@ def _traced(
 
 
 def _refuse_code(program: torch.export.ExportedProgram) -> None:
-    """What is no tensor would be pickled, and sizes that are not fixed evaluated on loading: the
-    runner opens no such file."""
+    """Raise :class:`StageError` for constants that would be pickled and sizes that would be
+    evaluated on loading; the runner rejects such files."""
     import torch
 
     odd = [k for k, v in program.constants.items() if not isinstance(v, torch.Tensor)]
@@ -181,19 +181,19 @@ def _refuse_code(program: torch.export.ExportedProgram) -> None:
     if odd:
         raise StageError(
             "export",
-            f"the traced graph holds {', '.join(odd[:5])}, which is neither a tensor nor a "
+            f"the traced graph contains {', '.join(odd[:5])}, which is neither a tensor nor a "
             "fixed size",
             hint="make its control flow and sizes independent of the data",
         )
 
 
 def _container(program: torch.export.ExportedProgram) -> bytes:
-    """The file's bytes. Written to a buffer, since the archive is else named after the file."""
+    """Bytes of the file, from a buffer, since the archive is otherwise named after the file."""
     import torch
 
     program.example_inputs = None
     for node in program.graph.nodes:
-        # Has the paths of the machine in it.
+        # Contains paths of this machine.
         node.meta.pop("stack_trace", None)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
@@ -201,7 +201,7 @@ def _container(program: torch.export.ExportedProgram) -> bytes:
 
 
 def _load(path: Path) -> torch.export.ExportedProgram:
-    """Only for files that were written here."""
+    """Load a file written by this exporter."""
     import torch
 
     with warnings.catch_warnings():
@@ -227,7 +227,7 @@ def _described(
 
 
 def _operator(node: Any) -> str:
-    """ATen name without its overload."""
+    """ATen operator name without its overload."""
     packet = getattr(node.target, "overloadpacket", None)
     return "" if packet is None else str(packet.__name__)
 
@@ -237,7 +237,7 @@ def _shape(node: Any) -> tuple[int, ...]:
 
 
 def _conv_macs(node: Any, name: str) -> int:
-    """Each output element (of a transposed one: each input element) takes one kernel slice."""
+    """One kernel slice per output element (transposed convolution: per input element)."""
     transposed = name in TRANSPOSED or (name in ("convolution", "_convolution") and node.args[6])
     across = node.args[0] if transposed else node
     return math.prod(_shape(across)) * math.prod(_shape(node.args[1])[1:])

@@ -1,1 +1,1 @@
-"""First-party runners: one file per runtime."""
+"""The runners shipped with latbench: one module or package per runtime."""

@@ -1,6 +1,6 @@
-"""ExecuTorch: executes ``.pte`` programs through the runtime's Python binding.
+"""Run ExecuTorch ``.pte`` programs with the runtime's Python binding.
 
-Each inference sets the inputs anew: the program's memory plan may reuse their place, so every
+Inputs are set before every inference: the program's memory plan may reuse their space, so every
 caller of ExecuTorch pays for that copy.
 """
 
@@ -31,7 +31,7 @@ KERNELS = "portable kernels"
 
 
 class ExecutorchRunner:
-    """Executes the method ``forward``."""
+    """Run the method ``forward`` of a program."""
 
     name = "executorch"
     formats = ("executorch",)
@@ -48,14 +48,14 @@ class ExecutorchRunner:
             )
 
     def prepare(self) -> None:
-        """Import the binding, which loads torch too."""
+        """Import the binding, which also loads torch."""
         from executorch.extension.pybindings import portable_lib  # noqa: F401
 
     @contextmanager
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
-        """Load the program and its method."""
+        """Load the program and its method. Raises :class:`StageError`."""
         import torch
         from executorch.extension.pybindings import portable_lib
 
@@ -68,7 +68,7 @@ class ExecutorchRunner:
 
 
 class ExecutorchSession:
-    """A loaded method, and the tensors that it is given each time."""
+    """A loaded method and its input tensors."""
 
     def __init__(
         self,
@@ -92,30 +92,30 @@ class ExecutorchSession:
         return tuple(tensor.numpy() for tensor in self._method.get_outputs(True))
 
     def placement(self) -> Placement:
-        """Decided when the file was made; the runtime follows it or fails."""
-        told = self._details
-        if "delegates" not in told:
+        """Fixed at export; the runtime follows it or fails."""
+        details = self._details
+        if "delegates" not in details:
             return Placement(units={"CPU": None}, known="unknown")
-        nodes = told["delegated_nodes"]
+        nodes = details["delegated_nodes"]
         units: dict[str, int | None] = {
-            name: int(nodes) if nodes.isdecimal() and ", " not in told["delegates"] else None
-            for name in told["delegates"].split(", ")
+            name: int(nodes) if nodes.isdecimal() and ", " not in details["delegates"] else None
+            for name in details["delegates"].split(", ")
             if name != "none"
         }
-        if kernels := int(told["kernels"]):
+        if kernels := int(details["kernels"]):
             units[KERNELS] = kernels
         return Placement(
             units=units,
             known="planned",
-            note="as the file says; a delegate's nodes are counted by its own graph",
-            partitions=int(told["partitions"]),
+            note="read from the file; nodes counted in each delegate's own graph",
+            partitions=int(details["partitions"]),
         )
 
     def settings(self) -> Mapping[str, str]:
         return {"threads": self._threads, "inputs": "set before each inference"}
 
     def profile(self, calls: int) -> Profile | None:
-        """By an event trace (ETDump) of a second load; ``None`` where the binding records none."""
+        """Profile a second load with an event trace (ETDump); ``None`` if the binding has none."""
         from executorch.extension.pybindings import portable_lib
 
         program, method = _loaded(portable_lib, self._path, True)
@@ -143,29 +143,29 @@ def runner() -> Runner:
 
 
 def _require(portable_lib: Any, details: Mapping[str, str]) -> None:
-    """Raise :class:`StageError` where the file needs a delegate that is not linked in."""
+    """Raise :class:`StageError` if the file requires a delegate that is not linked in."""
     needed = set(details.get("delegates", "none").split(", ")) - {"none"}
     present = set(portable_lib._get_registered_backend_names())
     if missing := sorted(needed - present):
         raise StageError(
             "open",
-            f"this ExecuTorch has no {', '.join(missing)}, which the file needs",
-            hint=f"it has: {', '.join(sorted(present))}; Core ML needs macOS or iOS",
+            f"this ExecuTorch does not have {', '.join(missing)}, which the file requires",
+            hint=f"available: {', '.join(sorted(present))}; Core ML requires macOS or iOS",
             kind="unavailable",
         )
 
 
 def _set_threads(portable_lib: Any, threads: int) -> str:
-    """The size of the thread pool, as it then is. The calls are private: there are no others."""
+    """Set the size of the thread pool; return the actual size. Only private calls can do this."""
     reset = getattr(portable_lib, "_unsafe_reset_threadpool", None)
-    told = getattr(portable_lib, "_threadpool_get_thread_count", None)
+    count = getattr(portable_lib, "_threadpool_get_thread_count", None)
     if reset is not None:
         reset(threads)
-    return "unknown" if told is None else str(told())
+    return "unknown" if count is None else str(count())
 
 
 def _loaded(portable_lib: Any, path: Path, traced: bool) -> tuple[Any, Any]:
-    """Program and method: the second does not keep the first alive."""
+    """Program and method; the method does not keep the program alive."""
     try:
         program = portable_lib._load_program(str(path), enable_etdump=traced)
         return program, program.load_method("forward")
@@ -174,12 +174,12 @@ def _loaded(portable_lib: Any, path: Path, traced: bool) -> tuple[Any, Any]:
         raise StageError(
             "open",
             f"ExecuTorch cannot load {path.name}: {first}",
-            hint="truncated, corrupt, or made for another version of it",
+            hint="truncated, corrupt, or from another ExecuTorch version",
         ) from error
 
 
 def _executions(program: Any) -> list[list[Any]]:
-    """The events of each execution that the trace holds."""
+    """Events of each execution in the trace."""
     from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
 
     with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +194,7 @@ def _executions(program: Any) -> list[list[Any]]:
 
 
 def _operators(executions: Sequence[Sequence[Any]]) -> tuple[OperatorTime, ...]:
-    """Kernels, and what delegates tell of their insides; a silent one is one operator."""
+    """Kernels, and operators reported by delegates; one that reports none is one operator."""
     spent: dict[tuple[int, str], int] = {}
     units: dict[tuple[int, str], str] = {}
     for events in executions:
@@ -220,7 +220,7 @@ def _operators(executions: Sequence[Sequence[Any]]) -> tuple[OperatorTime, ...]:
 
 
 def _precision(name: str) -> str | None:
-    """As XNNPACK's own names of operators have it: ``Convolution (NHWC, F32) IGEMM #1``."""
+    """Precision in the name of an XNNPACK operator: ``Convolution (NHWC, F32) IGEMM #1``."""
     kinds = {"F32": "fp32", "F16": "fp16", "QS8": "int8", "QC8": "int8", "QU8": "int8"}
     inside = name.partition("(")[2].partition(")")[0]
     return next((kinds[word] for word in inside.split(", ") if word in kinds), None)

@@ -1,7 +1,7 @@
-"""A backend whose truth is known: seeded traces, and it crashes, hangs and lies on request.
+"""A backend with known truth: seeded traces, and crashes, hangs and wrong outputs on request.
 
-It times nothing. Tests, the documentation and the golden files use it; its numbers never mean a
-machine. The artifact holds the true latency, the options below say how the trace departs from it.
+It measures nothing; tests, documentation and golden files use it. The artifact holds the true
+latency, and the options define how the trace deviates from it.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from latbench.api import (
     make_inputs,
 )
 
-MISBEHAVIOURS = ("none", "crash", "exit", "hang", "error", "oom", "lie", "nan", "chatter")
+MISBEHAVIORS = ("none", "crash", "exit", "hang", "error", "oom", "lie", "nan", "chatter")
 SENTINEL_SHAPE = (1, 3, 8, 8)
-"""Of the sentinel's input: it misbehaves on LATBENCH_FAKE_SENTINEL alone."""
+"""Input of the sentinel, which misbehaves only if LATBENCH_FAKE_SENTINEL is set."""
 STAGES = ("open", "warmup", "time", "outputs")
 
 
 class FakeRunner:
-    """Executes files of format ``fake``."""
+    """Run files of format ``fake``."""
 
     name = "fake"
     formats = ("fake",)
     options: Mapping[str, str] = {
-        "noise": "standard deviation of a sample relative to the true latency (default 0.01)",
-        "ar1": "autocorrelation of the noise from one sample to the next, 0 to 0.99 (default 0)",
-        "warmup": "calls that are slow at first, from 2x down to 1x (default 5)",
-        "between": "standard deviation between processes, relative (default 0.005)",
-        "draw": "another text gives another draw of all that is random (default 0)",
+        "noise": "standard deviation of samples, relative to the true latency (default 0.01)",
+        "ar1": "autocorrelation of consecutive samples, 0 to 0.99 (default 0)",
+        "warmup": "number of slow calls at the start, from 2x down to 1x (default 5)",
+        "between": "relative standard deviation between processes (default 0.005)",
+        "draw": "text that seeds all random draws (default 0)",
         "scale": "factor on the true latency (default 1)",
-        "shift": "factor on all samples after the 100th of a process (default 1)",
-        "misbehave": f"one of {', '.join(MISBEHAVIOURS)} (default none)",
-        "at": f"where to misbehave: {', '.join(STAGES)} (default time)",
-        "real_time": "yes or no: whether a call really takes its time (default no)",
+        "shift": "factor on samples after the 100th of a process (default 1)",
+        "misbehave": f"one of {', '.join(MISBEHAVIORS)} (default none)",
+        "at": f"stage at which to misbehave: {', '.join(STAGES)} (default time)",
+        "real_time": "yes, no: make calls take their time (default no)",
     }
 
     def probe(self) -> Capability:
-        """Available, unless LATBENCH_FAKE_UNAVAILABLE is set."""
+        """Available unless LATBENCH_FAKE_UNAVAILABLE is set."""
         if os.environ.get("LATBENCH_FAKE_UNAVAILABLE"):
             return Capability(
                 available=False, reason="the fake device is unplugged", hint="plug it in"
@@ -62,13 +62,13 @@ class FakeRunner:
         return Capability(available=True, version="1", units=("fake",))
 
     def prepare(self) -> None:
-        """There is nothing to import."""
+        """Do nothing: there is no runtime to import."""
 
     @contextmanager
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
-        """A session over the latency that the file at ``path`` states."""
+        """Open a session with the latency stored at ``path``. Raises :class:`StageError`."""
         settings = _settings(options)
         if artifact.inputs[0].shape == SENTINEL_SHAPE:
             settings["misbehave"] = os.environ.get("LATBENCH_FAKE_SENTINEL", "none")
@@ -77,13 +77,13 @@ class FakeRunner:
         try:
             true_ns = int(json.loads(path.read_text())["latency_ns"])
         except (ValueError, KeyError, TypeError) as error:
-            raise StageError("open", f"{path.name} is no fake artifact: {error}") from error
+            raise StageError("open", f"{path.name} is not a fake artifact: {error}") from error
         draw = random.Random(f"{options.seed}/{settings['draw']}/{options.process}")  # noqa: S311 - a trace, no secret
         yield FakeSession(artifact, true_ns, settings, draw)
 
 
 class FakeSession:
-    """Gives its own times, as a device does that must take them itself."""
+    """Returns seeded times, as a device that times itself does."""
 
     def __init__(
         self,
@@ -165,10 +165,10 @@ def _settings(options: RunOptions) -> dict[str, str]:
         "real_time": "no",
         **options.extra,
     }
-    if settings["misbehave"] not in MISBEHAVIOURS or settings["at"] not in STAGES:
+    if settings["misbehave"] not in MISBEHAVIORS or settings["at"] not in STAGES:
         raise UsageError(
-            f"cannot misbehave by {settings['misbehave']!r} at {settings['at']!r}",
-            hint=f"misbehave: {', '.join(MISBEHAVIOURS)}; at: {', '.join(STAGES)}",
+            f"misbehave={settings['misbehave']} at={settings['at']} is invalid",
+            hint=f"misbehave: {', '.join(MISBEHAVIORS)}; at: {', '.join(STAGES)}",
         )
     for key in ("noise", "ar1", "warmup", "between", "scale", "shift"):
         try:
@@ -183,12 +183,12 @@ def _misbehave(how: str) -> None:
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "exit":
-            print("the fake runtime gave up", file=sys.stderr)  # noqa: T201 - as a runtime does
+            print("the fake runtime gave up", file=sys.stderr)  # noqa: T201 - imitates a runtime
             os._exit(7)
         case "hang":
             time.sleep(3600)
         case "error":
-            raise StageError("time", "the fake runtime failed", hint="ask it not to")
+            raise StageError("time", "the fake runtime failed", hint="omit option misbehave")
         case "oom":
             raise MemoryError("the fake runtime ran out of memory")
         case "chatter":

@@ -1,6 +1,6 @@
-"""ncnn on the CPU: executes a folder with ``model.param`` and ``model.bin``.
+"""Run ncnn models on the CPU: folders that contain ``model.param`` and ``model.bin``.
 
-ncnn's tensors have no batch axis: a larger batch is one image after the other.
+ncnn tensors have no batch axis: a larger batch is executed image by image.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ NEEDS = {
     "fp16": ("cpu_support_arm_asimdhp",),
     "bf16": ("cpu_support_arm_neon", "cpu_support_x86_avx"),
 }
-"""Arithmetic -> questions about the CPU of which one must be answered with yes. Elsewhere ncnn
-takes the option, stores at most its weights so, and computes in fp32."""
+"""Arithmetic -> CPU features, one of which must be present. On other CPUs ncnn accepts the option
+but computes in fp32, at most storing weights in that precision."""
 
 
 class NcnnRunner:
-    """Executes what the exporter of the same name wrote."""
+    """Run models written by the ncnn exporter."""
 
     name = "ncnn"
     formats = ("ncnn",)
     options: Mapping[str, str] = {
-        "arithmetic": f"{', '.join(ARITHMETIC)}: what it stores and computes in (default fp32)",
-        "light_mode": "on or off: whether intermediate tensors are freed at once (default on)",
+        "arithmetic": f"{', '.join(ARITHMETIC)}: storage and compute precision (default fp32)",
+        "light_mode": "on, off: free intermediate tensors immediately (default on)",
     }
 
     def probe(self) -> Capability:
@@ -58,7 +58,7 @@ class NcnnRunner:
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
-        """Load the network. Each image is a tensor of its own over the seeded inputs' memory."""
+        """Load the network. Each image is a tensor that shares the memory of the seeded input."""
         asked = _asked(options)
         import ncnn
         import numpy as np
@@ -70,7 +70,7 @@ class NcnnRunner:
             raise StageError(
                 "open",
                 f"ncnn cannot load {path.name}",
-                hint="truncated, corrupt, or with a layer that this version does not have",
+                hint="truncated, corrupt, or with a layer unknown to this version",
             )
         held = [np.ascontiguousarray(array) for array in inputs]
         images = [[ncnn.Mat(array[i]) for array in held] for i in range(len(held[0]))]
@@ -116,7 +116,7 @@ class NcnnSession:
         return Placement(
             units={"CPU": len(self._net.layers())},
             known="proven",
-            note="layers; Vulkan is not asked for",
+            note="layers; Vulkan is not used",
         )
 
     def settings(self) -> Mapping[str, str]:
@@ -132,7 +132,7 @@ class NcnnSession:
         return settings if computed == self._precision else {**settings, "precision": computed}
 
     def _one(self, image: list[Any]) -> list[Any]:
-        """An extractor remembers what it computed, so each inference has its own."""
+        """Run one image. An extractor caches results, so each inference creates a new one."""
         extractor = self._net.create_extractor()
         for name, mat in zip(self._inputs, image, strict=True):
             extractor.input(name, mat)
@@ -161,20 +161,20 @@ def _asked(options: RunOptions) -> dict[str, str]:
 
 
 def _require(ncnn: Any, arithmetic: str) -> None:
-    """Raise :class:`StageError` where the CPU does not compute so."""
+    """Raise :class:`StageError` if the CPU does not support the arithmetic."""
     questions = [getattr(ncnn, name, None) for name in NEEDS.get(arithmetic, ())]
     if questions and not any(ask() for ask in questions if ask is not None):
         raise StageError(
             "open",
-            f"ncnn does not compute in {arithmetic} on this CPU",
-            hint="fp16 needs an Arm CPU with half-precision arithmetic; leave arithmetic out for "
+            f"this CPU does not support arithmetic {arithmetic} in ncnn",
+            hint="fp16 requires an Arm CPU with half-precision arithmetic; omit arithmetic for "
             "fp32",
             kind="unavailable",
         )
 
 
 def _set_up(option: Any, asked: Mapping[str, str], threads: int) -> None:
-    """By default ncnn stores in fp16 wherever the CPU can, with errors up to 4e-4."""
+    """Set ncnn's options. By default it stores fp16 where the CPU can, with errors up to 4e-4."""
     option.num_threads = threads
     option.lightmode = asked["light_mode"] == "on"
     for name in ("packed", "storage", "arithmetic"):

@@ -1,7 +1,7 @@
-"""OpenVINO: executes ONNX files on Intel's and Arm's CPUs, and Intel's GPUs and NPUs.
+"""Run ONNX files with OpenVINO, on Intel and Arm CPUs and on Intel GPUs and NPUs.
 
-Its CPU plugin computes fp32 models in bf16 wherever the CPU can, with errors up to 1e-2: here it
-computes in fp32 unless asked otherwise, and what it really did is read from the compiled graph.
+Its CPU plugin computes fp32 models in bf16 wherever the CPU can, with errors up to 1e-2. This
+runner requests fp32 by default and reads the precision used from the compiled graph.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from latbench.api import (
 from latbench.clock import now_ns
 
 PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "default": None}
-"""Value of the option -> the plugin's hint."""
+"""Option value -> hint of the plugin."""
 MODES = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 NAMES = {
     "f32": "fp32",
@@ -41,26 +41,26 @@ NAMES = {
     "float16": "fp16",
     "bfloat16": "bf16",
 }
-"""OpenVINO's names of element types -> latbench's names of precisions."""
+"""OpenVINO element type -> latbench precision."""
 PRODUCTS = ("convolution", "deconvolution", "fullyconnected", "matmul", "gemm")
-"""Its names of layers that multiply with weights, in small letters without underscores."""
+"""OpenVINO layers that multiply with weights, in lower case without underscores."""
 NOT_EXECUTED = ("Const", "Constant", "Input", "Output", "Parameter", "Result")
 
 
 WARM_CALLS = 3
-"""Before operators are timed."""
+"""Inferences before operators are timed."""
 
 
 class OpenVinoRunner:
-    """Executes ONNX files by OpenVINO's own reader; nothing is cached on disk."""
+    """Run ONNX files with OpenVINO's own reader, without a cache on disk."""
 
     name = "openvino"
     formats = ("onnx",)
     options: Mapping[str, str] = {
         "device": "CPU, GPU, NPU or AUTO, as OpenVINO names them (default CPU)",
-        "inference_precision": "f32, bf16, f16, or default: what the plugin chooses (default f32)",
+        "inference_precision": "f32, bf16, f16, or default for the plugin's choice (default f32)",
         "performance_mode": f"{', '.join(MODES)}: the plugin's hint (default latency)",
-        "streams": "how many inferences the device may be split for (default: by the hint)",
+        "streams": "number of parallel inferences to divide the device for (default: by the hint)",
     }
 
     def probe(self) -> Capability:
@@ -80,14 +80,14 @@ class OpenVinoRunner:
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
-        """Compile the file and fill the request's input tensors."""
+        """Compile the file and fill the request's input tensors. Raises :class:`StageError`."""
         asked = _asked(options)
         properties = _properties(asked, options.threads)
         import openvino as ov
 
         core = ov.Core()
         _require(core, asked["device"])
-        with _told(f"OpenVINO cannot load the file on {asked['device']}"):
+        with _as_stage_error(f"OpenVINO cannot load the file on {asked['device']}"):
             compiled = core.compile_model(core.read_model(str(path)), asked["device"], properties)
         tensors = {
             spec.name: ov.Tensor(array) for spec, array in zip(artifact.inputs, inputs, strict=True)
@@ -102,7 +102,7 @@ class OpenVinoRunner:
 
 
 class OpenVinoSession:
-    """One request of a compiled model, its inputs set once."""
+    """One request of a compiled model, with inputs set once."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class OpenVinoSession:
         self._request = _request(compiled, tensors)
 
     def run(self) -> None:
-        # Shared: else each output is copied once more, into an array that nobody reads.
+        # Shared: otherwise each output is copied again into an unused array.
         self._request.infer(share_outputs=True)
 
     def outputs(self) -> tuple[Array, ...]:
@@ -130,17 +130,17 @@ class OpenVinoSession:
         )
 
     def placement(self) -> Placement:
-        """The CPU plugin has nothing to fall back to; others may share the work."""
+        """The CPU plugin has no fallback; other devices may share the work."""
         devices = list(_property(self._compiled, "EXECUTION_DEVICES", [self._asked["device"]]))
         executed = len(_executed(self._compiled))
         if self._asked["device"] == "CPU":
             return Placement(
-                units={"CPU": executed or None}, known="proven", note="the only device compiled for"
+                units={"CPU": executed or None}, known="proven", note="compiled for the CPU only"
             )
         units = dict.fromkeys(map(str, devices))
         if len(units) == 1 and executed:
             units = dict.fromkeys(units, executed)
-        return Placement(units=units, known="planned", note="by EXECUTION_DEVICES")
+        return Placement(units=units, known="planned", note="from EXECUTION_DEVICES")
 
     def settings(self) -> Mapping[str, str]:
         settings = {
@@ -150,15 +150,15 @@ class OpenVinoSession:
             "cpu_pinning": str(_property(self._compiled, "ENABLE_CPU_PINNING", "unknown")),
         }
         computed = _float_precision(self._compiled)
-        # Of int8 files: what is left in floats.
+        # For int8 files: the part that remains floating point.
         same = computed == (self._precision if self._precision != "int8" else "fp32")
         return settings if computed is None or same else {**settings, "precision": computed}
 
     def profile(self, calls: int) -> Profile | None:
-        """By a second compiled model: the counters slow each operator down a little.
+        """Profile a second compiled model, since counters slow down each operator slightly.
 
-        They are means over all inferences since it was compiled, in whole microseconds; the first
-        inferences are slow, so what was counted until then is taken out again.
+        Counters are means over all inferences since compilation, in whole microseconds. The first
+        inferences are slow, so their share is subtracted.
         """
         request = _request(self._profiled(), self._tensors)
         for _ in range(WARM_CALLS):
@@ -187,7 +187,7 @@ class OpenVinoSession:
 
 
 def _spent(request: Any, inferences: int) -> dict[str, tuple[Any, int]]:
-    """Each executed operator, and its time in all ``inferences`` so far."""
+    """Each executed operator, and its total time over all ``inferences`` so far."""
     return {
         info.node_name: (info, _ns(info.real_time) * inferences)
         for info in request.get_profiling_info()
@@ -201,7 +201,7 @@ def runner() -> Runner:
 
 
 def _asked(options: RunOptions) -> dict[str, str]:
-    """Options as they were given, defaults filled in."""
+    """Options as given, with defaults filled in."""
     asked = {
         "device": "CPU",
         "inference_precision": "f32",
@@ -215,7 +215,7 @@ def _asked(options: RunOptions) -> dict[str, str]:
             )
     streams = asked.get("streams")
     if streams is not None and (not streams.isdecimal() or int(streams) < 1):
-        raise UsageError("streams must be a whole number from 1")
+        raise UsageError("streams must be a positive integer")
     return asked
 
 
@@ -231,14 +231,14 @@ def _properties(asked: Mapping[str, str], threads: int) -> dict[str, str | int]:
 
 
 def _require(core: Any, device: str) -> None:
-    """Raise :class:`StageError` where this machine or installation lacks ``device``."""
+    """Raise :class:`StageError` if ``device`` is not available."""
     present = list(core.available_devices)
     if device.partition(":")[0].partition(".")[0] in {"AUTO", *(d.split(".")[0] for d in present)}:
         return
     raise StageError(
         "open",
-        f"OpenVINO finds no {device} here",
-        hint=f"it has: {', '.join(present) or 'none'}, AUTO; a GPU or NPU also needs its driver",
+        f"OpenVINO finds no device {device}",
+        hint=f"available: {', '.join(present) or 'none'}, AUTO; a GPU or NPU also needs its driver",
         kind="unavailable",
     )
 
@@ -251,7 +251,7 @@ def _request(compiled: Any, tensors: Mapping[str, Any]) -> Any:
 
 
 def _property(compiled: Any, name: str, otherwise: Any) -> Any:
-    """Devices differ in what they can tell."""
+    """A property of the compiled model; ``otherwise`` if the device does not report it."""
     try:
         return compiled.get_property(name)
     except RuntimeError:
@@ -259,12 +259,12 @@ def _property(compiled: Any, name: str, otherwise: Any) -> Any:
 
 
 def _executed(compiled: Any) -> list[Mapping[str, str]]:
-    """What the compiled graph says of each node that does work; none where it cannot be read."""
+    """Properties of each node in the compiled graph that does work; empty if unreadable."""
     try:
         nodes = compiled.get_runtime_model().get_ordered_ops()
     except RuntimeError:
         return []
-    told = [
+    infos = [
         {
             key: str(value.value if hasattr(value, "value") else value)
             for key, value in node.get_rt_info().items()
@@ -272,14 +272,14 @@ def _executed(compiled: Any) -> list[Mapping[str, str]]:
         }
         for node in nodes
     ]
-    return [info for info in told if info.get("layerType") not in NOT_EXECUTED]
+    return [info for info in infos if info.get("layerType") not in NOT_EXECUTED]
 
 
 def _float_precision(compiled: Any) -> str | None:
-    """The lowest float precision that convolutions and products are computed in, or, without any,
-    the plugin's hint; ``None``: it does not tell.
+    """The lowest float precision of convolutions and products or, without any, the plugin's hint;
+    ``None`` if it is not reported.
 
-    Other nodes may only convert what comes in.
+    Other nodes may only convert inputs.
     """
     found = {
         NAMES.get(info.get("runtimePrecision", ""))
@@ -297,8 +297,9 @@ def _ns(time: timedelta) -> int:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """OpenVINO's errors begin with places in its own source; the reason comes last."""
+def _as_stage_error(what: str) -> Iterator[None]:
+    """Turn OpenVINO's errors into :class:`StageError`. They start with locations in its source; the
+    reason comes last."""
     try:
         yield
     except RuntimeError as error:
@@ -307,5 +308,5 @@ def _told(what: str) -> Iterator[None]:
         raise StageError(
             "open",
             f"{what}: {(reasons or lines or [type(error).__name__])[0]}",
-            hint="a damaged file, or an operator or device that this version does not know",
+            hint="a damaged file, or an operator or device unknown to this version",
         ) from error

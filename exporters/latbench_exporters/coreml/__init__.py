@@ -1,4 +1,4 @@
-"""Core ML: the exporter."""
+"""Core ML exporter."""
 
 from __future__ import annotations
 

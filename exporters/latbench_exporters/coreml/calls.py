@@ -1,4 +1,4 @@
-"""What the kernels of MIL operations are given and give."""
+"""Interface between the MIL interpreter and its kernels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Call(Protocol):
-    """One operation with the values of its inputs."""
+    """One operation together with the values of its inputs."""
 
     def tensor(self, name: str) -> torch.Tensor:
-        """An input that must be there."""
+        """A required input, as a tensor."""
         ...
 
     def maybe(self, name: str) -> torch.Tensor | None:
-        """An optional input."""
+        """An optional input, as a tensor or ``None``."""
         ...
 
     def tensors(self, name: str) -> list[torch.Tensor]:
@@ -25,7 +25,7 @@ class Call(Protocol):
         ...
 
     def value(self, name: str, default: Any = None) -> Any:
-        """An input as plain Python: a number, a string, a list of numbers."""
+        """An input as plain Python (number, string, list of numbers); ``default`` if absent."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""From a PyTorch module to a Core ML model, by coremltools."""
+"""Convert a PyTorch module to a Core ML model with coremltools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 TYPES = {"mlprogram": "iOS17", "neuralnetwork": "iOS14"}
-"""What a model is made of -> default deployment target."""
+"""Model type -> default deployment target."""
 INPUTS = ("tensor", "image")
 IO = ("fp32", "fp16")
 ROUTES = ("trace", "export")
@@ -27,12 +27,12 @@ TARGETS = (
     *("macOS10_15", "macOS11", "macOS12", "macOS13", "macOS14", "macOS15", "macOS26"),
 )
 FIRST_PROGRAM, FIRST_FP16_IO, FIRST_COMPRESSED = 6, 7, 7
-"""Versions of the specification (iOS 15, iOS 16)."""
+"""Core ML specification versions; 6 is iOS 15, 7 is iOS 16."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What to make."""
+    """The conversion requested by precision and options."""
 
     type: str
     precision: str
@@ -43,42 +43,46 @@ class Wanted:
 
     @property
     def computed(self) -> str:
-        """What it is computed in: quantised weights are expanded to fp16, as everywhere else on
-        Apple's devices but in a GPU's or CPU's fp32."""
+        """Precision of the arithmetic. Quantized weights are expanded to fp16, the precision used
+        on all Apple hardware except in fp32 models on a CPU or GPU."""
         return "fp32" if self.precision == "fp32" else "fp16"
 
 
 def wanted(precision: str, options: Mapping[str, str]) -> Wanted:
-    """The options, defaults filled in. Raises :class:`UsageError` for values that do not fit."""
+    """Read the exporter's options and fill in defaults.
+
+    Raises :class:`UsageError` for an invalid value or combination.
+    """
     kind = _one_of("type", options.get("type", "mlprogram"), tuple(TYPES))
     target = _one_of("target", options.get("target", TYPES[kind]), TARGETS)
     version = _version(target)
     if kind == "mlprogram" and version < FIRST_PROGRAM:
         raise UsageError(
-            f"an mlprogram needs iOS15 or macOS12 at least, not {target}",
-            hint="--option type=neuralnetwork makes what older systems execute",
+            f"an mlprogram requires target iOS15 or macOS12 or later, not {target}",
+            hint="for older systems use --option type=neuralnetwork",
         )
     if kind == "neuralnetwork" and version >= FIRST_PROGRAM:
         raise UsageError(
-            f"a neuralnetwork is for targets before iOS15 and macOS12, not for {target}",
-            hint="leave target out, or take type=mlprogram",
+            f"a neuralnetwork requires a target before iOS15 and macOS12, not {target}",
+            hint="omit target, or use type=mlprogram",
         )
     if kind == "mlprogram" and precision == "int8-weights" and version < FIRST_COMPRESSED:
         raise UsageError(
-            f"an mlprogram with int8-weights needs iOS16 or macOS13 at least, not {target}",
-            hint="leave target out, or take precision fp16",
+            f"an mlprogram with int8-weights requires target iOS16 or macOS13 or later, "
+            f"not {target}",
+            hint="omit target, or use --precision fp16",
         )
     half = kind == "mlprogram" and precision != "fp32" and version >= FIRST_FP16_IO
     io = _one_of("io", options.get("io", "fp16" if half else "fp32"), IO)
     if io == "fp16" and (kind == "neuralnetwork" or version < FIRST_FP16_IO):
         raise UsageError(
-            f"fp16 inputs and outputs need an mlprogram and iOS16 or macOS13, not {target}",
-            hint="--option io=fp32",
+            f"io=fp16 requires an mlprogram and target iOS16 or macOS13 or later, not {target}",
+            hint="use --option io=fp32",
         )
     if io == "fp16" and precision == "fp32":
         raise UsageError(
-            "arrays in fp16 differ by more than fp32 may, so they are for --precision fp16",
-            hint="leave io out, or take --precision fp16",
+            "io=fp16 is invalid with --precision fp32: rounding to fp16 exceeds the fp32 tolerance",
+            hint="omit io, or use --precision fp16",
         )
     route = options.get("route")
     return Wanted(
@@ -93,21 +97,21 @@ def wanted(precision: str, options: Mapping[str, str]) -> Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What coremltools made."""
+    """Result of a conversion."""
 
     model: Any
     """``coremltools.models.MLModel``."""
     route: str
     shapes: Mapping[str, tuple[int, ...]]
-    """Of all that it computes, by name: a neural network of layers does not hold them itself."""
+    """Shape of every computed value, by name. A neuralnetwork file does not store them."""
 
 
 @contextmanager
 def temporary_files_beside(out: Path) -> Iterator[None]:
-    """Temporary files go beside ``out`` and are gone at the end.
+    """Direct temporary files to the folder of ``out`` and delete them at the end.
 
-    coremltools writes the whole model to one and removes it when the interpreter ends in order,
-    which an exporting program that is ended from outside does not.
+    coremltools writes the whole model to a temporary file and deletes it in an exit handler, which
+    does not run if the export process is killed.
     """
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
@@ -121,9 +125,9 @@ def temporary_files_beside(out: Path) -> Iterator[None]:
 def convert(
     module: torch.nn.Module, inputs: Sequence[Array], specs: Sequence[TensorSpec], want: Wanted
 ) -> Converted:
-    """Trace and convert a copy of ``module`` by the first route that works.
+    """Trace and convert a copy of ``module``, using the first route that works.
 
-    Raises :class:`StageError` with what each route failed at.
+    Raises :class:`StageError` with the error of each route.
     """
     import torch
 
@@ -136,7 +140,7 @@ def convert(
         _check_image(specs)
     errors = []
     for route in want.routes:
-        with quiet() as told:
+        with quiet() as logged:
             try:
                 traced = _TRACERS[route](module, tensors)
                 model = _converted(traced, specs, names, want)
@@ -145,13 +149,14 @@ def convert(
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - converters raise whatever they meet
-                # Its log names the place in the model; its exception often only the symptom.
-                place = "".join(f" ({line.strip(' :')})" for line in told[:1])
+                # The log names the location in the model; the exception often does not.
+                place = "".join(f" ({line.strip(' :')})" for line in logged[:1])
                 errors.append(f"{route}: {first_line(error)}{place}")
     raise StageError(
         "export",
         f"coremltools cannot convert the model ({'; '.join(errors)})",
-        hint="replace that operator in the model, try another --option target, or give a ready "
+        hint="replace that operator in the model, try another --option target, or pass a "
+        "pre-exported "
         ".mlpackage",
     )
 
@@ -168,7 +173,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def _version(target: str) -> int:
-    """Of the specification that a deployment target executes, without importing coremltools."""
+    """The specification version of a deployment target, without importing coremltools."""
     system = "iOS" if target.startswith("iOS") else "macOS"
     number = {"10_15": 10.15}.get(target.removeprefix(system)) or float(target.removeprefix(system))
     firsts = {"iOS": (13, 14, 15, 16, 17, 18, 26), "macOS": (10.15, 11, 12, 13, 14, 15, 26)}
@@ -182,9 +187,9 @@ def _output_names(number: int) -> tuple[str, ...]:
 def _check_image(specs: Sequence[TensorSpec]) -> None:
     if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].shape[:2] != (1, 3):
         raise UsageError(
-            "an image input is one image of three channels, not "
+            "input=image requires one input of shape 1x3xHxW, not "
             + " and ".join("x".join(map(str, spec.shape)) for spec in specs),
-            hint="--option input=tensor, or --batch 1",
+            hint="use --option input=tensor, or --batch 1",
         )
 
 
@@ -198,8 +203,8 @@ def _traced(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
 def _exported(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     import torch
 
-    # Without decompositions coremltools refuses the dialect; with the default ones it meets
-    # operators that it does not know.
+    # Without run_decompositions coremltools rejects the dialect; with the default decompositions it
+    # meets operators that it does not know.
     return torch.export.export(module, inputs).run_decompositions({})
 
 
@@ -213,7 +218,7 @@ def _converted(traced: Any, specs: Sequence[TensorSpec], names: Sequence[str], w
     import coremltools as ct
     import numpy as np
 
-    # Said in any case: left out, coremltools chooses by precision and target.
+    # Always explicit: otherwise coremltools chooses by precision and target.
     dtype = np.float16 if want.io == "fp16" else np.float32
     if want.input == "image":
         inputs: list[Any] = [
@@ -229,7 +234,7 @@ def _converted(traced: Any, specs: Sequence[TensorSpec], names: Sequence[str], w
     else:
         inputs = [ct.TensorType(name=spec.name, shape=spec.shape, dtype=dtype) for spec in specs]
     precision = getattr(ct.precision, want.computed.replace("fp", "FLOAT"))
-    # A neural network of layers takes neither a precision nor types of outputs.
+    # A neuralnetwork takes neither a compute precision nor output types.
     program = want.type == "mlprogram"
     typed = {"dtype": dtype} if program else {}
     return ct.convert(
@@ -254,7 +259,7 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _with_small_weights(model: Any, want: Wanted) -> Any:
-    """Weights as 16-bit floats or 8-bit integers, where the conversion has not seen to that."""
+    """Compress weights to fp16 or int8 where the conversion did not."""
     if want.type == "mlprogram" and want.precision == "int8-weights":
         from coremltools.optimize import coreml as cto
 

@@ -1,4 +1,4 @@
-"""Counts the MIL program of a Core ML package: operators, multiply-accumulates, weights."""
+"""Count operators, multiply-accumulates and weights in the MIL program of a Core ML package."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 from latbench.api import Counts
 
 COMPRESSED = "constexpr_"
-"""How the names of operations begin that expand compressed weights."""
+"""Name prefix of the operations that expand compressed weights."""
 AFFINE = ("scale", "zero_point", "offset", "axis", "shape", "num_palettes", "vector_axis")
-"""Inputs of those that are no weights."""
+"""Inputs of these operations that are not weights."""
 
 
 QUANTIZED = {
     "constexpr_affine_dequantize": "quantized_data",
     "constexpr_blockwise_shift_scale": "data",
 }
-"""Those that scale integers -> the input that has the integers."""
+"""Operation that scales integers -> its input that holds the integers."""
 
 
 def is_constant(operation: Any) -> bool:
-    """Whether its values are known without any input."""
+    """Whether the outputs of ``operation`` do not depend on the program's inputs."""
     return bool(operation.op_type.startswith(COMPRESSED)) or all(
         variable.val is not None for variable in operation.outputs
     )
 
 
 def count(operations: Sequence[Any]) -> Counts | None:
-    """Of one function's operations; ``None`` where a shape depends on the data."""
+    """Count the operations of one function; ``None`` if a shape depends on the data."""
     macs, operators = 0, {"conv": 0, "linear": 0}
     constant: set[str] = set()
     for operation in operations:
@@ -64,7 +64,7 @@ def count(operations: Sequence[Any]) -> Counts | None:
 
 
 def flat_inputs(operation: Any) -> list[Any]:
-    """All variables that an operation takes, those in lists too."""
+    """All input variables of an operation, including those in lists."""
     return [v for v in operation.get_flattened_inputs() if v is not None]
 
 
@@ -90,8 +90,8 @@ def _product_macs(operation: Any) -> int:
 
 
 def weights(operations: Sequence[Any]) -> list[Any]:
-    """Floating-point constants with more than one element that are written in the package, and what
-    compressed ones expand to."""
+    """Floating-point constants with more than one element that the package stores, and the
+    expanded values of compressed ones."""
     expanded = [o for o in operations if o.op_type.startswith(COMPRESSED)]
     helpers = {variable.name for o in expanded for variable in flat_inputs(o)}
     inner = {o.outputs[0].name for o in expanded} & helpers
@@ -113,10 +113,10 @@ def weights(operations: Sequence[Any]) -> list[Any]:
 
 
 def stored_in(operation: Any) -> str:
-    """The precision of weights that are written compressed; ``unknown`` for tables of values and
-    weights without their zeros, which are no precision."""
+    """Precision of compressed weights; ``unknown`` for palettes and sparse weights, which have no
+    single precision."""
     if operation.op_type == "constexpr_cast":
-        return "fp16"  # from which alone it is made
+        return "fp16"  # the only type that this operation is created from
     if operation.op_type in QUANTIZED:
         bits = operation.inputs[QUANTIZED[operation.op_type]].dtype.get_bitwidth()
         return {4: "int4-weights", 8: "int8-weights"}.get(bits, "unknown")
@@ -124,7 +124,8 @@ def stored_in(operation: Any) -> str:
 
 
 def _stored_bytes(variable: Any) -> int:
-    """As written: of a compressed one the integers and tables, without scales and zero points."""
+    """Stored size in bytes: for compressed weights, the integers and tables without scales and
+    zero points."""
     operation = variable.op
     if not operation.op_type.startswith(COMPRESSED):
         return int(variable.val.nbytes)

@@ -1,7 +1,7 @@
-"""Core ML, through coremltools, on Linux as on macOS.
+"""Export Core ML packages with coremltools, on Linux or macOS.
 
-``torch.jit.trace`` comes first, as in the published conversions; ``torch.export`` where that fails.
-What is written is read back and executed, so that parity is proven without any of Apple's devices.
+``torch.jit.trace`` is tried first, as in published conversions, then ``torch.export``. The written
+package is read back and executed, so parity is checked without an Apple device.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ from latbench_exporters.ready import check_fixed
 
 
 class CoreMLExporter:
-    """Writes ``.mlpackage`` folders."""
+    """Export ``.mlpackage`` folders."""
 
     format = "coreml"
     suffix = ".mlpackage"
     reads = (".mlpackage", ".mlmodel")
     precisions = ("fp32", "fp16", "int8-weights")
     options: Mapping[str, str] = {
-        "type": f"{', '.join(TYPES)}: what the model is made of (default {next(iter(TYPES))})",
+        "type": f"{', '.join(TYPES)}: model type (default {next(iter(TYPES))})",
         "input": f"{', '.join(INPUTS)}: an array, or an image with scale and bias (default tensor)",
-        "io": f"{', '.join(IO)}: type of input and output arrays (default fp16 where it is "
-        "computed in fp16 and the target can, else fp32)",
-        "target": f"oldest system that it must run on, {TARGETS[0]} to {TARGETS[-1]} (default "
+        "io": f"{', '.join(IO)}: element type of input and output arrays (default fp16 if the "
+        "model computes in fp16 and the target supports it, else fp32)",
+        "target": f"oldest supported system, {TARGETS[0]} to {TARGETS[-1]} (default "
         + ", ".join(f"{target} for {kind}" for kind, target in TYPES.items())
         + ")",
         "route": f"{', '.join(ROUTES)}: torch.jit.trace or torch.export (default the first that "
@@ -74,14 +74,14 @@ class CoreMLExporter:
         return installed("torch", "coremltools")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Convert, write, and read back what was written."""
-        # Building comes first: where torch is missing it says so in words.
+        """Convert and write the model, then read the package back."""
+        # Build first: if torch is missing, this raises an error that says so.
         specs = model.inputs()
         if spec.precision not in self.precisions:
             raise UsageError(
-                f"{spec.precision} cannot be made for Core ML here: its activations would need "
-                "calibration on a device",
-                hint=f"one of: {', '.join(self.precisions)}; int8-weights is computed in fp16",
+                f"Core ML export does not support precision {spec.precision}: quantized "
+                "activations need calibration on a device",
+                hint=f"one of: {', '.join(self.precisions)}; int8-weights computes in fp16",
             )
         want = wanted(spec.precision, spec.options)
         _require_coremltools()
@@ -105,18 +105,18 @@ class CoreMLExporter:
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a ready package or bare specification and write it as a package.
+        """Check a pre-exported package or bare specification and write it as a package.
 
-        A neural network of layers is refused: nothing here executes one, so a ready one would have
-        no reference.
+        A neuralnetwork is rejected: nothing here can execute it, so it would have no reference
+        outputs.
         """
         _require_coremltools()
         package = read(path)
         if package.kind != "mlProgram":
             raise StageError(
                 "export",
-                f"{path.name} holds a neuralnetwork, which nothing here executes: a ready one has "
-                "no outputs to be compared with",
+                f"{path.name} is a neuralnetwork; without its PyTorch model there are no "
+                "reference outputs to compare it with",
                 hint="convert it again as an mlprogram, or start from the PyTorch model with "
                 "--option type=neuralnetwork",
             )
@@ -129,16 +129,16 @@ class CoreMLExporter:
             inputs=inputs,
             outputs=outputs,
             counts=counts,
-            details={**_details(package), **more, "route": "ready"},
+            details={**_details(package), **more, "route": "pre-exported"},
             precision=_precision_of(program),
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """One inference of the MIL program on torch's kernels; ``None`` for a neural network of
-        layers, which nothing here executes.
+        """Run one inference of the MIL program with torch kernels; ``None`` for a neuralnetwork,
+        which nothing here can execute.
 
-        An image is given as the network sees it; it is turned back into pixels without rounding
-        them to 8 bits, so that scale and bias of the package are proven to the last digit.
+        An image input takes normalized values. They are mapped back to pixels without rounding to
+        8 bits, so the comparison covers the scale and bias of the package exactly.
         """
         _require_coremltools()
         package = read(path)
@@ -147,7 +147,7 @@ class CoreMLExporter:
         if find_spec("torch") is None:
             raise StageError(
                 "export",
-                "executing a Core ML package without Core ML needs torch, which is not installed",
+                "executing a package without Core ML requires torch, which is not installed",
                 hint="pip install 'latbench[coreml]'",
                 kind="unavailable",
             )
@@ -171,7 +171,7 @@ def _require_coremltools() -> None:
     if find_spec("coremltools") is None:
         raise StageError(
             "export",
-            "reading and writing Core ML packages needs coremltools, which is not installed",
+            "Core ML export requires coremltools, which is not installed",
             hint="pip install 'latbench[coreml]' (Linux on x86-64, or macOS)",
             kind="unavailable",
         )
@@ -185,8 +185,8 @@ def _program_facts(program: Program) -> tuple[Counts | None, dict[str, str]]:
 
 
 def _precision_of(program: Program) -> str:
-    """The lowest precision that the program computes in, or has its weights in; ``unknown`` where
-    weights are compressed otherwise than exporting does it."""
+    """The lowest precision of the program's arithmetic or weights; ``unknown`` if weights are
+    compressed in a way that this exporter does not use."""
     if "quantize" in program.kinds():
         return "int8"
     stored = program.stored()
@@ -198,7 +198,7 @@ def _precision_of(program: Program) -> str:
 
 
 def _details(package: Package) -> dict[str, str]:
-    """As read from the file."""
+    """Details read from the file."""
     found = {
         "type": package.kind.lower(),
         "specification_version": str(package.spec.specificationVersion),
@@ -215,7 +215,7 @@ def _details(package: Package) -> dict[str, str]:
 
 
 def _asked(want: Wanted, route: str) -> dict[str, str]:
-    """The settings that it was made with."""
+    """The settings of the conversion."""
     return {
         "route": route,
         "input": want.input,
@@ -226,7 +226,7 @@ def _asked(want: Wanted, route: str) -> dict[str, str]:
 
 
 def _pixels(array: Array, spec: Any) -> Array:
-    """The picture, 0 to 255, of which the network sees ``array``."""
+    """Pixel values (0 to 255) that the package maps to ``array``."""
     import numpy as np
 
     mapping = image_mapping(spec)

@@ -1,7 +1,7 @@
-"""What each MIL operation computes, on torch tensors.
+"""Kernels of MIL operations on torch tensors.
 
-Written from the descriptions of the operations in coremltools' reference of MIL. A kernel gets fp32
-where the package has fp16; :mod:`latbench_exporters.coreml.mil` rounds what it gives.
+Written from the descriptions of the operations in the MIL reference of coremltools. Kernels receive
+fp32 where the package has fp16; :mod:`latbench_exporters.coreml.mil` rounds their results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def kernels() -> dict[str, Kernel]:
-    """Name of the operation -> kernel."""
+    """Operation name -> kernel."""
     return {**_elementwise(), **_reductions(), **layers(), **shapes()}
 
 
@@ -29,7 +29,7 @@ def _elementwise() -> dict[str, Kernel]:
     one: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
         **{name: getattr(torch, name) for name in _SAME_AS_TORCH},
         "identity": lambda x: x,
-        # The type of the result is what the package declares.
+        # The interpreter converts the result to the type that the package declares.
         "cast": lambda x: x,
         "square": lambda x: x * x,
         "relu6": functional.relu6,
@@ -131,7 +131,7 @@ def _dequantize(c: Call) -> torch.Tensor:
 
 
 def _along(c: Call, name: str, x: torch.Tensor) -> torch.Tensor | float:
-    """A number, or one for each slice along ``axis``; a missing zero point is 0."""
+    """A scalar, or one value per slice along ``axis``; 0 for a missing zero point."""
     found = c.maybe(name)
     if found is None:
         return 0.0

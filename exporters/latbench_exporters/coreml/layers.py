@@ -1,4 +1,4 @@
-"""MIL operations with weights or windows: products, pooling, normalisation, resizing."""
+"""Kernels of MIL operations with weights or windows: products, pooling, normalization, resizing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def layers() -> dict[str, Kernel]:
-    """Name of the operation -> kernel."""
+    """Operation name -> kernel."""
     import torch
     from torch.nn import functional
 
@@ -106,7 +106,7 @@ def _matmul(c: Call) -> torch.Tensor:
 def _padded(
     c: Call, x: torch.Tensor, kernel: Sequence[int], strides: Sequence[int], fill: float
 ) -> torch.Tensor:
-    """``x`` with the padding that a convolution or pooling asks for."""
+    """``x`` with the padding of a convolution or pooling operation."""
     from torch.nn import functional
 
     kind, pairs = c.value("pad_type", "valid"), []
@@ -178,7 +178,7 @@ def _alignment(c: Call) -> str:
 
 
 def _resized(c: Call, interpolation: str, sampling: str) -> torch.Tensor:
-    """Along the last axes one after the other, to target sizes or by factors."""
+    """Resize along the last axes, one after the other, to target sizes or by factors."""
     x = c.tensor("x")
     if c.value("shape") is not None:
         asked = c.value("shape")[-int(c.value("resized_dims")) :]

@@ -1,8 +1,8 @@
-"""Executes and counts the MIL program of a Core ML package on any machine.
+"""Execute and count the MIL program of a Core ML package on any machine.
 
-The program is read back from the package and run operation by operation on torch's kernels: each is
-computed in fp32 from the package's own values and its result rounded to the type that the package
-declares. That proves graph, weights and rounding; of Apple's kernels and placement it says nothing.
+The program is read back from the package and interpreted with torch kernels. Each operation is
+computed in fp32 from the values in the package, and its result is rounded to the declared type.
+This verifies graph, weights and rounding, but not Apple's kernels or placement.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ FUNCTION = "main"
 
 
 class Program:
-    """The main function of a package, as ``coremltools`` reads it back."""
+    """The main function of a package, as read back by coremltools."""
 
     def __init__(self, package: Package, name: str) -> None:
-        """Raises :class:`StageError` where it cannot be read."""
+        """Read the program. Raises :class:`StageError` if that fails."""
         with quiet():
             from coremltools.converters.mil.frontend.milproto.load import load
 
@@ -46,33 +46,33 @@ class Program:
             except MemoryError:
                 raise
             except Exception as error:
-                # Its errors share no nearer ancestor: KeyError, AssertionError, RuntimeError, ...
+                # Its errors have no closer common base: KeyError, AssertionError, RuntimeError, ...
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise StageError(
                     "export",
                     f"coremltools cannot read the program of {name}: {reason}",
-                    hint="damaged weights, or made for a newer system than this coremltools "
-                    "knows: make it again, or upgrade coremltools",
+                    hint="the weights are damaged, or the package targets a system newer than this "
+                    "coremltools knows: export it again, or upgrade coremltools",
                 ) from error
         self.operations: list[Any] = list(self._function.operations)
         self.outputs: list[Any] = list(self._function.outputs)
 
     def counts(self) -> Counts | None:
-        """Of the program; ``None`` where a shape depends on the data."""
+        """Counts of the program; ``None`` if a shape depends on the data."""
         return count(self.operations)
 
     def constants(self) -> list[Any]:
-        """Variables that hold floating-point weights of more than one element, compressed ones
-        included."""
+        """Variables that hold floating-point weights of more than one element, including
+        compressed ones."""
         return weights(self.operations)
 
     def compressed(self) -> list[str]:
-        """Which ways of compressing weights it uses."""
+        """Names of the weight compression schemes in use."""
         kinds = {operation.op_type for operation in self.operations}
         return sorted(kind for kind in kinds if kind.startswith(COMPRESSED))
 
     def stored(self) -> set[str]:
-        """What precisions compressed weights are written in."""
+        """Precisions of the compressed weights."""
         return {
             stored_in(operation)
             for operation in self.operations
@@ -84,12 +84,12 @@ class Program:
         return {operation.op_type for operation in self.operations}
 
     def computed(self) -> int:
-        """How many operations compute something."""
+        """Number of operations that compute something."""
         return sum(not is_constant(operation) for operation in self.operations)
 
     def execute(self, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
-        """The outputs, in the program's order. Raises :class:`StageError` that names every
-        operation for which nothing here has a kernel."""
+        """The outputs, in the program's order. Raises :class:`StageError` that lists every
+        operation without a kernel."""
         import torch
 
         table = kernels()
@@ -105,7 +105,7 @@ class Program:
                 self._compute(operation, table, values)
                 for variable in flat_inputs(operation):
                     uses[variable.name] -= 1
-                    # Kept to the end, all activations would take up to a gigabyte.
+                    # Keeping all activations until the end would take up to a gigabyte.
                     if not uses[variable.name]:
                         values.pop(variable.name, None)
         return tuple(_value(variable, values).numpy() for variable in self.outputs)
@@ -119,13 +119,13 @@ class Program:
             result = table[operation.op_type](_Call(operation, values))
         except (RuntimeError, NotImplementedError, ValueError, IndexError, TypeError) as error:
             if "allocate memory" in str(error):
-                raise  # for the harness to tell
+                raise  # the harness reports it as out of memory
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise StageError(
                 "export",
                 f"the operation {operation.op_type} ({operation.name}) cannot be executed: "
                 f"{reason}",
-                hint="a form of it that is not known here: try another --option target",
+                hint="this form of the operation is not implemented: try another --option target",
             ) from error
         results = [result] if isinstance(result, torch.Tensor) else list(result)
         for variable, value in zip(operation.outputs, results, strict=True):
@@ -133,9 +133,9 @@ class Program:
             if all(isinstance(size, int) for size in shape) and tuple(value.shape) != shape:
                 raise StageError(
                     "export",
-                    f"the operation {operation.op_type} ({operation.name}) gives a shape of "
+                    f"the operation {operation.op_type} ({operation.name}) returned shape "
                     f"{tuple(value.shape)}; the package declares {shape}",
-                    hint="the package contradicts itself, or this operation is known wrongly here",
+                    hint="the package is inconsistent, or the kernel for this operation is wrong",
                 )
             values[variable.name] = _rounded(value, variable)
 
@@ -149,9 +149,9 @@ class Program:
             listed = ", ".join(f"{number} {name}" for name, number in sorted(unknown.items()))
             raise StageError(
                 "export",
-                f"nothing here can execute these operations of the package: {listed}",
-                hint="another --option target or route may avoid them; Core ML itself may well "
-                "execute them",
+                f"no kernel here for these operations of the package: {listed}",
+                hint="another --option target or route may avoid them; Core ML itself may be able "
+                "to execute them",
                 kind="unavailable",
             )
 
@@ -193,7 +193,7 @@ class _Call:
 
 
 def _value(variable: Any, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Computed before, or constant: written in the package, expanded, or inferred from such."""
+    """A computed value or a constant (stored, expanded, or inferred from constants)."""
     import numpy as np
     import torch
 
@@ -209,7 +209,7 @@ def _value(variable: Any, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _rounded(value: torch.Tensor, variable: Any) -> torch.Tensor:
-    """``value`` in the type that the package declares for ``variable``."""
+    """``value`` rounded to the type that the package declares for ``variable``."""
     import numpy as np
     import torch
     from coremltools.converters.mil.mil.types import nptype_from_builtin

@@ -1,4 +1,4 @@
-"""Counts of Core ML's older format, the neural network of layers. Nothing here executes one."""
+"""Counts for Core ML's older neuralnetwork format, which nothing here can execute."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PRODUCTS = ("innerProduct", "batchedMatmul")
 
 
 def count(spec: Any, shapes: Mapping[str, tuple[int, ...]]) -> Counts | None:
-    """Layers and weights from the file; ``shapes`` of what layers give, by name, since the file has
-    none. ``None`` where one that is needed is missing."""
+    """Count layers and weights of the file. ``shapes`` holds the shape of each layer's output by
+    name, since the file does not; ``None`` if a required one is missing."""
     macs, operators = 0, {"conv": 0, "linear": 0}
     weights: list[tuple[int, int]] = []
     for layer in layers(spec):
@@ -24,14 +24,14 @@ def count(spec: Any, shapes: Mapping[str, tuple[int, ...]]) -> Counts | None:
             continue
         elements, _ = _sizes(parameters.weights)
         if elements == 0:
-            continue  # a product of two activations
+            continue  # product of two activations
         transposed = kind == "convolution" and parameters.isDeconvolution
         shape = shapes.get(layer.input[0] if transposed else layer.output[0])
         if not shape:
             return None
         if kind == "convolution":
             operators["conv"] += 1
-            # Channels are third from the end; each other element takes all weights once.
+            # Channels are third from the end; every other element uses all weights once.
             channels = shape[-3]
         else:
             operators["linear"] += 1
@@ -46,12 +46,12 @@ def count(spec: Any, shapes: Mapping[str, tuple[int, ...]]) -> Counts | None:
 
 
 def layers(spec: Any) -> list[Any]:
-    """In the order of execution."""
+    """The layers, in execution order."""
     return list(spec.neuralNetwork.layers)
 
 
 def _blobs(parameters: Any) -> Iterator[Any]:
-    """The fields of a layer that hold weights."""
+    """The weight fields of a layer."""
     for field, value in parameters.ListFields():
         message = field.message_type
         if message is not None and message.name == "WeightParams":
@@ -59,7 +59,7 @@ def _blobs(parameters: Any) -> Iterator[Any]:
 
 
 def _sizes(blob: Any) -> tuple[int, int]:
-    """Elements and bytes of weights in whichever form they are written."""
+    """Elements and bytes of a weight blob, in whichever encoding it uses."""
     if blob.float16Value:
         return len(blob.float16Value) // 2, len(blob.float16Value)
     if blob.rawValue:

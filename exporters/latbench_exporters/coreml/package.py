@@ -1,5 +1,5 @@
-"""Core ML packages as files: checked before they are believed, read, described, and written so that
-the same model is the same bytes. Nothing here is executed."""
+"""Read, check, describe and write Core ML packages. Nothing is executed. Writing is deterministic:
+the same model gives the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ITEMS = {
     "6c617462-656e-4368-8000-6d6f64656c00": ("model.mlmodel", "CoreML Model Specification", SPEC),
     "6c617462-656e-4368-8000-776569676874": ("weights", "CoreML Model Weights", WEIGHTS),
 }
-"""Identifier -> name, description and path. coremltools draws random ones."""
+"""Identifier -> name, description and path. coremltools draws random identifiers."""
 DATE = "com.github.apple.coremltools.conversion_date"
 LARGEST_MANIFEST_BYTES = 1 << 20
 KINDS = ("mlProgram", "neuralNetwork")
@@ -29,17 +29,17 @@ DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32",
 """``ArrayFeatureType.ArrayDataType`` -> numpy name."""
 FLEXIBILITIES = {"multiArrayType": "ShapeFlexibility", "imageType": "SizeFlexibility"}
 SCALE, BIAS = "latbench.image_scale", "latbench.image_bias"
-"""Keys of the package's metadata: what maps a pixel to the value that the network is trained on."""
+"""Metadata keys for the mapping from a pixel to a normalized value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A model as read from its files."""
+    """A model and the location of its weights."""
 
     spec: Any
     """``Model_pb2.Model``."""
     weights: Path | None
-    """The folder of weight files; ``None`` where the specification holds all."""
+    """Folder of weight files; ``None`` if the specification holds all weights."""
 
     @property
     def kind(self) -> str:
@@ -49,7 +49,7 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMapping:
-    """What a pixel (0 to 255) is to the network: ``scale * pixel + bias`` of its channel."""
+    """Maps a pixel (0 to 255) to the network's input: ``scale * pixel + bias`` per channel."""
 
     scale: float
     bias: tuple[float, ...]
@@ -58,16 +58,16 @@ class ImageMapping:
 IMAGENET = ImageMapping(
     scale=1 / (255 * 0.226), bias=(-0.485 / 0.226, -0.456 / 0.226, -0.406 / 0.226)
 )
-"""As the authors of MobileViG convert (``convert_to_coreml.py``, 2023): the means of ImageNet by
-channel, its standard deviations as one, since an image input has one scale only."""
+"""Mapping used by the authors of MobileViG (``convert_to_coreml.py``, 2023): ImageNet means per
+channel and a standard deviation of one, since an image input has a single scale."""
 
 
 def read(path: Path) -> Package:
-    """The model at ``path``, its parts checked. Raises :class:`StageError`."""
+    """Read and check the model at ``path``. Raises :class:`StageError`."""
     if path.is_dir():
         model, weights = _parts(path)
     elif path.suffix.lower() == ".mlpackage":
-        raise bad(path, "it is one file, where a package is a folder")
+        raise bad(path, "it is a file, but a package is a folder")
     else:
         model, weights = path, None
     package = Package(spec=_parsed(path, model), weights=weights)
@@ -79,7 +79,7 @@ def read(path: Path) -> Package:
 
 
 def write(spec: Any, weights: Path | None, out: Path) -> None:
-    """Write a package at ``out``: fixed identifiers, no date, only files that it refers to."""
+    """Write a package at ``out`` with fixed identifiers, no dates, and only the files in use."""
     spec.description.metadata.userDefined.pop(DATE, None)
     names = sorted(_weight_files(spec))
     model = out / DATA / SPEC
@@ -109,8 +109,8 @@ def write(spec: Any, weights: Path | None, out: Path) -> None:
 
 
 def describe(spec: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs. An image is described by what the network sees of it: NCHW, float32. The
-    shape of an output is () where the file does not tell it."""
+    """Inputs and outputs. An image is described as the network receives it: NCHW, float32. The
+    shape of an output is ``()`` if the file does not state it."""
     description = spec.description
     return (
         tuple(_tensor(feature, "input") for feature in description.input),
@@ -119,7 +119,8 @@ def describe(spec: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
 def image_mapping(spec: Any) -> ImageMapping:
-    """As written into the package by the exporter, else ImageNet's: any does for a seeded image."""
+    """The mapping stored by the exporter, else ImageNet's: any mapping is valid for seeded
+    images."""
     noted = spec.description.metadata.userDefined
     try:
         bias = tuple(float(part) for part in noted[BIAS].split(","))
@@ -129,7 +130,7 @@ def image_mapping(spec: Any) -> ImageMapping:
 
 
 def note_image_mapping(spec: Any, mapping: ImageMapping) -> None:
-    """Write the mapping into the package, for whoever feeds it."""
+    """Store the mapping in the package's metadata."""
     noted = spec.description.metadata.userDefined
     noted[SCALE], noted[BIAS] = repr(mapping.scale), ",".join(map(repr, mapping.bias))
 
@@ -144,36 +145,36 @@ def image_inputs(spec: Any) -> tuple[str, ...]:
 
 
 def bad(path: Path, reason: str) -> StageError:
-    """The refusal of a file."""
+    """The error for a file that cannot be used."""
     return StageError(
         "export",
-        f"{path.name} is not a Core ML model that can be taken: {reason}",
-        hint="truncated, corrupt, of a newer version, or not Core ML at all: make it again",
+        f"{path.name} is not a usable Core ML model: {reason}",
+        hint="truncated, corrupt, from a newer version, or not a Core ML file: export it again",
     )
 
 
 def _parts(path: Path) -> tuple[Path, Path | None]:
-    """The specification and the folder of weights that the manifest names. Nothing that leads out
-    of the package is followed."""
+    """The specification and the weights folder named by the manifest. Paths that leave the package
+    are rejected."""
     for part in path.rglob("*"):
         if part.is_symlink():
-            raise bad(path, f"{part.relative_to(path)} is a link")
+            raise bad(path, f"{part.relative_to(path)} is a symbolic link")
     manifest = path / MANIFEST
     try:
         if manifest.stat().st_size > LARGEST_MANIFEST_BYTES:
-            raise bad(path, f"its {MANIFEST} is too large to be one")
-        told = json.loads(manifest.read_bytes())
+            raise bad(path, f"its {MANIFEST} is too large")
+        content = json.loads(manifest.read_bytes())
         items = {
-            key: _inside(path, entry["path"]) for key, entry in told["itemInfoEntries"].items()
+            key: _inside(path, entry["path"]) for key, entry in content["itemInfoEntries"].items()
         }
-        model = items[told["rootModelIdentifier"]]
+        model = items[content["rootModelIdentifier"]]
     except OSError as error:
         raise bad(path, f"cannot read its {MANIFEST}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise bad(path, f"its {MANIFEST} is damaged") from error
     if not model.is_file():
-        raise bad(path, f"{model.relative_to(path)}, which its {MANIFEST} names, is no file")
-    # As Core ML resolves `@model_path`: beside the specification.
+        raise bad(path, f"its {MANIFEST} names {model.relative_to(path)}, which is not a file")
+    # Core ML resolves `@model_path` to the folder of the specification.
     weights = model.parent / "weights"
     return model, weights if weights.is_dir() else None
 
@@ -181,7 +182,7 @@ def _parts(path: Path) -> tuple[Path, Path | None]:
 def _inside(path: Path, item: object) -> Path:
     where = PurePosixPath(str(item))
     if not isinstance(item, str) or where.is_absolute() or ".." in where.parts or "\\" in item:
-        raise bad(path, f"its {MANIFEST} names {item!r}, which leads out of the package")
+        raise bad(path, f"its {MANIFEST} names {item!r}, which is outside the package")
     return path / DATA / where
 
 
@@ -201,15 +202,17 @@ def _parsed(path: Path, model: Path) -> Any:
 
 
 def _check_kind(path: Path, spec: Any) -> None:
-    """Refuse what is not one network from arrays to arrays. Bytes that are no specification often
-    parse as an empty one."""
+    """Reject anything but one network from arrays to arrays. Arbitrary bytes often parse as an
+    empty specification."""
     kind, description = spec.WhichOneof("Type"), spec.description
     if spec.specificationVersion < 1 or kind is None:
-        raise bad(path, "it holds no model")
+        raise bad(path, "it contains no model")
     if kind not in KINDS:
-        raise bad(path, f"it holds a {kind}; {' and '.join(KINDS)} can be timed")
+        raise bad(path, f"it contains a {kind}; only {' and '.join(KINDS)} can be timed")
     if description.functions:
-        raise bad(path, f"it holds {len(description.functions)} functions; write one to a file")
+        raise bad(
+            path, f"it contains {len(description.functions)} functions; save each to its own file"
+        )
     if description.state:
         raise bad(path, "it keeps state between inferences")
     if not description.input or not description.output:
@@ -217,7 +220,7 @@ def _check_kind(path: Path, spec: Any) -> None:
 
 
 def _weight_files(spec: Any) -> set[str]:
-    """Names of the files that hold constants of the program, all beside each other."""
+    """Names of the files that hold the program's constants, all in one folder."""
     names = set()
     for value in _values(spec.mlProgram) if spec.WhichOneof("Type") == "mlProgram" else ():
         if value.WhichOneof("value") == "blobFileValue":
@@ -225,15 +228,15 @@ def _weight_files(spec: Any) -> set[str]:
             if where.parts[:-1] != ("@model_path", "weights") or where.name in ("", ".", ".."):
                 raise StageError(
                     "export",
-                    f"the program takes constants from {str(where)!r}, outside of its weights",
-                    hint="make or fetch the package again",
+                    f"the program reads constants from {str(where)!r}, outside its weights folder",
+                    hint="export or download the package again",
                 )
             names.add(where.name)
     return names
 
 
 def _values(program: Any) -> Iterator[Any]:
-    """All constants of all operations, without recursion: depth is the file's choice."""
+    """All constants of all operations. Iterative, since the file determines the nesting depth."""
     pending = [
         block
         for function in program.functions.values()
@@ -254,30 +257,30 @@ def _tensor(feature: Any, what: str) -> TensorSpec:
     if kind not in FLEXIBILITIES:
         raise StageError(
             "export",
-            f"the {what} {feature.name!r} is a {kind or 'thing of no type'}, not an array or image",
-            hint="only arrays of numbers can be seeded and compared: export without a classifier",
+            f"the {what} {feature.name!r} is a {kind or 'value of no type'}, not an array or image",
+            hint="only numeric arrays can be seeded and compared: export without a classifier",
         )
     value = getattr(feature.type, kind)
     if what == "input" and value.WhichOneof(FLEXIBILITIES[kind]) is not None:
         raise StageError(
             "export",
-            f"the input {feature.name!r} takes several sizes",
-            hint="convert it again with one fixed shape: latency is of one shape",
+            f"the input {feature.name!r} accepts several sizes",
+            hint="convert it again with one fixed shape: latency depends on the shape",
         )
     if kind == "imageType":
         if what == "output":
             raise StageError(
                 "export",
-                f"the output {feature.name!r} is an image, and images cannot be compared here",
+                f"the output {feature.name!r} is an image; images cannot be compared",
                 hint="convert it again with an array as output",
             )
-        # Elsewhere channels would be swapped or pixels rounded, and nothing would tell.
+        # For other color spaces, swapped channels or rounded pixels would go unnoticed.
         channels = {value.GRAYSCALE: 1, value.RGB: 3}.get(value.colorSpace)
         if channels is None:
             space = value.ColorSpace.Name(value.colorSpace)
             raise StageError(
                 "export",
-                f"the input {feature.name!r} is an image of {space}, which is not fed here",
+                f"the input {feature.name!r} is an image of {space}, which is not supported",
                 hint="RGB or GRAYSCALE: convert it again with color_layout=RGB, or to an array",
             )
         return TensorSpec(
@@ -286,7 +289,7 @@ def _tensor(feature: Any, what: str) -> TensorSpec:
     if value.dataType not in DTYPES:
         raise StageError(
             "export",
-            f"the {what} {feature.name!r} has elements of a type that is not known here",
-            hint=f"known are: {', '.join(sorted(DTYPES.values()))}",
+            f"the {what} {feature.name!r} has an unknown element type",
+            hint=f"supported: {', '.join(sorted(DTYPES.values()))}",
         )
     return TensorSpec(name=feature.name, shape=tuple(value.shape), dtype=DTYPES[value.dataType])

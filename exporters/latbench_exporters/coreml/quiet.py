@@ -1,4 +1,4 @@
-"""Keeps coremltools from talking: bars, versions not tested, bindings that Linux has not."""
+"""Silence coremltools: progress bars, warnings about untested versions and missing bindings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 @contextmanager
 def quiet() -> Iterator[list[str]]:
-    """Gives what it logs as an error: the place in the model, which its exceptions do not tell."""
-    told: list[str] = []
+    """Suppress output; yield the list of logged error lines. They name the location in the model,
+    which the exceptions do not."""
+    logged: list[str] = []
 
     class Errors(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.extend(line for line in record.getMessage().splitlines() if line.strip())
+            logged.extend(line for line in record.getMessage().splitlines() if line.strip())
 
     handler = Errors(logging.ERROR)
     loggers = [logging.getLogger(name) for name in ("coremltools", "torch")]
@@ -32,7 +33,7 @@ def quiet() -> Iterator[list[str]]:
             redirect_stdout(io.StringIO()),
         ):
             warnings.simplefilter("ignore")
-            yield told
+            yield logged
     finally:
         for logger, (level, propagate) in zip(loggers, before, strict=True):
             logger.removeHandler(handler)

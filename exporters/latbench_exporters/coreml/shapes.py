@@ -1,4 +1,4 @@
-"""MIL operations that move elements and compute none."""
+"""Kernels of MIL operations that move elements without computing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def shapes() -> dict[str, Kernel]:
-    """Name of the operation -> kernel."""
+    """Operation name -> kernel."""
     import torch
     from torch.nn import functional
 
@@ -97,7 +97,7 @@ def _pad(c: Call) -> torch.Tensor:
     flat = [size for i in range(len(pads) - 2, -2, -2) for size in pads[i : i + 2]]
     if mode == "constant":
         return functional.pad(x, flat, value=c.value("constant_val", 0.0))
-    # torch pads in these modes only the last axes of a batch of images.
+    # In these modes torch pads only the last axes of a batch of images.
     while len(flat) > 2 and flat[-2:] == [0, 0]:
         flat = flat[:-2]
     return functional.pad(x, flat, mode=mode)

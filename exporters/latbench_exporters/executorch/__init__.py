@@ -1,4 +1,4 @@
-"""ExecuTorch: the exporter."""
+"""ExecuTorch exporter."""
 
 from __future__ import annotations
 

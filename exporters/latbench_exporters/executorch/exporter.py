@@ -1,4 +1,4 @@
-"""ExecuTorch: ``torch.export``, then the edge dialect, then whatever a delegate takes of it."""
+"""Export ExecuTorch programs: ``torch.export``, edge dialect, then lowering to a delegate."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ DELEGATES = {
     "portable": ("fp32", "fp16"),
     "coreml": ("fp32", "fp16"),
 }
-"""Value of the option -> the precisions that it can be exported in."""
+"""Delegate -> precisions that it supports."""
 UUID = re.compile(rb"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 MANIFEST = re.compile(rb'"itemInfoEntries": \{.*?\}\s*\}', re.DOTALL)
 ENTRY = re.compile(rb'"' + UUID.pattern + rb'": \{[^{}]*\}')
 
 
 class ExecutorchExporter:
-    """Writes ``.pte`` programs with one method, ``forward``."""
+    """Export ``.pte`` programs with one method, ``forward``."""
 
     format = "executorch"
     suffix = ".pte"
     reads = (".pte",)
     precisions = ("fp32", "fp16", "int8")
     options: Mapping[str, str] = {
-        "delegate": f"{', '.join(DELEGATES)}: what executes what it can (default xnnpack)"
+        "delegate": f"{', '.join(DELEGATES)}: where supported operators run (default xnnpack)"
     }
 
     def toolchain(self) -> Mapping[str, str]:
         return installed("torch", "executorch", "torchao", "coremltools")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Trace, lower and serialise the deploy form. Raises :class:`StageError`."""
+        """Trace, lower and serialize the deploy form. Raises :class:`StageError`."""
         specs = model.inputs()
         delegate = _delegate(spec)
         require("executorch", "exporting to ExecuTorch", "executorch")
@@ -69,26 +69,26 @@ class ExecutorchExporter:
         import torch
 
         arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
-        # The deploy form may be in use elsewhere, and quantising takes its graph apart.
+        # Copy: the deploy form may be in use elsewhere, and quantization modifies its graph.
         module = copy.deepcopy(model.module())
         if spec.precision == "fp16" and delegate != "coreml":
             module = module.half()
             arguments = tuple(tensor.half() for tensor in arguments)
-        with _told("ExecuTorch cannot lower the model"), _quiet():
+        with _as_stage_error("ExecuTorch cannot lower the model"), _quiet():
             traced = torch.export.export(module, arguments)
             counted = count(traced)
             if spec.precision == "int8":
-                traced = _quantised(traced, arguments, spec.calibration)
+                traced = _quantized(traced, arguments, spec.calibration)
             lowered = _lowered(traced, delegate, spec.precision)
         out.write_bytes(lowered)
         found = read(out)
         details = {"route": "torch.export", "delegate": delegate, **found.details}
         if found.counts is None:
-            # What Core ML executes is a package inside of the file.
-            details["counts"] = "of the traced graph: the delegate's part is not read back"
+            # Core ML executes a package embedded in the file.
+            details["counts"] = "from the traced graph: the delegate's part is not read back"
             if counted is not None and spec.precision == "fp16":
-                # The traced graph is in fp32: it is Core ML's converter that narrows the weights.
-                details["counts"] += ", its weights are taken as halved"
+                # The traced graph is fp32; Core ML's converter narrows the weights.
+                details["counts"] += ", weight bytes halved"
                 counted = msgspec.structs.replace(
                     counted, parameter_bytes=counted.parameter_bytes // 2
                 )
@@ -103,7 +103,7 @@ class ExecutorchExporter:
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a ready program; it is taken as it is, byte by byte."""
+        """Check a pre-exported program and copy it unchanged."""
         found = read(path)
         check_fixed(found.inputs, spec)
         out.write_bytes(path.read_bytes())
@@ -111,19 +111,19 @@ class ExecutorchExporter:
             inputs=found.inputs,
             outputs=found.outputs,
             counts=found.counts,
-            details={"route": "ready", **found.details},
+            details={"route": "pre-exported", **found.details},
             precision=found.precision,
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """One inference, where the delegates that the file needs are in this installation."""
+        """Run one inference; ``None`` if a required delegate is not in this installation."""
         import torch
         from executorch.extension.pybindings import portable_lib
 
         needed = set(read(path).details["delegates"].split(", ")) - {"none"}
         if not needed <= set(portable_lib._get_registered_backend_names()):
             return None
-        with _told("ExecuTorch cannot execute the file"):
+        with _as_stage_error("ExecuTorch cannot execute the file"):
             program = portable_lib._load_program(str(path))
             method = program.load_method("forward")
             method.set_inputs([torch.from_numpy(array) for array in inputs])
@@ -143,18 +143,19 @@ def _delegate(spec: ExportSpec) -> str:
     if spec.precision not in DELEGATES[delegate]:
         able = [name for name, those in DELEGATES.items() if spec.precision in those]
         raise UsageError(
-            f"delegate {delegate} is not exported in {spec.precision} here",
-            hint=f"one that is: {', '.join(able)}",
+            f"delegate {delegate} does not support --precision {spec.precision}",
+            hint=f"use one of: {', '.join(able)}",
         )
     return delegate
 
 
-def _quantised(
+def _quantized(
     traced: torch.export.ExportedProgram,
     arguments: tuple[torch.Tensor, ...],
     calibration: Sequence[tuple[Array, ...]],
 ) -> torch.export.ExportedProgram:
-    """Symmetric weights per output channel, activations per tensor, by the ranges seen."""
+    """Quantize statically: symmetric weights per output channel, activations per tensor with the
+    ranges seen on ``calibration``. Raises :class:`StageError`."""
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
@@ -163,7 +164,7 @@ def _quantised(
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     if not calibration:
-        raise StageError("export", "static int8 needs calibration inputs, and there are none")
+        raise StageError("export", "static int8 requires calibration inputs; none were given")
     quantizer = XNNPACKQuantizer()
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
     prepared = prepare_pt2e(traced.module(), quantizer)
@@ -174,7 +175,7 @@ def _quantised(
 
 
 def _lowered(traced: torch.export.ExportedProgram, delegate: str, precision: str) -> bytes:
-    """The program's bytes."""
+    """Bytes of the lowered program."""
     from executorch.exir import to_edge_transform_and_lower
 
     partitioners: list[Any] = []
@@ -202,9 +203,9 @@ def _coreml_partitioner(precision: str) -> Any:
 
 
 def _without_chance(program: bytes) -> bytes:
-    """UUIDs of Core ML packages, which are drawn anew each time, made of the rest of the bytes.
+    """Replace the random UUIDs of Core ML packages by ones derived from the other bytes.
 
-    They also name a compiled package in the device's cache, so each model must have its own.
+    They also name a compiled package in the device's cache, so they must differ between models.
     """
     program = MANIFEST.sub(_sorted_entries, program)
     seed = sha256(UUID.sub(b"", program)).hexdigest()
@@ -222,15 +223,16 @@ def _without_chance(program: bytes) -> bytes:
 
 
 def _sorted_entries(manifest: re.Match[bytes]) -> bytes:
-    """A package lists its parts by UUID; here by what they are. The length stays."""
+    """Order the entries of a package manifest by content instead of UUID. The length is
+    unchanged."""
     entries = ENTRY.findall(manifest.group())
     ordered = iter(sorted(entries, key=lambda entry: UUID.sub(b"", entry)))
     return ENTRY.sub(lambda _: next(ordered), manifest.group())
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Whatever ExecuTorch raises, as a failure of the export."""
+def _as_stage_error(what: str) -> Iterator[None]:
+    """Turn any exception of ExecuTorch into a failure of the export."""
     try:
         yield
     except Exception as error:
@@ -240,13 +242,13 @@ def _told(what: str) -> Iterator[None]:
         raise StageError(
             "export",
             f"{what}: {first}",
-            hint="an operator that it lacks, or control flow on data; try another delegate",
+            hint="unsupported operator, or control flow that depends on data; try another delegate",
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Its warnings are about its own parts: deprecated calls, progress, optional libraries."""
+    """Suppress ExecuTorch's warnings about itself: deprecations, progress, optional libraries."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

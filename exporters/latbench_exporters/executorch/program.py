@@ -1,7 +1,7 @@
-"""Reading ``.pte`` files back: what goes in and out, who executes what, and how much work it is.
+"""Read ``.pte`` files back: inputs, outputs, delegates and operation counts.
 
-A program is a list of instructions, kernels or delegates. The part that XNNPACK executes is a
-flatbuffer of its own inside of the file, which the ``flatc`` that ExecuTorch ships decodes.
+A program is a list of instructions that call kernels or delegates. The part for XNNPACK is a
+nested flatbuffer, which is decoded with the ``flatc`` that ExecuTorch ships.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ DTYPES = {
     7: "float64",
     11: "bool",
 }
-"""ExecuTorch's ScalarType -> numpy's name."""
+"""ExecuTorch ScalarType -> numpy name."""
 BFLOAT16 = 15
-"""Of the same; numpy has none."""
+"""ExecuTorch ScalarType without a numpy equivalent."""
 XNN_BYTES = {
     "fp32": 4,
     "fp16": 2,
@@ -46,32 +46,32 @@ XNN_BYTES = {
     "qint32": 4,
     "qcint32": 4,
 }
-"""Element types of XNNPACK's constants that are weights -> bytes of one element."""
+"""Element types of XNNPACK constants that are weights -> bytes per element."""
 INFINITE = re.compile(r"(: -?)inf\b")
 PRODUCTS = {"linear": (0, 1), "mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
-"""ATen kernel -> which of its arguments are the two factors."""
+"""ATen kernel -> positions of the two factors among its arguments."""
 
 
 KERNELS = "kernels"
 EIGHT_BITS = {"qint8", "quint8", "qcint8", "qint32", "qcint32"}
-"""Element types of static quantisation, biases included."""
+"""Element types of static quantization, including biases."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """What a file says of itself."""
+    """What can be read from a file."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     counts: Counts | None
-    """``None`` where a delegate's part cannot be read."""
+    """``None`` if a delegate's part cannot be read."""
     precision: str
     details: Mapping[str, str]
 
 
 @dataclass(kw_only=True)
 class _Work:
-    """Added up over the parts of a program."""
+    """Totals over the parts of a program."""
 
     macs: int = 0
     convolutions: int = 0
@@ -87,7 +87,10 @@ class _Work:
 
 
 def read(path: Path) -> Read:
-    """Raises :class:`StageError` where ``path`` is no program with a ``forward``."""
+    """Read the program at ``path``.
+
+    Raises :class:`StageError` if it is not a program with a method ``forward``.
+    """
     require("executorch", "reading a .pte file", "executorch")
     from executorch.exir._serialize._program import deserialize_pte_binary
 
@@ -100,14 +103,14 @@ def read(path: Path) -> Read:
             "export", f"{path.name} has no method `forward`", hint="export it with one"
         ) from None
     except Exception as error:
-        # Its reader asserts, unpacks and runs a program on what it finds.
+        # The reader asserts, unpacks and runs a program on the file's contents.
         if isinstance(error, MemoryError | StageError):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
             "export",
             f"{path.name} is not a valid .pte file: {first}",
-            hint="truncated, corrupt, of another ExecuTorch, or not one at all",
+            hint="truncated, corrupt, from another ExecuTorch version, or not a .pte file",
         ) from error
 
 
@@ -178,15 +181,15 @@ def _spec(value: Any, name: str) -> TensorSpec:
     if not hasattr(value, "sizes") or int(value.scalar_type) not in DTYPES:
         raise StageError(
             "export",
-            f"{name} is not a tensor of numbers",
-            hint="only tensors of numbers can be seeded and compared",
+            f"{name} is not a numeric tensor",
+            hint="only numeric tensors can be seeded and compared",
         )
     return TensorSpec(name=name, shape=tuple(value.sizes), dtype=DTYPES[int(value.scalar_type)])
 
 
 def _precision(types: set[str], inputs: Sequence[TensorSpec], kernels: Iterable[str]) -> str:
-    """``unknown`` where it has no name here: dynamic quantisation, weights of 4 bits, quantised
-    kernels outside of XNNPACK."""
+    """Precision by name; ``unknown`` for dynamic quantization, 4-bit weights, and quantized
+    kernels outside XNNPACK."""
     integers = {name for name in types if "int" in name and name not in ("int32", "int64")}
     if not integers <= EIGHT_BITS or "fp64" in types:
         return "unknown"
@@ -203,7 +206,7 @@ def _precision(types: set[str], inputs: Sequence[TensorSpec], kernels: Iterable[
 def _add_kernel(
     work: _Work, name: str, args: Sequence[int], values: Sequence[Any], weights: set[int]
 ) -> None:
-    """One of ExecuTorch's own kernels; the output comes last, twice."""
+    """Count one of ExecuTorch's own kernels. Its output is the last argument, twice."""
     output = values[args[-1]]
     if name == "convolution":
         across = values[args[0]] if values[args[6]].bool_val else output
@@ -216,15 +219,15 @@ def _add_kernel(
         work.products += 1
         work.macs += math.prod(output.sizes) * values[factors[0]].sizes[-1]
     elif tensors and weights.issuperset(tensors):
-        # Computed from weights alone, such as a transposed one.
+        # Computed from weights only, such as a transposed weight.
         weights.add(args[-1])
 
 
 def _xnn_graph(blob: bytes) -> dict[str, Any]:
-    """The graph in a delegate's data: a header says where its flatbuffer lies.
+    """Decode the graph in a delegate's data.
 
-    Bytes 4 to 8 are ``XH00``; 10 to 14 hold the offset, 14 to 18 the size, little-endian
-    (``XNNPACKHeader`` in ExecuTorch's source).
+    A header locates the flatbuffer: bytes 4 to 8 are ``XH00``, 10 to 14 the offset, 14 to 18 the
+    size, little-endian (``XNNPACKHeader`` in the source of ExecuTorch).
     """
     from executorch.exir._serialize._flatbuffer import _flatc_decompile
 
@@ -240,14 +243,14 @@ def _xnn_graph(blob: bytes) -> dict[str, Any]:
         flags = ["--raw-binary", "--strict-json", "--defaults-json"]
         _flatc_decompile(folder, str(place / "schema.fbs"), str(place / "graph.bin"), flags)
         text = (place / "graph.json").read_text()
-    # A bound that is none (the upper one of a ReLU) is written as C++ does.
+    # An absent bound (such as the upper bound of a ReLU) is written as C++ does.
     graph: dict[str, Any] = json.loads(INFINITE.sub(r"\1Infinity", text))
     return graph
 
 
 def _add_graph(work: _Work, graph: Mapping[str, Any]) -> None:
-    """XNNPACK's operators. Kernels are (out, height, width, in), depthwise ones (1, height, width,
-    out)."""
+    """Count XNNPACK operators. Kernel layout is (out, height, width, in), depthwise
+    (1, height, width, out)."""
     tensors = {tensor["id_out"]: tensor for tensor in _tensors(graph)}
     for tensor in tensors.values():
         kind = str(tensor["datatype"]).removeprefix("xnn_datatype_")
@@ -255,29 +258,35 @@ def _add_graph(work: _Work, graph: Mapping[str, Any]) -> None:
         if tensor["constant_buffer_idx"] and kind in XNN_BYTES:
             work.weigh(math.prod(tensor["dims"]), XNN_BYTES[kind])
     for node in graph["xnodes"]:
-        kind, told = node["xnode_union_type"], node["xnode_union"]
+        kind, fields = node["xnode_union_type"], node["xnode_union"]
         if kind in ("XNNConv2d", "XNNDepthwiseConv2d", "XNNConvTranspose2d"):
             transposed = kind == "XNNConvTranspose2d"
-            across = tensors[told["input1_id" if transposed else "output_id"]]["dims"]
-            channels = told["group_output_channels" if transposed else "group_input_channels"]
-            window = told["kernel_height"] * told["kernel_width"]
+            across = tensors[fields["input1_id" if transposed else "output_id"]]["dims"]
+            channels = fields["group_output_channels" if transposed else "group_input_channels"]
+            window = fields["kernel_height"] * fields["kernel_width"]
             work.convolutions += 1
             work.macs += math.prod(across) * window * channels
         elif kind == "XNNFullyConnected":
-            output, weight = tensors[told["output_id"]]["dims"], tensors[told["filter_id"]]["dims"]
+            output, weight = (
+                tensors[fields["output_id"]]["dims"],
+                tensors[fields["filter_id"]]["dims"],
+            )
             work.products += 1
-            # The filter is (out, in); flags may say that it is the other way round.
+            # The filter is (out, in), or transposed if flags say so; the product is the same.
             work.macs += math.prod(output) * math.prod(weight) // output[-1]
         elif kind == "XNNBatchMatrixMultiply" and any(
-            tensors[told[name]]["constant_buffer_idx"] for name in ("input1_id", "input2_id")
+            tensors[fields[name]]["constant_buffer_idx"] for name in ("input1_id", "input2_id")
         ):
-            output, left = tensors[told["output_id"]]["dims"], tensors[told["input1_id"]]["dims"]
+            output, left = (
+                tensors[fields["output_id"]]["dims"],
+                tensors[fields["input1_id"]]["dims"],
+            )
             work.products += 1
             work.macs += math.prod(output) * left[-1]
 
 
 def _tensors(graph: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Plain ones, and those in which a quantised value is wrapped."""
+    """All tensors, including those wrapped in a quantized value."""
     for value in graph["xvalues"]:
-        told = value["xvalue_union"]
-        yield told.get("tensor_value", told)
+        fields = value["xvalue_union"]
+        yield fields.get("tensor_value", fields)

@@ -1,4 +1,4 @@
-"""ncnn: the exporter."""
+"""ncnn exporter."""
 
 from __future__ import annotations
 

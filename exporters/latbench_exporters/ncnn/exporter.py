@@ -1,6 +1,6 @@
-"""ncnn, through pnnx: ``torch.jit.trace``, then the converter, a program of its own.
+"""Export ncnn models with pnnx: ``torch.jit.trace``, then the converter in its own process.
 
-ncnn's tensors have no batch axis. A larger batch is executed image by image, by the runner too.
+ncnn tensors have no batch axis. The runner executes a larger batch image by image.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PRECISIONS = {"fp32": "fp16=0", "fp16": "fp16=1"}
 
 
 class NcnnExporter:
-    """Writes folders with ``model.param`` and ``model.bin``."""
+    """Export folders that contain ``model.param`` and ``model.bin``."""
 
     format = "ncnn"
     suffix = ".ncnn"
@@ -50,7 +50,7 @@ class NcnnExporter:
         return installed("torch", "pnnx", "ncnn")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Trace one image and convert. In fp16 the weights alone are stored so.
+        """Trace one image and convert. fp16 applies to stored weights only.
 
         Raises :class:`StageError`.
         """
@@ -84,19 +84,20 @@ class NcnnExporter:
                 "route": "torch.jit.trace, pnnx",
                 "layers": str(len(graph.layers)),
                 "batch": "one image at a time",
-                "counts": "layers of model.param, sizes of blobs as executed",
+                "counts": "layers of model.param, blob sizes from one execution",
             },
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
         raise StageError(
             "export",
-            f"{path.name}: ready ncnn files are not taken, for they do not say their input's shape",
-            hint="give the model's Python factory instead",
+            f"{path.name}: pre-exported ncnn files are not accepted: they do not state their "
+            "input shape",
+            hint="pass the Python factory of the model instead",
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """Each image in turn, in fp32."""
+        """Run each image separately, in fp32."""
         import numpy as np
 
         graph = read(path)
@@ -133,12 +134,12 @@ def _trace(model: Model, inputs: Sequence[Array], path: Path) -> None:
 
 
 def _plainer() -> AbstractContextManager[object]:
-    """While it is active, calls that pnnx does not know are made of others that it does."""
+    """While active, express calls that pnnx does not know by calls that it knows."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     class Plainer(TorchFunctionMode):
-        """Parts of a tensor are sliced, and sizes are numbers."""
+        """Replaces ``chunk`` and similar by slices, and symbolic sizes by numbers."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -156,7 +157,7 @@ def _plainer() -> AbstractContextManager[object]:
 
 
 def _convert(folder: Path, shapes: Sequence[tuple[int, ...]], precision: str) -> None:
-    """Have pnnx write ``model.ncnn.param`` and ``.bin`` into ``folder``, and much beside them."""
+    """Run pnnx, which writes ``model.ncnn.param`` and ``.bin`` (and other files) to ``folder``."""
     from pnnx import EXEC_PATH
 
     listed = ",".join(f"[{','.join(map(str, shape))}]f32" for shape in shapes)
@@ -172,14 +173,17 @@ def _convert(folder: Path, shapes: Sequence[tuple[int, ...]], precision: str) ->
         )
     except subprocess.TimeoutExpired as error:
         raise StageError(
-            "export", f"pnnx did not end within {LIMIT_S} s", hint="a smaller model", kind="timeout"
+            "export",
+            f"pnnx did not finish within {LIMIT_S} s",
+            hint="try a smaller model",
+            kind="timeout",
         ) from error
     if done.returncode or not (folder / "model.ncnn.param").exists():
         crashed = done.returncode < 0
         raise StageError(
             "export",
             f"pnnx {'crashed' if crashed else 'failed'} (exit status {done.returncode})",
-            hint="an operator that it does not know; see the detail for what it last said",
+            hint="probably an unsupported operator; the detail has the end of its output",
             kind="crash" if crashed else "error",
             detail=(done.stdout + done.stderr)[-2000:],
         )

@@ -1,6 +1,6 @@
-"""Reading ncnn's files back: layers from the text of ``model.param``, work from one execution.
+"""Read ncnn files back: layers from the text of ``model.param``, sizes from one execution.
 
-``model.param`` has no shapes: the sizes of what layers give are seen by running the network once.
+``model.param`` contains no shapes, so the network is run once to observe the blob sizes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRANSPOSED = (
     "DeconvolutionDepthWise3D",
 )
 TAG_BYTES = 4
-"""Each weight begins with a word that says how it is stored; biases and norms have none."""
+"""Each weight starts with a word that states its encoding; biases and norms do not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What ``model.param`` holds, in order."""
+    """Contents of ``model.param``, in order."""
 
     layers: tuple[Layer, ...]
 
@@ -58,41 +58,43 @@ class Graph:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Blobs that no layer takes, in the order of their names: ``out0``, ``out1``, …"""
+        """Blobs that no layer consumes, sorted by name: ``out0``, ``out1``, …"""
         taken = {blob for layer in self.layers for blob in layer.takes}
         free = [blob for layer in self.layers for blob in layer.gives if blob not in taken]
         return tuple(sorted(free, key=lambda blob: (len(blob), blob)))
 
 
 def read(folder: Path) -> Graph:
-    """Raises :class:`StageError` where ``model.param`` is not ncnn's text or names layers that ncnn
-    does not have."""
+    """Read ``model.param`` in ``folder``.
+
+    Raises :class:`StageError` if it is not valid or names layers that ncnn does not have.
+    """
     try:
         lines = (folder / "model.param").read_text().split("\n")
         if lines[0].strip() != MAGIC:
-            raise ValueError("it does not begin with ncnn's magic number")
+            raise ValueError("it does not start with ncnn's magic number")
         graph = Graph(layers=tuple(_layer(line) for line in lines[2:] if line.strip()))
         if len(graph.layers) != int(lines[1].split()[0]):
-            raise ValueError(f"{lines[1].split()[0]} layers announced, {len(graph.layers)} there")
+            raise ValueError(f"{lines[1].split()[0]} layers declared, {len(graph.layers)} found")
     except (OSError, ValueError, IndexError) as error:
         raise StageError(
             "export",
-            f"{folder.name} is no ncnn model: {error}",
-            hint="truncated or corrupt, or another kind of file",
+            f"{folder.name} is not a valid ncnn model: {error}",
+            hint="truncated, corrupt, or another kind of file",
         ) from error
-    # What the converter could not express keeps PyTorch's name, which always has a dot in it.
+    # Operators that pnnx could not convert keep PyTorch's name, which always contains a dot.
     if strange := sorted({layer.kind for layer in graph.layers if "." in layer.kind}):
         raise StageError(
             "export",
             f"ncnn has no layer for {', '.join(strange)}",
-            hint="ncnn's tensors have 4 axes at most, batch left out; windowed attention and the "
-            "like need more",
+            hint="ncnn tensors have at most 4 axes, without the batch; windowed attention, for "
+            "example, needs more",
         )
     return graph
 
 
 def load(folder: Path, threads: int) -> ncnn.Net:
-    """The network, computing in fp32, every blob kept. Raises :class:`StageError`."""
+    """Load the network, computing in fp32 and keeping every blob. Raises :class:`StageError`."""
     import ncnn
 
     net = ncnn.Net()
@@ -104,7 +106,7 @@ def load(folder: Path, threads: int) -> ncnn.Net:
         raise StageError(
             "export",
             f"ncnn cannot load {folder.name}",
-            hint="a layer that this version does not have, or weights that end too early",
+            hint="a layer unknown to this ncnn version, or truncated weights",
         )
     return net
 
@@ -112,7 +114,7 @@ def load(folder: Path, threads: int) -> ncnn.Net:
 def execute(
     net: ncnn.Net, graph: Graph, inputs: Sequence[Array], wanted: Sequence[str]
 ) -> dict[str, Array]:
-    """The blobs called ``wanted``, for one image: ``inputs`` have no batch axis."""
+    """Compute the blobs named ``wanted`` for one image; ``inputs`` have no batch axis."""
     import ncnn
     import numpy as np
 
@@ -130,7 +132,7 @@ def execute(
 
 
 def count(folder: Path, graph: Graph, net: ncnn.Net, image: Sequence[Array], batch: int) -> Counts:
-    """``image`` is one set of inputs without batch axis; the work is that of ``batch`` such."""
+    """Count the work of ``batch`` images; ``image`` is one set of inputs without a batch axis."""
     counted = [layer for layer in graph.layers if _weights(layer)]
     wanted = [blob for layer in counted for blob in (*layer.takes, *layer.gives)]
     blobs = execute(net, graph, image, list(dict.fromkeys(wanted)))
@@ -164,12 +166,12 @@ def _layer(line: str) -> Layer:
 
 
 def _attends(layer: Layer) -> bool:
-    """Attention as one layer, with four products: query, key, value and output."""
+    """Whether the layer is attention with four products: query, key, value and output."""
     return layer.kind == "MultiHeadAttention"
 
 
 def _weights(layer: Layer) -> list[int]:
-    """Elements of each tensor that is multiplied with, by what the layer's numbers mean in ncnn."""
+    """Element counts of the weight tensors, from the layer's parameters as defined by ncnn."""
     match layer.kind:
         case kind if kind in (*CONVOLUTIONS, *DEPTHWISE, *TRANSPOSED):
             return [layer.number(6)]
@@ -189,7 +191,7 @@ def _macs(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> int:
     given, taken = shapes[layer.gives[0]], shapes[layer.takes[0]]
     total = sum(_weights(layer))
     if layer.kind in TRANSPOSED:
-        # Channels come first: each input element takes the kernels of its channel.
+        # Channels come first: each input element is multiplied by the kernels of its channel.
         return math.prod(taken) * total // taken[0]
     if layer.kind in (*CONVOLUTIONS, *DEPTHWISE):
         return math.prod(given) * total // layer.number(0)
@@ -197,22 +199,22 @@ def _macs(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> int:
         return math.prod(given) * total // layer.number(0)
     if layer.kind == "Gemm":
         return math.prod(given) * layer.number(9)
-    # Each token goes through all four.
+    # Each token is multiplied by all four.
     return taken[0] * total
 
 
 def _parameters(path: Path, weights: Sequence[int]) -> tuple[int, int]:
-    """Number and bytes, from the size of ``model.bin`` and the weights that have a tag in it.
+    """Number and bytes of the parameters, from the size of ``model.bin`` and the tagged weights.
 
-    What is left beside the weights are biases, norms and constants, always in fp32.
+    The remaining bytes are biases, norms and constants, always in fp32.
     """
     size = path.stat().st_size
     for itemsize in (4, 2):
         tagged = sum(TAG_BYTES + -(-elements * itemsize // 4) * 4 for elements in weights)
-        # All in fp32 would not fit into a file that has them in fp16.
+        # With all weights in fp32, the file would be larger than it is.
         if tagged <= size:
             rest = (size - tagged) // 4
             return sum(weights) + rest, sum(weights) * itemsize + rest * 4
     raise StageError(
-        "export", f"{path.name} holds less than its layers need", hint="truncated or corrupt"
+        "export", f"{path.name} is shorter than its layers require", hint="truncated or corrupt"
     )

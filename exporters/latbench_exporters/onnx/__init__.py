@@ -1,4 +1,4 @@
-"""ONNX: the exporter."""
+"""ONNX exporter."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""ONNX, through ``torch.onnx.export`` on ``torch.export``.
+"""Export ONNX with ``torch.onnx.export``.
 
-Opset 20 is the first in which GELU is one operator. Where the ``torch.export`` route fails, the
-TorchScript route is tried; the file says which one made it.
+Opset 20 is the first with GELU as one operator. If the ``torch.export`` route fails, the
+TorchScript route is tried; the details of the artifact name the route.
 """
 
 from __future__ import annotations
@@ -46,21 +46,22 @@ ROUTES = ("torch.export", "torchscript")
 
 
 class OnnxExporter:
-    """Writes single-file ONNX."""
+    """Export single-file ONNX models."""
 
     format = "onnx"
     suffix = ".onnx"
     reads = (".onnx",)
     precisions = ("fp32", "fp16", "int8")
     options: Mapping[str, str] = {
-        "opset": f"operator set of the file, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
-        "route": f"{', '.join(ROUTES)}: which tracer (default the first, else the second)",
+        "opset": f"ONNX opset, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
+        "route": f"tracer: {', '.join(ROUTES)} (default the first that works)",
         **FORM,
     }
     sentinel = SENTINEL
 
     def export_sentinel(self, out: Path) -> Exported:
-        """A network of the shape of MobileNetV2: see :mod:`latbench_exporters.onnx.sentinel`."""
+        """Write the sentinel, a network like MobileNetV2; see
+        :mod:`latbench_exporters.onnx.sentinel`."""
         graph = build_sentinel()
         write(graph, out)
         inputs, outputs = describe(graph)
@@ -72,8 +73,8 @@ class OnnxExporter:
         return installed("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Trace the model at its input shape. Raises :class:`StageError`."""
-        # Building comes first: where torch is missing it says so in words.
+        """Trace the model at its input shape, batch first, NCHW. Raises :class:`StageError`."""
+        # Build first: if torch is missing, this raises an error that says so.
         specs = model.inputs()
         opset, routes = _asked(spec.options)
         import torch
@@ -89,9 +90,9 @@ class OnnxExporter:
             trained = spec.options.get("form") == "trained"
             route = _trace(module, arguments, names, raw, opset, routes, trained=trained)
             graph = read(raw)
-            quantised = {}
+            quantized = {}
             if spec.precision == "int8":
-                quantised = quantize(raw, spec.calibration, names, trained=trained)
+                quantized = quantize(raw, spec.calibration, names, trained=trained)
                 graph = read(raw)
         finally:
             raw.unlink(missing_ok=True)
@@ -101,11 +102,12 @@ class OnnxExporter:
             inputs=inputs,
             outputs=outputs,
             counts=count(graph),
-            details=_details(graph, route) | quantised,
+            details=_details(graph, route) | quantized,
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a ready file, fix its dynamic axes and write it as one file, precision and all."""
+        """Check a pre-exported file, fix its dynamic axes, and write it as a single file in its
+        own precision."""
         check_plain(spec)
         graph = read(path)
         fix_shapes(graph, spec)
@@ -115,12 +117,12 @@ class OnnxExporter:
             inputs=inputs,
             outputs=outputs,
             counts=count(graph),
-            details=_details(graph, "ready"),
+            details=_details(graph, "pre-exported"),
             precision=precision_of(graph),
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """One inference on the CPU with graph optimisation off."""
+        """Run one inference on the CPU without graph optimization."""
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -131,14 +133,14 @@ class OnnxExporter:
             names = [tensor.name for tensor in session.get_inputs()]
             return tuple(session.run(None, dict(zip(names, inputs, strict=True))))
         except Exception as error:
-            # Its errors share no nearer ancestor. Lack of memory is for the harness to tell.
+            # Its errors have no closer common base. The harness reports lack of memory.
             if isinstance(error, MemoryError) or "allocate memory" in str(error):
                 raise
             raise StageError(
                 "export",
                 f"ONNX Runtime cannot execute the file: {_first_line(error)}",
-                hint="an operator, type or opset that this onnxruntime does not know, or a shape "
-                "that the graph cannot take; see its version with `latbench backends`",
+                hint="an operator, type or opset unknown to this onnxruntime, or an invalid input "
+                "shape; `latbench backends` shows the version",
             ) from error
 
 
@@ -148,7 +150,7 @@ def exporter() -> Exporter:
 
 
 def _asked(options: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
-    """The opset, and the routes to try."""
+    """The requested opset and the routes to try."""
     opset, route = options.get("opset", str(OPSET)), options.get("route")
     if not opset.isdecimal() or int(opset) not in OPSETS:
         raise UsageError(f"opset cannot be {opset!r}", hint=f"{OPSETS[0]} to {OPSETS[-1]}")
@@ -167,7 +169,8 @@ def _trace(
     *,
     trained: bool,
 ) -> str:
-    """Write ``module`` to ``out``; the route that worked. ``trained``: BatchNorms are to stay."""
+    """Write ``module`` to ``out`` and return the route that worked. ``trained`` keeps
+    BatchNorms."""
     import torch
     from torch.onnx import TrainingMode
 
@@ -186,7 +189,7 @@ def _trace(
                     input_names=names,
                     external_data=False,
                     verbose=False,
-                    # Either route folds BatchNorms, unless told otherwise in its own way.
+                    # Both routes fold BatchNorms by default; each has its own switch.
                     optimize=not trained,
                     training=TrainingMode.PRESERVE if trained else TrainingMode.EVAL,
                 )
@@ -194,7 +197,7 @@ def _trace(
                 _fold_constants(out)
             _require_opset(out, opset)
         except Exception as error:
-            # Converters raise whatever they meet. Lack of memory is for the harness to tell.
+            # Converters raise exceptions of any type. The harness reports lack of memory.
             if isinstance(error, MemoryError):
                 raise
             errors.append(f"{route}: {_first_line(error)}")
@@ -203,22 +206,22 @@ def _trace(
     raise StageError(
         "export",
         f"torch.onnx.export cannot convert the model ({'; '.join(errors)})",
-        hint="make its control flow independent of the data, or give a ready .onnx file",
+        hint="make its control flow independent of the data, or pass a pre-exported .onnx file",
     )
 
 
 def _require_opset(path: Path, opset: int) -> None:
-    """Raise where the file is of another than was asked for: torch.export's route exports at 18 and
-    converts, and stays silent where it cannot."""
+    """Raise :class:`ValueError` if the file has another opset. The ``torch.export`` route exports
+    opset 18 and converts; if it cannot, it gives no error."""
     import onnx
 
     made = next(o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx"))
     if made != opset:
-        raise ValueError(f"it gave opset {made} where {opset} was asked for")
+        raise ValueError(f"the result has opset {made} instead of {opset}")
 
 
 def _fold_constants(path: Path) -> None:
-    """What the optimiser of ``torch.export``'s route does, but for its rules that fuse."""
+    """Apply the optimizer of the ``torch.export`` route without its fusion rules."""
     import onnx
     from onnxscript import ir, optimizer
 

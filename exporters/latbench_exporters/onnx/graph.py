@@ -1,4 +1,4 @@
-"""Reading, checking, counting and writing ONNX graphs. Nothing here is executed."""
+"""Read, check, count and write ONNX graphs. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 LIMIT_BYTES = 2**31 - 1
-"""Most that one protobuf file can hold."""
+"""Size limit of a protobuf file."""
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 CONVOLUTIONS = {
     "Conv": (0, 1),
@@ -24,20 +24,20 @@ CONVOLUTIONS = {
     "QLinearConv": (0, 3),
 }
 PRODUCTS = {"Gemm": (0, 1), "MatMul": (0, 1), "QLinearMatMul": (0, 3)}
-"""Operator -> which of its inputs are the two factors; what lies between are scales."""
+"""Operator -> positions of the two factors among its inputs; the inputs between are scales."""
 NOT_COUNTED = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|MoE")
-"""Others that multiply with weights: their work cannot be told."""
+"""Other operators that multiply with weights, which cannot be counted."""
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """The model, external data loaded and functions inlined. Raises :class:`StageError`."""
+    """Read a model with its external data, functions inlined. Raises :class:`StageError`."""
     import onnx
     import onnx.inliner
     from google.protobuf.message import DecodeError
 
     try:
         model: onnx.ModelProto = onnx.load(path)
-        # Larger ones the checker takes for damaged.
+        # The checker rejects larger models as damaged.
         _require_size(model)
         onnx.checker.check_model(model)
         model = onnx.inliner.inline_local_functions(model)
@@ -46,14 +46,14 @@ def read(path: Path) -> onnx.ModelProto:
         raise StageError(
             "export",
             f"{path.name} is not a valid ONNX file: {reason}",
-            hint="truncated, corrupt, or not ONNX at all: make or fetch it again",
+            hint="truncated, corrupt, or not an ONNX file: export or download it again",
         ) from error
     _refuse_custom_operators(model, path.name)
     return model
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write one file. Traces of the machine that made it (paths, stack traces) are left out."""
+    """Write one file, without paths and stack traces of the exporting machine."""
     for node in nodes(model.graph):
         del node.metadata_props[:]
         node.doc_string = ""
@@ -68,7 +68,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
 def describe(
     model: onnx.ModelProto,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs; what shape inference cannot tell of an output is 0 or left out."""
+    """Inputs and outputs. Output sizes that shape inference cannot determine are 0 or missing."""
     inferred = _inferred(model).graph
     return (
         tuple(_spec(value) for value in _real_inputs(inferred)),
@@ -77,18 +77,20 @@ def describe(
 
 
 def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
-    """Give every dynamic axis of the inputs a size, in place.
+    """Set every dynamic axis of the inputs to a fixed size, in place.
 
-    ``spec.batch`` is the first axis of every input, ``spec.resolution`` the height and width of 4-D
-    inputs; ``spec.dims`` names any other axis. Raises :class:`StageError` where one is left without
-    a size, and :class:`UsageError` where the file has another, fixed size, or no such axis.
+    ``spec.batch`` is the first axis of every input, ``spec.resolution`` height and width of 4-D
+    inputs; ``spec.dims`` sets any other axis by name.
+
+    Raises :class:`StageError` if an axis has no size, and :class:`UsageError` if an axis is fixed
+    at another size or does not exist.
     """
     inputs = _real_inputs(model.graph)
     if not inputs:
         raise StageError(
             "export",
-            "the ONNX file has no inputs, so there is nothing to time an inference of",
-            hint="it computes a constant; export the model with its input",
+            "the ONNX file has no inputs, so it cannot be timed",
+            hint="its output is constant; export the model with its input",
         )
     check_axes(tuple(_spec(value) for value in inputs), spec)
     missing = []
@@ -102,8 +104,8 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
                 if asked is not None and asked != dim.dim_value:
                     raise UsageError(
                         f"axis {axis} of input {value.name!r} is fixed at {dim.dim_value} in the "
-                        f"file; {asked} was asked for",
-                        hint="leave the option out, or export the file again with that size",
+                        f"file; requested {asked}",
+                        hint="omit the option, or export the file again with that size",
                     )
             elif asked is None:
                 missing.append(f"axis {axis} ({dim.dim_param or 'unnamed'}) of {value.name!r}")
@@ -114,17 +116,19 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
     if missing:
         raise StageError(
             "export",
-            f"no size for the dynamic {', '.join(missing)}",
-            hint="give --batch, --resolution, or --dim NAME=SIZE",
+            f"no size given for the dynamic {', '.join(missing)}",
+            hint="use --batch, --resolution, or --dim NAME=SIZE",
         )
-    # Shapes of other tensors may still speak of the names; they are inferred again.
+    # Shapes of other tensors may still contain the axis names, so infer them again.
     del model.graph.value_info[:]
 
 
 def count(model: onnx.ModelProto) -> Counts | None:
-    """MACs, parameters and operators; ``None`` where they depend on the data (control flow, or
-    shapes that inference cannot tell) and where an operator multiplies with weights in a way of its
-    own."""
+    """Count MACs, parameters and operators.
+
+    ``None`` if they depend on the data (control flow, or shapes that inference cannot determine)
+    or if an uncounted operator multiplies with weights.
+    """
     if any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node):
         return None
     graph = _inferred(model).graph
@@ -160,9 +164,9 @@ def count(model: onnx.ModelProto) -> Counts | None:
 
 
 def multiplies(node: onnx.NodeProto) -> bool:
-    """Whether an operator that is not counted would multiply with an input that is constant.
+    """Whether an uncounted operator multiplies with a constant input.
 
-    Attention as ONNX itself has it takes no weights; ONNX Runtime's kinds may.
+    ONNX's own attention operator takes no weights; those of ONNX Runtime may.
     """
     attends = node.domain == "com.microsoft" and "Attention" in node.op_type
     return attends or NOT_COUNTED.search(node.op_type) is not None
@@ -173,13 +177,13 @@ def _require_size(model: onnx.ModelProto) -> None:
     if size > LIMIT_BYTES:
         raise StageError(
             "export",
-            f"the model takes {size} bytes; one ONNX file holds at most {LIMIT_BYTES}",
-            hint="a smaller model, or a smaller precision",
+            f"the model has {size} bytes; an ONNX file holds at most {LIMIT_BYTES}",
+            hint="use a smaller model or a lower precision",
         )
 
 
 def constant_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Initializers, and what constant nodes give, by name."""
+    """Initializers and outputs of constant nodes, by name."""
     found = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         for attribute in node.attribute if node.op_type == "Constant" else ():
@@ -189,18 +193,18 @@ def constant_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def _weights(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    """Floating-point tensors with more than one element, and integers that are dequantised into
-    such or are factors; not the scales and zero points of those."""
+    """Floating-point tensors with more than one element, and integer tensors that are dequantized
+    to such or are factors, without their scales and zero points."""
     import onnx
 
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    quantisers = [node for node in graph.node if node.op_type.endswith("quantizeLinear")]
-    quantisers += [node for node in graph.node if node.op_type == "QuantizeLinear"]
-    values = {node.input[0] for node in quantisers}
-    helpers = {name for node in quantisers for name in node.input[1:]}
+    quantizers = [node for node in graph.node if node.op_type.endswith("quantizeLinear")]
+    quantizers += [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    values = {node.input[0] for node in quantizers}
+    helpers = {name for node in quantizers for name in node.input[1:]}
     for node in graph.node:
         if node.op_type in ("QLinearConv", "QLinearMatMul"):
-            # The last one is the bias.
+            # The last input is the bias.
             own = {*_factors(node), *node.input[8:]}
             values |= own
             helpers |= set(node.input) - own
@@ -218,7 +222,7 @@ def _factors(node: onnx.NodeProto) -> tuple[str, str]:
 
 
 def _conv_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Each output element (of a transposed one: each input element) takes one kernel slice."""
+    """One kernel slice per output element (transposed convolution: per input element)."""
     image, kernel = _factors(node)
     across = image if node.op_type == "ConvTranspose" else node.output[0]
     return math.prod(shapes[across]) * math.prod(shapes[kernel][1:])
@@ -239,22 +243,21 @@ def _size_bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _asked(value: onnx.ValueInfoProto, axis: int, spec: ExportSpec) -> int | None:
-    """The size that the user wants on one axis of an input. Raises :class:`UsageError` where those
-    are two."""
+    """The requested size of one input axis. Raises :class:`UsageError` if two options disagree."""
     axes = value.type.tensor_type.shape.dim
     name = axes[axis].dim_param
     named, placed = spec.dims.get(name), _placed([dim.dim_value for dim in axes], axis, spec)
     if named is not None and placed is not None and named != placed:
         raise UsageError(
-            f"axis {axis} ({name}) of input {value.name!r} was asked for with two sizes: {named} "
-            f"by its name, {placed} by {'--batch' if axis == 0 else '--resolution'}",
-            hint="leave one of the options out",
+            f"axis {axis} ({name}) of input {value.name!r} has two requested sizes: {named} by "
+            f"--dim, {placed} by {'--batch' if axis == 0 else '--resolution'}",
+            hint="omit one of the options",
         )
     return placed if named is None else named
 
 
 def _placed(sizes: Sequence[int], axis: int, spec: ExportSpec) -> int | None:
-    """What batch and resolution say of an axis of an input; of ``sizes`` dynamic ones are 0."""
+    """Size of an axis according to batch and resolution; dynamic axes are 0 in ``sizes``."""
     if axis == 0:
         return spec.batch
     if len(sizes) != IMAGE_AXES or spec.resolution is None:
@@ -264,7 +267,7 @@ def _placed(sizes: Sequence[int], axis: int, spec: ExportSpec) -> int | None:
 
 
 def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Inputs without initializers: until IR version 4 weights were listed as inputs too."""
+    """Inputs that are not initializers: before IR version 4, weights were listed as inputs."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
 
@@ -276,8 +279,8 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
         raise StageError(
             "export",
-            f"{value.name!r} is not a tensor of numbers (a sequence, a map, or strings)",
-            hint="only tensors of numbers can be seeded and compared",
+            f"{value.name!r} is not a numeric tensor (but a sequence, map, or strings)",
+            hint="only numeric tensors can be seeded and compared",
         )
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     return TensorSpec(
@@ -302,13 +305,13 @@ def _refuse_custom_operators(model: onnx.ModelProto, name: str) -> None:
     if custom:
         raise StageError(
             "export",
-            f"{name} needs custom operators that no runtime here has: {', '.join(custom)}",
-            hint="export it with standard operators; loading operator libraries is not supported",
+            f"{name} requires custom operators that no runtime here has: {', '.join(custom)}",
+            hint="export it with standard operators; operator libraries are not loaded",
         )
 
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of subgraphs included, without recursion: depth is the file's choice."""
+    """All nodes, including those of subgraphs. Iterative, since the file determines the depth."""
     pending = [graph]
     while pending:
         for node in pending.pop().node:

@@ -1,4 +1,4 @@
-"""What a ready ONNX file computes in, as far as its types and operators tell."""
+"""Determine the precision of a pre-exported ONNX file from its types and operators."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from latbench_exporters.onnx.graph import constant_tensors, multiplies, nodes
 if TYPE_CHECKING:
     import onnx
 
-QUANTISED = {
+QUANTIZED = {
     *("QuantizeLinear", "DynamicQuantizeLinear"),
     *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"),
 }
 
 
 def precision_of(model: onnx.ModelProto) -> str:
-    """The lowest precision that the graph computes in; ``unknown`` where it has no name here:
-    integers of other widths, doubles, 8-bit floats, operators that quantise inside."""
+    """The lowest precision of the graph's arithmetic; ``unknown`` for integers of other widths,
+    doubles, 8-bit floats, and operators that quantize internally."""
     import onnx
 
     graph, kinds = model.graph, onnx.TensorProto
     types = {value.type.tensor_type.elem_type for value in graph.input}
-    # Weights in fp32 may be cast before they are used. (Casts to doubles are of shapes and steps.)
+    # fp32 weights may be cast before use. (Casts to double are for shapes and steps.)
     halves = (kinds.FLOAT16, kinds.BFLOAT16)
     casts = (node for node in nodes(graph) if node.op_type == "Cast")
     types |= {a.i for node in casts for a in node.attribute if a.name == "to" and a.i in halves}
     for tensor in constant_tensors(graph).values():
-        # Single doubles are bounds and steps.
+        # Scalar doubles are bounds and steps.
         if tensor.data_type != kinds.DOUBLE or math.prod(tensor.dims) > 1:
             types.add(tensor.data_type)
     named = {kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.INT8, kinds.UINT8}
@@ -36,7 +36,7 @@ def precision_of(model: onnx.ModelProto) -> str:
     used = {node.op_type for node in graph.node}
     if not types <= named or any(map(_strange, graph.node)):
         return "unknown"
-    if used & QUANTISED:
+    if used & QUANTIZED:
         return "int8"
     if "DequantizeLinear" in used:
         return "int8-weights"
@@ -46,7 +46,7 @@ def precision_of(model: onnx.ModelProto) -> str:
 
 
 def _strange(node: onnx.NodeProto) -> bool:
-    """Whether it computes in a type that its inputs do not tell."""
+    """Whether the node computes in a type that its inputs do not show."""
     if node.op_type == "QuantizeLinear":
         return any(a.name == "output_dtype" and a.i for a in node.attribute)
     own = node.domain == "com.microsoft" and "Fused" not in node.op_type

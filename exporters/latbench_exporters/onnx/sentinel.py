@@ -1,11 +1,11 @@
-"""The sentinel in ONNX: a fixed graph whose bytes are the same on every machine and version.
+"""The ONNX sentinel: a fixed graph with the same bytes on every machine and version.
 
-It has the shape of MobileNetV2 (Sandler et al. 2018, CVPR, table 2): 300 million MACs over 14 MB of
-weights, because a sentinel must feel what the models beside it feel. One of three small blocks that
-stayed within a core's cache varied half as much as a MobileNetV2 did while neighbours came and
-went, and the ratio to it varied as much as the latency itself.
+It has the architecture of MobileNetV2 (Sandler et al. 2018, CVPR, table 2): 300 million MACs and
+14 MB of weights, since a sentinel must react to the same disturbances as the models it alternates
+with. A sentinel of three small blocks that fit in a core's cache varied half as much as a
+MobileNetV2 under changing load, and the ratio to it varied as much as the latency itself.
 
-A change of anything here is another workload and needs another name.
+Any change here is another workload and requires another name.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-"""Expansion, channels, repeats, stride of the first."""
+"""Expansion, channels, repeats, stride of the first block."""
 OPSET, IR = 20, 10
 
 
 def build_sentinel() -> onnx.ModelProto:
-    """1x3x224x224 in, 1x1000 out; BatchNorm folded, activations ReLU."""
+    """The graph: input 1x3x224x224, output 1x1000, BatchNorm folded, ReLU activations."""
     from onnx import TensorProto, helper
 
     draw = _Drawing()
@@ -104,7 +104,7 @@ class _Drawing:
         (values,) = make_inputs(
             (TensorSpec(name=name, shape=shape, dtype="float32"),), seed=len(self.weights)
         )
-        # Variance 2 / fan-in (1 without ReLU) keeps the activations' size through all layers.
+        # Variance 2 / fan-in (1 without ReLU) keeps the scale of activations through all layers.
         fan_in = shape[1] * kernel * kernel
         scaled = values * ((2.0 if relu else 1.0) / fan_in) ** 0.5
         self.weights.append(numpy_helper.from_array(scaled, name))

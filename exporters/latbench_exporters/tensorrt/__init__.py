@@ -1,4 +1,4 @@
-"""TensorRT: the exporter."""
+"""TensorRT and TensorRT for RTX exporters."""
 
 from __future__ import annotations
 

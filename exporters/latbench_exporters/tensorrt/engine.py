@@ -1,4 +1,4 @@
-"""Engine files: what their header tells, and opening them on a GPU."""
+"""Engine files: parse the header, open them on a GPU, run an inference."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 from latbench.api import Array, Exported, StageError, TensorSpec
 from latbench_exporters.tensorrt.gpu import load_driver, memory
 
+NO_REASON = "no reason given"
 HEADER_BYTES = 32
 SIZE_AT, VERSION_AT = 16, 24
-"""Where the header has the file's size (8 bytes) and the version (4 numbers of a byte each). The
-size was seen in engines for RTX alone; NVIDIA has named the place of the version."""
+"""Offsets in the header: file size (8 bytes) and version (4 numbers of one byte each). The size was
+observed in engines for RTX only; the position of the version is documented by NVIDIA."""
 SIZED = b"vtrt"
 TYPE_KEYS = ("DataType", "Format/Datatype", "Format")
-"""Where a layer's tensor has its type: by itself in TensorRT 11, with its format before that."""
+"""Keys for the type of a layer's tensor: alone in TensorRT 11, combined with its format before."""
 PRECISIONS = (
     (r"fp4|e2m1", "fp4"),
     (r"int4", "int4"),
@@ -27,15 +28,15 @@ PRECISIONS = (
     (r"half|fp16|float16", "fp16"),
     (r"float|fp32", "fp32"),
 )
-"""Part of the inspector's name for a type -> precision, the lowest first; the first one that is
-found counts. Integers that are no quantised numbers are none of them."""
+"""Pattern in the inspector's type name -> precision, lowest first; the first match counts. Plain
+integers that are not quantized values do not match."""
 
 
 def logger_of(trt: Any) -> Any:
-    """A logger that keeps the errors and prints nothing: they are the only reason ever given."""
+    """A logger that collects errors and prints nothing. Only the logger receives the reasons."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
-        """Errors, in order."""
+        """Collects errors, in order."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -50,37 +51,37 @@ def logger_of(trt: Any) -> Any:
 
 
 def first_line(text: str) -> str:
-    """Of what TensorRT says, the first line."""
-    return (text.strip() or "it does not say why").splitlines()[0]
+    """First line of a message of TensorRT."""
+    return (text.strip() or NO_REASON).splitlines()[0]
 
 
 def check_header(path: Path, tool: str, magic: bytes) -> str:
-    """The version of the tool that made the engine. Raises :class:`StageError`."""
+    """Version of the tool that built the engine. Raises :class:`StageError` for other files."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     if not header.startswith(magic) or len(header) < HEADER_BYTES:
         raise StageError(
             "export",
-            f"{path.name} is no engine of {tool}: it does not begin as one",
-            hint="some tools write a header of their own before the engine (Ultralytics does): "
+            f"{path.name} is not an engine of {tool}: it has another header",
+            hint="some tools, such as Ultralytics, write their own header before the engine: "
             "save the engine alone, or start from the ONNX file",
         )
     whole = int.from_bytes(header[SIZE_AT : SIZE_AT + 8], "little")
     if magic == SIZED and whole != size:
         raise StageError(
             "export",
-            f"{path.name} has {size} bytes where its header says {whole}",
+            f"{path.name} has {size} bytes; its header states {whole}",
             hint="truncated: copy it again",
         )
     return ".".join(str(number) for number in header[VERSION_AT : VERSION_AT + 4])
 
 
 def opened(trt: Any, path: Path, *, own: bool) -> Any:
-    """The engine at ``path``, on the GPU. Only where a driver answers.
+    """Load the engine at ``path`` onto the GPU. Requires a working driver.
 
-    ``own``: it was built here, so that the code for the host is run that an engine for several
-    versions carries. A foreign one could do anything.
+    ``own`` allows the host code embedded in version-compatible engines; pass it only for engines
+    built here, since foreign host code could do anything. Raises :class:`StageError`.
     """
     logger = logger_of(trt)
     trt.init_libnvinfer_plugins(logger, "")
@@ -92,8 +93,8 @@ def opened(trt: Any, path: Path, *, own: bool) -> Any:
         raise StageError(
             "export",
             f"{path.name} cannot be opened by {trt.__name__} {trt.__version__}: {reason}",
-            hint="an engine is of one version and for one kind of GPU, and one that is for several "
-            "versions carries code that is only run if it was built here: build it again here",
+            hint="an engine requires the TensorRT version and kind of GPU that it was built for; "
+            "the host code of a version-compatible engine runs only if built here: rebuild it here",
             detail="\n".join(logger.errors) or None,
         )
     return engine
@@ -116,19 +117,21 @@ def tensors(trt: Any, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[Tensor
 
 
 def computes_in(trt: Any, engine: Any) -> tuple[str, dict[str, str]]:
-    """The lowest precision that the engine's layers tell of, or ``unknown``; and, as details, what
-    they do not tell. They tell of types only where the engine was built to (``detailed``)."""
-    told = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    layers = [layer for layer in json.loads(told).get("Layers", []) if isinstance(layer, dict)]
+    """The lowest precision of the engine's layers, or ``unknown``; and, as details, what is
+    unknown. Engines report layer types only if built with ``profiling=detailed``."""
+    report = engine.create_engine_inspector().get_engine_information(
+        trt.LayerInformationFormat.JSON
+    )
+    layers = [layer for layer in json.loads(report).get("Layers", []) if isinstance(layer, dict)]
     found = {_precision(tensor) for layer in layers for tensor in _tensors_of(layer)}
     lowest = next((name for _, name in PRECISIONS if name in found), None)
     if lowest is None:
-        return "unknown", {"precision": "unknown: the engine does not tell its layers' types"}
+        return "unknown", {"precision": "unknown: the engine does not report layer types"}
     if lowest != "fp32":
         return lowest, {}
     if any("tf32" in str(layer.get("TacticName", "")).lower() for layer in layers):
         return "tf32", {}
-    return lowest, {"tf32": "unknown: an engine does not tell it of every kernel"}
+    return lowest, {"tf32": "unknown: engines do not report it for every kernel"}
 
 
 def _tensors_of(layer: Mapping[str, Any]) -> list[Any]:
@@ -145,8 +148,8 @@ def _precision(tensor: Mapping[str, Any]) -> str | None:
 def execute(
     trt: Any, engine: Any, inputs: Sequence[Array], exported: Exported | None
 ) -> tuple[Array, ...]:
-    """One inference, inputs and outputs in the order of ``exported``; without it in the engine's,
-    which need not be that of the ONNX file."""
+    """Run one inference. Inputs and outputs are in the order of ``exported``, or of the engine
+    without it; the two orders may differ."""
     import numpy as np
 
     specs, wanted = tensors(trt, engine)
@@ -155,7 +158,7 @@ def execute(
         wanted = _ordered(wanted, exported.outputs)
     context = engine.create_execution_context()
     if context is None:
-        raise StageError("export", "the GPU has no memory for the engine", kind="out_of_memory")
+        raise StageError("export", "not enough GPU memory for the engine", kind="out_of_memory")
     given = dict(zip((spec.name for spec in specs), inputs, strict=True))
     outputs = {spec.name: np.empty(spec.shape, spec.dtype) for spec in wanted}
     with memory(load_driver()) as held:
@@ -171,7 +174,7 @@ def execute(
 
 
 def _ordered(found: Sequence[TensorSpec], wanted: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """The engine's tensors in another order. Raises :class:`StageError` if they are others."""
+    """The engine's tensors in another order. Raises :class:`StageError` if the names differ."""
     by_name = {spec.name: spec for spec in found}
     names = [spec.name for spec in wanted]
     if sorted(by_name) != sorted(names):
@@ -179,7 +182,7 @@ def _ordered(found: Sequence[TensorSpec], wanted: Sequence[TensorSpec]) -> tuple
             "export",
             f"the engine has the tensors {', '.join(by_name)} where the ONNX file has "
             f"{', '.join(names)}",
-            hint="another version of TensorRT, or another opset (--option opset=18)",
+            hint="try another version of TensorRT, or another opset (--option opset=18)",
         )
     return tuple(by_name[name] for name in names)
 
@@ -193,6 +196,6 @@ def _dtype(trt: Any, engine: Any, name: str) -> str:
     except TypeError:
         raise StageError(
             "export",
-            f"{name!r} of the engine is of type {kind}, which numpy has not",
-            hint="give the engine inputs and outputs of fp32 or fp16",
+            f"{name!r} of the engine has type {kind}, which numpy does not support",
+            hint="use fp32 or fp16 inputs and outputs",
         ) from None

@@ -1,8 +1,8 @@
-"""TensorRT and TensorRT for RTX: engines built from ONNX by one implementation.
+"""Export TensorRT and TensorRT for RTX engines from ONNX, with one implementation.
 
-The precision is that of the ONNX file: networks are strongly typed, in TensorRT 10 as in 11, so a
-precision means the same in every version. TensorRT builds on the GPU that the engine is for.
-TensorRT for RTX needs none to build: it compiles for the GPU when the engine is loaded.
+The ONNX file determines the precision: networks are strongly typed, in TensorRT 10 as in 11, so a
+precision means the same in every version. TensorRT builds on the target GPU. TensorRT for RTX needs
+no GPU to build; it compiles for the GPU when the engine is loaded.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ from latbench_exporters.tensorrt.gpu import Gpu, find_gpu
 
 ONNX_SUFFIX = ".onnx"
 SHARED_OPTIONS = {
-    "workspace_mib": "most memory that a layer may use beside weights, in MiB (default: all)",
-    "profiling": "none, layer_names, detailed: what the engine keeps about its layers (default "
+    "workspace_mib": "memory limit per layer in addition to weights, in MiB (default all)",
+    "profiling": "none, layer_names, detailed: layer information kept in the engine (default "
     "detailed)",
-    "tf32": "on or off: whether fp32 products may be computed in TF32 (default off)",
+    "tf32": "on, off: allow TF32 for fp32 products (default off)",
 }
 
 
 class TensorRtExporter:
-    """Writes engines of TensorRT."""
+    """Export TensorRT engines."""
 
     title = "TensorRT"
     module = "tensorrt"
     packages: tuple[str, ...] = ("tensorrt", "tensorrt_cu13", "tensorrt_cu12")
-    """That may have brought the module."""
+    """Distributions that may provide the module."""
     magic = b"ftrt"
-    """With which its engines begin."""
+    """First bytes of its engine files."""
     builds_on_gpu = True
     format = "tensorrt"
     suffix = ".engine"
@@ -68,27 +68,28 @@ class TensorRtExporter:
     precisions = ("fp32", "fp16", "int8")
     own_options: Mapping[str, str] = {
         **SHARED_OPTIONS,
-        "optimization_level": "0 to 5: how long the builder searches (default 3)",
-        "hardware_compatibility": "none, ampere_plus, same_compute_capability: which other "
-        "GPUs may run the engine (default none)",
-        "version_compatible": "yes or no: whether later TensorRT may run it (default no)",
-        "timing_cache": "file that keeps kernel timings from build to build, or off (default)",
-        "build": "0, 1, 2, ...: another number is another build, since builds differ (default 0)",
+        "optimization_level": "0 to 5: effort of the builder's search (default 3)",
+        "hardware_compatibility": "none, ampere_plus, same_compute_capability: other GPUs that "
+        "may run the engine (default none)",
+        "version_compatible": "yes, no: allow later TensorRT versions to run it (default no)",
+        "timing_cache": "file that keeps kernel timings between builds, or off (default off)",
+        "build": "0, 1, 2, ...: another number forces another build, since builds differ "
+        "(default 0)",
     }
 
     def __init__(self) -> None:
         self.onnx = OnnxExporter()
         self._written: tuple[Path, Exported] | None = None
-        """What was built last: an engine tells neither its maker nor the ONNX file's order."""
+        """Latest build: an engine stores neither its builder nor the order of the ONNX file."""
         self._open: tuple[tuple[Path, int], Any] | None = None
-        """The engine that was executed last, with its path and the time of the file's change."""
+        """Latest engine executed, with its path and modification time."""
 
     @property
     def options(self) -> Mapping[str, str]:
         return {**self.onnx.options, **self.own_options}
 
     def toolchain(self) -> Mapping[str, str]:
-        """The GPU is part of it: an engine is for the one that it was built on."""
+        """Versions including the GPU: an engine is specific to it."""
         versions = dict(self.onnx.toolchain())
         if (own := self._version()) is not None:
             versions[self.module] = own
@@ -97,10 +98,10 @@ class TensorRtExporter:
         return versions
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Make ONNX of ``model`` and an engine of that. Raises :class:`StageError`."""
+        """Export ``model`` to ONNX and build an engine from it. Raises :class:`StageError`."""
         own = checked(spec.options, self.own_options)
         trt, gpu = self._ready()
-        # Of int8 the ONNX exporter makes what CPUs want; see onnx_int8.
+        # The ONNX exporter's int8 is meant for CPUs; see onnx.int8.
         int8 = spec.precision == "int8"
         made = replace(
             spec,
@@ -131,7 +132,8 @@ class TensorRtExporter:
             graph_path.unlink(missing_ok=True)
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Build a ready ONNX file, or check a ready engine by opening it on the GPU."""
+        """Build an engine from a pre-exported ONNX file, or check a pre-built engine on the
+        GPU."""
         own = checked(spec.options, self.own_options)
         if path.suffix.lower() != ONNX_SUFFIX:
             return self._adopt_engine(path, spec, out)
@@ -148,12 +150,12 @@ class TensorRtExporter:
             graph_path.unlink(missing_ok=True)
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """One inference on the GPU; ``None`` without one, or without the package.
+        """Run one inference on the GPU; ``None`` without a GPU or the package.
 
-        Of an engine that this exporter has just built, inputs and outputs are in the order of the
-        ONNX file; else in the engine's own.
+        For an engine that this exporter has just built, inputs and outputs are in the order of the
+        ONNX file; otherwise in the engine's own order.
         """
-        # The GPU first: what TensorRT makes without a driver has crashed as the process ended.
+        # Check the GPU first: objects created without a driver have crashed at process exit.
         if find_gpu() is None or find_spec(self.module) is None:
             return None
         trt = import_module(self.module)
@@ -161,7 +163,7 @@ class TensorRtExporter:
         own = path == written
         key = (path, path.stat().st_mtime_ns)
         if self._open is None or self._open[0] != key:
-            self._open = None  # the GPU may have no room for two
+            self._open = None  # the GPU may not have memory for two
             self._open = key, opened(trt, path, own=own)
         return execute(trt, self._open[1], inputs, exported if own else None)
 
@@ -174,9 +176,9 @@ class TensorRtExporter:
         exported: Exported,
         out: Path,
     ) -> Exported:
-        """``exported`` of the ONNX file, with what the engine at ``out`` was built with."""
+        """``exported`` of the ONNX file, with the settings of the engine built at ``out``."""
         if own.get("compute_capability") == "current" and gpu is None:
-            raise self._no_gpu("compute_capability=current is that of the GPU here")
+            raise self._no_gpu("compute_capability=current requires the GPU")
         self._open = None
         made = build(trt, self.title, graph_path, own, out)
         check_size(out, exported.counts)
@@ -185,7 +187,7 @@ class TensorRtExporter:
             details={
                 **exported.details,
                 **made,
-                "counts": "of the ONNX file; an engine holds no graph that can be counted",
+                "counts": "from the ONNX file; the graph of an engine cannot be counted",
                 "gpu": "none" if gpu is None else gpu.name,
                 "gpu_compute_capability": "none" if gpu is None else gpu.compute_capability,
             },
@@ -194,11 +196,11 @@ class TensorRtExporter:
         return exported
 
     def _adopt_engine(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """The file as it is. All that an engine tells without a GPU stands in its header."""
+        """Use the file unchanged. Without a GPU only the header of an engine can be read."""
         made_by = check_header(path, self.title, self.magic)
         gpu = find_gpu()
         if gpu is None:
-            raise self._no_gpu("a ready engine tells its inputs and outputs on the GPU alone")
+            raise self._no_gpu("reading the inputs and outputs of an engine requires a GPU")
         trt = self._imported()
         engine = opened(trt, path, own=False)
         inputs, outputs = tensors(trt, engine)
@@ -210,7 +212,7 @@ class TensorRtExporter:
             outputs=outputs,
             counts=None,
             details={
-                "route": "ready",
+                "route": "pre-exported",
                 "made_by": f"{self.title} {made_by}",
                 "gpu": gpu.name,
                 "gpu_compute_capability": gpu.compute_capability,
@@ -223,14 +225,14 @@ class TensorRtExporter:
         """The package, and the GPU if there is one. Raises :class:`StageError`."""
         gpu = find_gpu()
         if gpu is None and self.builds_on_gpu:
-            raise self._no_gpu(f"{self.title} builds an engine on the GPU that it is for")
+            raise self._no_gpu(f"{self.title} builds an engine on its target GPU")
         return self._imported(), gpu
 
     def _imported(self) -> Any:
         try:
             return import_module(self.module)
         except (ImportError, OSError) as error:
-            # OSError: a library of its that the loader cannot find.
+            # OSError: the loader cannot find a shared library that the package needs.
             missing = find_spec(self.module) is None
             raise StageError(
                 "export",
@@ -244,8 +246,8 @@ class TensorRtExporter:
     def _no_gpu(self, why: str) -> StageError:
         return StageError(
             "export",
-            f"{why}, and no NVIDIA driver with a GPU answers here",
-            hint="run latbench on the machine with the GPU; it needs "
+            f"{why}; no NVIDIA driver with a GPU found on this machine",
+            hint="run latbench on the machine with the GPU, after "
             f"pip install 'latbench[{self.format}]'",
             kind="unavailable",
         )
@@ -260,10 +262,10 @@ class TensorRtExporter:
 
 
 class RtxExporter(TensorRtExporter):
-    """Writes engines of TensorRT for RTX.
+    """Export engines of TensorRT for RTX.
 
-    It has no option of the other's that changes nothing here (seen with 1.7: the optimisation
-    level) or that its builder has not; and the same network always gives the same bytes.
+    Omits the options of TensorRT that its builder lacks or ignores (the optimization level, as
+    observed with 1.7). The same network always gives the same bytes.
     """
 
     title = "TensorRT for RTX"
@@ -276,7 +278,7 @@ class RtxExporter(TensorRtExporter):
     reads = (".rtxengine", ONNX_SUFFIX)
     own_options: Mapping[str, str] = {
         **SHARED_OPTIONS,
-        "compute_capability": "portable, current, or one such as 8.9: the GPUs that may run the "
+        "compute_capability": "portable, current, or a number such as 8.9: GPUs that may run the "
         "engine (default portable: 8.0 and later)",
     }
 
@@ -292,10 +294,10 @@ def rtx_exporter() -> Exporter:
 
 
 def _computed(precision: str, own: Mapping[str, str]) -> str:
-    """What a file in ``precision`` is computed in."""
+    """Precision of the arithmetic for a file in ``precision``."""
     return "tf32" if precision == "fp32" and own["tf32"] == "on" else precision
 
 
 def _others(options: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Those that are the ONNX exporter's."""
+    """The options of the ONNX exporter."""
     return {name: value for name, value in options.items() if name not in own}

@@ -1,7 +1,7 @@
-"""The NVIDIA GPU as far as exporting needs it: is one there, which, and memory on it.
+"""The NVIDIA GPU during export: detection, description and memory.
 
-Through ctypes on the driver's library alone, which is there wherever a GPU can be used. Run as a
-program it says which GPU there is: what a broken driver does then does not end latbench.
+Uses ctypes on the driver's library, which exists wherever a GPU is usable. Run as a program, it
+prints a description of the GPU, so that a crash of a broken driver does not end latbench.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from latbench.api import Array, StageError
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 PROBE_S = 60.0
-"""A GPU that sleeps takes seconds to wake."""
+"""A sleeping GPU takes seconds to wake up."""
 MAJOR, MINOR = 75, 76
-"""Attributes of a device: its compute capability."""
+"""Device attributes for the compute capability."""
 OUT_OF_MEMORY = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """The first GPU that CUDA shows."""
+    """The first GPU visible to CUDA."""
 
     name: str
     compute_capability: str
 
 
 def find_gpu() -> Gpu | None:
-    """The GPU here, asked for in another process; ``None`` where no driver answers."""
+    """The GPU, detected in a subprocess; ``None`` if no driver responds."""
     try:
         load_driver()
     except OSError:
         return None
     try:
         done = subprocess.run(
-            # -P: not what lies in the working directory.
+            # -P: do not import modules from the working directory.
             [sys.executable, "-P", "-m", __name__],
             capture_output=True,
             text=True,
@@ -54,19 +54,19 @@ def find_gpu() -> Gpu | None:
 
 
 def load_driver() -> Any:
-    """The driver's library. Raises :class:`OSError` where there is none."""
+    """Load the driver's library. Raises :class:`OSError` if there is none."""
     return ctypes.CDLL(LIBRARY)
 
 
 class Memory:
-    """Buffers on the GPU, in the context that TensorRT uses too."""
+    """Buffers on the GPU, in the context that TensorRT uses."""
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
         self._addresses: list[int] = []
 
     def put(self, array: Array) -> int:
-        """The address of a copy of ``array``."""
+        """Copy ``array`` to the GPU; return the address."""
         import numpy as np
 
         plain = np.ascontiguousarray(array)
@@ -77,19 +77,19 @@ class Memory:
         return address
 
     def reserve(self, size_bytes: int) -> int:
-        """The address of ``size_bytes`` bytes."""
+        """Allocate ``size_bytes`` bytes; return the address."""
         pointer = ctypes.c_uint64()
         self._call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(size_bytes, 1)))
         self._addresses.append(pointer.value)
         return pointer.value
 
     def get(self, address: int, into: Array) -> None:
-        """Fill ``into``; waits for what is under way."""
+        """Copy from ``address`` to ``into``, after pending work has finished."""
         target, size = ctypes.c_void_p(into.ctypes.data), ctypes.c_size_t(into.nbytes)
         self._call("cuMemcpyDtoH_v2", target, ctypes.c_uint64(address), size)
 
     def free(self) -> None:
-        """Give all of it back; after a fault that fails, and says nothing new."""
+        """Free all buffers. Errors are ignored: after a fault they add no information."""
         for address in self._addresses:
             self._driver.cuMemFree_v2(ctypes.c_uint64(address))
 
@@ -99,8 +99,8 @@ class Memory:
 
 @contextmanager
 def memory(driver: Any) -> Iterator[Memory]:
-    """Memory on the first GPU, given back at the end; the context is left to the process, since
-    what TensorRT has made may outlive this."""
+    """Memory on the first GPU, freed at the end. The context stays alive for the process, since
+    objects of TensorRT may outlive this block."""
     device = _first(driver)
     context = ctypes.c_void_p()
     _call(driver, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
@@ -113,7 +113,7 @@ def memory(driver: Any) -> Iterator[Memory]:
 
 
 def describe(driver: Any) -> Gpu:
-    """The first GPU. Raises :class:`StageError`."""
+    """Describe the first GPU. Raises :class:`StageError`."""
     device, name = _first(driver), ctypes.create_string_buffer(256)
     _call(driver, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
     numbers = []
@@ -136,8 +136,8 @@ def _call(driver: Any, function: str, *arguments: Any) -> None:
     if code:
         raise StageError(
             "export",
-            f"the NVIDIA driver answered {function} with error {code}",
-            hint="`nvidia-smi` tells whether the GPU is well and its memory free",
+            f"{function} of the NVIDIA driver failed with error {code}",
+            hint="check the GPU and its free memory with `nvidia-smi`",
             kind="out_of_memory" if code == OUT_OF_MEMORY else "error",
         )
 

@@ -1,4 +1,4 @@
-"""TFLite: the exporter."""
+"""TFLite exporter."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""TFLite, through ``litert-torch``; fp16 and int8 by ``ai-edge-quantizer``.
+"""Export TFLite with ``litert-torch``; fp16 and int8 with ``ai-edge-quantizer``.
 
-Inputs and outputs stay floats in every precision, so that a file of any of them takes what the
-model takes; the conversions at the border are part of the graph and of its latency.
+Inputs and outputs are floating point in every precision, so that all files take the model's inputs.
+Conversions at the boundary are part of the graph and of its latency.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONVERTER = ("litert-torch", "litert-converter", "ai-edge-quantizer", "torch", "
 
 
 class TfliteExporter:
-    """Writes single-file TFLite of built-in operators."""
+    """Export single-file TFLite models with built-in operators."""
 
     format = "tflite"
     suffix = ".tflite"
@@ -54,8 +54,9 @@ class TfliteExporter:
         return installed(*CONVERTER, "ai-edge-litert", "tflite-runtime")
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Convert the deploy form at its input shape. Raises :class:`StageError`."""
-        # Building comes first: where torch is missing it says so in words.
+        """Convert the deploy form at its input shape, batch first, NCHW. Raises
+        :class:`StageError`."""
+        # Build first: if torch is missing, this raises an error that says so.
         specs = model.inputs()
         require("litert-torch", "converting to TFLite", "tflite-export")
         import torch
@@ -68,18 +69,18 @@ class TfliteExporter:
             details["rewrites"] = ", ".join(changes)
         if spec.precision != "fp32":
             calibration = spec.calibration if spec.precision == "int8" else ()
-            details |= _quantise(out, spec.precision, calibration)
+            details |= _quantize(out, spec.precision, calibration)
         graph = read(out)
         inputs, outputs = describe(graph)
         details["operators"] = str(len(graph.operators))
         return Exported(inputs=inputs, outputs=outputs, counts=count(graph), details=details)
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a ready file; it is taken byte for byte, at the sizes that are stored in it."""
+        """Check a pre-exported file and copy it unchanged, at the sizes stored in it."""
         if _runtime() is None:
             raise StageError(
                 "export",
-                "a ready TFLite file is executed for its reference, and no TFLite runtime is "
+                "checking a pre-exported TFLite file requires a TFLite runtime, which is not "
                 "installed",
                 hint="pip install 'latbench[tflite]'",
                 kind="unavailable",
@@ -93,12 +94,12 @@ class TfliteExporter:
             inputs=inputs,
             outputs=outputs,
             counts=count(graph),
-            details={"route": "ready", "operators": str(len(graph.operators))},
+            details={"route": "pre-exported", "operators": str(len(graph.operators))},
             precision=precision_of(graph),
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """One inference by the runtime's own kernels, without a delegate."""
+        """Run one inference with the runtime's own kernels, without a delegate."""
         interpreter = _interpreter(path)
         if interpreter is None:
             return None
@@ -115,8 +116,8 @@ class TfliteExporter:
             raise StageError(
                 "export",
                 f"the TFLite runtime cannot execute the file: {_first_line(error)}",
-                hint="an operator or a version of one that this runtime does not know; see its "
-                "version with `latbench backends`",
+                hint="an operator or operator version unknown to this runtime; "
+                "`latbench backends` shows its version",
             ) from error
 
 
@@ -128,8 +129,8 @@ def exporter() -> Exporter:
 def _convert(
     module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], out: Path
 ) -> tuple[str, ...]:
-    """Write ``module`` to ``out``: as it is or, where that fails, computes twice or leaves
-    subgraphs, after exact rewrites of its graph. Their names."""
+    """Write ``module`` to ``out``, unchanged or, if that fails, duplicates work or leaves
+    subgraphs, after exact rewrites of its graph. Return the names of the rewrites."""
     errors: list[str] = []
     faults = None
     if not misconverted(module, arguments) and _written(module, arguments, out, errors):
@@ -151,17 +152,17 @@ def _convert(
             return names
     finally:
         other.unlink(missing_ok=True)
-    if faults is not None:  # what looks computed twice is a layer that the model itself uses twice
+    if faults is not None:  # a layer that the model itself uses twice also looks duplicated
         return ()
     raise StageError(
         "export",
         f"litert-torch cannot convert the model ({'; '.join(dict.fromkeys(errors))})",
-        hint="write the operation that it names in another way, or give a ready .tflite file",
+        hint="express that operation differently, or pass a pre-exported .tflite file",
     )
 
 
 def _faults(path: Path) -> int:
-    """How many operations of a converted file a runtime would do in vain, or not at all."""
+    """Number of operations in a converted file that are duplicated or cannot be executed."""
     graph = read(path)
     return computed_twice(graph) + graph.subgraphs - 1
 
@@ -169,7 +170,7 @@ def _faults(path: Path) -> int:
 def _written(
     module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], out: Path, errors: list[str]
 ) -> bool:
-    """Whether ``module`` could be converted to ``out``; else the reason is added to ``errors``."""
+    """Whether ``module`` was converted to ``out``; if not, append the reason to ``errors``."""
     import litert_torch
 
     try:
@@ -182,38 +183,39 @@ def _written(
     return True
 
 
-def _quantise(
+def _quantize(
     path: Path, precision: str, calibration: Sequence[tuple[Array, ...]]
 ) -> dict[str, str]:
-    """Replace the fp32 file at ``path`` by one in ``precision``."""
-    require("ai-edge-quantizer", f"quantising to {precision}", "tflite-export")
+    """Replace the fp32 file at ``path`` by one in ``precision``; return details. Raises
+    :class:`StageError`."""
+    require("ai-edge-quantizer", f"quantizing to {precision}", "tflite-export")
     from ai_edge_quantizer import quantizer, recipe
 
     names = [tensor.name for tensor in describe(read(path))[0]]
-    made = path.with_suffix(".quantised")
+    made = path.with_suffix(".quantized")
     try:
         if precision == "fp16":
-            quantiser = quantizer.Quantizer(str(path), HALF_WEIGHTS)
-            quantiser.quantize().export_model(str(made), overwrite=True)
+            conversion = quantizer.Quantizer(str(path), HALF_WEIGHTS)
+            conversion.quantize().export_model(str(made), overwrite=True)
             made.replace(path)
-            return {"quantisation": "weights as fp16, widened or computed in by the runtime"}
+            return {"quantisation": "fp16 weights, expanded or used directly by the runtime"}
         if not calibration:
-            raise StageError("export", "static int8 needs calibration inputs, and there are none")
-        quantiser = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), *FLOAT_BORDERS])
+            raise StageError("export", "static int8 requires calibration inputs; none were given")
+        conversion = quantizer.Quantizer(str(path), [*recipe.static_wi8_ai8(), *FLOAT_BORDERS])
         sets = [_named(array_set, names) for array_set in calibration]
-        ranges = quantiser.calibrate({SIGNATURE: sets})
-        quantiser.quantize(ranges).export_model(str(made), overwrite=True)
+        ranges = conversion.calibrate({SIGNATURE: sets})
+        conversion.quantize(ranges).export_model(str(made), overwrite=True)
         made.replace(path)
     except (RuntimeError, ValueError, NotImplementedError, KeyError) as error:
         raise StageError(
             "export",
-            f"ai-edge-quantizer cannot quantise the file to {precision}: {_first_line(error)}",
-            hint="fp32 may still do: leave --precision out",
+            f"ai-edge-quantizer cannot quantize the file to {precision}: {_first_line(error)}",
+            hint="fp32 may still work: omit --precision",
         ) from error
     finally:
         made.unlink(missing_ok=True)
     return {
-        "quantisation": "static, weights per channel, floats at the border",
+        "quantisation": "static, weights per channel, floats at the boundary",
         "calibration_sets": str(len(calibration)),
     }
 
@@ -237,7 +239,7 @@ HALF_WEIGHTS = [
 
 
 def _named(arrays: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
-    """Signature names of inputs are those of the tensors without what stands before."""
+    """Arrays by input name in the signature: the tensor name without its prefix."""
     return {
         name.removeprefix(f"{SIGNATURE}_").partition(":")[0]: array
         for name, array in zip(names, arrays, strict=True)
@@ -245,7 +247,7 @@ def _named(arrays: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
 
 
 def _interpreter(path: Path) -> Any:
-    """Without default delegates; ``None`` where no runtime is installed."""
+    """An interpreter without default delegates; ``None`` if no runtime is installed."""
     if (tflite := _runtime()) is None:
         return None
     plain = tflite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -255,12 +257,12 @@ def _interpreter(path: Path) -> Any:
         raise StageError(
             "export",
             f"the TFLite runtime cannot load the file: {_first_line(error)}",
-            hint="damaged, or of a newer version than this runtime",
+            hint="damaged, or newer than this runtime",
         ) from error
 
 
 def _runtime() -> Any:
-    """The module of whichever runtime is installed; ``None`` without one."""
+    """The module of the installed runtime; ``None`` if there is none."""
     try:
         from ai_edge_litert import interpreter
     except ImportError:
@@ -272,7 +274,7 @@ def _runtime() -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """Converters begin with a line of their own; the one that says something has a colon."""
+    """The first informative line: converters start with a generic one; the reason has a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "error:" in line]
     return (telling or lines or [type(error).__name__])[0]

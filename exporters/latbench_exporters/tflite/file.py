@@ -1,6 +1,6 @@
-"""Reading TFLite files without a runtime, as the FlatBuffers that they are.
+"""Read TFLite files as FlatBuffers, without a runtime. Nothing is executed.
 
-Field numbers are those of the TFLite schema, version 3 (``schema.fbs``). Nothing is executed.
+Field numbers are those of the TFLite schema, version 3 (``schema.fbs``).
 """
 
 from __future__ import annotations
@@ -40,31 +40,32 @@ OPERANDS = {
     FULLY_CONNECTED: {0: 1, 1: 2},
     BATCH_MATMUL: {0: 2, 1: 2},
 }
-"""Operator whose work is counted -> its inputs that tell it -> how many axes they have at least."""
+"""Counted operator -> position of each input that determines its work -> minimum number of axes."""
 NOT_COUNTED = {
-    *(16, 24, 27, 35, 44, 46, 52),  # recurrent: LSTM, RNN, SVDF and their kinds
+    *(16, 24, 27, 35, 44, 46, 52),  # recurrent: LSTM, RNN, SVDF and variants
     *(132, 141),  # 3-D convolutions
-    *(171, 197),  # StableHLO's convolution and product
+    *(171, 197),  # StableHLO convolution and dot product
 }
-"""Others that multiply with weights: their work is not told."""
+"""Other operators that multiply with weights, which cannot be counted."""
 KNOWN_CUSTOM = ("TFLite_Detection_PostProcess",)
-"""Custom operators that the stock runtimes bring themselves."""
+"""Custom operators that the stock runtimes include."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """``shape`` as stored, which the runtime takes; its signature may leave axes open."""
+    """A tensor. ``shape`` is the stored one, which the runtime uses; a signature may leave axes
+    open."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     constant: bool
-    quantised: bool
+    quantized: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """``code`` is the schema's number; ``custom`` the name of one that is not built in."""
+    """An operator. ``code`` is the schema's number, ``custom`` the name of a custom operator."""
 
     code: int
     custom: str | None
@@ -74,7 +75,7 @@ class Operator:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """The first subgraph: what an inference runs. Calls into others are not followed."""
+    """The first subgraph, which an inference runs. Calls to other subgraphs are not followed."""
 
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
@@ -84,19 +85,22 @@ class Graph:
 
 
 def read(path: Path) -> Graph:
-    """Raises :class:`StageError` where the file is no TFLite model, damaged, or needs operators
-    that no stock runtime has."""
+    """Read the file at ``path``.
+
+    Raises :class:`StageError` if it is not a TFLite file, is damaged, or requires operators that no
+    stock runtime has.
+    """
     try:
         content = path.read_bytes()
         if content[4:8] != IDENTIFIER:
-            raise ValueError("it does not begin as one")
+            raise ValueError("it has another header")
         graph = _graph(Table.root(content))
         _check(graph)
     except (ValueError, struct.error, OSError, IndexError) as error:
         raise StageError(
             "export",
             f"{path.name} is not a valid TFLite file: {error}",
-            hint="truncated, corrupt, or not TFLite at all: make or fetch it again",
+            hint="truncated, corrupt, or not a TFLite file: export or download it again",
         ) from error
     _refuse_custom(graph, path.name)
     return graph
@@ -111,13 +115,13 @@ def describe(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
 
 
 def pixels(tensor: TensorSpec) -> tuple[int, int]:
-    """Which axes of an image are its height and width: channels mostly come last."""
+    """Height and width axes of an image: channels usually come last."""
     return (1, 2) if tensor.shape[3] in (1, 3, 4) else (2, 3)
 
 
 def require_sizes(inputs: Sequence[TensorSpec]) -> None:
-    """Raise :class:`StageError` where an input has an axis without a size. One that is open to
-    other sizes has a stored one all the same."""
+    """Raise :class:`StageError` if an input has an axis without a size. Dynamic axes have a stored
+    size too."""
     for tensor in inputs:
         if any(size < 1 for size in tensor.shape):
             raise StageError(
@@ -128,8 +132,8 @@ def require_sizes(inputs: Sequence[TensorSpec]) -> None:
 
 
 def count(graph: Graph) -> Counts | None:
-    """MACs, parameters and operators; ``None`` where there are several subgraphs (control flow) or
-    weights in an operator whose work is not told."""
+    """Count MACs, parameters and operators; ``None`` if there are several subgraphs (control flow)
+    or weights in an operator that cannot be counted."""
     if graph.subgraphs > 1 or any(operator.code in NOT_COUNTED for operator in graph.operators):
         return None
     constants = {i for i, tensor in enumerate(graph.tensors) if tensor.constant}
@@ -137,7 +141,7 @@ def count(graph: Graph) -> Counts | None:
     for operator in graph.operators:
         used.update(operator.inputs)
         if operator.code == DEQUANTIZE and constants.issuperset(operator.inputs):
-            # Weights stored in fewer bits are widened first; they are weights all the same.
+            # Weights stored in fewer bits are expanded first, but are still weights.
             constants.update(operator.outputs)
         elif operator.code in (CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV):
             operators["conv"] += 1
@@ -153,7 +157,7 @@ def count(graph: Graph) -> Counts | None:
         if tensor.constant
         and i in used
         and math.prod(tensor.shape) > 1
-        and ("float" in tensor.dtype or tensor.quantised)
+        and ("float" in tensor.dtype or tensor.quantized)
     ]
     return Counts(
         macs=macs,
@@ -166,25 +170,25 @@ def count(graph: Graph) -> Counts | None:
 
 
 def computed_twice(graph: Graph) -> int:
-    """Convolutions and products with weights that another one has too: the model shares them, or
-    the converter made one into two."""
+    """Number of convolutions and products that share weights with another: either the model uses a
+    layer twice, or the converter duplicated it."""
     kinds = (CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED)
     weights = [op.inputs[1] for op in graph.operators if op.code in kinds]
     return len(weights) - len(set(weights))
 
 
 def precision_of(graph: Graph) -> str:
-    """The lowest precision that the graph computes in; ``unknown`` where it has no name here:
-    integers of 16, 4 or 2 bits, doubles."""
-    quantised = {t.dtype for t in graph.tensors if t.quantised and "float" not in t.dtype}
-    quantised -= {"int32", "int64"}
-    activations = {t.dtype for t in graph.tensors if t.quantised and not t.constant}
+    """The lowest precision of the graph's arithmetic; ``unknown`` for doubles and for integers of
+    16, 4 or 2 bits."""
+    quantized = {t.dtype for t in graph.tensors if t.quantized and "float" not in t.dtype}
+    quantized -= {"int32", "int64"}
+    activations = {t.dtype for t in graph.tensors if t.quantized and not t.constant}
     floats = {t.dtype for t in graph.tensors if "float" in t.dtype}
-    if not quantised <= {"int8", "uint8"} or "float64" in floats:
+    if not quantized <= {"int8", "uint8"} or "float64" in floats:
         return "unknown"
     if activations & {"int8", "uint8"}:
         return "int8"
-    if quantised:
+    if quantized:
         return "int8-weights"
     if "bfloat16" in floats:
         return "bf16"
@@ -196,7 +200,7 @@ def _product_macs(operator: Operator, graph: Graph) -> int:
     out = graph.tensors[operator.outputs[0]].shape
     if operator.code == FULLY_CONNECTED:  # weights (out, in); axes of the input may be flattened
         return math.prod(out) * right[-1]
-    # A flag may say that the left factor is the other way round.
+    # A flag may transpose the left factor; the product is the same.
     return math.prod(out) * (math.prod(left[-2:]) // max(1, out[-2]))
 
 
@@ -218,27 +222,27 @@ def _refuse_custom(graph: Graph, name: str) -> None:
     if flex:
         raise StageError(
             "export",
-            f"{name} needs TensorFlow's own operators (flex): {', '.join(flex)}",
-            hint="convert it with TFLite's built-in operators only; no TensorFlow is loaded here",
+            f"{name} requires TensorFlow (flex) operators: {', '.join(flex)}",
+            hint="convert it with built-in TFLite operators only; TensorFlow is not loaded",
         )
     if strange := sorted(custom - set(KNOWN_CUSTOM)):
         raise StageError(
             "export",
-            f"{name} needs custom operators that no runtime here has: {', '.join(strange)}",
-            hint="export it with built-in operators; loading operator libraries is not supported",
+            f"{name} requires custom operators that no runtime here has: {', '.join(strange)}",
+            hint="export it with built-in operators; operator libraries are not loaded",
         )
 
 
 def _check(graph: Graph) -> None:
-    """Every index that is used later."""
+    """Check every index that is used later. Raises :class:`ValueError`."""
     for operator in graph.operators:
         for i in (*operator.inputs, *operator.outputs):
             if not -1 <= i < len(graph.tensors):
-                raise ValueError(f"an operator names tensor {i} of {len(graph.tensors)}")
+                raise ValueError(f"an operator refers to tensor {i} of {len(graph.tensors)}")
         _check_operands(operator, graph)
     for i in (*graph.inputs, *graph.outputs):
         if not 0 <= i < len(graph.tensors):
-            raise ValueError(f"the graph names tensor {i} of {len(graph.tensors)}")
+            raise ValueError(f"the graph refers to tensor {i} of {len(graph.tensors)}")
     if not graph.inputs or not graph.outputs or not graph.operators:
         raise ValueError("its graph has no inputs, no outputs or no operators")
 
@@ -247,11 +251,11 @@ def _check_operands(operator: Operator, graph: Graph) -> None:
     for at, axes in OPERANDS.get(operator.code, {}).items():
         i = operator.inputs[at] if at < len(operator.inputs) else -1
         if i < 0 or len(graph.tensors[i].shape) < axes:
-            raise ValueError(f"operator {operator.code} lacks input {at} with {axes} axes")
+            raise ValueError(f"operator {operator.code} has no input {at} with {axes} axes")
     if operator.code in OPERANDS:
         out = operator.outputs[0] if operator.outputs else -1
         if out < 0 or (operator.code == BATCH_MATMUL and len(graph.tensors[out].shape) < 2):
-            raise ValueError(f"operator {operator.code} lacks its output")
+            raise ValueError(f"operator {operator.code} has no output")
 
 
 def _graph(model: Table) -> Graph:
@@ -259,7 +263,7 @@ def _graph(model: Table) -> Graph:
     buffers = [bool(buffer.length(0)) or bool(buffer.number(2, "Q")) for buffer in model.tables(4)]
     subgraphs = model.tables(2)
     if not subgraphs:
-        raise ValueError("it holds no graph")
+        raise ValueError("it contains no graph")
     main = subgraphs[0]
     return Graph(
         tensors=tuple(_tensor(table, buffers) for table in main.tables(0)),
@@ -271,19 +275,19 @@ def _graph(model: Table) -> Graph:
 
 
 def _tensor(table: Table, buffers: list[bool]) -> Tensor:
-    kind, quantisation = table.number(1, "b"), table.table(4)
+    kind, quantization = table.number(1, "b"), table.table(4)
     return Tensor(
         name=table.text(3),
         shape=table.numbers(0),
         dtype=DTYPES.get(kind) or OTHER_TYPES.get(kind, f"type {kind}"),
         constant=buffers[table.number(2, "I")],
-        quantised=quantisation is not None and quantisation.length(2) > 0,
+        quantized=quantization is not None and quantization.length(2) > 0,
     )
 
 
 def _operator(table: Table, codes: list[Table]) -> Operator:
     code = codes[table.number(0, "I")]
-    # Old files have the number in a byte, new ones in an integer; the larger one is meant.
+    # Old files store the number in a byte, new ones in an integer; the larger value is valid.
     number = max(code.number(0, "b"), code.number(3, "i"))
     return Operator(
         code=number,

@@ -1,4 +1,4 @@
-"""A table of a FlatBuffer, every offset checked before it is followed."""
+"""A FlatBuffer table reader that checks every offset before following it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 
 class Table:
-    """A FlatBuffer table: its fields by number, each either there or at its default."""
+    """A FlatBuffer table. Fields are numbered and have defaults."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content = content
@@ -19,7 +19,7 @@ class Table:
         return cls(content, struct.unpack_from("<I", content, 0)[0])
 
     def number(self, field: int, kind: str) -> int:
-        """A number, 0 by default; ``kind`` as in :mod:`struct`."""
+        """A number, 0 by default; ``kind`` is a format character of :mod:`struct`."""
         at = self._field(field)
         return 0 if at is None else self._read(kind, at)
 
@@ -35,7 +35,7 @@ class Table:
         return self._content[start : start + length].decode(errors="replace")
 
     def length(self, field: int) -> int:
-        """Of a vector; all of it must be there."""
+        """Length of a vector, which must lie within the file."""
         start, length = self._vector(field)
         self._reach(start, length)
         return length
@@ -72,4 +72,4 @@ class Table:
 
     def _reach(self, at: int, size: int) -> None:
         if not 0 <= at <= at + size <= len(self._content):
-            raise ValueError(f"it is cut off or damaged: byte {at + size} of {len(self._content)}")
+            raise ValueError(f"truncated or damaged: byte {at + size} of {len(self._content)}")

@@ -1,6 +1,6 @@
-"""Exact rewrites of a traced graph, for what the TFLite converter cannot take.
+"""Exact rewrites of a traced graph where the TFLite converter fails.
 
-Each computes the same numbers as before; the exporter's parity check sees the result.
+Each computes the same values as before; the exporter's parity check covers the result.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def rewritten(
     module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """``module`` traced, with what could be rewritten, and the names of the rewrites made."""
+    """Trace ``module`` and rewrite what can be rewritten; return it with the rewrites' names."""
     import torch
 
     with torch.no_grad():
         program = torch.export.export(module, arguments)
     graph_module: GraphModule = program.module()
-    made = []
+    applied = []
     for rewrite in (
         plain_broadcasts,
         nearest_by_index,
@@ -30,17 +30,17 @@ def rewritten(
         averages_without_edge,
     ):
         if rewrite(graph_module):
-            made.append(rewrite.__name__)
+            applied.append(rewrite.__name__)
     graph_module.graph.lint()
     graph_module.recompile()
-    return graph_module, tuple(made)
+    return graph_module, tuple(applied)
 
 
 def plain_broadcasts(graph_module: Any) -> int:
-    """Leave out an ``expand`` before arithmetic that broadcasts by itself.
+    """Remove an ``expand`` before arithmetic that broadcasts anyway.
 
-    The converter lowers the two together into one product whose operands do not fit each other
-    (MobileViTv2's ``relu(v) * context.expand_as(v)``).
+    The converter lowers the two together into a product with incompatible operands (MobileViTv2's
+    ``relu(v) * context.expand_as(v)``).
     """
     import torch
 
@@ -58,7 +58,7 @@ def plain_broadcasts(graph_module: Any) -> int:
             continue
         for user in list(node.users):
             others = [arg for arg in user.all_input_nodes if arg is not node]
-            # Another operand of the full shape must be there, else the expansion is what gives it.
+            # Another operand must have the full shape; otherwise the expansion determines it.
             if user.target in arithmetic and any(_shape(arg) == _shape(node) for arg in others):
                 user.replace_input_with(node, source)
                 removed += 1
@@ -68,10 +68,10 @@ def plain_broadcasts(graph_module: Any) -> int:
 
 
 def nearest_by_index(graph_module: Any) -> int:
-    """Enlarge to the nearest pixel by picking rows and columns, where the ratio is not whole.
+    """Replace nearest-neighbor upsampling with a fractional ratio by row and column selection.
 
-    The converter's own resize picks other pixels then: 3 -> 7 pixels (GhostNetV2) gave outputs that
-    were off by 7 %, and nothing said so.
+    The converter's resize selects other pixels then: 3 -> 7 pixels (GhostNetV2) gave outputs that
+    were off by 7 %, without an error.
     """
     import torch
 
@@ -100,11 +100,11 @@ def nearest_by_index(graph_module: Any) -> int:
 
 
 def products_as_convolutions(graph_module: Any) -> int:
-    """Write a linear layer over the pixels of an image as a 1x1 convolution.
+    """Replace a linear layer over the pixels of an image by a 1x1 convolution.
 
-    The converter moves a later reshape up through sums, norms and products, and where another use
-    needs the first shape it computes all of them twice (Swin's patch merging). It moves none
-    through a convolution.
+    The converter moves a later reshape up through sums, norms and products, and if another user
+    needs the original shape, it computes all of them twice (Swin's patch merging). It does not
+    move a reshape through a convolution.
     """
     import torch
 
@@ -128,11 +128,11 @@ def products_as_convolutions(graph_module: Any) -> int:
 
 
 def averages_without_edge(graph_module: Any) -> int:
-    """Write a strided average over the pixels inside of the image as one over a zero edge, times
-    how many of its pixels count.
+    """Replace strided average pooling that excludes padding by pooling over zero padding, scaled
+    by the share of pixels that count.
 
-    The converter keeps the first as a subgraph of its own that no runtime has a kernel for
-    (NASNet's reductions); at stride 1 it has an operator for it.
+    The converter keeps the first as a subgraph for which no runtime has a kernel (NASNet's
+    reductions); at stride 1 it has an operator.
     """
     import torch
 
@@ -166,14 +166,14 @@ def averages_without_edge(graph_module: Any) -> int:
 
 
 def misconverted(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> bool:
-    """Whether the network does what the converter takes without a word and gets wrong."""
+    """Whether the network contains an operation that the converter silently converts wrongly."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     seen: list[bool] = []
 
     class Watching(TorchFunctionMode):
-        """Sees every resize to the nearest pixel."""
+        """Records every nearest-neighbor resize."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -191,8 +191,8 @@ def misconverted(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -
 
 
 def _pooling(node: Node) -> tuple[Any, ...]:
-    """Input, kernel, stride, padding, ceil mode, and whether the edge counts, defaults filled in;
-    an average with a divisor of its own is as one whose edge counts: it is no mean of pixels."""
+    """Input, kernel, stride, padding, ceil mode, and whether padding counts, with defaults filled
+    in. A divisor override is treated as counting the padding: it is not a mean of pixels."""
     names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
     defaults = {"stride": (), "padding": (0, 0), "ceil_mode": False, "count_include_pad": True}
     given = {**defaults, **dict(zip(names, node.args, strict=False)), **node.kwargs}
@@ -209,7 +209,7 @@ def _pooling(node: Node) -> tuple[Any, ...]:
 
 
 def _two(value: Any) -> tuple[int, ...]:
-    """For height and width, as PyTorch reads one number or a list of one."""
+    """Height and width, from one number or a list as accepted by PyTorch."""
     numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
     return numbers * 2 if len(numbers) == 1 else numbers
 
@@ -219,7 +219,7 @@ def _whole(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
 
 
 def _picked(before: int, after: int) -> torch.Tensor:
-    """Which pixel PyTorch itself takes for each new one."""
+    """Source index that PyTorch uses for each new pixel."""
     import torch
 
     line = torch.arange(before, dtype=torch.float64).reshape(1, 1, -1)
@@ -227,6 +227,6 @@ def _picked(before: int, after: int) -> torch.Tensor:
 
 
 def _shape(node: Node) -> tuple[int, ...] | None:
-    """Of a node that gives one tensor."""
+    """Shape of a node with one tensor as output."""
     shape = getattr(node.meta.get("val"), "shape", None)
     return None if shape is None else tuple(shape)

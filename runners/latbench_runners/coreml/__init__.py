@@ -1,4 +1,4 @@
-"""Core ML: the runner."""
+"""Core ML runner."""
 
 from __future__ import annotations
 

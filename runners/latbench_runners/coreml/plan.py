@@ -1,4 +1,4 @@
-"""Where Core ML plans to run each operation: it does not tell where it really did."""
+"""Planned placement of operations in Core ML, which does not report the actual placement."""
 
 from __future__ import annotations
 
@@ -15,40 +15,45 @@ DEVICES = {
 
 
 def first_line(error: Exception) -> str:
-    """Of a foreign error's message."""
+    """First line of an exception's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def plan(model: Any, unit: Any) -> Placement:
-    """What ``MLComputePlan`` (macOS 14.4) says of a loaded model for a ``ComputeUnit``."""
+    """Placement of a loaded model according to ``MLComputePlan`` (macOS 14.4) for a
+    ``ComputeUnit``."""
     try:
         devices = _planned(model, unit)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - an older system fails in many ways
+    except Exception as error:  # noqa: BLE001 - older systems fail in many ways
         return _unknown(f"MLComputePlan is not available: {first_line(error)}")
     if not devices:
-        return _unknown("MLComputePlan tells no operation's device")
+        return _unknown("MLComputePlan reports no device for any operation")
     return Placement(
         units={name: devices.count(name) for name in sorted(set(devices))},
         known="planned",
-        note="preferred devices of MLComputePlan; Core ML does not tell what it really used",
+        note="preferred devices of MLComputePlan; Core ML does not report the devices used",
         partitions=sum(1 for _ in groupby(devices)),
     )
 
 
 def _planned(model: Any, unit: Any) -> list[str]:
-    """The preferred device of each operation or layer, in order; those that need none left out."""
+    """Preferred device of each operation or layer, in order, without those that need none."""
     from coremltools.models.compute_plan import MLComputePlan
 
-    told = MLComputePlan.load_from_path(model.get_compiled_model_path(), unit)
-    structure = told.model_structure
+    compute_plan = MLComputePlan.load_from_path(model.get_compiled_model_path(), unit)
+    structure = compute_plan.model_structure
     if structure.program is not None:
         operations = structure.program.functions["main"].block.operations
-        usages = [told.get_compute_device_usage_for_mlprogram_operation(o) for o in operations]
+        usages = [
+            compute_plan.get_compute_device_usage_for_mlprogram_operation(o) for o in operations
+        ]
     elif structure.neuralnetwork is not None:
         layers = structure.neuralnetwork.layers
-        usages = [told.get_compute_device_usage_for_neuralnetwork_layer(each) for each in layers]
+        usages = [
+            compute_plan.get_compute_device_usage_for_neuralnetwork_layer(each) for each in layers
+        ]
     else:
         usages = []
     kinds = [type(u.preferred_compute_device).__name__ for u in usages if u is not None]

@@ -1,9 +1,9 @@
-"""Core ML on a Mac, through coremltools.
+"""Run Core ML models on a Mac with coremltools.
 
-The clock is the runtime's own where it has one: it stands around the prediction alone, without the
-copies between numpy and ``MLMultiArray`` that a program in Swift would not make. The clock around
-the whole call is kept beside it. Arrays of fp16 reach Core ML as fp32: coremltools widens them, and
-making them fp16 again is part of the prediction.
+If the runtime has a clock, samples use it: it covers the prediction only, without the copies
+between numpy and ``MLMultiArray`` that a Swift program would not make. The duration of the whole
+call is recorded as well. fp16 arrays reach Core ML as fp32: coremltools widens them, and converting
+them back to fp16 is part of the prediction.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ COMPUTE_UNITS = {
     "cpu_and_gpu": "CPU_AND_GPU",
     "cpu_and_ne": "CPU_AND_NE",
 }
-"""Value of the option -> member of ``coremltools.ComputeUnit``."""
+"""Option value -> member of ``coremltools.ComputeUnit``."""
 SPECIALIZATIONS = {"default": None, "fast_prediction": "FastPrediction"}
 THERMAL_STATES = ("nominal", "fair", "serious", "critical")
-"""``NSProcessInfoThermalState``, from 0."""
+"""Names of ``NSProcessInfoThermalState`` values, from 0."""
 TOOL_TIMEOUT_S = 5.0
 
 
 class CoreMLRunner:
-    """Executes Core ML packages on the Mac that it runs on."""
+    """Run Core ML packages on this Mac."""
 
     name = "coreml"
     formats = ("coreml",)
     options: Mapping[str, str] = {
-        "compute_units": f"{', '.join(COMPUTE_UNITS)}: what Core ML may use (default all)",
-        "specialization": f"{', '.join(SPECIALIZATIONS)}: whether it prepares longer to predict "
-        "faster (default default; macOS 15 or later)",
+        "compute_units": f"{', '.join(COMPUTE_UNITS)}: units Core ML may use (default all)",
+        "specialization": f"{', '.join(SPECIALIZATIONS)}: fast_prediction spends more time loading "
+        "to predict faster (default default; macOS 15 or later)",
     }
 
     def probe(self) -> Capability:
-        """Core ML is part of macOS; the bindings are in coremltools' wheels for macOS alone."""
+        """Check for macOS and for the bindings, which only the macOS wheels of coremltools have."""
         if sys.platform != "darwin":
             return Capability(
                 available=False,
-                reason=f"Core ML is part of Apple's systems; this is {platform.system()}",
-                hint="run it on a Mac; `latbench export --format coreml` makes and checks the "
-                "package here",
+                reason=f"Core ML requires an Apple system; this is {platform.system()}",
+                hint="run it on a Mac; `latbench export --format coreml` can export and check "
+                "packages here",
             )
         package = find_spec("coremltools")
         if package is None:
@@ -78,14 +78,14 @@ class CoreMLRunner:
             return Capability(
                 available=False,
                 reason="this coremltools has no bindings to Core ML (libcoremlpython)",
-                hint="install its wheel for this Python: pip install --force-reinstall "
+                hint="install the wheel for this Python: pip install --force-reinstall "
                 "--only-binary :all: coremltools",
             )
         engine = ("neural_engine",) if platform.machine() == "arm64" else ()
         return Capability(available=True, version=_version(), units=("cpu", "gpu", *engine))
 
     def prepare(self) -> None:
-        """Import coremltools, which takes seconds, and what makes pictures."""
+        """Import coremltools, which takes seconds, and pillow if installed."""
         import coremltools  # noqa: F401
 
         with suppress(ImportError):
@@ -95,7 +95,7 @@ class CoreMLRunner:
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
-        """Compile and load ``path``; hold ``inputs`` as Core ML takes them."""
+        """Compile and load ``path``; convert ``inputs`` for Core ML."""
         settings = _settings(artifact, options)
         fed = _fed(artifact, inputs)
         model = _load(path, settings)
@@ -108,7 +108,7 @@ def runner() -> Runner:
 
 
 class _LoadedModel:
-    """An ``MLModel`` and its prepared inputs."""
+    """An ``MLModel`` with prepared inputs."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _LoadedModel:
         self._own_clock = hasattr(type(model), "last_predict_duration_in_nano_seconds")
         self._settings = {**settings, "clock": "runtime" if self._own_clock else "call"}
         self._placement: Placement | None = None
-        self._told: dict[str, str] | None = None
+        self._reported: dict[str, str] | None = None
         self._given: Mapping[str, Array] | None = None
         self._call_ns: Sequence[int] = ()
 
@@ -137,7 +137,7 @@ class _LoadedModel:
 
         def one() -> None:
             self.run()
-            # It is of the latest prediction alone, so the call's clock holds the question for it.
+            # Only the latest duration is available, so the call's time includes reading it.
             own.append(self._own_ns())
 
         self._call_ns = time_calls(one, calls)
@@ -150,34 +150,34 @@ class _LoadedModel:
         import numpy as np
 
         if self._given is None:
-            raise StageError("outputs", "asked for outputs before an inference was run")
-        # Half precision may come back widened, and an output of one element without its axes.
+            raise StageError("outputs", "outputs are available only after an inference")
+        # fp16 outputs may come back widened, and one-element outputs without their axes.
         return tuple(
             np.asarray(self._given[spec.name]).astype(spec.dtype).reshape(spec.shape)
             for spec in self._artifact.outputs
         )
 
     def placement(self) -> Placement:
-        """As Core ML plans it for these compute units (``MLComputePlan``, macOS 14.4)."""
+        """Placement planned by Core ML for these compute units (``MLComputePlan``, macOS 14.4)."""
         if self._placement is None:
             self._placement = plan(self._model, _unit(self._settings))
         return self._placement
 
     def settings(self) -> Mapping[str, str]:
-        # Asked for the first time after loading was timed, of which none of this is a part.
-        if self._told is None:
-            self._told = {
+        # Read on first use, after loading was timed, so that it is not part of the load time.
+        if self._reported is None:
+            self._reported = {
                 **self._settings,
-                "macos_build": _told("sw_vers", "-buildVersion") or "unknown",
+                "macos_build": _output_of("sw_vers", "-buildVersion") or "unknown",
                 "thermal_state": _thermal_state() or "unknown",
             }
             if self._in_half():
-                self._told["precision"] = "fp16"
-        return self._told
+                self._reported["precision"] = "fp16"
+        return self._reported
 
     def _in_half(self) -> bool:
-        """A neural network of layers is computed in fp16 by GPU and Neural Engine, whatever its
-        weights are. With no plan it is not said that the CPU computes all of it."""
+        """Whether the model may compute in fp16: GPU and Neural Engine compute a neuralnetwork in
+        fp16 whatever its weights. Without a plan this cannot be excluded."""
         if (self._artifact.details.get("type"), self._artifact.precision) != (
             "neuralnetwork",
             "fp32",
@@ -191,25 +191,25 @@ class _LoadedModel:
         if own is None:
             raise StageError(
                 "time",
-                "Core ML told no duration of its prediction",
+                "Core ML reported no duration for the prediction",
                 hint="update coremltools",
             )
         return int(own)
 
 
 def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
-    """Every setting as a string, defaults filled in."""
+    """All settings as strings, with defaults filled in."""
     extra = {"compute_units": "all", "specialization": "default", **options.extra}
     for name, allowed in (("compute_units", COMPUTE_UNITS), ("specialization", SPECIALIZATIONS)):
         if extra[name] not in allowed:
             raise UsageError(
                 f"{name} cannot be {extra[name]!r}", hint=f"one of: {', '.join(allowed)}"
             )
-    # Core ML takes as many threads as it likes and tells nobody.
+    # Core ML chooses the number of threads and does not report it.
     settings = {"threads": "unknown", **extra}
     images = artifact.details.get("images", "").split(",")
     if any(spec.name in images for spec in artifact.inputs):
-        # Pictures are rounded to 8 bits, which the reference's inputs are not.
+        # Images are rounded to 8 bits; the reference's inputs are not.
         settings |= {"input": "image", "input_bits": "8"}
     if any(spec.dtype == "float16" for spec in artifact.inputs):
         settings["input_arrays"] = "float32"
@@ -217,7 +217,7 @@ def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
 
 
 def _fed(artifact: Artifact, inputs: Sequence[Array]) -> dict[str, object]:
-    """Inputs by name: arrays, and pictures where the model takes images."""
+    """Inputs by name: arrays, or images where the model takes images."""
     images = artifact.details.get("images", "").split(",")
     fed: dict[str, object] = {}
     for spec, array in zip(artifact.inputs, inputs, strict=True):
@@ -226,7 +226,7 @@ def _fed(artifact: Artifact, inputs: Sequence[Array]) -> dict[str, object]:
 
 
 def _picture(array: Array, details: Mapping[str, str]) -> object:
-    """The 8-bit image of which the network sees about ``array`` (1, C, H, W)."""
+    """The 8-bit image that the model maps approximately to ``array`` (1, C, H, W)."""
     import numpy as np
 
     try:
@@ -234,7 +234,7 @@ def _picture(array: Array, details: Mapping[str, str]) -> object:
     except ImportError as error:
         raise StageError(
             "open",
-            "images need pillow, which is not installed",
+            "image inputs require pillow, which is not installed",
             hint="pip install pillow",
             kind="unavailable",
         ) from error
@@ -252,9 +252,9 @@ def _unit(settings: Mapping[str, str]) -> Any:
 
 
 def _load(path: Path, settings: Mapping[str, str]) -> Any:
-    """Compiled and loaded once, for these compute units.
+    """Compile and load the model once, for the selected compute units.
 
-    ``MLModel`` only warns where Core ML refuses a model, and says nothing of one that is too new.
+    If Core ML rejects a model, ``MLModel`` only warns; for a model that is too new it is silent.
     """
     import coremltools as ct
 
@@ -274,12 +274,12 @@ def _load(path: Path, settings: Mapping[str, str]) -> Any:
     except MemoryError:
         raise
     except Exception as error:
-        # Its own errors are bare Exception.
+        # coremltools raises bare Exception.
         raise StageError(
             "open",
             f"Core ML cannot load {path.name}: {first_line(error)}",
-            hint="a damaged package, one for a newer system (--option target=...), or compute "
-            "units or a specialization that this macOS does not have",
+            hint="a damaged package, one for a newer system (see --option target=...), or compute "
+            "units or a specialization that this macOS does not support",
         ) from error
     return model
 
@@ -292,20 +292,20 @@ def _version() -> str:
 
 
 def _thermal_state() -> str | None:
-    """As the system tells any program, in four steps; ``None`` where nothing here can ask."""
+    """Thermal state reported by the system; ``None`` if it cannot be read."""
     if find_spec("Foundation") is not None:
         from Foundation import NSProcessInfo  # type: ignore[import-not-found, unused-ignore]
 
         return THERMAL_STATES[int(NSProcessInfo.processInfo().thermalState())]
-    for line in (_told("pmset", "-g", "therm") or "").splitlines():
+    for line in (_output_of("pmset", "-g", "therm") or "").splitlines():
         name, equals, value = line.partition("=")
         if equals and name.strip() == "CPU_Speed_Limit":
             return f"CPU speed limit {value.strip()} %"
     return None
 
 
-def _told(*command: str) -> str | None:
-    """What a tool of the system prints."""
+def _output_of(*command: str) -> str | None:
+    """Output of a system tool."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True

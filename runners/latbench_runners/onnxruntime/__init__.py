@@ -1,4 +1,4 @@
-"""ONNX Runtime: the runner."""
+"""ONNX Runtime runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times and places by node, from the JSON that ONNX Runtime's own profiler writes."""
+"""Time and placement by node, from the JSON written by ONNX Runtime's profiler."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ KERNEL = "_kernel_time"
 
 @dataclass(frozen=True, kw_only=True)
 class Profiled:
-    """The runs of a profiled session, without the first."""
+    """Runs of a profiled session, without the first."""
 
     total_ns: int
-    """Mean of a whole run, as the profiler has it."""
+    """Mean duration of a whole run according to the profiler, in ns."""
     operators: tuple[OperatorTime, ...]
 
     def placed(self) -> dict[str, int]:
-        """Execution provider -> nodes that it executed."""
+        """Execution provider -> number of nodes that it executed."""
         return dict(Counter(operator.unit or "unknown" for operator in self.operators))
 
     def partitions(self) -> int:
-        """How often the next node is another provider's, plus one."""
+        """Number of provider changes between consecutive nodes, plus one."""
         units = [operator.unit for operator in self.operators]
         return sum(one != other for one, other in pairwise(units)) + 1
 
@@ -43,9 +43,9 @@ def profiled(
     run: Callable[[ort.InferenceSession, int], None],
     calls: int,
 ) -> Profiled:
-    """Load a second session that writes a profile, run it ``calls`` + 1 times, and read that.
+    """Load a second session with profiling, run it ``calls`` + 1 times, and read the profile.
 
-    The session and its file are gone afterwards.
+    The session and its file are deleted afterwards.
     """
     with tempfile.TemporaryDirectory() as folder:
         options.enable_profiling = True
@@ -57,7 +57,7 @@ def profiled(
 
 
 def _read(events: Sequence[dict[str, Any]], calls: int) -> Profiled:
-    """A run's nodes come before the event of the run itself; the first run is a warm-up."""
+    """Parse the events. The nodes of a run precede its own event; the first run is a warm-up."""
     runs: list[list[dict[str, Any]]] = [[]]
     totals = []
     for event in events:
@@ -67,21 +67,21 @@ def _read(events: Sequence[dict[str, Any]], calls: int) -> Profiled:
             totals.append(int(event["dur"]))
             runs.append([])
     spent: dict[tuple[str, str], int] = {}
-    told: dict[tuple[str, str], dict[str, Any]] = {}
+    arguments_of: dict[tuple[str, str], dict[str, Any]] = {}
     for event in (event for nodes in runs[1 : calls + 1] for event in nodes):
         arguments = event["args"]
         key = (arguments.get("node_index", ""), event["name"].removesuffix(KERNEL))
-        # In microseconds.
+        # Durations are in microseconds.
         spent[key] = spent.get(key, 0) + int(event["dur"]) * 1000
-        told[key] = arguments
+        arguments_of[key] = arguments
     return Profiled(
         total_ns=round(sum(totals[1 : calls + 1]) * 1000 / calls),
         operators=tuple(
             OperatorTime(
                 name=name,
-                kind=told[index, name].get("op_name", "unknown"),
+                kind=arguments_of[index, name].get("op_name", "unknown"),
                 time_ns=round(ns / calls),
-                unit=told[index, name].get("provider"),
+                unit=arguments_of[index, name].get("provider"),
             )
             for (index, name), ns in spent.items()
         ),

@@ -1,4 +1,4 @@
-"""Execution providers of ONNX Runtime: their names, options, memory and precision."""
+"""Execution providers of ONNX Runtime: names, options, memory and precision."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
 TENSORRT = ("TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
-"""They take minutes to load, so nothing is loaded twice to see what ran where."""
+"""Providers that take minutes to load, so no second session is created to observe placement."""
 THREADS = {
     OPENVINO: "num_of_threads",
     "XnnpackExecutionProvider": "intra_op_num_threads",
 }
-"""Providers with threads of their own -> the option that says how many."""
+"""Providers with their own threads -> option that sets the number."""
 
 
 def full_name(asked: str) -> str:
-    """``cuda`` -> ``CUDAExecutionProvider``. Raises :class:`StageError` where it is not here."""
+    """``cuda`` -> ``CUDAExecutionProvider``. Raises :class:`StageError` if not available."""
     import onnxruntime as ort
 
     present = ort.get_available_providers()
@@ -30,51 +30,49 @@ def full_name(asked: str) -> str:
             return str(name)
     raise StageError(
         "open",
-        f"this onnxruntime has no {asked}",
-        hint=f"it has: {', '.join(present)}; others are in packages of their own, such as "
+        f"this onnxruntime has no provider {asked}",
+        hint=f"available: {', '.join(present)}; others are in separate packages, such as "
         "onnxruntime-gpu",
         kind="unavailable",
     )
 
 
 def given(settings: Mapping[str, str]) -> dict[str, str]:
-    """The provider's own options."""
-    # CUDA computes fp32 products in TF32 by default, which is another precision than the file's.
+    """Options of the provider itself. Raises :class:`UsageError`."""
+    # CUDA computes fp32 products in TF32 by default, a precision other than the file's.
     found = {"use_tf32": "0"} if settings["provider"] == CUDA else {}
     if settings["provider"] == CPU and settings["provider_options"].strip():
-        raise UsageError("provider_options: the CPU's provider has none", hint="name a provider")
+        raise UsageError("provider_options requires a provider other than CPU")
     if option := THREADS.get(settings["provider"]):
         found[option] = settings["threads"]
     for pair in filter(None, (part.strip() for part in settings["provider_options"].split(";"))):
         key, is_pair, value = pair.partition("=")
         if not is_pair or not key.strip():
             raise UsageError(
-                f"provider_options: {pair!r} is no key=value",
-                hint="such as provider_options='device_id=0;use_tf32=1'",
+                f"provider_options: {pair!r} is not of the form key=value",
+                hint="for example provider_options='device_id=0;use_tf32=1'",
             )
         if key.strip() in THREADS.values():
-            raise UsageError(
-                f"provider_options: {key.strip()} is the number of threads", hint="use --threads N"
-            )
+            raise UsageError(f"provider_options cannot set {key.strip()}", hint="use --threads N")
         found[key.strip()] = value.strip()
     return found
 
 
 def place(provider: str, provider_options: Mapping[str, str]) -> tuple[str, int]:
-    """Kind of memory, and which device's: that of the GPU that executes."""
+    """Kind of memory and device index of the GPU or CPU that executes."""
     if provider not in (CUDA, *TENSORRT):
         return "cpu", 0
     device = provider_options.get("device_id", "0")
     if not device.isdecimal():
-        raise UsageError(f"device_id must be a whole number from 0, not {device!r}")
+        raise UsageError(f"device_id must be a non-negative integer, not {device!r}")
     return "cuda", int(device)
 
 
 def other_precision(precision: str, provider: str, options: Mapping[str, str]) -> str | None:
-    """What the provider computes in instead of the file's ``precision``, or may compute in: it
+    """The precision that the provider uses, or may use, instead of the file's ``precision``. It
     cannot be read back."""
     if provider == CPU and precision == "fp16":
-        # On x86 it casts to fp32 and back around every operator; on Arm it has kernels for some.
+        # On x86 it casts to fp32 and back around every operator; on Arm it has some fp16 kernels.
         return "fp32" if platform.machine().lower() in ("x86_64", "amd64") else None
     if precision != "fp32":
         return None

@@ -1,7 +1,7 @@
-"""ONNX Runtime: the portable one.
+"""Run ONNX files with ONNX Runtime.
 
-One session per process and IOBinding with the inputs in the provider's memory: with two live
-sessions the spinning threads of one slow the other by 2x.
+Each process has one session, with inputs bound in the provider's memory: with two live sessions,
+the spinning threads of one slow down the other by 2x.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ DISTRIBUTIONS = (
     ),
     *(f"ort-nightly{flavour}" for flavour in ("", "-directml", "-gpu", "-qnn", "-rocm")),
 )
-"""They all put their files into the same folder. Asking the installed packages which of them do
-would read the metadata of each."""
+"""Distributions that install into the same folder. Finding them among all installed packages would
+read the metadata of each."""
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -82,23 +82,23 @@ SETTINGS = {
 
 
 class OnnxRuntimeRunner:
-    """Executes ONNX files."""
+    """Run ONNX files."""
 
     name = "onnxruntime"
     formats = ("onnx",)
     options: Mapping[str, str] = {
-        "provider": f"execution provider, by its full or short name: cuda, coreml, … "
+        "provider": f"execution provider, full or short name, such as cuda or coreml "
         f"(default {CPU})",
-        "provider_options": "the provider's own: key=value;key=value",
-        "strict_placement": "yes or no: whether to fail where the provider cannot take every node "
+        "provider_options": "options of the provider: key=value;key=value",
+        "strict_placement": "yes, no: fail if the provider does not support every node "
         "(default no)",
         "graph_optimization": f"{', '.join(LEVELS)} (default all)",
-        "spinning": "on or off: whether idle threads spin between operators (default on)",
-        "inter_op_threads": "threads that run independent operators side by side (default 1)",
+        "spinning": "on, off: let idle threads spin between operators (default on)",
+        "inter_op_threads": "number of threads for independent operators (default 1)",
     }
 
     def probe(self) -> Capability:
-        """Available wherever the package is; its providers are listed by a session, not here."""
+        """Available if the package is; the providers are checked when a session is opened."""
         found = {}
         for package in DISTRIBUTIONS:
             try:
@@ -114,8 +114,8 @@ class OnnxRuntimeRunner:
         if len(found) > 1:
             return Capability(
                 available=False,
-                reason=f"{' and '.join(found)} are installed over each other: which one would run "
-                "is not known",
+                reason=f"{' and '.join(found)} are installed over each other; it is unknown which "
+                "one would run",
                 hint="uninstall all of them, then install one",
             )
         return Capability(available=True, version=next(iter(found.values())), units=(CPU,))
@@ -140,7 +140,7 @@ class OnnxRuntimeRunner:
 
 @dataclass(frozen=True, kw_only=True)
 class _Loading:
-    """How a session is made of a file: for timing, and again for a profile."""
+    """Creates sessions from a file: one for timing, another for a profile."""
 
     path: Path
     settings: Mapping[str, str]
@@ -150,7 +150,7 @@ class _Loading:
         return _session_options(self.settings)
 
     def load(self, options: ort.SessionOptions) -> ort.InferenceSession:
-        """Raises :class:`StageError` where the provider is not really there."""
+        """Create a session. Raises :class:`StageError` if the provider cannot be loaded."""
         import onnxruntime as ort
 
         provider = self.settings["provider"]
@@ -159,35 +159,35 @@ class _Loading:
         if provider != CPU and not strict:
             providers.append(CPU)
         try:
-            # Without this the binding prints the error and goes on with the CPU.
+            # Otherwise the binding prints the error and continues with the CPU.
             session = ort.InferenceSession(
                 str(self.path), options, providers=providers, enable_fallback=False
             )
         except Exception as error:
-            # Its errors share no nearer ancestor. Lack of memory is for the harness to tell.
+            # Its errors have no closer common base. The harness reports lack of memory.
             if isinstance(error, MemoryError) or "allocate memory" in str(error):
                 raise
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise StageError(
                 "open",
                 f"ONNX Runtime cannot load the file on {provider}: {first}",
-                hint="strict_placement=no lets the CPU take what the provider cannot"
+                hint="strict_placement=no runs nodes that the provider does not support on the CPU"
                 if strict
-                else "a damaged file, an operator that this version does not know, or an option "
-                "that the provider does not",
+                else "a damaged file, an operator unknown to this version, or an option unknown "
+                "to the provider",
             ) from error
         if provider not in session.get_providers():
             raise StageError(
                 "open",
-                f"{provider} is in this onnxruntime but could not be loaded",
-                hint="its driver or libraries are missing; what it said is in the error output",
+                f"{provider} is part of this onnxruntime but could not be loaded",
+                hint="its driver or libraries are missing; see the messages on standard error",
                 kind="unavailable",
             )
         return session
 
 
 class BoundSession:
-    """A session whose inputs lie in the provider's memory."""
+    """A session with its inputs in the provider's memory."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class BoundSession:
         return tuple(self._binding.copy_outputs_to_cpu())
 
     def placement(self) -> Placement:
-        """Seen in a short profile, unless only the CPU is there to run on."""
+        """Observed in a short profile, unless the CPU is the only provider."""
         providers = self._session.get_providers()
         if self._settings["provider"] == CPU:
             return Placement(
@@ -221,7 +221,7 @@ class BoundSession:
             return Placement(
                 units=dict.fromkeys(providers),
                 known="unknown",
-                note="it would have to be built twice; a profile tells",
+                note="observing it would build the model twice; use a profile",
             )
         seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, 1)
         units: dict[str, int | None] = dict.fromkeys(providers, 0)
@@ -229,7 +229,7 @@ class BoundSession:
         return Placement(
             units=units,
             known="proven",
-            note="nodes after optimisation, in a profile of one inference",
+            note="nodes after optimization, in a profile of one inference",
             partitions=seen.partitions(),
         )
 
@@ -237,7 +237,7 @@ class BoundSession:
         return self._settings
 
     def profile(self, calls: int) -> Profile | None:
-        """By a second session, with the profiler on."""
+        """Profile a second session."""
         seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, calls)
         return Profile(
             source="onnxruntime's profiler",
@@ -263,7 +263,8 @@ def _binder(
     provider: str,
     provider_options: Mapping[str, str],
 ) -> Callable[[ort.InferenceSession], ort.IOBinding]:
-    """What binds a session to the inputs, placed once, and to outputs that it allocates."""
+    """A function that binds a session to the inputs, copied once, and to outputs that the session
+    allocates."""
     import onnxruntime as ort
 
     kind, device = place(provider, provider_options)
@@ -281,7 +282,7 @@ def _binder(
 
 
 def _settings(options: RunOptions) -> dict[str, str]:
-    """Every setting as a string, defaults filled in, the provider by its full name."""
+    """All settings as strings, with defaults filled in and the provider's full name."""
     settings = {"threads": str(options.threads), **SETTINGS, **options.extra}
     for name, values in (
         ("graph_optimization", tuple(LEVELS)),
@@ -293,7 +294,7 @@ def _settings(options: RunOptions) -> dict[str, str]:
                 f"{name} cannot be {settings[name]!r}", hint=f"one of: {', '.join(values)}"
             )
     if not settings["inter_op_threads"].isdecimal() or int(settings["inter_op_threads"]) < 1:
-        raise UsageError("inter_op_threads must be a whole number from 1")
+        raise UsageError("inter_op_threads must be a positive integer")
     settings["provider"] = full_name(settings["provider"])
     return settings
 

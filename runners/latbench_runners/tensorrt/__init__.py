@@ -1,4 +1,4 @@
-"""TensorRT: the runner."""
+"""TensorRT and TensorRT for RTX runners."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The NVIDIA driver's interface, as far as timing inferences needs it.
+"""The part of the CUDA driver interface that timing inferences needs.
 
-Through ctypes on the driver's library alone: it is there wherever a GPU can be used, and TensorRT
-works in the same context. Run as a program it says which GPU there is: what a broken driver does
-then does not end latbench.
+Uses ctypes on the driver's library: it exists wherever a GPU is usable, and TensorRT uses the same
+context. Run as a program, it prints facts about the GPU, so that a crash of a broken driver does
+not end latbench.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from latbench.api import Array, Stage, StageError
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 PROBE_S = 60.0
-"""A GPU that sleeps takes seconds to wake."""
+"""A sleeping GPU takes seconds to wake up."""
 MAJOR, MINOR = 75, 76
-"""Attributes of a device: its compute capability."""
+"""Device attributes for the compute capability."""
 OWN_STREAM = 1
-"""A stream that does not wait for the default one."""
+"""Flag of a stream that does not wait for the default stream."""
 THIS_THREAD = 1
-"""Of a capture: what other threads do does not disturb it."""
+"""Capture mode in which calls of other threads do not interfere."""
 OUT_OF_MEMORY = 2
 NS_PER_MS = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFacts:
-    """The first GPU that CUDA shows."""
+    """The first GPU visible to CUDA."""
 
     name: str
     compute_capability: str
     cuda: str
-    """The newest CUDA that the driver knows."""
+    """Newest CUDA version that the driver supports."""
     bus: str
-    """Its PCI bus address, by which the driver's other libraries know it."""
+    """PCI bus address, which identifies it in the driver's other libraries."""
 
 
 def ask_gpu() -> tuple[GpuFacts | None, str]:
-    """The GPU here, or why there is none, from another process."""
+    """The GPU, or the reason why there is none, from a subprocess."""
     try:
         load_driver()
     except OSError:
-        return None, f"no NVIDIA driver ({LIBRARY}) on this machine"
+        return None, f"no NVIDIA driver ({LIBRARY}) found on this machine"
     try:
         done = subprocess.run(
-            # -P: not what lies in the working directory.
+            # -P: do not import modules from the working directory.
             [sys.executable, "-P", "-m", __name__],
             capture_output=True,
             text=True,
@@ -60,24 +60,24 @@ def ask_gpu() -> tuple[GpuFacts | None, str]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None, "the NVIDIA driver does not answer"
+        return None, "the NVIDIA driver does not respond"
     if done.returncode:
         said = done.stderr.strip().splitlines()
-        return None, f"the NVIDIA driver shows no GPU ({said[-1] if said else done.returncode})"
+        return None, f"the NVIDIA driver reports no GPU ({said[-1] if said else done.returncode})"
     try:
         return GpuFacts(**json.loads(done.stdout)), ""
     except (ValueError, TypeError):
-        return None, "the NVIDIA driver's answer is not understood"
+        return None, "the response of the NVIDIA driver is invalid"
 
 
 def load_driver() -> Any:
-    """The driver's library. Raises :class:`OSError` where there is none."""
+    """Load the driver's library. Raises :class:`OSError` if there is none."""
     return ctypes.CDLL(LIBRARY)
 
 
 def wake(driver: Any) -> None:
-    """Make the context that TensorRT uses too. It is left to the process: TensorRT crashes where
-    something that it made outlives it, and an exception on its way up holds such things."""
+    """Create the context that TensorRT uses. It stays alive for the process: TensorRT crashes if
+    one of its objects outlives the context, and a propagating exception holds such objects."""
     device = _first(driver, "open")
     context = ctypes.c_void_p()
     call(driver, "open", "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
@@ -86,7 +86,7 @@ def wake(driver: Any) -> None:
 
 @contextmanager
 def open_gpu(driver: Any) -> Iterator[Gpu]:
-    """The first GPU and a stream of its own; all that was taken on it is given back at the end."""
+    """The first GPU with its own stream; all resources are released at the end."""
     wake(driver)
     with ExitStack() as exits:
         stream, flags = ctypes.c_void_p(), ctypes.c_uint(OWN_STREAM)
@@ -96,9 +96,9 @@ def open_gpu(driver: Any) -> Iterator[Gpu]:
 
 
 class Gpu:
-    """Memory, events and graphs of one GPU, all on one stream.
+    """Memory, events and graphs of one GPU, on one stream.
 
-    ``stage`` is where on the way to a number an error of the driver is put.
+    ``stage`` is the stage that errors of the driver are reported under.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class Gpu:
 
     @property
     def stream(self) -> int:
-        """As TensorRT takes it."""
+        """Handle of the stream, as TensorRT takes it."""
         return self._stream.value or 0
 
     def device_memory(self, size_bytes: int) -> int:
-        """The address of so much memory on the GPU."""
+        """Allocate ``size_bytes`` bytes on the GPU; return the address."""
         pointer = ctypes.c_uint64()
         size = ctypes.c_size_t(max(size_bytes, 1))
         self._call("cuMemAlloc_v2", ctypes.byref(pointer), size)
@@ -124,7 +124,7 @@ class Gpu:
         return pointer.value
 
     def host_array(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """An array in memory that the GPU can copy from and to by itself (pinned)."""
+        """An array in pinned memory, which the GPU can copy from and to directly."""
         import numpy as np
 
         pointer = ctypes.c_void_p()
@@ -136,44 +136,45 @@ class Gpu:
         return np.ndarray(shape, dtype, buffer=memoryview(raw).cast("B"))
 
     def copy_in(self, address: int, source: Array) -> None:
-        """Start copying a pinned array to the GPU."""
+        """Start copying from a pinned array to the GPU."""
         data, size = ctypes.c_void_p(source.ctypes.data), ctypes.c_size_t(source.nbytes)
         self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), data, size, self._stream)
 
     def copy_out(self, target: Array, address: int) -> None:
-        """Start copying to a pinned array."""
+        """Start copying from the GPU to a pinned array."""
         data, size = ctypes.c_void_p(target.ctypes.data), ctypes.c_size_t(target.nbytes)
         self._call("cuMemcpyDtoHAsync_v2", data, ctypes.c_uint64(address), size, self._stream)
 
     def synchronize(self) -> None:
-        """Wait until the stream is empty; a fault on the GPU comes out here."""
+        """Wait until the stream is empty. Faults on the GPU are raised here."""
         self._call("cuStreamSynchronize", self._stream)
 
     def event(self) -> ctypes.c_void_p:
-        """An event that can be recorded again and again."""
+        """An event that can be recorded repeatedly."""
         event = ctypes.c_void_p()
         self._call("cuEventCreate", ctypes.byref(event), ctypes.c_uint(0))
         self._exits.callback(self._driver.cuEventDestroy_v2, event)
         return event
 
     def record(self, event: ctypes.c_void_p) -> None:
-        """Put ``event`` on the stream."""
+        """Enqueue ``event`` on the stream."""
         self._call("cuEventRecord", event, self._stream)
 
     def between_ns(self, start: ctypes.c_void_p, end: ctypes.c_void_p) -> int:
-        """Between two events that have passed. The GPU counts to about half a microsecond."""
+        """Nanoseconds between two completed events. The resolution is about 0.5 us."""
         elapsed_ms = ctypes.c_float()
         self._call("cuEventElapsedTime", ctypes.byref(elapsed_ms), start, end)
         return round(elapsed_ms.value * NS_PER_MS)
 
     def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        """A launch of all that ``enqueue`` puts on the stream, as one graph."""
+        """Capture what ``enqueue`` puts on the stream as a graph; return a function to launch
+        it."""
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(THIS_THREAD))
         try:
             enqueue()
         finally:
-            # Also after an error: nothing else can be done on a stream that is captured.
+            # Also after an error: a stream in capture mode allows nothing else.
             code = self._driver.cuStreamEndCapture(self._stream, ctypes.byref(graph))
         if code:
             raise _fault(self._driver, self.stage, "cuStreamEndCapture", code)
@@ -188,7 +189,7 @@ class Gpu:
 
 
 def read_facts(driver: Any) -> GpuFacts:
-    """What the driver says of the first GPU."""
+    """Facts about the first GPU. Raises :class:`StageError`."""
     device = _first(driver, "probe")
     name, bus = ctypes.create_string_buffer(256), ctypes.create_string_buffer(32)
     newest = ctypes.c_int()
@@ -209,7 +210,7 @@ def read_facts(driver: Any) -> GpuFacts:
 
 
 def call(driver: Any, stage: Stage, function: str, *arguments: Any) -> None:
-    """Call one function of the driver. Raises :class:`StageError` with its word for the error."""
+    """Call a driver function. Raises :class:`StageError` with the driver's name for the error."""
     code = getattr(driver, function)(*arguments)
     if code:
         raise _fault(driver, stage, function, code)
@@ -229,9 +230,9 @@ def _fault(driver: Any, stage: Stage, function: str, code: int) -> StageError:
     return StageError(
         stage,
         f"the GPU failed: {word} from {function}",
-        hint="a smaller batch, or a GPU that nothing else uses"
+        hint="use a smaller batch, or a GPU that nothing else uses"
         if code == OUT_OF_MEMORY
-        else "`nvidia-smi` and the system's log (Xid) tell whether the GPU is well",
+        else "check the GPU with `nvidia-smi` and the system log (Xid)",
         kind="out_of_memory" if code == OUT_OF_MEMORY else "error",
     )
 

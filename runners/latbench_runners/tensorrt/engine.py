@@ -1,4 +1,4 @@
-"""From an engine file to an execution context, and TensorRT's log made into reasons."""
+"""Load an engine file into an execution context, and explain errors in TensorRT's log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from latbench.api import Artifact, StageError, TensorSpec
 
 MADE_BY = slice(24, 28)
-"""Where an engine's header has the version that made it: four numbers of a byte each."""
-REBUILD = "export it again here: latbench run ... --no-cache"
+"""Offset of the builder's version in an engine's header: four numbers of one byte each."""
+NO_REASON = "no reason given"
+REBUILD = "export it again on this machine: latbench run ... --no-cache"
 REASONS = (
     (
         r"version tag does not match|incompatible serialization version|created with TensorRT",
-        "it was made by another version",
+        "it was built by another version",
         REBUILD,
     ),
     (
@@ -23,7 +24,7 @@ REASONS = (
         REBUILD,
     ),
     (r"header\.size == blobSize", "the file is truncated", "copy it again"),
-    (r"magic ?tag", "the file is no engine of this runtime", "see its format and the --backend"),
+    (r"magic ?tag", "the file is not an engine of this runtime", "check its format and --backend"),
     (
         r"cudaError 35|driver version is insufficient",
         "the NVIDIA driver is older than its CUDA",
@@ -31,18 +32,18 @@ REASONS = (
     ),
     (
         r"lean runtime|host code",
-        "it carries host code, which is run only from engines that were built here",
+        "it contains host code, which runs only from engines that were built here",
         REBUILD,
     ),
 )
-"""What the log says, what that means, what to do."""
+"""Pattern in the log, its meaning, what to do."""
 
 
 def logger_of(trt: Any) -> Any:
-    """A logger that keeps the errors and prints nothing: they are the only reason ever given."""
+    """A logger that collects errors and prints nothing. Only the logger receives the reasons."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
-        """Errors, in order."""
+        """Collects errors, in order."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -61,7 +62,7 @@ def load_context(trt: Any, logger: Any, artifact: Artifact, path: Path) -> tuple
     trt.init_libnvinfer_plugins(logger, "")
     runtime = trt.Runtime(logger)
     if artifact.details.get("version_compatible") == "yes":
-        # Such an engine carries code for the host; it is run because it was built here.
+        # Host code embedded in the engine is allowed, since the engine was built here.
         runtime.engine_host_code_allowed = True
     content = path.read_bytes()
     engine = runtime.deserialize_cuda_engine(content)
@@ -85,8 +86,8 @@ def read_tensors(trt: Any, engine: Any) -> list[TensorSpec]:
         except TypeError:
             raise StageError(
                 "open",
-                f"{name!r} of the engine is of type {kind}, which numpy has not",
-                hint="give the engine inputs and outputs of fp32 or fp16",
+                f"{name!r} of the engine has type {kind}, which numpy does not support",
+                hint="use fp32 or fp16 inputs and outputs",
             ) from None
         shape = tuple(int(size) for size in engine.get_tensor_shape(name))
         specs.append(TensorSpec(name=name, shape=shape, dtype=dtype))
@@ -96,7 +97,7 @@ def read_tensors(trt: Any, engine: Any) -> list[TensorSpec]:
 def _unreadable(trt: Any, path: Path, content: bytes, errors: list[str]) -> StageError:
     log = "\n".join(errors)
     found = ((what, do) for sign, what, do in REASONS if re.search(sign, log, re.IGNORECASE))
-    first = errors[0].splitlines()[0] if errors else "it does not say why"
+    first = errors[0].splitlines()[0] if errors else NO_REASON
     what, do = next(found, (first, REBUILD))
     made_by = ".".join(str(number) for number in content[MADE_BY])
     here = str(trt.__version__)
@@ -106,7 +107,7 @@ def _unreadable(trt: Any, path: Path, content: bytes, errors: list[str]) -> Stag
     return StageError(
         "open",
         f"{trt.__name__} {here} cannot open {path.name}: {what}",
-        hint="a smaller batch, or a GPU that nothing else uses" if short else do,
+        hint="use a smaller batch, or a GPU that nothing else uses" if short else do,
         kind="out_of_memory" if short else "error",
         detail=log or None,
     )
@@ -117,9 +118,9 @@ def _no_context(errors: list[str]) -> StageError:
     short = "memory" in log.lower() or not log
     return StageError(
         "open",
-        "TensorRT cannot make an execution context: "
-        f"{errors[0].splitlines()[0] if errors else 'it does not say why'}",
-        hint="a smaller batch, or a GPU that nothing else uses",
+        "TensorRT cannot create an execution context: "
+        f"{errors[0].splitlines()[0] if errors else NO_REASON}",
+        hint="use a smaller batch, or a GPU that nothing else uses",
         kind="out_of_memory" if short else "error",
         detail=log or None,
     )

@@ -1,4 +1,4 @@
-"""What the driver's management library (NVML) tells of a GPU; nothing where it is not there."""
+"""GPU state from the driver's management library (NVML), if it is present."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SM_CLOCK, MEMORY_CLOCK = 1, 2
 
 
 def load_nvml() -> Any | None:
-    """The library; ``None`` where there is none (a Jetson has none)."""
+    """Load the library; ``None`` if there is none (as on a Jetson)."""
     try:
         return ctypes.CDLL(LIBRARY)
     except OSError:
@@ -19,7 +19,7 @@ def load_nvml() -> Any | None:
 
 
 def read_clocks(nvml: Any | None, bus: str) -> dict[str, str]:
-    """Driver version, clocks in MHz as they are and at most, and the power limit in mW."""
+    """Driver version, current and maximum clocks in MHz, and the power limit in mW."""
     if nvml is None or nvml.nvmlInit_v2():
         return {}
     try:

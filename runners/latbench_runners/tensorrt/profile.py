@@ -1,4 +1,4 @@
-"""Where an engine's time goes, by layer: its profiler's times, its inspector's descriptions."""
+"""Time by layer, from TensorRT's profiler, with layer descriptions from its inspector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latbench_runners.tensorrt.cuda import Gpu
 
 NS_PER_MS = 1e6
 TYPE_KEYS = ("DataType", "Format/Datatype", "Format")
-"""Where a layer's tensor has its type: by itself in TensorRT 11, with its format before that."""
+"""Keys for the type of a layer's tensor: alone in TensorRT 11, combined with its format before."""
 PRECISIONS = (
     (r"fp4|e2m1", "fp4"),
     (r"int4", "int4"),
@@ -22,14 +22,14 @@ PRECISIONS = (
     (r"half|fp16|float16", "fp16"),
     (r"float|fp32", "fp32"),
 )
-"""Part of the inspector's name for a type -> precision; the first one that is found counts."""
+"""Pattern in the inspector's type name -> precision; the first match counts."""
 
 
 def profile_calls(trt: Any, gpu: Gpu, engine: Any, context: Any, calls: int) -> Profile | None:
-    """Mean times of ``calls`` inferences; ``None`` where the engine tells of no layer."""
+    """Mean times of ``calls`` inferences; ``None`` if the engine reports no layers."""
 
     class Times(trt.IProfiler):  # type: ignore[misc]
-        """Milliseconds by layer, summed, in the order of execution."""
+        """Milliseconds by layer, summed, in execution order."""
 
         def __init__(self) -> None:
             trt.IProfiler.__init__(self)
@@ -41,7 +41,7 @@ def profile_calls(trt: Any, gpu: Gpu, engine: Any, context: Any, calls: int) -> 
 
     times, start, end = Times(), gpu.event(), gpu.event()
     context.profiler = times
-    # Otherwise each enqueue waits for its own end to report, and the total is of something else.
+    # Otherwise each enqueue waits to report its own end, and the total measures something else.
     context.enqueue_emits_profile = False
     total_ns = 0
     for _ in range(calls):
@@ -73,15 +73,15 @@ def profile_calls(trt: Any, gpu: Gpu, engine: Any, context: Any, calls: int) -> 
 
 
 def _described(trt: Any, engine: Any) -> dict[str, Mapping[str, Any]]:
-    """Layer -> what the inspector says; empty unless the engine was built to tell."""
+    """Layer -> description of the inspector; empty unless the engine keeps layer information."""
     inspector = engine.create_engine_inspector()
-    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    layers = told.get("Layers", [])
+    information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    layers = information.get("Layers", [])
     return {layer["Name"]: layer for layer in layers if isinstance(layer, dict)}
 
 
 def _precision(layer: Mapping[str, Any]) -> str | None:
-    """Of the first output; that of the arithmetic inside is not told."""
+    """Precision of the first output; that of the arithmetic is not reported."""
     for output in layer.get("Outputs", [])[:1]:
         kind = next((str(output[key]) for key in TYPE_KEYS if output.get(key)), "")
         found = (name for sign, name in PRECISIONS if re.search(sign, kind, re.IGNORECASE))

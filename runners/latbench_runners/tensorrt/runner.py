@@ -1,7 +1,7 @@
-"""TensorRT and TensorRT for RTX: engines on an NVIDIA GPU, timed by the GPU itself.
+"""Run TensorRT and TensorRT for RTX engines on an NVIDIA GPU, timed by the GPU.
 
-The samples are device time: two events on the stream, around the inference, its inputs already in
-the GPU's memory. What the host's clock says of the same inferences is kept beside them.
+Samples are device times between two events on the stream around an inference, with inputs already
+in GPU memory. The host's times of the same inferences are recorded as well.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ CHOICES = {"clock": ("device", "host"), "transfers": ("off", "on"), "cuda_graph"
 
 
 class TensorRtRunner:
-    """Executes engines of TensorRT."""
+    """Run TensorRT engines."""
 
     name = "tensorrt"
     formats: tuple[str, ...] = ("tensorrt",)
     module = "tensorrt"
     packages: tuple[str, ...] = ("tensorrt", "tensorrt_cu13", "tensorrt_cu12")
-    """That may have brought the module."""
+    """Distributions that may provide the module."""
     options: Mapping[str, str] = {
-        "clock": "device or host: whose time the samples are; the other's is kept beside them "
+        "clock": "device, host: clock of the samples; the other clock is recorded as well "
         "(default device)",
-        "transfers": "on or off: copy inputs in and outputs out with each inference (default off)",
-        "cuda_graph": "on or off: launch the inference as one captured graph (default off)",
+        "transfers": "on, off: copy inputs in and outputs out with each inference (default off)",
+        "cuda_graph": "on, off: launch the inference as one captured graph (default off)",
     }
 
     def probe(self) -> Capability:
-        """Asks the driver in another process, and loads nothing of TensorRT."""
+        """Query the driver in a subprocess, without loading TensorRT."""
         gpu, why = ask_gpu()
         lacking = [] if gpu is not None else [why]
         if find_spec(self.module) is None:
@@ -69,7 +69,7 @@ class TensorRtRunner:
 
     def prepare(self) -> None:
         """Import the package and wake the GPU. Raises :class:`StageError` without a driver."""
-        # The driver first: TensorRT has crashed without one.
+        # Load the driver first: TensorRT has crashed without one.
         wake(_driver())
         import_module(self.module)
 
@@ -94,7 +94,7 @@ class TensorRtRunner:
 
 
 class RtxRunner(TensorRtRunner):
-    """Executes engines of TensorRT for RTX."""
+    """Run engines of TensorRT for RTX."""
 
     name = "tensorrt-rtx"
     formats = ("tensorrt-rtx",)
@@ -113,7 +113,7 @@ def rtx_runner() -> Runner:
 
 
 def _settings(options: RunOptions) -> dict[str, str]:
-    """Every option, defaults filled in."""
+    """All options, with defaults filled in. Raises :class:`UsageError`."""
     settings = {name: values[0] for name, values in CHOICES.items()} | dict(options.extra)
     for name, values in CHOICES.items():
         if settings[name] not in values:
@@ -129,7 +129,7 @@ def _driver() -> object:
     except OSError as error:
         raise StageError(
             "open",
-            f"no NVIDIA driver ({LIBRARY}) on this machine",
-            hint="run on a machine with an NVIDIA GPU and its driver",
+            f"no NVIDIA driver ({LIBRARY}) found on this machine",
+            hint="run latbench on a machine with an NVIDIA GPU and its driver",
             kind="unavailable",
         ) from error

@@ -1,4 +1,4 @@
-"""One engine on one GPU: its buffers, its inferences and their times."""
+"""One engine on one GPU: buffers, inferences and their times."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from latbench.api import Array, Artifact, Placement, Profile, Stage, StageError
 from latbench.clock import time_calls
 from latbench_runners.tensorrt.cuda import Gpu
-from latbench_runners.tensorrt.engine import load_context, logger_of, read_tensors
+from latbench_runners.tensorrt.engine import NO_REASON, load_context, logger_of, read_tensors
 from latbench_runners.tensorrt.nvml import load_nvml, read_clocks
 from latbench_runners.tensorrt.profile import profile_calls
 
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """One input or output: on the GPU, and in the host's memory for copies."""
+    """An input or output: device address, and a pinned host array for copies."""
 
     address: int
     host: Array
@@ -34,7 +34,7 @@ def open_session(
     inputs: Sequence[Array],
     settings: Mapping[str, str],
 ) -> Iterator[TensorRtSession]:
-    """Load the engine at ``path``, bind buffers, copy the inputs in."""
+    """Load the engine at ``path``, bind buffers, and copy ``inputs`` to the GPU."""
     logger = logger_of(trt)
     engine, context = load_context(trt, logger, artifact, path)
     session = TensorRtSession(trt, gpu, engine, context, logger)
@@ -44,12 +44,12 @@ def open_session(
         session.know(settings, artifact)
         yield session
     finally:
-        # The engine goes before the GPU's context does: it has memory there.
+        # Release the engine before the GPU's context, in which it has memory.
         session.drop()
 
 
 class TensorRtSession:
-    """Times itself by events on the GPU's stream."""
+    """A session that times itself with events on the GPU's stream."""
 
     def __init__(self, trt: Any, gpu: Gpu, engine: Any, context: Any, logger: Any) -> None:
         self._trt = trt
@@ -60,15 +60,15 @@ class TensorRtSession:
         self._inputs: list[Buffer] = []
         self._outputs: list[Buffer] = []
         self._marks: list[ctypes.c_void_p] = []
-        """Events, made as blocks need them and used again."""
+        """Events, created on demand and reused."""
         self._infer: Callable[[], None] = self._enqueue
         self._settings: dict[str, str] = {}
-        self._told: dict[str, str] | None = None
+        self._reported: dict[str, str] | None = None
         self._kernels_loaded = False
         self._beside: dict[str, Sequence[int]] = {}
 
     def bind(self, inputs: Sequence[Array], artifact: Artifact) -> None:
-        """Buffers for every tensor of the engine, which must be the artifact's."""
+        """Allocate buffers for all tensors of the engine, which must match the artifact's."""
         given = dict(zip((spec.name for spec in artifact.inputs), inputs, strict=True))
         wanted = {spec.name: spec for spec in (*artifact.inputs, *artifact.outputs)}
         bound: dict[str, Buffer] = {}
@@ -77,14 +77,14 @@ class TensorRtSession:
                 raise StageError(
                     "open",
                     f"the engine has a tensor {spec.name!r} {spec.dtype}{list(spec.shape)} that "
-                    "the artifact has not",
-                    hint="the file is not the one that was exported: run with --no-cache",
+                    "the artifact does not have",
+                    hint="the file is not the exported one: run with --no-cache",
                 )
             host = self._gpu.host_array(spec.shape, spec.dtype)
             bound[spec.name] = Buffer(address=self._gpu.device_memory(host.nbytes), host=host)
             self._context.set_tensor_address(spec.name, bound[spec.name].address)
         for name in sorted(set(wanted) - set(bound)):
-            raise StageError("open", f"the engine has no tensor {name!r}, which the artifact has")
+            raise StageError("open", f"the engine has no tensor {name!r}, unlike the artifact")
         self._inputs = [bound[spec.name] for spec in artifact.inputs]
         self._outputs = [bound[spec.name] for spec in artifact.outputs]
         for buffer, array in zip(self._inputs, given.values(), strict=True):
@@ -93,8 +93,8 @@ class TensorRtSession:
         self._gpu.synchronize()
 
     def know(self, settings: Mapping[str, str], artifact: Artifact) -> None:
-        """Take the settings; from here on it is timed. Nothing is run: the first inference, in
-        which kernels are loaded or compiled, is the caller's."""
+        """Store the settings and switch to stage ``time``. Runs nothing: the caller makes the first
+        inference, which loads or compiles kernels."""
         self._settings = dict(settings)
         if artifact.details.get("tf32") == "on" and artifact.precision == "fp32":
             self._settings["precision"] = "tf32"
@@ -115,7 +115,7 @@ class TensorRtSession:
         marks = iter(self._marks)
         call_ns = time_calls(lambda: self._marked(marks, moves), calls)
         self._kernels_loaded = True
-        # Read after the block, so that reading is no part of any call.
+        # Read after the block, so that reading is not part of any call.
         between, device_ns, transfer_ns = self._gpu.between_ns, [], []
         for i in range(0, calls * per_call, per_call):
             if moves:
@@ -148,14 +148,14 @@ class TensorRtSession:
         return Placement(
             units={self._gpu.facts.name: self._engine.num_layers},
             known="proven",
-            note="an engine has no other unit to run on",
+            note="an engine cannot run on another unit",
         )
 
     def settings(self) -> Mapping[str, str]:
-        # Asked for the first time after loading was timed, of which the clocks are no part.
-        if self._told is None:
+        # Read on first use, after loading was timed, so that it is not part of the load time.
+        if self._reported is None:
             facts = self._gpu.facts
-            self._told = {
+            self._reported = {
                 "threads": "unknown",
                 **self._settings,
                 "gpu": facts.name,
@@ -165,15 +165,15 @@ class TensorRtSession:
                 "engine_memory_bytes": str(_memory_bytes(self._engine)),
                 **read_clocks(load_nvml(), facts.bus),
             }
-        return self._told
+        return self._reported
 
     def drop(self) -> None:
-        """Let go of what TensorRT made, whoever still holds the session."""
+        """Release TensorRT's objects, even if the session is still referenced."""
         self._infer = self._enqueue
         self._context = self._engine = None
 
     def _marked(self, marks: Iterator[ctypes.c_void_p], moves: bool) -> None:
-        """One inference between events, waited for."""
+        """Run one inference between events and wait for it."""
         gpu = self._gpu
         if moves:
             gpu.record(next(marks))
@@ -194,13 +194,13 @@ class TensorRtSession:
             raise StageError(
                 self._gpu.stage,
                 f"TensorRT could not start the inference: "
-                f"{errors[-1].splitlines()[0] if errors else 'it does not say why'}",
+                f"{errors[-1].splitlines()[0] if errors else NO_REASON}",
                 detail="\n".join(errors) or None,
             )
 
     def _capture(self) -> None:
-        """Launch as one graph from now on, where that is asked for. Not before the first block is
-        over: what loads kernels cannot be captured."""
+        """Switch to launching one graph, if requested. Called after the first block, since loading
+        kernels cannot be captured."""
         captured = self._infer != self._enqueue
         if self._settings["cuda_graph"] == "off" or captured or not self._kernels_loaded:
             return
@@ -210,8 +210,8 @@ class TensorRtSession:
             raise StageError(
                 error.stage,
                 f"the engine cannot be captured as a CUDA graph: {error.message}",
-                hint="leave cuda_graph off: an engine with loops or shapes that depend on data "
-                "has no graph",
+                hint="omit cuda_graph: an engine with loops or data-dependent shapes cannot be "
+                "captured",
                 kind=error.kind,
                 detail=error.detail,
             ) from error
@@ -226,6 +226,6 @@ class TensorRtSession:
 
 
 def _memory_bytes(engine: Any) -> int:
-    """That an inference needs beside the weights; the name changed with TensorRT 10."""
+    """Bytes that an inference needs besides the weights; the name changed in TensorRT 10."""
     found = getattr(engine, "device_memory_size_v2", None)
     return int(engine.device_memory_size if found is None else found)

@@ -1,4 +1,4 @@
-"""TFLite: the runner."""
+"""TFLite runner."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Times by operator, from the profiler within LiteRT's compiled model.
+"""Time by operator, from the profiler in LiteRT's compiled model.
 
-The wheel has it in its shared library and not in its Python interface, so it is reached through the
-C interface (``litert/c`` of google-ai-edge/LiteRT, 2.3). That one is not versioned: the calls and
-the layout of an event are right for 2.3 only, and another version is left alone.
+The wheel contains the profiler in its shared library but not in its Python interface, so this uses
+the C interface (``litert/c`` of google-ai-edge/LiteRT, 2.3). That interface is not versioned: the
+calls and the layout of an event are valid for 2.3 only, and other versions are not profiled.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from latbench.api import Array, OperatorTime, Profile, StageError
 
 KNOWN_VERSION = "2.3."
 CPU = 1
-"""Of the hardware accelerators."""
+"""Hardware accelerators."""
 WRITE = 1
-"""Of the modes of locking a buffer."""
+"""Modes of locking a buffer."""
 EVENT_BYTES = 104
-"""Tag, kind, start and length in microseconds; memory before and after (3 x 64 bits each); two
+"""Tag, kind, start and length in microseconds, memory before and after (3 x 64 bits each), two
 numbers and the source."""
 RUN, NODE, DELEGATED, WITHIN = 1, 2, 4, 8
 """Kinds of events: the whole inference is one of the first; the others are operators of the graph,
-of a delegate, and of a delegate that takes the operators' place."""
+of a delegate, and of a delegate that replaces the operators."""
 INVOKE = b"Invoke"
 ELEMENTS = {
     "float32": 1,
@@ -40,14 +40,14 @@ ELEMENTS = {
     "int8": 9,
     "float16": 10,
 }
-"""Numbers of element types, as in TFLite's C interface."""
+"""Numbers of element types in TFLite's C interface."""
 RANK_LIMIT = 8
 
 
 def profile_file(
     path: Path, inputs: Sequence[Array], outputs: Sequence[Array], threads: int, calls: int
 ) -> Profile | None:
-    """Compile the file at ``path`` once more, run it ``calls`` times, and tell where time went.
+    """Compile the file at ``path`` again, run it ``calls`` times, and return operator times.
 
     ``None`` with another version of the runtime. Raises :class:`StageError`.
     """
@@ -95,7 +95,7 @@ class _TensorType(ctypes.Structure):
 
 
 class _Compiled:
-    """A compiled model with its profiler on. Handles are freed in the reverse of their order."""
+    """A compiled model with profiling enabled. Handles are freed in reverse order."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -113,7 +113,7 @@ class _Compiled:
         names = ("libLiteRt.so", "libLiteRt.dylib", "libLiteRt.dll")
         found = next((folder / name for name in names if (folder / name).exists()), None)
         if found is None:
-            raise StageError("time", "this ai-edge-litert has no libLiteRt to profile with")
+            raise StageError("time", "this ai-edge-litert has no libLiteRt, required to profile")
         compiled = cls(ctypes.CDLL(str(found)))
         try:
             compiled._compile(path, threads)
@@ -157,7 +157,7 @@ class _Compiled:
         self._model = self._made("CompiledModel", self._environment, model, options)
 
     def _opaque(self, options: ctypes.c_void_p, name: str, text: str) -> None:
-        """Options that the library reads as text; it frees them by a callback, which we leave."""
+        """Add options in text form. The library frees them by a callback, which is unused here."""
         payload = ctypes.create_string_buffer(text.encode())
         free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
         self._kept += [payload, free]
@@ -191,13 +191,13 @@ class _Compiled:
         )
 
     def _made(self, what: str, *arguments: Any, create: str | None = None) -> ctypes.c_void_p:
-        """A new handle, destroyed at the end."""
+        """Create a handle that is destroyed at the end."""
         handle = self._got(f"Create{create or what}", *arguments)
         self._free.append((f"LiteRtDestroy{what}", handle))
         return handle
 
     def _got(self, function: str, *arguments: Any) -> ctypes.c_void_p:
-        """A handle that the function gives through its last argument."""
+        """A handle that the function returns through its last argument."""
         handle = ctypes.c_void_p()
         self._call(function, *arguments, ctypes.byref(handle))
         return handle
@@ -205,7 +205,9 @@ class _Compiled:
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._library, f"LiteRt{function}")(*arguments)
         if status:
-            raise StageError("time", f"LiteRT's profiler: LiteRt{function} gave status {status}")
+            raise StageError(
+                "time", f"LiteRT's profiler: LiteRt{function} returned status {status}"
+            )
 
     def _close(self) -> None:
         for destroy, handle in reversed(self._free):

@@ -1,7 +1,7 @@
-"""TFLite files, by ``ai-edge-litert`` or by its predecessor ``tflite-runtime``.
+"""Run TFLite files with ``ai-edge-litert`` or its predecessor ``tflite-runtime``.
 
-Both offer the same ``Interpreter``. The old one is for boards that the new one has no wheel for: it
-was built against numpy 1 and fails on numpy 2 when the first model is loaded, not before.
+Both provide the same ``Interpreter``. The predecessor is for boards that lack a wheel of it. It
+was built against numpy 1 and fails with numpy 2, but only when the first model is loaded.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ NEW, OLD = "ai-edge-litert", "tflite-runtime"
 MODULES = {NEW: "ai_edge_litert.interpreter", OLD: "tflite_runtime.interpreter"}
 XNNPACK, KERNELS = "XNNPACK", "TFLite kernels"
 PERMITS = b"reduced_precision_support"
-"""Metadata by which a file lets XNNPACK compute in 16 bits (the XNNPACK delegate's README)."""
+"""Metadata that permits XNNPACK to compute in 16 bits (see the README of the XNNPACK delegate)."""
 
 
 class TfliteRunner:
-    """Executes TFLite files on the CPU, with XNNPACK unless told otherwise."""
+    """Run TFLite files on the CPU, with XNNPACK by default."""
 
     name = "tflite"
     formats = ("tflite",)
     options: Mapping[str, str] = {
-        "runtime": f"{NEW} or {OLD} (default: the first of these that works)",
-        "xnnpack": "on or off: whether XNNPACK takes the operators that it knows (default on)",
-        "delegate": "path of a delegate's shared library, which takes operators before XNNPACK",
-        "delegate_options": "the delegate's own options, as KEY=VALUE;KEY=VALUE",
+        "runtime": f"{NEW} or {OLD} (default the first of these that works)",
+        "xnnpack": "on, off: let XNNPACK execute the operators that it supports (default on)",
+        "delegate": "path to the shared library of a delegate, applied before XNNPACK",
+        "delegate_options": "options of the delegate: KEY=VALUE;KEY=VALUE",
     }
 
     def probe(self) -> Capability:
-        """Available where one of the two runtimes can work, by the versions that are installed."""
+        """Available if the installed versions of one of the runtimes can work."""
         reasons = []
         for runtime in MODULES:
             reason = _unfit(runtime)
@@ -61,7 +61,7 @@ class TfliteRunner:
         )
 
     def prepare(self) -> None:
-        """Import every runtime that can work here: an option may choose either."""
+        """Import every runtime that can work: an option may choose either."""
         for runtime, module in MODULES.items():
             if _unfit(runtime) is None:
                 with suppress(ImportError):
@@ -71,9 +71,9 @@ class TfliteRunner:
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
-        """Load ``path``, plan its memory, and put ``inputs`` into it.
+        """Load ``path``, allocate its tensors, and copy ``inputs`` into them.
 
-        Raises :class:`StageError` or ``UsageError``.
+        Raises :class:`StageError` or :class:`UsageError`.
         """
         settings = _settings(options)
         runtime = settings["runtime"]
@@ -88,7 +88,7 @@ class TfliteRunner:
                 experimental_delegates=delegates,
                 experimental_op_resolver_type=kinds.AUTO if settings["xnnpack"] == "on" else plain,
             )
-            # The user's delegate has its pieces by now, XNNPACK gets its own with the memory.
+            # The user's delegate is applied by now; XNNPACK is applied on allocation.
             before = len(interpreter._get_ops_details())
             operators = before
             if delegates:
@@ -100,7 +100,7 @@ class TfliteRunner:
             raise StageError(
                 "open",
                 f"{runtime} cannot load the file: {first}",
-                hint="damaged, of a newer version than the runtime, or an operator that it lacks",
+                hint="damaged, newer than the runtime, or with an unsupported operator",
             ) from error
         for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
             interpreter.set_tensor(detail["index"], array)
@@ -114,7 +114,7 @@ def runner() -> Runner:
 
 
 class _InterpreterSession:
-    """An interpreter with its inputs in place; they are not overwritten by an inference."""
+    """An interpreter with its inputs in place; an inference does not overwrite them."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _InterpreterSession:
         return tuple(self._interpreter.get_tensor(index).copy() for index in self._outputs)
 
     def placement(self) -> Placement:
-        """Read from the graph after delegation: each delegated piece is one node more."""
+        """Read from the graph after delegation, in which each delegated part is one more node."""
         nodes = self._interpreter._get_ops_details()
         plain = nodes[: self._operators]
         pieces = {
@@ -170,13 +170,13 @@ class _InterpreterSession:
         )
 
     def settings(self) -> Mapping[str, str]:
-        # Asked for after loading, which reading the file once more is no part of.
+        # Read after loading was timed, since this reads the file again.
         if self._halves and _widens(self._settings, self._path):
             return {**self._settings, "precision": "fp32"}
         return self._settings
 
     def profile(self, calls: int) -> Profile | None:
-        """Of the new runtime with XNNPACK alone: its profiler has no other way to execute."""
+        """Profile with the new runtime and XNNPACK only; its profiler supports nothing else."""
         if self._settings["runtime"] != NEW or "delegate" in self._settings:
             return None
         if self._settings["xnnpack"] == "off":
@@ -190,8 +190,8 @@ class _InterpreterSession:
 
 
 def _delegated(plain: Sequence[Mapping[str, Any]], pieces: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Which of the graph's own operators lie within the delegated pieces: all that are met on
-    the way back from a piece's outputs to its inputs."""
+    """Indices of the graph's own operators in delegated parts: all those between the outputs and
+    the inputs of a part."""
     maker = {int(tensor): i for i, node in enumerate(plain) for tensor in node["outputs"]}
     taken: set[int] = set()
     for piece in pieces:
@@ -208,10 +208,10 @@ def _delegated(plain: Sequence[Mapping[str, Any]], pieces: Sequence[Mapping[str,
 
 
 def _runs(steps: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
-    """How often the unit changes while the graph is executed, plus one.
+    """Number of changes of unit during execution, plus one.
 
-    The order is not told. TFLite cuts a graph so that a unit goes on for as long as it has
-    anything whose inputs are there.
+    The order is not reported. TFLite partitions a graph so that a unit continues as long as it has
+    operators whose inputs are available.
     """
     missing = {int(tensor) for _, node in steps for tensor in node["outputs"]}
     waiting, runs, current = list(steps), 0, ""
@@ -235,10 +235,10 @@ def _runs(steps: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
 
 
 def _widens(settings: Mapping[str, str], path: Path) -> bool:
-    """Whether weights in 16 bits are widened, and computed with in fp32, for all that is known.
+    """Whether 16-bit weights are expanded and computed with in fp32, as far as known.
 
-    TFLite's own kernels do so everywhere, XNNPACK on x86, and elsewhere unless the file's metadata
-    permit it to compute in 16 bits (:data:`PERMITS`); none that is made here has them.
+    TFLite's own kernels always do so; XNNPACK does on x86, and elsewhere unless the file's metadata
+    permit 16-bit computation (:data:`PERMITS`), which no file exported here has.
     """
     if "delegate" in settings:
         return False
@@ -249,13 +249,13 @@ def _widens(settings: Mapping[str, str], path: Path) -> bool:
 
 
 def _unfit(runtime: str) -> str | None:
-    """Why that runtime cannot work here, as far as the installed versions tell."""
+    """Why the runtime cannot work here, judged by the installed versions; ``None`` if it can."""
     try:
         version(runtime)
     except PackageNotFoundError:
         return f"{runtime} is not installed"
     if runtime == OLD and not version("numpy").startswith("1."):
-        return f"{OLD} {version(OLD)} needs numpy < 2, and this is {version('numpy')}"
+        return f"{OLD} {version(OLD)} requires numpy < 2; installed is {version('numpy')}"
     return None
 
 
@@ -274,7 +274,7 @@ def _settings(options: RunOptions) -> dict[str, str]:
     if settings["xnnpack"] not in ("on", "off"):
         raise UsageError(f"xnnpack cannot be {settings['xnnpack']!r}", hint="on or off")
     if "delegate_options" in settings and "delegate" not in settings:
-        raise UsageError("delegate_options needs a delegate", hint="--option delegate=FILE")
+        raise UsageError("delegate_options requires a delegate", hint="use --option delegate=FILE")
     if (reason := _unfit(settings["runtime"])) is not None:
         raise _unavailable(reason)
     settings["runtime_version"] = version(settings["runtime"])
@@ -293,7 +293,7 @@ def _unavailable(reason: str) -> StageError:
     return StageError(
         "open",
         reason,
-        hint="pip install 'latbench[tflite]', or name the other with --option runtime=…",
+        hint="pip install 'latbench[tflite]', or select the other with --option runtime=…",
         kind="unavailable",
     )
 
@@ -313,6 +313,6 @@ def _delegates(module: Any, settings: Mapping[str, str]) -> list[Any] | None:
         raise StageError(
             "open",
             f"the delegate {settings['delegate']} cannot be loaded: {first}",
-            hint="it must be a TFLite delegate's shared library for this system",
+            hint="it must be the shared library of a TFLite delegate for this system",
             kind="unavailable",
         ) from error

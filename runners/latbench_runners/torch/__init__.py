@@ -1,4 +1,4 @@
-"""PyTorch: the runner."""
+"""PyTorch runner."""
 
 from __future__ import annotations
 

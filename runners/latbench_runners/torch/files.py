@@ -1,8 +1,8 @@
-"""``.pt2`` files: which of them can be loaded without executing what somebody put into them.
+"""Check that a ``.pt2`` file can be loaded without executing code from it.
 
-``torch.export.load`` unpickles whatever is marked so, loads compiled libraries, evaluates symbolic
-shapes as Python, and calls whatever PyTorch has under the name that a node gives. What the exporter
-writes has nothing pickled, no symbols, and no calls but those of operators.
+``torch.export.load`` unpickles marked parts, loads compiled libraries, evaluates symbolic shapes as
+Python, and calls any function of PyTorch that a node names. Files of the exporter contain no
+pickles, no symbols, and no calls except of operators.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from latbench.api import StageError
 PLAIN = ("models/model.json", "archive_format", "archive_version", "byteorder")
 PLAIN_FOLDERS = ("data/weights/", "data/constants/", ".data/")
 TENSORS = ("weight_", "tensor_")
-"""How names of raw tensors begin; others are of objects, which are unpickled."""
+"""Name prefix of raw tensors; other members are objects, which are unpickled."""
 SYMBOLIC = ("expr_str", "as_expr")
 OPERATOR = re.compile(r"torch\.ops\.(aten|prims|higher_order)\.\w+(\.\w+)?|_operator\.getitem")
 
 
 def refuse_code(path: Path) -> None:
-    """Raise :class:`StageError` where loading ``path`` could execute code, or it is no archive."""
+    """Raise :class:`StageError` if loading ``path`` could execute code, or it is not a .pt2
+    file."""
     strange: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename.lower() for info in archive.infolist()]
-            # PyTorch finds members whatever the case of their names.
+            # PyTorch ignores case when it looks up members.
             strange += {name for name in names if names.count(name) > 1}
             for info in archive.infolist():
                 name = info.filename.lower().partition("/")[2]
@@ -46,14 +47,14 @@ def refuse_code(path: Path) -> None:
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StageError(
             "open",
-            f"{path.name} is no .pt2 file: {error}",
-            hint="truncated or corrupt: make it anew",
+            f"{path.name} is not a valid .pt2 file: {error}",
+            hint="truncated or corrupt: export it again",
         ) from error
     if strange:
         raise StageError(
             "open",
             f"{path.name} has parts that could execute code when loaded: {', '.join(strange[:5])}",
-            hint="only files that latbench exported are loaded",
+            hint="only files exported by latbench are loaded",
         )
 
 
@@ -62,7 +63,7 @@ def _raw(entry: dict[str, Any]) -> bool:
 
 
 def _json(content: bytes, strange: list[str]) -> Any:
-    """The value; symbols, and calls of what is no operator, are added to ``strange``."""
+    """Parse JSON; append symbols, and calls of anything but operators, to ``strange``."""
 
     def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

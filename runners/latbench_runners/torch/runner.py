@@ -1,6 +1,6 @@
-"""PyTorch: executes what ``torch.export`` traced, operator by operator or compiled.
+"""Run graphs traced by ``torch.export``, operator by operator or compiled.
 
-It is the traced graph that runs: the Python of the model's own modules is not in the time.
+The traced graph runs, so the time does not include the Python code of the model's modules.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ CHOICES = {
 
 
 class TorchRunner:
-    """Executes ``.pt2`` files that the exporter of the same name wrote."""
+    """Run ``.pt2`` files written by the torch exporter."""
 
     name = "torch"
     formats = ("torch",)
     options: Mapping[str, str] = {
-        "mode": "eager, or compile: by TorchInductor, which needs a C++ compiler (default eager)",
-        "device": "cpu, cuda or mps (default cpu)",
-        "memory_format": "contiguous or channels_last, of weights and images (default contiguous)",
-        "tf32": "on or off: whether CUDA may compute fp32 products in TF32 (default off)",
+        "mode": "eager, compile: TorchInductor, which needs a C++ compiler (default eager)",
+        "device": "cpu, cuda, mps (default cpu)",
+        "memory_format": "contiguous, channels_last: of weights and images (default contiguous)",
+        "tf32": "on, off: allow TF32 for fp32 products on CUDA (default off)",
     }
 
     def probe(self) -> Capability:
@@ -71,7 +71,7 @@ class TorchRunner:
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> Iterator[Session]:
-        """Load the graph, move it to the device, and compile it where that was asked for."""
+        """Load the graph, move it to the device, and compile it if requested."""
         asked = _asked(options)
         import torch
 
@@ -81,7 +81,7 @@ class TorchRunner:
         channels_last = asked["memory_format"] == "channels_last"
         layout = torch.channels_last if channels_last else torch.contiguous_format
         module = program.module(check_guards=False)
-        # They compare the inputs' shapes at each call.
+        # The guards compare the shapes of the inputs at each call.
         module._forward_pre_hooks.clear()
         module.to(asked["device"])
         for weight in module.parameters():
@@ -126,8 +126,8 @@ class TorchSession:
         return tuple(tensor.contiguous().cpu().numpy() for tensor in whole)
 
     def placement(self) -> Placement:
-        """Every tensor lives on one device, and there is no other one to fall back to, except on
-        MPS where the user allows it."""
+        """All tensors are on one device, without fallback to another, except on MPS if the user
+        allows it."""
         count = sum(node.op == "call_function" for node in self._module.graph.nodes)
         if self._asked["device"] == "mps" and os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == "1":
             return Placement(units={"mps": None, "cpu": None}, known="unknown")
@@ -149,7 +149,7 @@ class TorchSession:
         return settings
 
     def profile(self, calls: int) -> Profile | None:
-        """Node by node through an interpreter; a compiled graph has no nodes left to time."""
+        """Time each node with an interpreter; a compiled graph has no nodes left to time."""
         if self._asked["mode"] != "eager":
             return None
         import torch
@@ -158,7 +158,7 @@ class TorchSession:
         wait = self._wait or (lambda: None)
 
         class Timing(torch.fx.Interpreter):
-            """Keeps the times of each node."""
+            """Records the time of each node."""
 
             def run_node(self, n: torch.fx.Node) -> Any:
                 begun = now_ns()
@@ -192,7 +192,7 @@ class TorchSession:
 
 
 class CudaSession(TorchSession):
-    """The same on an NVIDIA or AMD GPU, timed by its own clock."""
+    """A session on an NVIDIA or AMD GPU, timed by the GPU's clock."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class CudaSession(TorchSession):
         self._host_ns: list[int] = []
 
     def time_block(self, calls: int) -> Sequence[int]:
-        """From event to event; what the host saw, launch and wait included, is beside it."""
+        """Time between events; the host's time, with launch and wait, is recorded as well."""
         import torch
 
         begin = torch.cuda.Event(enable_timing=True)
@@ -219,7 +219,7 @@ class CudaSession(TorchSession):
             end.record()
             end.synchronize()
             self._host_ns.append(now_ns() - begun)
-            # In milliseconds, to about half a microsecond.
+            # Events give milliseconds, with a resolution of about half a microsecond.
             elapsed.append(round(begin.elapsed_time(end) * 1e6))
         return elapsed
 
@@ -240,31 +240,33 @@ def _asked(options: RunOptions) -> dict[str, str]:
                 f"{name} cannot be {asked[name]!r}", hint=f"one of: {', '.join(values)}"
             )
     if asked["tf32"] == "on" and asked["device"] != "cuda":
-        raise UsageError("tf32=on is for CUDA", hint="--option device=cuda, or leave tf32 out")
+        raise UsageError(
+            "tf32=on requires device=cuda", hint="use --option device=cuda, or omit tf32"
+        )
     return asked
 
 
 def _loaded(path: Path) -> torch.export.ExportedProgram:
-    """Raises :class:`StageError`."""
+    """Load a file that passed the check. Raises :class:`StageError`."""
     import torch
 
     refuse_code(path)
     try:
         return torch.export.load(path)
     except Exception as error:
-        # Its reader asserts and looks up what it finds.
+        # The reader asserts and looks up names from the file.
         if isinstance(error, MemoryError):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
             "open",
             f"PyTorch cannot load {path.name}: {first}",
-            hint="truncated, corrupt, or made by another version of it",
+            hint="truncated, corrupt, or written by another PyTorch version",
         ) from error
 
 
 def _require(asked: Mapping[str, str]) -> None:
-    """Raise :class:`StageError` where the device or the compiler is not here."""
+    """Raise :class:`StageError` if the device or the compiler is missing."""
     import torch
 
     device = asked["device"]
@@ -277,27 +279,27 @@ def _require(asked: Mapping[str, str]) -> None:
         raise StageError(
             "open",
             f"this PyTorch finds no {device} device",
-            hint=f"it has: {', '.join(name for name, here in present.items() if here)}; "
-            "a build of PyTorch for the device and its driver are needed",
+            hint=f"available: {', '.join(name for name, here in present.items() if here)}; "
+            "install the device's driver and a PyTorch build for it",
             kind="unavailable",
         )
     compilers = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
     if asked["mode"] == "compile" and not any(map(shutil.which, filter(None, compilers))):
         raise StageError(
             "open",
-            "mode=compile needs a C++ compiler, and there is none on the path",
-            hint="install g++ or clang, name one in CXX, or leave mode at eager",
+            "mode=compile requires a C++ compiler; none found on PATH",
+            hint="install g++ or clang, set CXX, or use mode=eager",
             kind="unavailable",
         )
 
 
 def _set_up(threads: int, asked: Mapping[str, str]) -> None:
-    """Threads and TF32, which are of the whole process."""
+    """Set threads and TF32, which are global to the process."""
     import torch
 
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
-        # They cannot be changed once they run: the settings say how many there are.
+        # Fixed once they run; the settings report the actual number.
         with suppress(RuntimeError):
             torch.set_num_interop_threads(1)
     if asked["device"] == "cuda":
@@ -306,13 +308,13 @@ def _set_up(threads: int, asked: Mapping[str, str]) -> None:
 
 
 def _arranged(tensor: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
-    """Images and kernels of 2-D convolutions alone have a layout."""
+    """Apply the layout, which only images and kernels of 2-D convolutions have."""
     return tensor.contiguous(memory_format=layout) if tensor.ndim == 4 else tensor
 
 
 def _compiled(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
-    """Compiled by its first call, which is of the load time. Inductor keeps its own cache in the
-    folder for temporary files, so later processes load faster."""
+    """Compile by a first call, which is part of the load time. Inductor caches in the folder for
+    temporary files, so later processes load faster."""
     import torch
 
     call = torch.compile(module, dynamic=False)
@@ -329,7 +331,7 @@ def _compiled(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
 
 
 def _waiting(device: str) -> Any:
-    """What waits for ``device``; ``None`` where calls are synchronous."""
+    """A function that waits for ``device``; ``None`` if calls are synchronous."""
     import torch
 
     return {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device)

@@ -291,7 +291,7 @@ def test_arrays_that_are_widened_are_told(apple: Apple) -> None:
 
 def test_loading_asks_the_machine_nothing(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(runners, "_told", lambda *command: asked.append(command))
+    monkeypatch.setattr(runners, "_output_of", lambda *command: asked.append(command))
     with opened(artifact("float32", "fp32", type="neuralnetwork")) as session:
         assert asked == []
         assert len(apple.loaded) == 1, "the model, and no plan"
@@ -336,7 +336,7 @@ def test_nothing_is_collected_while_it_is_timed(apple: Apple) -> None:
 
 def test_settings_of_the_machine(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"sw_vers": "24G90", "pmset": "Note: none\nCPU_Speed_Limit \t= 80\n"}
-    monkeypatch.setattr(runners, "_told", lambda *command: told[command[0]])
+    monkeypatch.setattr(runners, "_output_of", lambda *command: told[command[0]])
     with opened() as session:
         assert session.settings()["macos_build"] == "24G90"
         assert session.settings()["thermal_state"] == "CPU speed limit 80 %"

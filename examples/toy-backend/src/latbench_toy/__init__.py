@@ -1,1 +1,1 @@
-"""A backend that executes plain chains of layers with numpy."""
+"""Example backend: executes chains of layers with numpy."""

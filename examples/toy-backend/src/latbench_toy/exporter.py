@@ -1,4 +1,4 @@
-"""Writes a chain of layers as ``.npz``: for each layer its kind, its numbers and its arrays."""
+"""Export a chain of layers as ``.npz``: for each layer its kind, its numbers and its arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from latbench.api import (
 
 
 class ToyExporter:
-    """Knows five kinds of layers."""
+    """Exporter for chains of five kinds of layers."""
 
     format = "toy"
     suffix = ".npz"
@@ -56,7 +56,7 @@ class ToyExporter:
                 case _:
                     raise StageError(
                         "export",
-                        f"the toy format has no layer {type(layer).__name__}",
+                        f"the toy format does not support layer {type(layer).__name__}",
                         hint="use a chain of Conv2d, GELU, AdaptiveAvgPool2d, Flatten, Linear",
                     )
             for name, parameter in layer.named_parameters():
@@ -64,7 +64,7 @@ class ToyExporter:
         (image,) = model.inputs()
         with out.open("wb") as file:
             np.savez(file, layers=np.array(json.dumps(layers)), **arrays)
-        # Everything said of the file is read back from the file.
+        # Read everything back from the file, so that it describes what was written.
         outputs = self.evaluate(out, make_inputs((image,), 0))
         return Exported(
             inputs=(image,),
@@ -76,7 +76,7 @@ class ToyExporter:
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        raise StageError("export", "the toy backend takes no ready files")
+        raise StageError("export", "the toy backend does not accept pre-exported files")
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
         from latbench_toy.runner import execute, load

@@ -1,4 +1,4 @@
-"""Executes what the exporter wrote, with numpy."""
+"""Run exported chains of layers with numpy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latbench.api import (
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One step; ``weight`` and ``bias`` are ``None`` where it has none."""
+    """One step; ``weight`` and ``bias`` are ``None`` for layers without them."""
 
     kind: str
     stride: int = 1
@@ -35,7 +35,7 @@ class Layer:
 
 
 class ToyRunner:
-    """One thread, whatever is asked for, and says so."""
+    """Always runs on one thread, and reports that in its settings."""
 
     name = "toy"
     formats = ("toy",)
@@ -55,7 +55,7 @@ class ToyRunner:
 
 
 class ToySession:
-    """Holds the layers and the input."""
+    """A loaded chain of layers and its input."""
 
     def __init__(self, layers: Sequence[Layer], image: Array) -> None:
         self._layers = layers
@@ -81,7 +81,7 @@ def runner() -> Runner:
 
 
 def load(path: Path) -> tuple[Layer, ...]:
-    """Read a file; nothing in it is executed. Raises :class:`StageError` for a damaged one."""
+    """Read a file without executing anything in it. Raises :class:`StageError` if damaged."""
     import numpy as np
 
     try:
@@ -95,11 +95,11 @@ def load(path: Path) -> tuple[Layer, ...]:
                 for i, layer in enumerate(json.loads(str(file["layers"])))
             )
     except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
-        raise StageError("open", f"{path.name} is no toy file: {error}") from error
+        raise StageError("open", f"{path.name} is not a valid toy file: {error}") from error
 
 
 def execute(layers: Sequence[Layer], value: Array) -> Array:
-    """``value`` after all ``layers``; images are NCHW."""
+    """Apply ``layers`` to ``value``; images are NCHW."""
     import numpy as np
 
     for layer in layers:
