@@ -25,6 +25,7 @@ from latbench.api import (
     Model,
     StageError,
     TensorSpec,
+    first_line,
     make_inputs,
 )
 
@@ -166,7 +167,7 @@ def _traced(
             raise
         raise StageError(
             "export",
-            f"torch.export cannot trace the model: {_first_line(error)}",
+            f"torch.export cannot trace the model: {first_line(error)}",
             hint="make its control flow independent of the data",
         ) from error
 
@@ -241,7 +242,3 @@ def _conv_macs(node: Any, name: str) -> int:
     transposed = name in TRANSPOSED or (name in ("convolution", "_convolution") and node.args[6])
     across = node.args[0] if transposed else node
     return math.prod(_shape(across)) * math.prod(_shape(node.args[1])[1:])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

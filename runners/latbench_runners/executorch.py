@@ -24,6 +24,7 @@ from latbench.api import (
     RunOptions,
     Session,
     StageError,
+    first_line,
 )
 from latbench.clock import now_ns
 
@@ -170,7 +171,7 @@ def _loaded(portable_lib: Any, path: Path, traced: bool) -> tuple[Any, Any]:
         program = portable_lib._load_program(str(path), enable_etdump=traced)
         return program, program.load_method("forward")
     except RuntimeError as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "open",
             f"ExecuTorch cannot load {path.name}: {first}",

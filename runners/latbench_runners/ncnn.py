@@ -20,7 +20,7 @@ from latbench.api import (
     RunOptions,
     Session,
     StageError,
-    UsageError,
+    choice_option,
 )
 
 ARITHMETIC = ("fp32", "fp16", "bf16")
@@ -153,10 +153,7 @@ def runner() -> Runner:
 def _asked(options: RunOptions) -> dict[str, str]:
     asked = {"arithmetic": "fp32", "light_mode": "on", **options.extra}
     for name, values in (("arithmetic", ARITHMETIC), ("light_mode", LIGHT_MODE)):
-        if asked[name] not in values:
-            raise UsageError(
-                f"{name} cannot be {asked[name]!r}", hint=f"one of: {', '.join(values)}"
-            )
+        choice_option(name, asked[name], values)
     return asked
 
 

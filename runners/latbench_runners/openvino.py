@@ -25,6 +25,7 @@ from latbench.api import (
     Session,
     StageError,
     UsageError,
+    choice_option,
 )
 from latbench.clock import now_ns
 
@@ -209,10 +210,7 @@ def _asked(options: RunOptions) -> dict[str, str]:
         **options.extra,
     }
     for name, known in (("inference_precision", PRECISIONS), ("performance_mode", MODES)):
-        if asked[name] not in known:
-            raise UsageError(
-                f"{name} cannot be {asked[name]!r}", hint=f"one of: {', '.join(known)}"
-            )
+        choice_option(name, asked[name], known)
     streams = asked.get("streams")
     if streams is not None and (not streams.isdecimal() or int(streams) < 1):
         raise UsageError("streams must be a positive integer")

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from latbench.errors import Stage, StageError, UsageError, choice_option, first_line
+from latbench.errors import (
+    Stage,
+    StageError,
+    UsageError,
+    choice_option,
+    first_line,
+    is_out_of_memory,
+)
 from latbench.schema.artifact import (
     Artifact,
     Counts,
@@ -62,6 +69,7 @@ __all__ = [
     "UsageError",
     "choice_option",
     "first_line",
+    "is_out_of_memory",
     "make_inputs",
 ]
 

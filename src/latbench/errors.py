@@ -66,8 +66,8 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def first_line(error: BaseException, otherwise: str | None = None) -> str:
-    """The first line of an exception's message; ``otherwise`` if it has none, by default the
+def first_line(error: BaseException | str, otherwise: str | None = None) -> str:
+    """The first line of an exception or message; ``otherwise`` if it is empty, by default the
     exception's type. Messages of foreign code may be pages long."""
     text = str(error).strip() or otherwise or type(error).__name__
     return text.splitlines()[0]
@@ -79,3 +79,9 @@ def choice_option(name: str, value: str, allowed: Iterable[str]) -> str:
     if value not in choices:
         raise UsageError(f"{name} cannot be {value!r}", hint=f"one of: {listed(choices)}")
     return value
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: ``MemoryError``, or a foreign error whose message says so."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in text or "bad_alloc" in text

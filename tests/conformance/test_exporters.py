@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from latbench import export
 from latbench.api import ExportSpec, SentinelExporter, StageError, make_inputs
-from latbench.artifacts import export_worker
 from latbench.files import content_sha256
 from latbench.plugins import format_names, load_exporter, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
-from latbench.worker import messages
-from support.environment import TINY, child_environment
+from support.environment import TINY, child_environment, python_path
 from support.models import TinyModel
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ def test_a_sentinel_is_the_same_bytes_each_time(format: str, tmp_path: Path) -> 
 
 
 def values_of(meaning: str) -> list[str]:
-    """Of an option that is documented as ``this, that: what it does``."""
+    """Values of an option that is documented as ``this, that: what it does``."""
     names, colon, _ = meaning.partition(":")
     words = names.split(", ")
     plain = colon and len(words) > 1 and all(re.fullmatch(r"\w[\w.-]*", word) for word in words)
@@ -188,40 +187,27 @@ CASES = [
 
 
 NEEDS = {("coreml", "io", "fp16"): "fp16"}
-"""Values that go with another precision: arrays in fp16 differ by more than fp32 may."""
+"""Values that require another precision than fp32."""
 
 
 @pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.parametrize(("format", "option", "value"), CASES)
 def test_each_value_that_is_named_works(
-    format: str, option: str, value: str, tmp_path: Path
+    format: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through counts and parity, as the command line takes it."""
+    """The whole export, with counts and parity, as a user calls it."""
+    monkeypatch.setenv("PYTHONPATH", python_path())
     pytest.importorskip("torch", reason="exporting needs the `export` extra")
-    out = tmp_path / f"made{load_exporter(format).suffix}"
-    request = messages.Export(
-        model=TINY,
-        weights=None,
-        batch=None,
-        resolution=None,
-        seed=0,
-        format=format,
-        precision=NEEDS.get((format, option, value), "fp32"),
-        dims={},
-        options={option: value},
-        out=str(out),
-        reference=str(tmp_path / "reference.npz"),
-    )
+    precision = NEEDS.get((format, option, value), "fp32")
     try:
-        answer = export_worker._handle(request)
+        cached = export(TINY, format=format, precision=precision, options={option: value})
     except StageError as error:
         if error.kind != "unavailable":
             raise
         pytest.skip(f"{format} cannot be exported here: {error.message}")
-    assert isinstance(answer, messages.ExportDone)
-    assert answer.artifact.inputs[0].shape == (1, 3, 32, 32)
-    assert out.exists()
+    assert cached.artifact.inputs[0].shape == (1, 3, 32, 32)
+    assert cached.path.exists()
 
 
 HIDDEN = {
@@ -252,6 +238,7 @@ metadata.version = version
 for name in hidden:
     sys.modules[name] = None
 from pathlib import Path
+from latbench import export
 from latbench.api import ExportSpec, StageError
 from latbench.plugins import load_exporter
 from support.models import TinyModel

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.api import Array, StageError, TensorSpec, UsageError
+from latbench.api import Array, StageError, TensorSpec, UsageError, choice_option, first_line
 from latbench_exporters.coreml.package import IMAGENET
 from latbench_exporters.coreml.quiet import quiet
 
@@ -53,8 +53,8 @@ def wanted(precision: str, options: Mapping[str, str]) -> Wanted:
 
     Raises :class:`UsageError` for an invalid value or combination.
     """
-    kind = _one_of("type", options.get("type", "mlprogram"), tuple(TYPES))
-    target = _one_of("target", options.get("target", TYPES[kind]), TARGETS)
+    kind = choice_option("type", options.get("type", "mlprogram"), tuple(TYPES))
+    target = choice_option("target", options.get("target", TYPES[kind]), TARGETS)
     version = _version(target)
     if kind == "mlprogram" and version < FIRST_PROGRAM:
         raise UsageError(
@@ -73,7 +73,7 @@ def wanted(precision: str, options: Mapping[str, str]) -> Wanted:
             hint="omit target, or use --precision fp16",
         )
     half = kind == "mlprogram" and precision != "fp32" and version >= FIRST_FP16_IO
-    io = _one_of("io", options.get("io", "fp16" if half else "fp32"), IO)
+    io = choice_option("io", options.get("io", "fp16" if half else "fp32"), IO)
     if io == "fp16" and (kind == "neuralnetwork" or version < FIRST_FP16_IO):
         raise UsageError(
             f"io=fp16 requires an mlprogram and target iOS16 or macOS13 or later, not {target}",
@@ -88,10 +88,10 @@ def wanted(precision: str, options: Mapping[str, str]) -> Wanted:
     return Wanted(
         type=kind,
         precision=precision,
-        input=_one_of("input", options.get("input", "tensor"), INPUTS),
+        input=choice_option("input", options.get("input", "tensor"), INPUTS),
         io=io,
         target=target,
-        routes=ROUTES if route is None else (_one_of("route", route, ROUTES),),
+        routes=ROUTES if route is None else (choice_option("route", route, ROUTES),),
     )
 
 
@@ -159,17 +159,6 @@ def convert(
         "pre-exported "
         ".mlpackage",
     )
-
-
-def first_line(error: Exception) -> str:
-    """Of a foreign error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise UsageError(f"{name} cannot be {value!r}", hint=f"one of: {', '.join(allowed)}")
-    return value
 
 
 def _version(target: str) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from latbench.api import Array, Counts, StageError
+from latbench.api import Array, Counts, StageError, first_line, is_out_of_memory
 from latbench_exporters.coreml.calls import Kernel
 from latbench_exporters.coreml.counts import (
     COMPRESSED,
@@ -47,7 +47,7 @@ class Program:
                 raise
             except Exception as error:
                 # Its errors have no closer common base: KeyError, AssertionError, RuntimeError, ...
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = first_line(error)
                 raise StageError(
                     "export",
                     f"coremltools cannot read the program of {name}: {reason}",
@@ -118,9 +118,9 @@ class Program:
         try:
             result = table[operation.op_type](_Call(operation, values))
         except (RuntimeError, NotImplementedError, ValueError, IndexError, TypeError) as error:
-            if "allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise  # the harness reports it as out of memory
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise StageError(
                 "export",
                 f"the operation {operation.op_type} ({operation.name}) cannot be executed: "

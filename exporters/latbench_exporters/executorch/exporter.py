@@ -24,6 +24,8 @@ from latbench.api import (
     Model,
     StageError,
     UsageError,
+    choice_option,
+    first_line,
     make_inputs,
 )
 from latbench_exporters.executorch.program import read
@@ -137,9 +139,7 @@ def exporter() -> Exporter:
 
 
 def _delegate(spec: ExportSpec) -> str:
-    delegate = spec.options.get("delegate", "xnnpack")
-    if delegate not in DELEGATES:
-        raise UsageError(f"delegate cannot be {delegate!r}", hint=f"one of: {', '.join(DELEGATES)}")
+    delegate = choice_option("delegate", spec.options.get("delegate", "xnnpack"), DELEGATES)
     if spec.precision not in DELEGATES[delegate]:
         able = [name for name, those in DELEGATES.items() if spec.precision in those]
         raise UsageError(
@@ -238,7 +238,7 @@ def _as_stage_error(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryError | StageError):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "export",
             f"{what}: {first}",

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from latbench.api import Counts, StageError, TensorSpec
+from latbench.api import Counts, StageError, TensorSpec, first_line
 from latbench_exporters.packages import require
 
 XNNPACK = "XnnpackBackend"
@@ -106,7 +106,7 @@ def read(path: Path) -> Read:
         # The reader asserts, unpacks and runs a program on the file's contents.
         if isinstance(error, MemoryError | StageError):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "export",
             f"{path.name} is not a valid .pte file: {first}",

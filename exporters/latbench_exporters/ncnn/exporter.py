@@ -23,6 +23,7 @@ from latbench.api import (
     Model,
     StageError,
     TensorSpec,
+    first_line,
     make_inputs,
 )
 from latbench_exporters.ncnn.graph import (
@@ -125,7 +126,7 @@ def _trace(model: Model, inputs: Sequence[Array], path: Path) -> None:
     except Exception as error:
         if isinstance(error, MemoryError):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "export",
             f"torch.jit.trace cannot trace the model: {first}",

@@ -22,6 +22,9 @@ from latbench.api import (
     Model,
     StageError,
     UsageError,
+    choice_option,
+    first_line,
+    is_out_of_memory,
     make_inputs,
 )
 from latbench_exporters.onnx.graph import (
@@ -54,7 +57,7 @@ class OnnxExporter:
     precisions = ("fp32", "fp16", "int8")
     options: Mapping[str, str] = {
         "opset": f"ONNX opset, {OPSETS[0]} to {OPSETS[-1]} (default {OPSET})",
-        "route": f"tracer: {', '.join(ROUTES)} (default the first that works)",
+        "route": f"{', '.join(ROUTES)}: the tracer (default the first that works)",
         **FORM,
     }
     sentinel = SENTINEL
@@ -134,11 +137,11 @@ class OnnxExporter:
             return tuple(session.run(None, dict(zip(names, inputs, strict=True))))
         except Exception as error:
             # Its errors have no closer common base. The harness reports lack of memory.
-            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise
             raise StageError(
                 "export",
-                f"ONNX Runtime cannot execute the file: {_first_line(error)}",
+                f"ONNX Runtime cannot execute the file: {first_line(error)}",
                 hint="an operator, type or opset unknown to this onnxruntime, or an invalid input "
                 "shape; `latbench backends` shows the version",
             ) from error
@@ -154,9 +157,8 @@ def _asked(options: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
     opset, route = options.get("opset", str(OPSET)), options.get("route")
     if not opset.isdecimal() or int(opset) not in OPSETS:
         raise UsageError(f"opset cannot be {opset!r}", hint=f"{OPSETS[0]} to {OPSETS[-1]}")
-    if route is not None and route not in ROUTES:
-        raise UsageError(f"route cannot be {route!r}", hint=f"one of: {', '.join(ROUTES)}")
-    return int(opset), ROUTES if route is None else (route,)
+    routes = ROUTES if route is None else (choice_option("route", route, ROUTES),)
+    return int(opset), routes
 
 
 def _trace(
@@ -200,7 +202,7 @@ def _trace(
             # Converters raise exceptions of any type. The harness reports lack of memory.
             if isinstance(error, MemoryError):
                 raise
-            errors.append(f"{route}: {_first_line(error)}")
+            errors.append(f"{route}: {first_line(error)}")
             continue
         return route
     raise StageError(
@@ -230,10 +232,6 @@ def _fold_constants(path: Path) -> None:
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
     onnx.save(ir.to_proto(model), path)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _details(graph: object, route: str) -> dict[str, str]:

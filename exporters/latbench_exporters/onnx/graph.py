@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.api import Counts, ExportSpec, StageError, TensorSpec, UsageError
+from latbench.api import Counts, ExportSpec, StageError, TensorSpec, UsageError, first_line
 from latbench_exporters.ready import IMAGE_AXES, check_axes
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def read(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
         model = onnx.inliner.inline_local_functions(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise StageError(
             "export",
             f"{path.name} is not a valid ONNX file: {reason}",

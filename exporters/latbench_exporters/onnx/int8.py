@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from latbench.api import Array, StageError
+from latbench.api import Array, StageError, first_line
 
 PRODUCTS = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 
@@ -46,7 +46,7 @@ def quantize(
         # Its errors have no closer common base.
         if isinstance(error, MemoryError):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "export",
             f"ONNX Runtime cannot quantize the graph: {first}",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from latbench.api import Counts, StageError, UsageError
-from latbench_exporters.tensorrt.engine import NO_REASON, first_line, logger_of
+from latbench.api import Counts, StageError, UsageError, first_line
+from latbench_exporters.tensorrt.engine import NO_REASON, logger_of
 
 DEFAULTS = {
     "workspace_mib": "all",
@@ -134,7 +134,7 @@ def _parse(trt: Any, tool: str, graph_path: Path, network: Any, logger: Any) -> 
     if parser.parse_from_file(str(graph_path)):
         return
     errors = [_described(parser.get_error(i)) for i in range(parser.num_errors)]
-    errors = errors or [first_line(text) for text in logger.errors] or [NO_REASON]
+    errors = errors or [first_line(text, NO_REASON) for text in logger.errors] or [NO_REASON]
     more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
     raise StageError(
         "export",
@@ -249,7 +249,7 @@ def _not_built(tool: str, errors: list[str]) -> StageError:
     """The failure of a build; only the logger knows the reason."""
     # If no GPU is needed, CUDA errors about a missing one are not the reason.
     reasons = [text for text in errors if "catchCudaError" not in text] or errors
-    reason = first_line(reasons[0]) if reasons else NO_REASON
+    reason = first_line(reasons[0] if reasons else "", NO_REASON)
     short = re.search("out ?of ?memory", " ".join(errors), re.IGNORECASE) is not None
     return StageError(
         "export",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latbench.api import Array, Exported, StageError, TensorSpec
+from latbench.api import Array, Exported, StageError, TensorSpec, first_line
 from latbench_exporters.tensorrt.gpu import load_driver, memory
 
 NO_REASON = "no reason given"
@@ -50,11 +50,6 @@ def logger_of(trt: Any) -> Any:
     return Logger()
 
 
-def first_line(text: str) -> str:
-    """First line of a message of TensorRT."""
-    return (text.strip() or NO_REASON).splitlines()[0]
-
-
 def check_header(path: Path, tool: str, magic: bytes) -> str:
     """Version of the tool that built the engine. Raises :class:`StageError` for other files."""
     size = path.stat().st_size
@@ -89,7 +84,7 @@ def opened(trt: Any, path: Path, *, own: bool) -> Any:
     runtime.engine_host_code_allowed = own
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        reason = first_line(logger.errors[0] if logger.errors else "")
+        reason = first_line(logger.errors[0] if logger.errors else "", NO_REASON)
         raise StageError(
             "export",
             f"{path.name} cannot be opened by {trt.__name__} {trt.__version__}: {reason}",

@@ -16,14 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from latbench.api import (
-    Array,
-    Exported,
-    Exporter,
-    ExportSpec,
-    Model,
-    StageError,
-)
+from latbench.api import Array, Exported, Exporter, ExportSpec, Model, StageError, first_line
 from latbench_exporters.onnx.exporter import OnnxExporter
 from latbench_exporters.onnx.graph import (
     count,
@@ -238,7 +231,7 @@ class TensorRtExporter:
                 "export",
                 f"{self.module} is not installed"
                 if missing
-                else f"{self.module} cannot be loaded: {str(error).splitlines()[0]}",
+                else f"{self.module} cannot be loaded: {first_line(error)}",
                 hint=f"pip install 'latbench[{self.format}]'",
                 kind="unavailable",
             ) from error

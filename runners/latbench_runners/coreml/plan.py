@@ -5,18 +5,13 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from latbench.api import Placement
+from latbench.api import Placement, first_line
 
 DEVICES = {
     "MLCPUComputeDevice": "cpu",
     "MLGPUComputeDevice": "gpu",
     "MLNeuralEngineComputeDevice": "neural_engine",
 }
-
-
-def first_line(error: Exception) -> str:
-    """First line of an exception's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def plan(model: Any, unit: Any) -> Placement:

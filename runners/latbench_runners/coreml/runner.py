@@ -28,10 +28,11 @@ from latbench.api import (
     RunOptions,
     Session,
     StageError,
-    UsageError,
+    choice_option,
+    first_line,
 )
 from latbench.clock import time_calls
-from latbench_runners.coreml.plan import first_line, plan
+from latbench_runners.coreml.plan import plan
 
 COMPUTE_UNITS = {
     "all": "ALL",
@@ -201,10 +202,7 @@ def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
     """All settings as strings, with defaults filled in."""
     extra = {"compute_units": "all", "specialization": "default", **options.extra}
     for name, allowed in (("compute_units", COMPUTE_UNITS), ("specialization", SPECIALIZATIONS)):
-        if extra[name] not in allowed:
-            raise UsageError(
-                f"{name} cannot be {extra[name]!r}", hint=f"one of: {', '.join(allowed)}"
-            )
+        choice_option(name, extra[name], allowed)
     # Core ML chooses the number of threads and does not report it.
     settings = {"threads": "unknown", **extra}
     images = artifact.details.get("images", "").split(",")

@@ -24,6 +24,9 @@ from latbench.api import (
     Session,
     StageError,
     UsageError,
+    choice_option,
+    first_line,
+    is_out_of_memory,
 )
 from latbench_runners.onnxruntime.profile import profiled
 from latbench_runners.onnxruntime.providers import (
@@ -165,9 +168,9 @@ class _Loading:
             )
         except Exception as error:
             # Its errors have no closer common base. The harness reports lack of memory.
-            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             raise StageError(
                 "open",
                 f"ONNX Runtime cannot load the file on {provider}: {first}",
@@ -289,10 +292,7 @@ def _settings(options: RunOptions) -> dict[str, str]:
         ("spinning", ("on", "off")),
         ("strict_placement", ("yes", "no")),
     ):
-        if settings[name] not in values:
-            raise UsageError(
-                f"{name} cannot be {settings[name]!r}", hint=f"one of: {', '.join(values)}"
-            )
+        choice_option(name, settings[name], values)
     if not settings["inter_op_threads"].isdecimal() or int(settings["inter_op_threads"]) < 1:
         raise UsageError("inter_op_threads must be a positive integer")
     settings["provider"] = full_name(settings["provider"])

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from latbench.api import Artifact, StageError, TensorSpec
+from latbench.api import Artifact, StageError, TensorSpec, first_line
 
 MADE_BY = slice(24, 28)
 """Offset of the builder's version in an engine's header: four numbers of one byte each."""
@@ -97,7 +97,7 @@ def read_tensors(trt: Any, engine: Any) -> list[TensorSpec]:
 def _unreadable(trt: Any, path: Path, content: bytes, errors: list[str]) -> StageError:
     log = "\n".join(errors)
     found = ((what, do) for sign, what, do in REASONS if re.search(sign, log, re.IGNORECASE))
-    first = errors[0].splitlines()[0] if errors else NO_REASON
+    first = first_line(errors[0] if errors else "", NO_REASON)
     what, do = next(found, (first, REBUILD))
     made_by = ".".join(str(number) for number in content[MADE_BY])
     here = str(trt.__version__)
@@ -119,7 +119,7 @@ def _no_context(errors: list[str]) -> StageError:
     return StageError(
         "open",
         "TensorRT cannot create an execution context: "
-        f"{errors[0].splitlines()[0] if errors else NO_REASON}",
+        f"{first_line(errors[0] if errors else '', NO_REASON)}",
         hint="use a smaller batch, or a GPU that nothing else uses",
         kind="out_of_memory" if short else "error",
         detail=log or None,

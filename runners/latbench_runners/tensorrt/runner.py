@@ -21,7 +21,7 @@ from latbench.api import (
     RunOptions,
     Session,
     StageError,
-    UsageError,
+    choice_option,
 )
 from latbench_runners.tensorrt.cuda import (
     LIBRARY,
@@ -116,10 +116,7 @@ def _settings(options: RunOptions) -> dict[str, str]:
     """All options, with defaults filled in. Raises :class:`UsageError`."""
     settings = {name: values[0] for name, values in CHOICES.items()} | dict(options.extra)
     for name, values in CHOICES.items():
-        if settings[name] not in values:
-            raise UsageError(
-                f"{name} cannot be {settings[name]!r}", hint=f"one of: {', '.join(values)}"
-            )
+        choice_option(name, settings[name], values)
     return settings
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latbench.api import Array, Artifact, Placement, Profile, Stage, StageError
+from latbench.api import Array, Artifact, Placement, Profile, Stage, StageError, first_line
 from latbench.clock import time_calls
 from latbench_runners.tensorrt.cuda import Gpu
 from latbench_runners.tensorrt.engine import NO_REASON, load_context, logger_of, read_tensors
@@ -194,7 +194,7 @@ class TensorRtSession:
             raise StageError(
                 self._gpu.stage,
                 f"TensorRT could not start the inference: "
-                f"{errors[-1].splitlines()[0] if errors else NO_REASON}",
+                f"{first_line(errors[-1] if errors else '', NO_REASON)}",
                 detail="\n".join(errors) or None,
             )
 

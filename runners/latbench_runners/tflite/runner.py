@@ -26,6 +26,8 @@ from latbench.api import (
     Session,
     StageError,
     UsageError,
+    choice_option,
+    first_line,
 )
 from latbench_runners.tflite.profile import profile_file
 
@@ -96,7 +98,7 @@ class TfliteRunner:
                 operators = len(whole._get_ops_details())
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
-            first = (str(error).strip() or "no reason given").splitlines()[0]
+            first = first_line(error)
             raise StageError(
                 "open",
                 f"{runtime} cannot load the file: {first}",
@@ -267,12 +269,8 @@ def _settings(options: RunOptions) -> dict[str, str]:
         "xnnpack": "on",
         **options.extra,
     }
-    if settings["runtime"] not in MODULES:
-        raise UsageError(
-            f"runtime cannot be {settings['runtime']!r}", hint=f"one of: {', '.join(MODULES)}"
-        )
-    if settings["xnnpack"] not in ("on", "off"):
-        raise UsageError(f"xnnpack cannot be {settings['xnnpack']!r}", hint="on or off")
+    choice_option("runtime", settings["runtime"], MODULES)
+    choice_option("xnnpack", settings["xnnpack"], ("on", "off"))
     if "delegate_options" in settings and "delegate" not in settings:
         raise UsageError("delegate_options requires a delegate", hint="use --option delegate=FILE")
     if (reason := _unfit(settings["runtime"])) is not None:
@@ -285,7 +283,7 @@ def _imported(runtime: str) -> Any:
     try:
         return importlib.import_module(MODULES[runtime])
     except ImportError as error:
-        first = (str(error).strip() or "no reason given").splitlines()[0]
+        first = first_line(error)
         raise _unavailable(f"{runtime} cannot be imported: {first}") from error
 
 
@@ -309,7 +307,7 @@ def _delegates(module: Any, settings: Mapping[str, str]) -> list[Any] | None:
     try:
         return [module.load_delegate(settings["delegate"], {key: value for key, _, value in pairs})]
     except (ValueError, OSError, RuntimeError) as error:
-        first = (str(error).strip() or "no reason given").splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "open",
             f"the delegate {settings['delegate']} cannot be loaded: {first}",

@@ -26,6 +26,8 @@ from latbench.api import (
     Session,
     StageError,
     UsageError,
+    choice_option,
+    first_line,
 )
 from latbench.clock import now_ns
 from latbench_runners.torch.files import refuse_code
@@ -235,10 +237,7 @@ def runner() -> Runner:
 def _asked(options: RunOptions) -> dict[str, str]:
     asked = {name: values[0] for name, values in CHOICES.items()} | dict(options.extra)
     for name, values in CHOICES.items():
-        if asked[name] not in values:
-            raise UsageError(
-                f"{name} cannot be {asked[name]!r}", hint=f"one of: {', '.join(values)}"
-            )
+        choice_option(name, asked[name], values)
     if asked["tf32"] == "on" and asked["device"] != "cuda":
         raise UsageError(
             "tf32=on requires device=cuda", hint="use --option device=cuda, or omit tf32"
@@ -257,7 +256,7 @@ def _loaded(path: Path) -> torch.export.ExportedProgram:
         # The reader asserts and looks up names from the file.
         if isinstance(error, MemoryError):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "open",
             f"PyTorch cannot load {path.name}: {first}",
@@ -323,7 +322,7 @@ def _compiled(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     except Exception as error:
         if isinstance(error, MemoryError):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise StageError(
             "open", f"TorchInductor cannot compile the graph: {first}", hint="use mode=eager"
         ) from error

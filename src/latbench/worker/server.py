@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from latbench.errors import Stage, StageError, UsageError
+from latbench.errors import Stage, StageError, UsageError, is_out_of_memory
 from latbench.version import latbench_version
 from latbench.worker import messages
 
@@ -71,7 +71,7 @@ def _go_on_without_owner() -> None:
 def _foreign_failure(stage: Stage, error: Exception) -> messages.Failed:
     """A runtime's own exception as a failure; its traceback is on standard error."""
     message = f"{type(error).__name__}: {error}".strip().removesuffix(":")
-    if isinstance(error, MemoryError) or "bad_alloc" in message or "allocate memory" in message:
+    if is_out_of_memory(error):
         return messages.Failed(
             stage=stage,
             kind="out_of_memory",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.errors import LatbenchError, StageError
+from latbench.errors import LatbenchError, StageError, is_out_of_memory
 from latbench.schema.artifact import Counts, TensorSpec
 from latbench.schema.seeded_inputs import make_inputs
 from latbench.zoo import timm
@@ -273,8 +273,8 @@ def summary(what: str) -> Iterator[None]:
     except LatbenchError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise  # lack of memory is for the harness to tell
+        if is_out_of_memory(error):
+            raise  # the harness reports lack of memory
         traceback.print_exc()
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise StageError(

@@ -137,7 +137,7 @@ def test_a_neural_network_of_layers_is_counted(
     assert counts.parameter_bytes >= bytes_each * (16 * 27 + 64 * 1024)
     assert counts.parameter_bytes < 1.3 * bytes_each * counts.parameters
     assert exporter().evaluate(path, make_inputs(exported.inputs, 0)) is None
-    with pytest.raises(StageError, match="holds a neuralnetwork") as caught:
+    with pytest.raises(StageError, match="is a neuralnetwork") as caught:
         exporter().adopt(path, ExportSpec(), tmp_path / "again.mlpackage")
     assert "mlprogram" in (caught.value.hint or "")
     assert not (tmp_path / "again.mlpackage").exists()
@@ -202,10 +202,10 @@ def test_weights_that_are_widened_are_fp16() -> None:
         ({"io": "int8"}, "io cannot be"),
         ({"route": "onnx"}, "route cannot be"),
         ({"target": "iOS99"}, "target cannot be"),
-        ({"target": "iOS14"}, "needs iOS15 or macOS12"),
+        ({"target": "iOS14"}, "requires target iOS15 or macOS12"),
         ({"type": "neuralnetwork", "target": "macOS12"}, "before iOS15"),
-        ({"type": "neuralnetwork", "io": "fp16"}, "need an mlprogram"),
-        ({"target": "iOS15", "io": "fp16"}, "need an mlprogram and iOS16"),
+        ({"type": "neuralnetwork", "io": "fp16"}, "requires an mlprogram"),
+        ({"target": "iOS15", "io": "fp16"}, "requires an mlprogram and target iOS16"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(
@@ -219,7 +219,9 @@ def test_an_option_that_does_not_fit_is_refused(
 @pytest.mark.parametrize("target", ["iOS15", "macOS12"])
 def test_integers_are_not_for_a_target_that_cannot_expand_them(tmp_path: Path, target: str) -> None:
     """coremltools would raise the target without a word."""
-    with pytest.raises(UsageError, match=f"needs iOS16 or macOS13 at least, not {target}"):
+    with pytest.raises(
+        UsageError, match=f"requires target iOS16 or macOS13 or later, not {target}"
+    ):
         make(image_model(), tmp_path / "made.mlpackage", "int8-weights", {"target": target})
 
 

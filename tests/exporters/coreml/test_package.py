@@ -64,7 +64,7 @@ def rename_items(path: str) -> Callable[[dict[str, Any]], None]:
 )
 def test_an_item_that_leads_out_of_the_package_is_refused(package: Path, path: str) -> None:
     manifest_with(package, rename_items(path))
-    with pytest.raises(StageError, match="leads out of the package"):
+    with pytest.raises(StageError, match="is outside the package"):
         adopted(package)
 
 
@@ -73,7 +73,7 @@ def test_links_are_refused(package: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     weights.rename(elsewhere)
     weights.symlink_to(elsewhere)
-    with pytest.raises(StageError, match="is a link"):
+    with pytest.raises(StageError, match="is a symbolic link"):
         adopted(package)
 
 
@@ -122,7 +122,7 @@ def test_constants_from_elsewhere_are_refused(package: Path) -> None:
                 changed += 1
     assert changed
     part.write_bytes(spec.SerializeToString())
-    with pytest.raises(StageError, match="outside of its weights"):
+    with pytest.raises(StageError, match="outside its weights folder"):
         adopted(package)
 
 
@@ -137,13 +137,13 @@ def image(feature: Any, space: str) -> None:
     [
         (lambda spec: spec.description.state.add(name="s"), "keeps state"),
         (lambda spec: spec.description.functions.add(name="f"), "1 functions"),
-        (lambda spec: spec.pipeline.models.add(), "holds a pipeline"),
-        (lambda spec: spec.ClearField("specificationVersion"), "holds no model"),
+        (lambda spec: spec.pipeline.models.add(), "contains a pipeline"),
+        (lambda spec: spec.ClearField("specificationVersion"), "contains no model"),
         (
             lambda spec: spec.description.input[0].type.multiArrayType.shapeRange.sizeRanges.add(
                 lowerBound=1, upperBound=9
             ),
-            "takes several sizes",
+            "accepts several sizes",
         ),
         (
             lambda spec: spec.description.output[0].type.stringType.SetInParent(),
@@ -174,7 +174,7 @@ def test_a_ready_package_is_itself(package: Path) -> None:
     out = package.parent / "out.mlpackage"
     assert found.precision == "fp32"
     assert found.counts.operators == {"conv": 1, "linear": 1}
-    assert found.details["route"] == "ready"
+    assert found.details["route"] == "pre-exported"
     assert content_sha256(out) == content_sha256(package)
     with pytest.raises(UsageError, match="fixed at 2"):
         adopted(package, batch=3)

@@ -233,7 +233,7 @@ def test_a_model_that_no_file_holds_is_told_by_its_size(
         raise ValueError("This protobuf of onnx model is too large (>2GB)")
 
     monkeypatch.setattr(onnx.checker, "check_model", refuse)
-    with pytest.raises(StageError, match="one ONNX file holds at most") as caught:
+    with pytest.raises(StageError, match="an ONNX file holds at most") as caught:
         read(path)
     assert "smaller" in (caught.value.hint or "")
 

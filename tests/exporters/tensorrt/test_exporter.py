@@ -280,13 +280,13 @@ def test_a_ready_engine_of_another_version(trt: Any, engine_file: Path, tmp_path
     engine_file.write_bytes(content[:24] + bytes([8, 6, 1, 6]) + content[28:])
     with pytest.raises(StageError, match="Version tag does not match") as caught:
         exporter().adopt(engine_file, ExportSpec(), tmp_path / "o.engine")
-    assert "build it again here" in (caught.value.hint or "")
+    assert "rebuild it here" in (caught.value.hint or "")
 
 
 def test_a_ready_engine_behind_a_header_of_another_tool(trt: Any, tmp_path: Path) -> None:
     path = tmp_path / "yolo.engine"
     path.write_bytes((20).to_bytes(4, "little") + b'{"task": "detect"} ' + b"ftrt" + bytes(100))
-    with pytest.raises(StageError, match="does not begin") as caught:
+    with pytest.raises(StageError, match="has another header") as caught:
         exporter().adopt(path, ExportSpec(), tmp_path / "o.engine")
     assert "Ultralytics" in (caught.value.hint or "")
 

@@ -110,7 +110,7 @@ def test_lower_precisions_keep_the_work(
 
 
 def test_int8_without_calibration_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="needs calibration inputs"):
+    with pytest.raises(StageError, match="requires calibration inputs"):
         exporter().export(TinyModel(), ExportSpec(precision="int8"), tmp_path / "x.tflite")
 
 
@@ -253,7 +253,7 @@ def test_a_ready_file_needs_a_runtime(
 ) -> None:
     for name in ("ai_edge_litert", "tflite_runtime"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(StageError, match="no TFLite runtime is installed") as caught:
+    with pytest.raises(StageError, match="requires a TFLite runtime") as caught:
         exporter().adopt(tiny[0], ExportSpec(), tmp_path / "out.tflite")
     assert caught.value.kind == "unavailable"
     assert "latbench[tflite]" in (caught.value.hint or "")
@@ -320,13 +320,13 @@ def graph_of(
     code: int, given: tuple[int, ...], weight: tuple[int, ...], taken: tuple[int, ...], **more: Any
 ) -> Graph:
     """One operator with constant weights, or none where ``weight`` is empty."""
-    kind = {"dtype": "float32", "quantised": False, **more}
+    kind = {"dtype": "float32", "quantized": False, **more}
     tensors = tuple(
         Tensor(
             name=str(i),
             shape=shape,
             constant=i == 1,
-            **(kind if i == 1 else {"dtype": "float32", "quantised": False}),
+            **(kind if i == 1 else {"dtype": "float32", "quantized": False}),
         )
         for i, shape in enumerate((given, weight, taken))
     )
@@ -352,7 +352,7 @@ def test_work_in_another_operator_is_not_guessed(code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quantised", "name", "size"),
+    ("dtype", "quantized", "name", "size"),
     [
         ("float16", False, "fp16", 20),
         ("bfloat16", False, "bf16", 20),
@@ -362,8 +362,8 @@ def test_work_in_another_operator_is_not_guessed(code: int) -> None:
         ("int16", True, "unknown", 20),
     ],
 )
-def test_precision_follows_the_weights(dtype: str, quantised: bool, name: str, size: int) -> None:
-    graph = graph_of(9, (1, 5), (2, 5), (1, 2), dtype=dtype, quantised=quantised)
+def test_precision_follows_the_weights(dtype: str, quantized: bool, name: str, size: int) -> None:
+    graph = graph_of(9, (1, 5), (2, 5), (1, 2), dtype=dtype, quantized=quantized)
     assert precision_of(graph) == name
     counts = count(graph)
     assert counts is not None
@@ -539,7 +539,7 @@ def test_a_runtime_that_is_not_installed_is_unavailable(tiny: tuple[Path, Export
     [
         ({"xnnpack": "maybe"}, "xnnpack cannot be 'maybe'"),
         ({"runtime": "tensorflow"}, "runtime cannot be 'tensorflow'"),
-        ({"delegate_options": "a=b"}, "delegate_options needs a delegate"),
+        ({"delegate_options": "a=b"}, "delegate_options requires a delegate"),
         ({"delegate": "/none.so", "delegate_options": "a"}, "must be KEY=VALUE"),
     ],
 )

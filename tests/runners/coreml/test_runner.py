@@ -171,13 +171,13 @@ def test_without_a_clock_of_its_own_the_call_is_the_sample(
 
 def test_a_duration_that_is_not_told_is_an_error(apple: Apple) -> None:
     apple.durations = [None]
-    with opened() as session, pytest.raises(StageError, match="told no duration") as caught:
+    with opened() as session, pytest.raises(StageError, match="reported no duration") as caught:
         session.time_block(1)
     assert caught.value.stage == "time"
 
 
 def test_outputs_before_an_inference_are_an_error(apple: Apple) -> None:
-    with opened() as session, pytest.raises(StageError, match="before an inference"):
+    with opened() as session, pytest.raises(StageError, match="only after an inference"):
         session.outputs()
 
 

@@ -309,7 +309,7 @@ def test_host_code_is_run_from_own_engines_alone(make_engine: Callable[..., Path
     engine_file = make_engine(host_code=True)
     with session(engine_file, artifact(version_compatible="yes")) as opened:
         opened.run()
-    with pytest.raises(StageError, match="carries host code"), session(engine_file):
+    with pytest.raises(StageError, match="contains host code"), session(engine_file):
         pass
 
 
@@ -400,9 +400,9 @@ def test_a_driver_that_fails_or_hangs_is_no_gpu(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     gpu, why = cuda.ask_gpu()
     assert gpu is None
-    assert "shows no GPU" in why
+    assert "reports no GPU" in why
     monkeypatch.setattr(cuda, "PROBE_S", 0.0)
-    assert cuda.ask_gpu() == (None, "the NVIDIA driver does not answer")
+    assert cuda.ask_gpu() == (None, "the NVIDIA driver does not respond")
 
 
 @pytest.mark.parametrize("answer", ["[]", "{}", '{"name": "x"}', "nothing"])
@@ -414,7 +414,7 @@ def test_an_answer_that_is_not_understood_is_no_gpu(
     monkeypatch.setattr(cuda.subprocess, "run", lambda *_, **__: done)
     gpu, why = cuda.ask_gpu()
     assert gpu is None
-    assert "not understood" in why
+    assert "is invalid" in why
 
 
 def test_the_working_directory_tells_of_no_gpu(
