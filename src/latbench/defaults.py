@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 FALLBACK = "onnxruntime"
-"""Runs wherever latbench does; always labelled, never counted as something that it is not."""
+"""The default backend. It runs on every machine, so it is also the fallback for a backend that
+cannot run; a record always labels a fallback."""
 
+FORMAT = "onnx"
+"""The default export format."""
+
+SIMULATED = frozenset({"fake"})
+"""Backends that execute nothing: their times are no evidence for claims about other backends."""
 
 LOCAL = "local"
 """The device that is this machine."""

@@ -182,7 +182,7 @@ def test_requests_that_make_no_sense(latbench: Latbench, exported: Path, tmp_pat
         ((exported, "--weights", exported), "weights are of a model"),
         ((exported, "--format", "coreml"), "takes no ready .onnx files"),
         ((exported, "--model", "mobilevig_xx"), "mobilevig"),
-        ((exported, "--resolution", "64"), "64 was asked for"),
+        ((exported, "--resolution", "64"), "requested 64"),
     ):
         done = latbench("verify", *arguments)
         assert done.status == 2, (arguments, done)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latbench.artifacts.builder import obtain
 from latbench.artifacts.cache import ArtifactCache, CachedArtifact
+from latbench.defaults import FORMAT
 from latbench.errors import UsageError
 from latbench.events import Warn
 from latbench.paths import cache_folder
@@ -18,7 +19,7 @@ from latbench.zoo.resolver import identify, ready_suffix
 def export(
     model: str,
     *,
-    format: str = "onnx",
+    format: str = FORMAT,
     weights: str | Path | None = None,
     batch: int | None = None,
     resolution: int | tuple[int, int] | None = None,

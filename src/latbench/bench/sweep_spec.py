@@ -7,7 +7,7 @@ from itertools import product
 
 import msgspec
 
-from latbench.defaults import LOCAL
+from latbench.defaults import FALLBACK, LOCAL
 from latbench.errors import UsageError, suggest
 from latbench.schema.codec import digest
 from latbench.schema.request import Request, make_request
@@ -37,7 +37,7 @@ class SweepFile(Value, frozen=True, kw_only=True):
     """A sweep as a YAML file: every combination of the lists, and single points beside them."""
 
     models: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ("onnxruntime",)
+    backends: tuple[str, ...] = (FALLBACK,)
     precisions: tuple[str, ...] = ("fp32",)
     batches: tuple[int | None, ...] = (None,)
     resolutions: tuple[int | str | None, ...] = (None,)

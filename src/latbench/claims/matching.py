@@ -11,10 +11,9 @@ from latbench.analysis.comparability import incomparable
 from latbench.claims.conditions import condition_mismatches, unlike_each_other
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.verdict import CheckContext
+from latbench.defaults import SIMULATED
 from latbench.schema.record import Record
 
-MADE_UP = frozenset({"fake"})
-"""Backends that execute nothing: their times say nothing of any claim that does not name them."""
 OF_COMPARISONS = ("batch", "resolution")
 """Conditions that a comparison elsewhere must share with the claim."""
 RecordPair = tuple[Record, Record]
@@ -29,7 +28,7 @@ def is_of(record: Record, id: str | None, claim: Claim, bench: CheckContext) -> 
         and model.build is not None
         and record.model.name == model.build
         and _another_network(record, model) is None
-        and (record.backend not in MADE_UP or record.backend == claim.conditions.backend)
+        and (record.backend not in SIMULATED or record.backend == claim.conditions.backend)
         and record.fallback is None
         and record.backend == record.request.backend
     )

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from latbench.cli.options import Command, json_option, model_options, option_option, warn
+from latbench.defaults import FORMAT
 
 
 @click.command("export", cls=Command)
 @model_options(positional=True)
-@click.option("--format", default="onnx", show_default=True, help="Format of the file.")
+@click.option("--format", default=FORMAT, show_default=True, help="Format of the file.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Where to write it (else: the cache)."
 )

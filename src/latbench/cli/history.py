@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from latbench.cli.options import json_option, registry_option
+from latbench.defaults import FALLBACK, LOCAL
 
 
 @click.command("history")
 @click.option("--model", required=True, metavar="MODEL")
-@click.option("--backend", default="onnxruntime", show_default=True, metavar="NAME")
-@click.option("--device", default="local", show_default=True, metavar="ID")
+@click.option("--backend", default=FALLBACK, show_default=True, metavar="NAME")
+@click.option("--device", default=LOCAL, show_default=True, metavar="ID")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @registry_option
 @json_option

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from latbench.cli import completion
-from latbench.defaults import TIMEOUT_S
+from latbench.defaults import FALLBACK, TIMEOUT_S
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -215,10 +215,10 @@ def backend_options(*, many: bool = False) -> Callable[[F], F]:
                 option(
                     "--backend",
                     multiple=many,
-                    default=("onnxruntime",) if many else "onnxruntime",
+                    default=(FALLBACK,) if many else FALLBACK,
                     metavar="NAME",
                     help="Runtime that executes the model (`latbench backends`). "
-                    "[default: onnxruntime]",
+                    f"[default: {FALLBACK}]",
                     shell_complete=completion.backends,
                     group=group,
                 ),

@@ -105,7 +105,7 @@ def pareto(
 
 def _records(registry: str | None, device: str | None, backend: str | None) -> list[Record]:
     """The newest of each model, measured on the backend that was asked for."""
-    from latbench.claims.matching import MADE_UP
+    from latbench.defaults import SIMULATED
     from latbench.store.registry import Registry
 
     with Registry.open(registry, create=False) as store:
@@ -113,7 +113,7 @@ def _records(registry: str | None, device: str | None, backend: str | None) -> l
             store.get(row.id)
             for row in store.latest(device)
             if row.backend == row.requested_backend
-            and row.backend not in MADE_UP
+            and row.backend not in SIMULATED
             and row.status == "measured"
             and (backend is None or row.backend == backend)
         ]

@@ -182,9 +182,9 @@ def test_a_ready_package_is_itself(package: Path) -> None:
         adopted(package, resolution=(32, 48))
     with pytest.raises(UsageError, match="no axis named n"):
         adopted(package, dims={"n": 2})
-    with pytest.raises(UsageError, match="fp16 is for a model"):
+    with pytest.raises(UsageError, match="--precision fp16 is invalid"):
         adopted(package, precision="fp16")
-    with pytest.raises(UsageError, match="its target"):
+    with pytest.raises(UsageError, match="option target is invalid"):
         adopted(package, options={"target": "iOS18"})
 
 

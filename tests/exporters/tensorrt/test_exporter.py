@@ -143,7 +143,7 @@ def test_a_timing_cache_that_cannot_be_written_is_told_before_the_build(
 
     trt.say = "it was built"
     monkeypatch.setattr("latbench_exporters.tensorrt.build.tempfile.TemporaryFile", full)
-    with pytest.raises(UsageError, match="cannot be used: Permission denied"):
+    with pytest.raises(UsageError, match="cannot use the timing cache .*: Permission denied"):
         export(tmp_path / "made.engine", timing_cache=str(tmp_path / "timings"))
 
 
@@ -243,7 +243,7 @@ def test_a_ready_engine_that_tells_nothing(
     ("spec", "message"),
     [
         (ExportSpec(options={"tf32": "on"}), "tf32"),
-        (ExportSpec(precision="fp16"), "fp16 is for a model"),
+        (ExportSpec(precision="fp16"), "--precision fp16 is invalid"),
         (ExportSpec(dims={"batch": 1}), "no axis named batch"),
         (ExportSpec(batch=2), "axis 0 of input 'image' is fixed at 1"),
         (ExportSpec(resolution=(4, 8)), "axis 3 of input 'image' is fixed at 4"),

@@ -222,7 +222,7 @@ def test_an_open_axis_is_taken_at_its_stored_size(
     outputs = exporter().evaluate(out, make_inputs(exported.inputs, 0))
     assert outputs is not None
     assert outputs[0].shape == (2, 10)
-    with pytest.raises(UsageError, match=r"fixed at 2 in the file; 1 was asked for"):
+    with pytest.raises(UsageError, match=r"fixed at 2 in the file; requested 1"):
         exporter().adopt(path, ExportSpec(batch=1), out)
 
 

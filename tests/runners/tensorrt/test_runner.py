@@ -210,7 +210,7 @@ def test_an_engine_of_another_version(trt: Any, driver: Any, engine_file: Path) 
     engine_file.write_bytes(content[:24] + bytes([8, 6, 1, 6]) + content[28:])
     with pytest.raises(StageError) as caught, session(engine_file):
         pass
-    assert "made by another version (8.6.1.6" in caught.value.message
+    assert "built by another version (8.6.1.6" in caught.value.message
     assert trt.__version__ in caught.value.message
     assert "--no-cache" in (caught.value.hint or "")
     assert not driver.live
