@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import latbench
+from latbench.events import Events
 from latbench.schema.protocol_catalog import FIXED
 from support import onnx_files
 
@@ -26,7 +27,7 @@ def test_run_and_read_back(tmp_path: Path) -> None:
         threads=1,
         protocol=QUICK,
         registry=str(tmp_path / "r.db"),
-        progress=lambda done, total: seen.append((done, total)),
+        events=Events(progress=lambda done, total: seen.append((done, total))),
     )
     assert result.record.outcome.status == "measured"
     assert result.summary is not None
@@ -62,8 +63,8 @@ def test_what_cannot_be_compared_survives_storage(tmp_path: Path) -> None:
         {"model": "mobilevig_ti", "seed": -1},
         {"model": "mobilevig_ti", "batch": 0},
         {"model": "mobilevig_ti", "resolution": 0},
-        {"model": "mobilevig_ti", "deadline_s": float("nan")},
-        {"model": "mobilevig_ti", "deadline_s": float("inf")},
+        {"model": "mobilevig_ti", "timeout_s": float("nan")},
+        {"model": "mobilevig_ti", "timeout_s": float("inf")},
         {"model": "mobilevig_ti", "dims": {"N": 0}},
         {"model": "mobilevig_ti", "protocol": msgspec.structs.replace(QUICK, block_calls=0)},
     ],

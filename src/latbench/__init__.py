@@ -1,8 +1,9 @@
 """latbench: time models on devices, keep the evidence, check the claims.
 
-``run`` measures and stores, ``compare`` times two in turn, ``sweep`` measures many, ``export``
-makes a checked file, ``Registry`` reads records back and ``summarize`` computes what a record says.
-Everything is imported when it is first used.
+``run`` measures a model and stores the record, ``compare`` times two alternately, ``sweep``
+measures many, and ``export`` creates a checked file. They accept a ``Request`` (``make_request``)
+and a ``TimingProtocol`` as values, and report to ``Events``. ``Registry`` reads records back, and
+``summarize`` computes the summary of a record. Every name is imported on first use.
 """
 
 from __future__ import annotations
@@ -22,35 +23,45 @@ if TYPE_CHECKING:
     from latbench.bench.compare import compare as compare
     from latbench.bench.run import RunResult as RunResult
     from latbench.bench.run import run as run
+    from latbench.bench.run import run_request as run_request
     from latbench.bench.sweep import SweepResult as SweepResult
     from latbench.bench.sweep import sweep as sweep
     from latbench.errors import LatbenchError as LatbenchError
     from latbench.errors import RegistryError as RegistryError
     from latbench.errors import StageError as StageError
     from latbench.errors import UsageError as UsageError
+    from latbench.events import Events as Events
     from latbench.schema.codec import decode_record as decode_record
     from latbench.schema.codec import encode_record as encode_record
+    from latbench.schema.protocol import TimingProtocol as TimingProtocol
     from latbench.schema.record import Record as Record
+    from latbench.schema.request import Request as Request
+    from latbench.schema.request import make_request as make_request
     from latbench.store.registry import Registry as Registry
 
 _HOMES = {
     "CachedArtifact": "latbench.artifacts.cache",
     "CompareResult": "latbench.bench.compare",
     "Comparison": "latbench.analysis.comparison",
+    "Events": "latbench.events",
     "LatbenchError": "latbench.errors",
     "Record": "latbench.schema.record",
     "Registry": "latbench.store.registry",
     "RegistryError": "latbench.errors",
+    "Request": "latbench.schema.request",
     "RunResult": "latbench.bench.run",
     "StageError": "latbench.errors",
     "Summary": "latbench.analysis.summary",
     "SweepResult": "latbench.bench.sweep",
+    "TimingProtocol": "latbench.schema.protocol",
     "UsageError": "latbench.errors",
     "compare": "latbench.bench.compare",
     "decode_record": "latbench.schema.codec",
     "encode_record": "latbench.schema.codec",
     "export": "latbench.artifacts.export",
+    "make_request": "latbench.schema.request",
     "run": "latbench.bench.run",
+    "run_request": "latbench.bench.run",
     "summarize": "latbench.analysis.summary",
     "sweep": "latbench.bench.sweep",
 }

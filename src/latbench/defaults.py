@@ -1,4 +1,4 @@
-"""The defaults that commands and functions share, as constants without imports."""
+"""Defaults that commands and functions share, as constants without imports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ SIMULATED = frozenset({"fake"})
 """Backends that execute nothing: their times are no evidence for claims about other backends."""
 
 LOCAL = "local"
-"""The device that is this machine."""
+"""The name of the device that is this machine."""
+
+RUN_PROTOCOL = "latbench-warm@1"
+"""Protocol of ``run`` and of a sweep."""
+COMPARE_PROTOCOL = "latbench-compare@1"
+"""Protocol of ``compare``."""
 
 TIMEOUT_S = 300.0
 """Seconds to wait for each response of a worker."""
+
+MARGIN = 0.02
+"""Relative difference up to which two latencies count as the same."""

@@ -1,7 +1,43 @@
-"""What a long operation reports while it runs."""
+"""Observers: how a long operation reports warnings and progress while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 Warn = Callable[[str], None]
+"""Receives a message that the user should see."""
+Progress = Callable[[int, int], None]
+"""Receives the number of finished rounds and the approximate total."""
+Step = Callable[[Any], None]
+"""Receives the value that the operation documents for its steps."""
+
+
+def ignore(*_: object) -> None:
+    """Do nothing with an event."""
+
+
+def never() -> bool:
+    """Return False: nobody has asked to stop."""
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Callbacks of a long operation; each one defaults to doing nothing.
+
+    ``warn`` receives messages, ``progress`` the rounds done and their approximate total, and
+    ``step`` a value after each part of a longer operation: a
+    :class:`~latbench.bench.sweep.SweepStep` in a sweep, a
+    :class:`~latbench.audit.measure.TrialProgress` while claims are measured, a line of text in
+    ``explain``.
+    """
+
+    warn: Warn = ignore
+    progress: Progress = ignore
+    step: Step = ignore
+
+
+SILENT = Events()
+"""Reports nothing."""

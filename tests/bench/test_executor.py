@@ -17,7 +17,9 @@ from latbench.analysis.segments import samples
 from latbench.api import ExportSpec, make_inputs
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job, JobRun
+from latbench.devices.local import LocalDevice
 from latbench.errors import StageError
+from latbench.events import SILENT, Events
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import named_protocol
@@ -55,9 +57,12 @@ def execute(
     folder: Path, latency_ns: int, protocol: TimingProtocol = SMALL, **changes: object
 ) -> tuple[Outcome, list[tuple[int, int]]]:
     progress: list[tuple[int, int]] = []
-    schedule = Schedule(protocol=msgspec.structs.replace(protocol, **changes), deadline_s=60)
+    schedule = Schedule(protocol=msgspec.structs.replace(protocol, **changes), timeout_s=60)
     execution = ProtocolExecutor(
-        [job_for(folder, latency_ns)], schedule, lambda done, total: progress.append((done, total))
+        [job_for(folder, latency_ns)],
+        schedule,
+        LocalDevice(),
+        Events(progress=lambda done, total: progress.append((done, total))),
     )
     (outcome,) = execution.run()
     return outcome, progress
@@ -93,8 +98,8 @@ def test_a_very_slow_model_still_gets_one_sample(tmp_path: Path) -> None:
 def test_another_reference_is_a_failure(tmp_path: Path) -> None:
     job = job_for(tmp_path, MS)
     np.savez(job.reference, np.zeros((1, 999), np.float32))
-    schedule = Schedule(protocol=SMALL, deadline_s=60)
-    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
+    schedule = Schedule(protocol=SMALL, timeout_s=60)
+    (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     assert outcome.status == "failed"
     assert outcome.failure is not None
     assert (outcome.failure.stage, outcome.failure.kind) == ("outputs", "mismatch")
@@ -136,18 +141,18 @@ def test_settling_calls_are_kept_and_not_counted(tmp_path: Path) -> None:
 
 def test_several_threads_settle_for_longer_than_a_time_slice(tmp_path: Path) -> None:
     protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
-    schedule = Schedule(protocol=protocol, deadline_s=60)
+    schedule = Schedule(protocol=protocol, timeout_s=60)
     job = with_changes(job_for(tmp_path, 3 * MS), threads=2)
-    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     assert {(b.settle_calls, len(b.sample_ns)) for b in outcome.traces[0].blocks} == {(3, 8)}
 
 
 def test_readings_are_of_the_calls_that_count(tmp_path: Path) -> None:
     """Not of those that settle, which may have waited for a CPU."""
     protocol = msgspec.structs.replace(SMALL, settle_calls=10, processes=1, max_processes=1)
-    schedule = Schedule(protocol=protocol, deadline_s=60)
+    schedule = Schedule(protocol=protocol, timeout_s=60)
     job = job_for(tmp_path, 10 * MS, real_time="yes")
-    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     for block in outcome.traces[0].blocks:
         assert block.readings is not None
         counted, settled = sum(block.sample_ns[10:]), sum(block.sample_ns[:10])
@@ -162,14 +167,14 @@ def test_a_minimal_time_is_kept_to_the_call(tmp_path: Path) -> None:
 
 def test_warm_up_goes_on_until_the_samples_no_longer_change(tmp_path: Path) -> None:
     protocol = msgspec.structs.replace(SMALL, warmup="found", warmup_calls=1)
-    schedule = Schedule(protocol=protocol, deadline_s=60)
+    schedule = Schedule(protocol=protocol, timeout_s=60)
     found = []
     for slow in ("0", "300"):
         job = job_for(tmp_path, MS, warmup=slow, noise="0.01")
-        (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
+        (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
         found.append(len(outcome.traces[0].warmup_ns))
     # One that is too slow to be looked at is taken as it is.
-    (slow,) = ProtocolExecutor([job_for(tmp_path, 400 * MS)], schedule, lambda d, t: None).run()
+    (slow,) = ProtocolExecutor([job_for(tmp_path, 400 * MS)], schedule, LocalDevice(), SILENT).run()
     assert len(slow.traces[0].warmup_ns) == 1
     assert found[0] < 100
     assert found[1] >= 300
@@ -184,8 +189,10 @@ def test_more_processes_until_it_is_precise_enough(tmp_path: Path) -> None:
 
     for limit, stopped, processes in ((9, "precise", 4), (3, "processes", 3)):
         protocol = msgspec.structs.replace(SMALL, target_ppm=10_000, max_processes=limit)
-        schedule = Schedule(protocol=protocol, deadline_s=60, precise=precise)
-        (outcome,) = ProtocolExecutor([job_for(tmp_path, MS)], schedule, lambda d, t: None).run()
+        schedule = Schedule(protocol=protocol, timeout_s=60, precise=precise)
+        (outcome,) = ProtocolExecutor(
+            [job_for(tmp_path, MS)], schedule, LocalDevice(), SILENT
+        ).run()
         assert (outcome.stopped, len(outcome.traces)) == (stopped, processes)
     assert asked == [2, 3, 4, 2, 3]
 
@@ -218,7 +225,7 @@ def test_a_part_that_has_enough_goes_on_with_whole_blocks(tmp_path: Path) -> Non
     slow = msgspec.structs.replace(SMALL, min_calls=10, min_ns=100 * MS)
     jobs = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 10 * MS)]
     _, two = ProtocolExecutor(
-        jobs, Schedule(protocol=slow, deadline_s=60), lambda done, total: None
+        jobs, Schedule(protocol=slow, timeout_s=60), LocalDevice(), SILENT
     ).run()
     for trace in two.traces:
         assert {len(block.sample_ns) for block in trace.blocks} == {5}
@@ -245,7 +252,7 @@ def test_slow_models_get_fewer_samples_and_not_too_few_processes(
     protocol = named_protocol("latbench-compare@1" if parts == 2 else "latbench-quick@1")
     jobs = [job_for(tmp_path, round(latency_s * 1e9) + i) for i in range(parts)]
     outcomes = ProtocolExecutor(
-        jobs, Schedule(protocol=protocol, deadline_s=60), lambda a, b: None
+        jobs, Schedule(protocol=protocol, timeout_s=60), LocalDevice(), SILENT
     ).run()
     for outcome in outcomes:
         assert len(outcome.traces) >= 6
@@ -257,8 +264,10 @@ def test_a_reference_that_vanishes_is_a_failure_and_loses_nothing(tmp_path: Path
         if done == 4:
             (tmp_path / "reference.npz").unlink()
 
-    schedule = Schedule(protocol=SMALL, deadline_s=60)
-    (outcome,) = ProtocolExecutor([job_for(tmp_path, MS)], schedule, vanish).run()
+    schedule = Schedule(protocol=SMALL, timeout_s=60)
+    (outcome,) = ProtocolExecutor(
+        [job_for(tmp_path, MS)], schedule, LocalDevice(), Events(progress=vanish)
+    ).run()
     assert outcome.status == "failed"
     assert outcome.failure is not None
     assert outcome.failure.stage == "outputs"
@@ -268,9 +277,9 @@ def test_a_reference_that_vanishes_is_a_failure_and_loses_nothing(tmp_path: Path
 
 def test_times_of_zero_settle_no_longer_than_a_block(tmp_path: Path) -> None:
     protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
-    schedule = Schedule(protocol=protocol, deadline_s=60)
+    schedule = Schedule(protocol=protocol, timeout_s=60)
     job = with_changes(job_for(tmp_path, 0), threads=2)
-    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     assert {b.settle_calls for b in outcome.traces[0].blocks} == {5}
 
 
@@ -286,9 +295,9 @@ def test_blocks_are_sized_by_the_last_one_where_there_is_no_warm_up(tmp_path: Pa
     protocol = msgspec.structs.replace(
         SMALL, warmup_calls=0, block_calls=1000, block_ns=20 * MS, min_calls=60
     )
-    schedule = Schedule(protocol=protocol, deadline_s=60)
+    schedule = Schedule(protocol=protocol, timeout_s=60)
     job = job_for(tmp_path, MS, warmup="1")  # the first inference takes twice as long
-    (outcome,) = ProtocolExecutor([job], schedule, lambda done, total: None).run()
+    (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     sizes = [len(block.sample_ns) for block in outcome.traces[0].blocks]
     assert sizes == [10, 20, 20, 10]
 
@@ -308,11 +317,11 @@ def test_a_sentinel_that_cannot_be_opened_or_closed_costs_itself_only(
             closed(self)
 
         monkeypatch.setattr(JobRun, "close", close)
-    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
     job = job_for(tmp_path, 2 * MS)
     if misbehave == "refuse":
         sentinel = with_changes(sentinel, extra={**sentinel.extra, "noise": "loud"})
-    execution = ProtocolExecutor([job], schedule, lambda done, total: None, sentinel=sentinel)
+    execution = ProtocolExecutor([job], schedule, LocalDevice(), SILENT, sentinel=sentinel)
     (outcome,) = execution.run()
     assert outcome.status == "measured"
     assert len(outcome.traces) == 2
@@ -326,9 +335,9 @@ def with_changes(job: Job, **changes: object) -> Job:
 
 def test_parts_are_timed_in_turn_in_a_seeded_order(tmp_path: Path) -> None:
     def orders(seed: int) -> list[list[bool]]:
-        schedule = Schedule(protocol=SMALL, deadline_s=60, order_seed=seed)
+        schedule = Schedule(protocol=SMALL, timeout_s=60, order_seed=seed)
         jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS)]
-        one, two = ProtocolExecutor(jobs, schedule, lambda done, total: None).run()
+        one, two = ProtocolExecutor(jobs, schedule, LocalDevice(), SILENT).run()
         assert [len(trace.blocks) for trace in one.traces] == [3, 3]
         return [
             [
@@ -372,10 +381,10 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(JobRun, "start", start)
     monkeypatch.setattr(JobRun, "_time", time)
-    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
     parts = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 3 * MS)]
     execution = ProtocolExecutor(
-        parts, schedule, lambda done, total: None, sentinel=job_for(tmp_path, MS)
+        parts, schedule, LocalDevice(), SILENT, sentinel=job_for(tmp_path, MS)
     )
     assert {outcome.status for outcome in execution.run()} == {"measured"}
     # In each of two processes three parts have their first inference, a warm-up and three blocks.
@@ -383,11 +392,12 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:
-    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
     (outcome,) = ProtocolExecutor(
         [job_for(tmp_path, 2 * MS)],
         schedule,
-        lambda done, total: None,
+        LocalDevice(),
+        SILENT,
         sentinel=job_for(tmp_path, MS),
     ).run()
     assert [len(trace.blocks) for trace in outcome.traces] == [3, 3]
@@ -396,11 +406,12 @@ def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", ["open", "warmup", "time", "outputs"])
 def test_a_sentinel_that_fails_costs_the_sentinel_only(tmp_path: Path, at: str) -> None:
-    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), deadline_s=60)
+    schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
     execution = ProtocolExecutor(
         [job_for(tmp_path, 2 * MS)],
         schedule,
-        lambda done, total: None,
+        LocalDevice(),
+        SILENT,
         sentinel=job_for(tmp_path, MS, misbehave="crash", at=at),
     )
     (outcome,) = execution.run()
@@ -411,9 +422,9 @@ def test_a_sentinel_that_fails_costs_the_sentinel_only(tmp_path: Path, at: str) 
 
 
 def test_a_part_that_dies_keeps_what_was_measured_of_both(tmp_path: Path) -> None:
-    schedule = Schedule(protocol=SMALL, deadline_s=60)
+    schedule = Schedule(protocol=SMALL, timeout_s=60)
     jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS, misbehave="crash")]
-    one, two = ProtocolExecutor(jobs, schedule, lambda done, total: None).run()
+    one, two = ProtocolExecutor(jobs, schedule, LocalDevice(), SILENT).run()
     assert (one.status, one.failure) == ("interrupted", None)
     assert two.status == "failed"
     assert two.failure is not None

@@ -12,6 +12,7 @@ import pytest
 
 import latbench
 from latbench.bench.run import RunResult
+from latbench.devices.local import LocalDevice
 from latbench.errors import RegistryError
 from latbench.host.info import read_conditions
 from latbench.schema.codec import decode_record
@@ -35,15 +36,15 @@ def test_an_interruption_after_the_timing_leaves_it_measured(
 ) -> None:
     calls = []
 
-    def conditions() -> object:
+    def conditions(device: LocalDevice) -> object:
         calls.append(None)
         if len(calls) == 3:  # before, before the timing, after it
             raise KeyboardInterrupt
         return read_conditions()
 
-    monkeypatch.setattr("latbench.bench.run.read_conditions", conditions)
+    monkeypatch.setattr(LocalDevice, "conditions", conditions)
     outcome = measured(tmp_path).record.outcome
-    assert len(calls) == 3
+    assert len(calls) == 4
     assert outcome.status == "measured"
     assert len(outcome.traces) == 1
 

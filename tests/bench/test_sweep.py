@@ -10,6 +10,7 @@ import pytest
 
 from latbench.bench.sweep import SweepStep, sweep
 from latbench.errors import UsageError
+from latbench.events import Events
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
 from latbench.store.registry import Registry
@@ -32,7 +33,7 @@ def test_a_file_that_is_edited_on_the_way_is_a_failure_and_not_cached(
         ["net.py:one,backend=fake", "net.py:two,backend=fake"],
         protocol=QUICK,
         registry=str(tmp_path / "r.db"),
-        progress=edit,
+        events=Events(step=edit),
     )
     outcomes = [point.record.outcome for point in swept.points if point.record is not None]
     assert sorted(outcome.status for outcome in outcomes) == ["failed", "measured"]
@@ -53,7 +54,7 @@ def test_a_sweep_that_another_program_measures_is_not_resumed(tmp_path: Path) ->
             sweep(requests, protocol=QUICK, registry=registry, resume=True)
         refused.append(caught.value.hint or "")
 
-    sweep(requests, protocol=QUICK, registry=registry, progress=meanwhile)
+    sweep(requests, protocol=QUICK, registry=registry, events=Events(step=meanwhile))
     assert len(refused) == 2
     resumed = sweep(requests, protocol=QUICK, registry=registry, resume=True)
     assert all(point.record is not None for point in resumed.points)
@@ -63,14 +64,14 @@ def test_a_sweep_that_another_program_measures_is_not_resumed(tmp_path: Path) ->
 
 INTERRUPTED = """
 import os, signal, sys
-import latbench.bench.run
+import latbench.bench.measure
 from latbench.cli import main
 
 def interrupted(*arguments, **named):
     os.kill(os.getpid(), signal.SIGINT)
     raise AssertionError("unreached: the signal is handled first")
 
-latbench.bench.run.time_operators = interrupted
+latbench.bench.measure.time_operators = interrupted
 main()
 """
 

@@ -10,6 +10,7 @@ import latbench
 from latbench.analysis.settings import own_options
 from latbench.api import Capability, Runner
 from latbench.defaults import FALLBACK
+from latbench.events import Events
 from latbench.plugins import load_runner, runner_names
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
@@ -47,7 +48,7 @@ def measured(
         strict=strict,
         options=options,
         registry=str(folder / "registry.db"),
-        warn=said.append,
+        events=Events(warn=said.append),
     )
     return result.record, said
 

@@ -22,6 +22,7 @@ from latbench.analysis.stats import (
     order_interval,
     student_quantile,
 )
+from latbench.defaults import MARGIN
 from latbench.schema.record import Record
 from latbench.schema.trace import Trace
 from latbench.schema.value import Value
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 Quantity = Literal["typical", "best-case"]
 QUANTILE: dict[Quantity, float] = {"typical": 0.5, "best-case": BEST_CASE}
-MARGIN = 0.02
-"""Relative difference up to which two latencies count as the same, unless another is asked for."""
 EQUIVALENCE = 0.935
 """Two one-sided tests at 5 % each are one interval at 90 % (Schuirmann 1987, *J. Pharmacokinetics
 and Biopharmaceutics* 15). As for the 95 % interval, stopping when it is narrow has its price: made

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from math import ceil, log, sqrt
 from statistics import NormalDist, median, variance
 
-from latbench.analysis.comparison import MARGIN, POWER, seconds_per_process
+from latbench.analysis.comparison import POWER, seconds_per_process
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.segments import warm_blocks
 from latbench.analysis.stats import FEWEST
+from latbench.defaults import MARGIN
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import COMPARE, WARM
 from latbench.schema.record import Record

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from latbench.analysis.stats import FEWEST
 from latbench.audit.check import available_backends
-from latbench.bench.compare import compare
-from latbench.bench.run import TIMEOUT_S, run
+from latbench.bench.context import RunContext
+from latbench.bench.measure import measure_parts, measure_request
+from latbench.bench.prepare import read_request, resolve_request
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.pooling import TOLD
 from latbench.claims.statements import (
@@ -26,14 +27,15 @@ from latbench.claims.statements import (
     StatedValue,
 )
 from latbench.claims.verdict import Answer, Verdict
-from latbench.defaults import LOCAL
+from latbench.defaults import LOCAL, TIMEOUT_S
+from latbench.devices.local import LocalDevice
 from latbench.errors import LatbenchError, RegistryError
-from latbench.events import Warn
+from latbench.events import SILENT, Events, never
 from latbench.plugins import load_runner
 from latbench.schema.codec import digest
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import COMPARE, WARM, shipped
-from latbench.schema.protocol_options import changed_protocol
+from latbench.schema.protocol_options import changed_protocol, check_protocol
 from latbench.schema.record import Record
 from latbench.schema.request import Request, make_request
 
@@ -104,65 +106,66 @@ def carry_out(
     wanted: Sequence[Trial],
     *,
     registry: str | None,
-    progress: Callable[[TrialProgress], None] = lambda tried: None,
-    interrupted: Callable[[], bool] = lambda: False,
-    warn: Warn = lambda message: None,
-    deadline_s: float = TIMEOUT_S,
+    events: Events = SILENT,
+    interrupted: Callable[[], bool] = never,
+    timeout_s: float = TIMEOUT_S,
 ) -> bool:
-    """Measure them one after the other and store every record; whether all were tried.
+    """Measure the trials one after the other and store every record; return whether all were tried.
 
-    One that fails is told and ends nothing. A user's interruption, after which ``interrupted`` says
-    so, ends it, and what is stored by then stays.
+    A trial that fails is reported and does not stop the others. ``events.step`` receives a
+    :class:`TrialProgress` after each one. An interruption by the user, which ``interrupted``
+    reports, stops; records stored by then stay. Raises :class:`RegistryError` if records cannot be
+    stored.
     """
+    if not wanted:
+        return True
+    from latbench.store.registry import Registry
+
     started = time.monotonic()
-    for done, trial in enumerate(wanted, 1):
-        try:
-            records = _measured(trial, registry, deadline_s, warn)
-        except RegistryError:
-            # Nothing that is measured from now on would be kept.
-            raise
-        except LatbenchError as error:
-            warn(f"{trial.name}: {error.message}")
-            continue
-        statuses = {record.outcome.status for record in records}
-        # Beside one that failed, the other of two that are compared is called interrupted too.
-        if interrupted() or ("interrupted" in statuses and "failed" not in statuses):
-            return False
-        left = (time.monotonic() - started) / done * (len(wanted) - done)
-        progress(
-            TrialProgress(done=done, trials=len(wanted), trial=trial, records=records, left_s=left)
+    with Registry.open(registry) as store:
+        context = RunContext(
+            device=LocalDevice(),
+            registry=store,
+            events=Events(warn=events.warn),
+            timeout_s=timeout_s,
+            strict=True,
         )
+        for done, trial in enumerate(wanted, 1):
+            try:
+                records = measure_trial(trial, context)
+            except RegistryError:
+                # No later record could be stored either.
+                raise
+            except LatbenchError as error:
+                events.warn(f"{trial.name}: {error.message}")
+                continue
+            statuses = {record.outcome.status for record in records}
+            # Next to a part that failed, the other part of a comparison is interrupted as well.
+            if interrupted() or ("interrupted" in statuses and "failed" not in statuses):
+                return False
+            left = (time.monotonic() - started) / done * (len(wanted) - done)
+            events.step(
+                TrialProgress(
+                    done=done, trials=len(wanted), trial=trial, records=records, left_s=left
+                )
+            )
     return True
 
 
-def _measured(
-    trial: Trial, registry: str | None, deadline_s: float, warn: Warn
-) -> tuple[Record, ...]:
-    if len(trial.requests) == 2:
-        compared = compare(
-            *trial.requests,
-            protocol=trial.protocol,
-            registry=registry,
-            deadline_s=deadline_s,
-            warn=warn,
-        )
-        return compared.a, compared.b
-    (one,) = trial.requests
-    result = run(
-        one.model,
-        backend=one.backend,
-        batch=one.batch,
-        resolution=one.resolution,
-        precision=one.precision,
-        threads=one.threads,
-        options=one.options,
-        protocol=trial.protocol,
-        strict=True,
-        deadline_s=deadline_s,
-        registry=registry,
-        warn=warn,
-    )
-    return (result.record,)
+def measure_trial(trial: Trial, context: RunContext) -> tuple[Record, ...]:
+    """Measure one trial and store its records: one, or two of a comparison.
+
+    Raises :class:`LatbenchError`.
+    """
+    check_protocol(trial.protocol, context.timeout_s)
+    resolved = [
+        resolve_request(read_request(each, trial.protocol), context.device)
+        for each in trial.requests
+    ]
+    if len(resolved) == 1:
+        return (measure_request(resolved[0], trial.protocol, context),)
+    other, mine = resolved
+    return measure_parts((other, mine), trial.protocol, context, quantity="typical", order_seed=0)
 
 
 def _of_claim(

@@ -11,24 +11,31 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from latbench.bench.job import Job, JobRun
 from latbench.clock import now_ns
 from latbench.errors import LatbenchError, Stage, StageError
+from latbench.events import Events
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.record import Failure, Outcome
 from latbench.schema.trace import Trace
 from latbench.worker.client import WorkerClient
 
+if TYPE_CHECKING:
+    from latbench.devices.local import MeasuredDevice
+
 WORKER = "latbench.worker.inference"
-Progress = Callable[[int, int], None]
-"""Called between rounds with how many rounds are done, of about how many."""
 Precise = Callable[[Sequence[Sequence[Trace]]], bool]
 """Whether the traces of each part so far are precise enough."""
 Stopped = Literal["complete", "precise", "budget", "processes"]
+
+
+def _until_the_limits(traces: Sequence[Sequence[Trace]]) -> bool:
+    """No precision is enough: only the protocol's limits stop the timing."""
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +43,10 @@ class Schedule:
     """How to time, and until when."""
 
     protocol: TimingProtocol
-    deadline_s: float
-    """How long any one answer may take."""
+    timeout_s: float
+    """Seconds to wait for each response of a worker."""
     order_seed: int = 0
-    precise: Precise = lambda parts: False
+    precise: Precise = _until_the_limits
 
 
 class ProtocolExecutor:
@@ -49,17 +56,19 @@ class ProtocolExecutor:
         self,
         jobs: Sequence[Job],
         schedule: Schedule,
-        progress: Progress,
+        device: MeasuredDevice,
+        events: Events,
         *,
         sentinel: Job | None = None,
     ) -> None:
         self._schedule = schedule
         self._protocol = schedule.protocol
-        self._progress = progress
-        self.parts = [JobRun(job, self._protocol, schedule.deadline_s) for job in jobs]
+        self._device = device
+        self._events = events
+        self.parts = [JobRun(job, self._protocol, schedule.timeout_s) for job in jobs]
         # Its warm-up is not looked for: the summary finds one that goes on into its blocks.
         plain = msgspec.structs.replace(self._protocol, warmup="fixed")
-        self._sentinel = sentinel and JobRun(sentinel, plain, schedule.deadline_s)
+        self._sentinel = sentinel and JobRun(sentinel, plain, schedule.timeout_s)
         self._begun_ns = 0
         self._cut_short = False
         self._sentinel_traces: tuple[Trace, ...] = ()
@@ -94,10 +103,11 @@ class ProtocolExecutor:
         return "processes"
 
     def _process(self, process: int) -> None:
+        command = self._device.worker_command(WORKER)
         with ExitStack() as exits:
             for part in self._all():
                 try:
-                    part.start(exits.enter_context(WorkerClient.with_module(WORKER)))
+                    part.start(exits.enter_context(WorkerClient(command)))
                 except StageError as error:
                     part.failure = error
                     self._without_sentinel(part, error)
@@ -147,7 +157,7 @@ class ProtocolExecutor:
                     self._turn(part, partial(JobRun.block, calls=most))
             done += 1
             total = max(sessions, before + 1) * expected
-            self._progress(min(before * expected + done, total), total)
+            self._events.progress(min(before * expected + done, total), total)
 
     def _sentinel_block(self, sentinel: JobRun) -> None:
         calls = (self._protocol.sentinel_ns or 0) // max(sentinel.typical_ns, 1)

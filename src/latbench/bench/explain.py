@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from latbench.analysis.estimators import statistic_name
-from latbench.artifacts import calibration
+from latbench.analysis.summary import summarize
+from latbench.artifacts.calibration import identify_calibration
 from latbench.attribution.decomposition import (
     COMPUTED,
     Alternative,
@@ -27,25 +30,29 @@ from latbench.attribution.setup import (
 )
 from latbench.attribution.shapley import Account, Difference, configurations
 from latbench.attribution.subject import Side, check_same_model
-from latbench.bench.run import TIMEOUT_S, run
+from latbench.bench.context import RunContext
+from latbench.bench.measure import measure_request
+from latbench.bench.prepare import ResolvedRequest, resolve_request
+from latbench.defaults import LOCAL, TIMEOUT_S
+from latbench.devices.local import LocalDevice
 from latbench.errors import (
     LatbenchError,
     RegistryError,
     StageError,
     UsageError,
 )
-from latbench.events import Warn
-from latbench.host.info import read_machine, this_device, usable_cpus
+from latbench.events import SILENT, Events, Warn, ignore
 from latbench.plugins import exporter_for, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
 from latbench.schema.protocol_options import LONGEST_DEADLINE_S, check_protocol
 from latbench.schema.record import Record
-from latbench.zoo.resolver import identify, ready_suffix
+
+if TYPE_CHECKING:
+    from latbench.devices.local import MeasuredDevice
 
 ROUNDS = 3
 """The fewest that give an interval."""
 BUDGET_S = 15.0
-Tell = Callable[[str], None]
 
 
 def explain(
@@ -56,36 +63,36 @@ def explain(
     rounds: int = ROUNDS,
     budget_s: float = BUDGET_S,
     order_seed: int = 0,
-    deadline_s: float = TIMEOUT_S,
+    timeout_s: float = TIMEOUT_S,
     registry: str | None = None,
-    tell: Tell = lambda message: None,
-    warn: Warn = lambda message: None,
+    events: Events = SILENT,
 ) -> Account:
-    """Account for the ratio of two numbers, which :func:`latbench.attribution.subject.side_of` and
-    :func:`~latbench.attribution.subject.side_of_claim` make of records and claims.
+    """Break the ratio of two latencies of one model down into contributions of their differences.
 
-    Where the hardware is here, factors are switched one after another and measured, all
-    configurations once a round in random order, each a stored record. ``budget_s`` bounds each
-    measurement of a protocol that goes on until it is precise. Raises :class:`UsageError` where the
-    two cannot be compared, and :class:`StageError` where nothing could be measured.
+    :func:`latbench.attribution.subject.side_of` and
+    :func:`~latbench.attribution.subject.side_of_claim` make the two from records and claims. If the
+    hardware is here, factors are switched one after another and measured: all configurations once
+    in each round, in random order, each as a stored record. ``budget_s`` limits every measurement
+    whose protocol stops at a target precision. ``events.step`` receives a line of text before each
+    measurement. Raises :class:`UsageError` if the two are not comparable, and :class:`StageError`
+    if nothing could be measured.
     """
     check_same_model(a, b)
     if rounds < 1 or not 0 < budget_s < LONGEST_DEADLINE_S:
         raise UsageError(
             f"rounds and the budget must be above 0 and sensible, not {rounds} and {budget_s:g} s"
         )
-    plan, base = _plan(a, b, measure)
+    device = LocalDevice()
+    plan, base = _plan(a, b, measure, device)
     notes: list[str] = []
-    setups = _setups(a, b, plan, base.setup)
     measured: Sequence[Round] = ()
-    if setups:
+    if setups := _setups(a, b, plan, base.setup):
         for setup in setups.values():
-            check_protocol(setup.protocol, deadline_s)
+            check_protocol(setup.protocol, timeout_s)
+        measuring = Measuring(setups, budget_s, device)
         for side, at_b in ((a, ()), (b, plan.measured)):
-            end = configured(base.setup, a.setup, b.setup, plan.measured, at_b)
-            notes += _changes(side, end)
-        measuring = Measuring(setups, budget_s, deadline_s, registry, tell, warn)
-        measured = measuring.rounds(rounds, order_seed)
+            notes += _changes(side, measuring, frozenset(at_b))
+        measured = _measure(measuring, rounds, order_seed, timeout_s, registry, events)
         notes += measuring.notes
         if not measured:
             raise StageError("time", "not one round could be measured", hint="; ".join(notes))
@@ -93,15 +100,49 @@ def explain(
     if found is None:
         raise StageError(
             "time",
-            "what could be measured takes no factor apart from the others",
+            "what could be measured separates no factor from the others",
             hint="; ".join(notes) or None,
         )
     return found
 
 
-def _plan(a: Side, b: Side, measure: bool) -> tuple[AttributionPlan, Side]:
-    """What can be found out how, and the side whose setup measurements start from."""
-    here = this_device(read_machine()).id
+def _measure(
+    measuring: Measuring,
+    rounds: int,
+    order_seed: int,
+    timeout_s: float,
+    registry: str | None,
+    events: Events,
+) -> list[Round]:
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry) as store:
+        context = RunContext(
+            device=measuring.device,
+            registry=store,
+            events=replace(events, warn=_Once(events.warn)),
+            timeout_s=timeout_s,
+            strict=True,
+        )
+        return measuring.rounds(rounds, order_seed, context)
+
+
+class _Once:
+    """Passes every message on once."""
+
+    def __init__(self, warn: Warn) -> None:
+        self._warn = warn
+        self._seen: set[str] = set()
+
+    def __call__(self, message: str) -> None:
+        if message not in self._seen:
+            self._seen.add(message)
+            self._warn(message)
+
+
+def _plan(a: Side, b: Side, measure: bool, device: MeasuredDevice) -> tuple[AttributionPlan, Side]:
+    """How each factor can be determined, and the side whose setup measurements start from."""
+    here = device.row(LOCAL).id
     there = [side.facts.get("device") != here for side in (a, b)]
     base = a if there[1] and a.record is not None else b
     between = compare_factors(a.facts, b.facts, options=a.record is not None)
@@ -113,7 +154,7 @@ def _plan(a: Side, b: Side, measure: bool) -> tuple[AttributionPlan, Side]:
     )
     reasons: dict[str, str] = {}
     for each in between.differ:
-        why = _why_not(each, a, b, there)
+        why = _why_not(each, a, b, there, device)
         if why is None and not measure:
             why = "not measured (--no-measure)"
         if why is not None:
@@ -122,15 +163,17 @@ def _plan(a: Side, b: Side, measure: bool) -> tuple[AttributionPlan, Side]:
         between=between,
         measured=tuple(e.name for e in between.differ if e.name not in (*reasons, *COMPUTED)),
         computed=computed,
-        alternatives=_alternatives(between.differ, b) if measure and not there[1] else (),
+        alternatives=_alternatives(between.differ, b, device) if measure and not there[1] else (),
         reasons=reasons,
         here=(not there[0], not there[1]),
     )
     return plan, base
 
 
-def _why_not(factor: Difference, a: Side, b: Side, there: Sequence[bool]) -> str | None:
-    """Why nothing can be switched here; ``None`` where it can."""
+def _why_not(
+    factor: Difference, a: Side, b: Side, there: Sequence[bool], device: MeasuredDevice
+) -> str | None:
+    """Why the factor cannot be switched here; ``None`` if it can."""
     name, (one, two) = factor.name, (a.setup, b.setup)
     if factor.a is None and a.record is None:
         return "the source leaves it open"
@@ -146,7 +189,7 @@ def _why_not(factor: Difference, a: Side, b: Side, there: Sequence[bool]) -> str
     if all(there):
         return "not measurable here: neither device is here"
     most = max(one.request.threads or 1, two.request.threads or 1)
-    if name == "threads" and most > (cpus := usable_cpus()):
+    if name == "threads" and most > (cpus := device.usable_cpus()):
         return f"not measurable here: {most} threads on {cpus} CPU{'' if cpus == 1 else 's'}"
     backends = (one.request.backend, two.request.backend)
     of_backend = name in ("backend", FORM) or name.startswith(OPTION)
@@ -168,13 +211,17 @@ def _runs_here(backend: str) -> bool:
     return backend in runner_names() and load_runner(backend).probe().available
 
 
-def _alternatives(differ: Sequence[Difference], b: Side) -> tuple[Alternative, ...]:
-    """Plausible values of what a claim leaves open and one more measurement each can tell."""
+def _alternatives(
+    differ: Sequence[Difference], b: Side, device: MeasuredDevice
+) -> tuple[Alternative, ...]:
+    """Plausible values of what a claim leaves open, each worth one more measurement."""
     open = {each.name for each in differ if each.a is None}
     request, found = b.setup.request, []
     if "threads" in open:
-        found += [("threads", str(n)) for n in sorted({1, usable_cpus()}) if n != request.threads]
-    if "precision" in open and ready_suffix(request.model) is None:
+        counts = sorted({1, device.usable_cpus()})
+        found += [("threads", str(n)) for n in counts if n != request.threads]
+    exported = b.record is None or b.record.model.source != "file"
+    if "precision" in open and exported:
         able = exporter_for(load_runner(request.backend)).precisions
         found += [
             ("precision", each)
@@ -200,29 +247,33 @@ def _setups(a: Side, b: Side, plan: AttributionPlan, base: Setup) -> dict[Key, S
     return found
 
 
-def _changes(side: Side, end: Setup) -> list[str]:
-    """What differs, a little, at the ``end`` that is to be measured from what was measured. Raises
-    :class:`UsageError` where that is another thing now."""
+def _changes(side: Side, measuring: Measuring, key: Key) -> list[str]:
+    """Notes on small differences between the record of ``side`` and what is measured for it now.
+
+    ``key`` is the setup that stands for the side. Raises :class:`UsageError` if it would measure
+    something else than the record did.
+    """
     if side.record is None:
         return []
-    request, asked, then = end.request, side.setup.request, side.record.model
-    now, changed, notes = identify(request), "", list[str]()
+    resolved = measuring.resolved(key)
+    request, asked, then = resolved.request, side.setup.request, side.record.model
+    now, changed, notes = resolved.identity, "", list[str]()
     if now.architecture != then.architecture and then.source == "file":
         changed = f"{then.name} is another file"
     elif now.architecture != then.architecture:
-        notes.append(f"the source of {then.name} has changed since {side.label} was taken")
-    # A setting that is not switched is the other side's, and is checked there.
+        notes.append(f"the source of {then.name} has changed since {side.label} was measured")
+    # A setting that is not switched has the other side's value, and is checked there.
     own = (request.weights, request.seed) == (asked.weights, asked.seed)
     if own and now.weights != then.weights:
         changed = f"the weights are {now.weights[:15]}: others"
     used = side.record.artifact.details.get("calibration") if side.record.artifact else None
     own = (request.precision, request.calibration) == ("int8", asked.calibration)
-    if used and own and (images := calibration.identify_calibration(request.calibration)) != used:
+    if used and own and (images := identify_calibration(request.calibration)) != used:
         changed = f"the calibration is {images}: another one"
     if changed:
         raise UsageError(
-            f"{changed} now than of {side.label}",
-            hint="--no-measure explains what the records themselves tell",
+            f"{changed} now than in {side.label}",
+            hint="--no-measure explains what follows from the records alone",
         )
     return notes
 
@@ -231,26 +282,25 @@ class Measuring:
     """Measures setups in rounds; one that fails is left out from then on."""
 
     def __init__(
-        self,
-        setups: Mapping[Key, Setup],
-        budget_s: float,
-        deadline_s: float,
-        registry: str | None,
-        tell: Tell,
-        warn: Warn,
+        self, setups: Mapping[Key, Setup], budget_s: float, device: MeasuredDevice
     ) -> None:
         self._setups = dict(setups)
         self._budget_ns = round(budget_s * 1e9)
-        self._deadline_s = deadline_s
-        self._registry = registry
-        self._tell = tell
-        self._warn = warn
-        self._warned: set[str] = set()
+        self.device = device
+        self._resolved: dict[Key, ResolvedRequest] = {}
         self._doubted = 0
         self.notes: list[str] = []
 
-    def rounds(self, number: int, order_seed: int) -> list[Round]:
-        """The whole rounds: of one that is interrupted nothing counts."""
+    def resolved(self, key: Key) -> ResolvedRequest:
+        """The request of a setup, resolved on first use. Raises :class:`UsageError`."""
+        if key not in self._resolved:
+            setup = self._setups[key]
+            request = msgspec.structs.replace(setup.request, protocol=setup.protocol.label)
+            self._resolved[key] = resolve_request(request, self.device)
+        return self._resolved[key]
+
+    def rounds(self, number: int, order_seed: int, context: RunContext) -> list[Round]:
+        """The complete rounds: nothing of an interrupted one counts."""
         draw = random.Random(order_seed)  # noqa: S311 - an order, no secret
         done: list[Round] = []
         try:
@@ -259,66 +309,46 @@ class Measuring:
                 draw.shuffle(order)
                 found: dict[Key, Record] = {}
                 for j, key in enumerate(order):
-                    self._tell(f"round {i + 1} of {number}, {j + 1} of {len(order)}: {named(key)}")
-                    record = self._measured(key)
+                    context.events.step(
+                        f"round {i + 1} of {number}, {j + 1} of {len(order)}: {named(key)}"
+                    )
+                    record = self._measured(key, context)
                     if record is not None:
                         found[key] = record
                 if found:
                     done.append(found)
         except KeyboardInterrupt:
-            self.notes.append(f"interrupted: {len(done)} whole rounds of {number} count")
+            self.notes.append(f"interrupted: {len(done)} complete rounds of {number} count")
         if self._doubted:
             self.notes.append(
-                f"{self._doubted} of the measurements are not trusted by themselves "
-                "(latbench show says why)"
+                f"{self._doubted} of the measurements are unreliable by themselves "
+                "(latbench show gives the reasons)"
             )
         return done
 
-    def _measured(self, key: Key) -> Record | None:
-        """A record, or ``None`` and it is never tried again."""
-        setup = self._setups[key]
-        request = setup.request
+    def _measured(self, key: Key, context: RunContext) -> Record | None:
+        """A record, or ``None``, and the setup is never tried again."""
+        protocol = limited(self._setups[key].protocol, self._budget_ns)
+        quiet = replace(context.events, progress=ignore, step=ignore)
         try:
-            result = run(
-                request.model,
-                backend=request.backend,
-                weights=request.weights,
-                batch=request.batch,
-                resolution=request.resolution,
-                precision=request.precision,
-                threads=request.threads,
-                seed=request.seed,
-                options=request.options,
-                dims=request.dims,
-                protocol=limited(setup.protocol, self._budget_ns),
-                calibration=request.calibration,
-                strict=True,
-                deadline_s=self._deadline_s,
-                registry=self._registry,
-                warn=self._warn_once,
-            )
+            record = measure_request(self.resolved(key), protocol, replace(context, events=quiet))
         except RegistryError:
             raise
         except LatbenchError as error:
             self._leave_out(key, error.message)
             return None
-        outcome = result.record.outcome
-        if outcome.status == "interrupted":
+        if record.outcome.status == "interrupted":
             raise KeyboardInterrupt
-        if outcome.failure is not None:
-            self._leave_out(key, outcome.failure.message)
+        if record.outcome.failure is not None:
+            self._leave_out(key, record.outcome.failure.message)
             return None
-        self._doubted += result.summary is not None and result.summary.reliability == "unreliable"
-        return result.record
+        summary = summarize(record)
+        self._doubted += summary is not None and summary.reliability == "unreliable"
+        return record
 
     def _leave_out(self, key: Key, why: str) -> None:
         del self._setups[key]
         self.notes.append(f"{named(key)} could not be measured: {why}")
-
-    def _warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            self._warn(message)
 
 
 def named(key: Key) -> str:

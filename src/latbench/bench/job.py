@@ -80,10 +80,10 @@ class Job:
 class JobRun:
     """A job under way. Whatever ends it, :attr:`traces` holds what was measured until then."""
 
-    def __init__(self, job: Job, protocol: TimingProtocol, deadline_s: float) -> None:
+    def __init__(self, job: Job, protocol: TimingProtocol, timeout_s: float) -> None:
         self._job = job
         self._protocol = protocol
-        self._deadline_s = deadline_s
+        self._timeout_s = timeout_s
         self._worker: WorkerClient | None = None
         self._done: list[Trace] = []
         self._current: _TraceSoFar | None = None
@@ -291,7 +291,7 @@ class JobRun:
     ) -> A:
         assert self._worker is not None
         with self._blamed():
-            return self._worker.ask(request, expect, stage=stage, deadline_s=self._deadline_s)
+            return self._worker.ask(request, expect, stage=stage, deadline_s=self._timeout_s)
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:

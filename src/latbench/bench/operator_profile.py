@@ -1,6 +1,8 @@
-"""Times by operator, in a process of their own: a profile slows down what it looks at."""
+"""Times by operator, in a process of their own: profiling slows down what it measures."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from latbench.bench.executor import WORKER
 from latbench.bench.job import Job
@@ -8,21 +10,26 @@ from latbench.schema.trace import Profile
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 
+if TYPE_CHECKING:
+    from latbench.devices.local import MeasuredDevice
+
 WARMUP_CALLS = 10
 CALLS = 50
 
 
-def time_operators(job: Job, deadline_s: float, *, pinned: bool = False) -> Profile | None:
-    """How long each operator of ``job`` takes; ``None`` where its runtime cannot tell.
+def time_operators(
+    job: Job, device: MeasuredDevice, *, timeout_s: float, pinned: bool = False
+) -> Profile | None:
+    """Return how long each operator of ``job`` takes, ``None`` if its runtime does not report it.
 
     Raises :class:`StageError`.
     """
-    with WorkerClient.with_module(WORKER) as worker:
+    with WorkerClient(device.worker_command(WORKER)) as worker:
         request = job.request(process=0, pinned=pinned)
-        worker.ask(request, messages.SessionOpened, stage="open", deadline_s=deadline_s)
+        worker.ask(request, messages.SessionOpened, stage="open", deadline_s=timeout_s)
         warm = messages.Time(calls=WARMUP_CALLS)
-        worker.ask(warm, messages.BlockTimed, stage="warmup", deadline_s=deadline_s)
-        asked = messages.TimeOperators(calls=CALLS)
-        given = worker.ask(asked, messages.OperatorsTimed, stage="time", deadline_s=deadline_s)
-        worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=deadline_s)
-        return given.profile
+        worker.ask(warm, messages.BlockTimed, stage="warmup", deadline_s=timeout_s)
+        operators = messages.TimeOperators(calls=CALLS)
+        timed = worker.ask(operators, messages.OperatorsTimed, stage="time", deadline_s=timeout_s)
+        worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=timeout_s)
+        return timed.profile

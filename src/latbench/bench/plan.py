@@ -1,19 +1,23 @@
-"""``latbench plan``: a short pilot, and what it says of the time that a goal takes."""
+"""``latbench plan``: a short pilot, and an estimate of the time that a target precision takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from latbench.analysis.power import Plan, plan
-from latbench.bench.run import RunResult
+from latbench.bench.context import RunContext
+from latbench.bench.measure import measure_request
+from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.defaults import TIMEOUT_S
+from latbench.devices.local import LocalDevice
 from latbench.errors import UsageError
-from latbench.schema.protocol import MS
+from latbench.events import SILENT, Events
+from latbench.schema.protocol import MS, TimingProtocol
 from latbench.schema.protocol_catalog import WARM
 from latbench.schema.record import Record
+from latbench.schema.request import Request
 
 PILOT = msgspec.structs.replace(
     WARM,
@@ -32,33 +36,51 @@ class PlanResult:
     """The plan, and the pilot records that it rests on."""
 
     plan: Plan | None
-    """``None`` where a pilot failed or gave too little: see the records' outcomes."""
+    """``None`` if a pilot failed or gave too few samples: see the records' outcomes."""
     pilots: tuple[Record, ...]
 
 
 def make_plan(
-    run: Callable[..., RunResult],
+    request: Request | str,
     *,
+    protocol: str | TimingProtocol = PILOT,
     builds: int = 1,
     target: float = 0.01,
     effect: float = 0.03,
-    **request: Any,
+    strict: bool = False,
+    no_cache: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    registry: str | None = None,
+    events: Events = SILENT,
 ) -> PlanResult:
-    """Measure ``builds`` pilots by ``run`` (each exported anew after the first) and plan from them.
+    """Measure ``builds`` pilots of ``request`` and estimate the effort from them.
 
-    ``target`` is the wanted half-width of the interval and ``effect`` the smallest change to be
-    found, both relative; ``request`` holds the arguments of
-    :func:`latbench.run`.
+    Each build after the first is exported again. ``target`` is the half-width of the interval to
+    reach and ``effect`` the smallest change to detect, both relative. The other arguments and the
+    errors are those of :func:`latbench.run`.
     """
     for name, value in (("target", target), ("effect", effect)):
         if not 0 < value < 1:
             raise UsageError(f"the {name} must be above 0 and below 100 %, not {100 * value:g} %")
-    pilots = []
-    for build in range(builds):
-        result = run(**{"protocol": PILOT, **request, "fresh": build > 0})
-        pilots.append(result.record)
-        if result.record.outcome.status != "measured":
-            return PlanResult(plan=None, pilots=tuple(pilots))
+    timing = resolve_protocol(protocol, timeout_s)
+    device = LocalDevice()
+    resolved = resolve_request(read_request(request, timing), device)
+    pilots: list[Record] = []
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry) as store:
+        for build in range(builds):
+            context = RunContext(
+                device=device,
+                registry=store,
+                events=events,
+                timeout_s=timeout_s,
+                strict=strict,
+                no_cache=no_cache or build > 0,
+            )
+            pilots.append(measure_request(resolved, timing, context))
+            if pilots[-1].outcome.status != "measured":
+                return PlanResult(plan=None, pilots=tuple(pilots))
     digests = {record.artifact.sha256 for record in pilots if record.artifact}
-    made = plan(pilots, precision=target, effect=effect, same_build=len(digests) == 1)
-    return PlanResult(plan=made, pilots=tuple(pilots))
+    found = plan(pilots, precision=target, effect=effect, same_build=len(digests) == 1)
+    return PlanResult(plan=found, pilots=tuple(pilots))

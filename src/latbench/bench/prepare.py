@@ -1,107 +1,138 @@
-"""From a request to a job that can be timed, and from its outcome to a record.
-
-What ``run``, ``compare`` and ``plan`` have in common.
-"""
+"""Resolution of a request, once, and preparation of the job that is timed for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from latbench.api import FORM, Exporter, Runner
 from latbench.artifacts.builder import obtain
 from latbench.artifacts.cache import ArtifactCache, CachedArtifact
-from latbench.artifacts.calibration import identify_calibration as identify_calibration
+from latbench.artifacts.calibration import identify_calibration
 from latbench.bench.executor import failure_of
 from latbench.bench.job import Job
 from latbench.defaults import FALLBACK
-from latbench.devices.catalog import find_here, load_devices, user_devices_path
+from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import StageError, UsageError
-from latbench.events import Warn
-from latbench.host.info import usable_cpus
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, exporter_for, load_runner
 from latbench.schema.artifact import ModelIdentity
-from latbench.schema.environment import (
-    Device,
-    Machine,
-)
+from latbench.schema.environment import Device
 from latbench.schema.protocol import TimingProtocol
-from latbench.schema.record import (
-    Fallback,
-)
-from latbench.schema.request import Request
-from latbench.zoo.resolver import identify, ready_suffix
+from latbench.schema.protocol_options import changed_protocol, check_protocol, named_protocol
+from latbench.schema.record import Fallback
+from latbench.schema.request import Request, check_request
+from latbench.schema.request_syntax import side_request
+from latbench.zoo.resolver import resolve_model
+
+if TYPE_CHECKING:
+    from latbench.bench.context import RunContext
+    from latbench.devices.local import MeasuredDevice
+    from latbench.zoo.model import ResolvedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRequest:
-    """A request that makes sense."""
+    """A valid request and all that its names refer to, looked up once."""
 
     request: Request
-    identity: ModelIdentity
+    model: ResolvedModel
     device: Device
     runner: Runner
     exporter: Exporter
-    strict: bool
-    fresh: bool
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which network is measured."""
+        return self.model.identity
+
+    @property
+    def extension(self) -> str | None:
+        """File extension of a pre-exported file; ``None`` for a model that is exported."""
+        return None if self.model.path is None else self.model.path.suffix.lower()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedJob:
-    """What can be timed now."""
+    """A job that can be timed now, and where it comes from."""
 
     runner: Runner
-    """The one that will execute it: another than was asked for after a fallback."""
+    """The runner that executes it: not the requested one after a fallback."""
     cached: CachedArtifact
     job: Job
 
 
-def resolve_request(
-    request: Request, machine: Machine, *, strict: bool, fresh: bool
-) -> ResolvedRequest:
-    """Understand ``request``. Raises :class:`UsageError`."""
-    identity = identify(request)
-    device = find_here(request.device, machine)
+def resolve_protocol(
+    protocol: str | TimingProtocol,
+    timeout_s: float,
+    *,
+    budget_s: float | None = None,
+    target: float | None = None,
+) -> TimingProtocol:
+    """Return the protocol of that name, or the given one, with the changes that are not ``None``.
+
+    ``budget_s`` is a time budget in seconds and ``target`` a relative half-width of the interval.
+    Raises :class:`UsageError` for an unknown name and for values with which nothing can be timed.
+    """
+    found = named_protocol(protocol) if isinstance(protocol, str) else protocol
+    found = changed_protocol(found, budget_s=budget_s, target=target)
+    check_protocol(found, timeout_s)
+    return found
+
+
+def read_request(request: Request | str, protocol: TimingProtocol) -> Request:
+    """Return the request that a text stands for; one that names no protocol names ``protocol``."""
+    if isinstance(request, str):
+        return side_request(request, protocol=protocol.label)
+    if request.protocol is None:
+        return msgspec.structs.replace(request, protocol=protocol.label)
+    return request
+
+
+def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest:
+    """Look up everything that ``request`` names.
+
+    Light: nothing is built or exported. Raises :class:`UsageError`, and its
+    :class:`~latbench.errors.UnfitError` for a combination that no backend or format supports.
+    """
+    check_request(request)
+    model = resolve_model(request)
+    row = device.row(request.device)
     runner = load_runner(request.backend)
-    exporter = exporter_for(runner, ready_suffix(request.model))
+    extension = None if model.path is None else model.path.suffix.lower()
+    exporter = exporter_for(runner, extension)
     check_export(exporter, request.precision)
     known = {**runner.options, **exporter.options}
     check_options(f"backend {runner.name!r}", request.options, known)
     if request.precision == "int8":
         identify_calibration(request.calibration)
     return ResolvedRequest(
-        request=request,
-        identity=identity,
-        device=device,
-        runner=runner,
-        exporter=exporter,
-        strict=strict,
-        fresh=fresh,
+        request=request, model=model, device=row, runner=runner, exporter=exporter
     )
 
 
-def fallback(what: ResolvedRequest, warn: Warn) -> Fallback | None:
-    """``None`` where the backend can run here. Else its artifact is made and checked all the same,
-    and the portable backend is what can be timed.
+def find_fallback(resolved: ResolvedRequest, context: RunContext) -> Fallback | None:
+    """Return ``None`` if the backend can run here, else why another one is timed instead.
 
-    Raises :class:`StageError` where that was not wanted.
+    The artifact of the requested backend is exported and checked in either case. Raises
+    :class:`StageError` if ``context`` is strict or the backend is the fallback itself.
     """
-    runner = what.runner
+    runner, warn = resolved.runner, context.events.warn
     capability = runner.probe()
     if capability.available:
         return None
     why = f"{runner.name} cannot run here: {capability.reason or 'no reason given'}"
-    if what.strict or runner.name == FALLBACK:
+    if context.strict or runner.name == FALLBACK:
         hints = [capability.hint, _devices_that_run(runner)]
         hint = "; ".join(each for each in hints if each) or None
         raise StageError("probe", why, hint=hint, kind="unavailable")
     warn(f"{why}. What follows is {FALLBACK} on this machine's CPU")
     artifact, failure = None, None
     try:
-        artifact = _obtain(what, what.request, what.exporter, warn).artifact
+        artifact = _obtain(resolved, resolved.request, resolved.exporter, context).artifact
     except StageError as error:
         failure = failure_of(error)
         warn(f"nor can it be exported for {runner.name} here: {error.message}")
@@ -114,62 +145,72 @@ def fallback(what: ResolvedRequest, warn: Warn) -> Fallback | None:
 
 
 def prepare_job(
-    what: ResolvedRequest, instead: Fallback | None, protocol: TimingProtocol, warn: Warn
+    resolved: ResolvedRequest,
+    fallback: Fallback | None,
+    protocol: TimingProtocol,
+    context: RunContext,
 ) -> PreparedJob:
-    """Export it or take it from the cache, for its backend or for the one that runs ``instead``.
+    """Export the model or take it from the cache, for its backend or for the fallback one.
 
     Raises :class:`StageError`.
     """
-    request, runner, exporter = what.request, what.runner, what.exporter
-    if instead is not None:
+    request, runner, exporter = resolved.request, resolved.runner, resolved.exporter
+    if fallback is not None:
         runner = load_runner(FALLBACK)
-        try:
-            exporter = exporter_for(runner, ready_suffix(request.model))
-            check_export(exporter, request.precision)
-        except UsageError as error:
-            # The request made sense for the backend that was asked for.
-            raise StageError("export", error.message, hint=error.hint, kind="unavailable") from None
-        shared = _shared_options(request.options, what.exporter, exporter)
+        exporter = _fallback_exporter(resolved, runner)
+        shared = _shared_options(request.options, resolved.exporter, exporter)
         request = msgspec.structs.replace(request, options=shared)
-    cached = _obtain(what, request, exporter, warn)
+    cached = _obtain(resolved, request, exporter, context)
     options = {k: v for k, v in request.options.items() if k in runner.options}
     job = Job(
         backend=runner.name,
         artifact=cached.artifact,
         path=cached.path,
         reference=cached.reference,
-        threads=request.threads or protocol.threads or usable_cpus(),
+        threads=request.threads or protocol.threads or context.device.usable_cpus(),
         seed=request.seed,
-        extra=options if instead is None else {},
+        extra=options if fallback is None else {},
     )
     return PreparedJob(runner=runner, cached=cached, job=job)
 
 
+def _fallback_exporter(resolved: ResolvedRequest, runner: Runner) -> Exporter:
+    try:
+        exporter = exporter_for(runner, resolved.extension)
+        check_export(exporter, resolved.request.precision)
+    except UsageError as error:
+        # The request was valid for the backend that was asked for.
+        raise StageError("export", error.message, hint=error.hint, kind="unavailable") from None
+    return exporter
+
+
 def _shared_options(
-    options: Mapping[str, str], asked: Exporter, instead: Exporter
+    options: Mapping[str, str], requested: Exporter, fallback: Exporter
 ) -> dict[str, str]:
-    """Those that mean the same to both: options of one name are of each format's own, but for
-    :data:`~latbench.api.FORM`."""
-    if instead.format == asked.format:
+    """The options that mean the same to both exporters.
+
+    Each format has its own options, also under equal names, except :data:`~latbench.api.FORM`.
+    """
+    if fallback.format == requested.format:
         return dict(options)
     return {name: value for name, value in options.items() if name in FORM}
 
 
 def _obtain(
-    what: ResolvedRequest, request: Request, exporter: Exporter, warn: Warn
+    resolved: ResolvedRequest, request: Request, exporter: Exporter, context: RunContext
 ) -> CachedArtifact:
     return obtain(
         request,
-        what.identity,
+        resolved.identity,
         exporter,
         ArtifactCache(cache_folder()),
-        fresh=what.fresh,
-        warn=warn,
+        fresh=context.no_cache,
+        warn=context.events.warn,
     )
 
 
 def _devices_that_run(runner: Runner) -> str | None:
-    """Which known devices could: what is asked of one who has none of them."""
+    """Name known devices that the backend runs on, for a user who has none of them here."""
     able = [
         device.id
         for device in load_devices(user_devices_path())

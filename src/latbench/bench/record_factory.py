@@ -1,19 +1,15 @@
-"""Records from what was measured."""
+"""Records from measurements."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from latbench.bench.prepare import PreparedJob, ResolvedRequest
 from latbench.defaults import FALLBACK
-from latbench.host.info import read_conditions
-from latbench.schema.environment import (
-    Conditions,
-    Environment,
-    Machine,
-    Software,
-)
+from latbench.schema.artifact import Artifact
+from latbench.schema.environment import Conditions, Environment, Machine, Software
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.record import (
     SCHEMA,
@@ -25,6 +21,9 @@ from latbench.schema.record import (
     Sentinel,
     SweepPoint,
 )
+
+if TYPE_CHECKING:
+    from latbench.bench.prepare import ResolvedRequest
 
 PACKAGES = (
     "latbench",
@@ -38,62 +37,64 @@ PACKAGES = (
     "timm",
     "torchvision",
 )
-"""Packages whose versions matter for a number, as far as they are installed; an artifact and a
-runtime name their own."""
+"""Packages whose versions matter for a latency, as far as they are installed; artifacts and
+runtimes report their own."""
 
 
-def make_record(
-    what: ResolvedRequest,
-    *,
-    created_unix_ns: int,
-    machine: Machine,
-    software: Software,
-    before: Conditions,
-    after: Conditions | None = None,
-    protocol: TimingProtocol,
-    prepared: PreparedJob | None,
-    runtime: Runtime | None,
-    outcome: Outcome,
-    sentinel: Sentinel | None = None,
-    interleaved: Interleaved | None = None,
-    instead: Fallback | None = None,
-    sweep: SweepPoint | None = None,
-) -> Record:
-    """The record; the conditions ``after`` the timing are read now where they were not then."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All that one measurement found out about one request, read while it ran."""
+
+    created_unix_ns: int
+    machine: Machine
+    software: Software
+    before: Conditions
+    after: Conditions
+    protocol: TimingProtocol
+    outcome: Outcome
+    artifact: Artifact | None = None
+    runtime: Runtime | None = None
+    sentinel: Sentinel | None = None
+    interleaved: Interleaved | None = None
+    fallback: Fallback | None = None
+    sweep: SweepPoint | None = None
+
+
+def make_record(resolved: ResolvedRequest, measured: Measured) -> Record:
+    """Return the record of ``measured``; nothing is read from the machine here."""
     return Record(
         schema=SCHEMA,
-        id=new_id(created_unix_ns),
-        created_unix_ns=created_unix_ns,
-        request=what.request,
-        model=what.identity,
-        backend=FALLBACK if instead else what.runner.name,
-        device=what.device,
-        artifact=prepared.cached.artifact if prepared else None,
-        runtime=runtime,
+        id=new_id(measured.created_unix_ns),
+        created_unix_ns=measured.created_unix_ns,
+        request=resolved.request,
+        model=resolved.identity,
+        backend=FALLBACK if measured.fallback else resolved.runner.name,
+        device=resolved.device,
+        artifact=measured.artifact,
+        runtime=measured.runtime,
         environment=Environment(
-            machine=machine,
-            software=software,
-            before=before,
-            after=after or read_conditions(),
+            machine=measured.machine,
+            software=measured.software,
+            before=measured.before,
+            after=measured.after,
         ),
-        protocol=protocol,
-        protocol_sha256=protocol_sha256(protocol),
-        sentinel=sentinel,
-        interleaved=interleaved,
-        fallback=instead,
-        sweep=sweep,
-        outcome=outcome,
+        protocol=measured.protocol,
+        protocol_sha256=protocol_sha256(measured.protocol),
+        sentinel=measured.sentinel,
+        interleaved=measured.interleaved,
+        fallback=measured.fallback,
+        sweep=measured.sweep,
+        outcome=measured.outcome,
     )
 
 
 def new_comparison_id() -> str:
-    """Shared by the records of one comparison."""
+    """Return an id that the records of one comparison share."""
     return new_id(time.time_ns())
 
 
 def new_id(unix_ns: int) -> str:
-    """Of a record or of what records share: 26 characters that sort by time, a ULID (48 bits of
-    milliseconds, 80 random bits)."""
+    """Return a ULID: 26 characters that sort by time (48 bits of milliseconds, 80 random bits)."""
     number = (unix_ns // 1_000_000) << 80 | secrets.randbits(80)
     alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
     return "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,63 +1,31 @@
-"""``latbench run``, step by step: from a request to a stored record.
-
-Store first, then compute: nothing below looks at a number before the record is safe.
-"""
+"""``latbench run``: time one model and store the record."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from latbench.analysis.estimators import run_is_precise
 from latbench.analysis.summary import Summary, summarize
-from latbench.bench.executor import (
-    Progress,
-    ProtocolExecutor,
-    Schedule,
-    failure_of,
-)
-from latbench.bench.operator_profile import time_operators
-from latbench.bench.prepare import (
-    PreparedJob,
-    ResolvedRequest,
-    fallback,
-    prepare_job,
-    resolve_request,
-)
-from latbench.bench.record_factory import PACKAGES, make_record
-from latbench.bench.sentinel import sentinel_for, without_sentinel
-from latbench.defaults import FALLBACK, LOCAL
-from latbench.errors import LatbenchError, Stage, UsageError
-from latbench.events import Warn
-from latbench.host.info import read_conditions, read_machine, read_software
-from latbench.schema.environment import Conditions, Machine
+from latbench.bench.context import RunContext
+from latbench.bench.measure import measure_request
+from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.defaults import FALLBACK, LOCAL, RUN_PROTOCOL, TIMEOUT_S
+from latbench.devices.local import LocalDevice
+from latbench.errors import StageError
+from latbench.events import SILENT, Events
 from latbench.schema.protocol import TimingProtocol
-from latbench.schema.protocol_catalog import WARM
-from latbench.schema.protocol_options import check_protocol, named_protocol
-from latbench.schema.record import (
-    Fallback,
-    Outcome,
-    Record,
-    Sentinel,
-    SweepPoint,
-)
-from latbench.schema.request import make_request
-from latbench.store.rescue import keep
-
-TIMEOUT_S = 300.0
+from latbench.schema.record import Record
+from latbench.schema.request import Request, make_request
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """A stored record, what it says, and where it is."""
+    """A stored record, its summary, and the registry that it is in."""
 
     record: Record
     summary: Summary | None
-    """``None`` where not one sample was taken: see ``record.outcome.failure``."""
+    """``None`` if there is not one sample: see ``record.outcome.failure``."""
     registry: str
 
 
@@ -74,34 +42,28 @@ def run(
     seed: int = 0,
     options: Mapping[str, str] | None = None,
     dims: Mapping[str, int] | None = None,
-    protocol: str | TimingProtocol = WARM.label,
+    protocol: str | TimingProtocol = RUN_PROTOCOL,
+    budget_s: float | None = None,
+    target: float | None = None,
     calibration: str | Path | None = None,
     profile: bool = False,
     strict: bool = False,
-    fresh: bool = False,
-    deadline_s: float = TIMEOUT_S,
+    no_cache: bool = False,
+    timeout_s: float = TIMEOUT_S,
     registry: str | None = None,
-    progress: Progress = lambda done, total: None,
-    warn: Warn = lambda message: None,
+    events: Events = SILENT,
+    raise_on_failure: bool = False,
 ) -> RunResult:
     """Measure ``model`` on ``backend`` and store the record.
 
     ``model`` is a name of the zoo, ``timm:NAME``, ``package.module:factory``,
-    ``path/to/file.py:factory`` or a ready file that the backend takes. ``resolution`` is in pixels,
-    height before width. ``threads`` defaults to the CPUs that this process may really use.
-    ``options`` are the backend's own (``latbench backends NAME`` lists them), ``dims`` the sizes
-    of a ready file's named dynamic axes. Without ``strict``, a backend that cannot run here is
-    replaced by ONNX Runtime on the CPU; the record then says so. ``fresh`` exports again even where
-    the cache has the artifact. ``precision`` is one of
-    :data:`latbench.schema.precision.PRECISIONS`, and
-    ``calibration`` a folder of images for int8. ``profile`` asks for times by operator as well.
-    ``protocol`` is a name (``latbench protocols`` lists them) or a value, which
-    :func:`msgspec.structs.replace` makes from a shipped one. ``deadline_s`` bounds every single
-    answer of a runtime, in seconds.
+    ``path/to/file.py:factory`` or a pre-exported file that the backend accepts. ``resolution`` is
+    in pixels, height before width. ``threads`` defaults to the CPUs available to this process.
+    ``options`` are the backend's own (``latbench backends NAME`` lists them), and ``dims`` the
+    sizes of a pre-exported file's named dynamic axes. ``precision`` is one of
+    :data:`latbench.schema.precision.PRECISIONS`, and ``calibration`` a folder of images for int8.
 
-    A run that fails or is interrupted is a record too: look at ``result.record.outcome``. Raises
-    :class:`~latbench.UsageError` for a request that makes no sense and
-    :class:`~latbench.RegistryError` where the registry cannot be used.
+    The other arguments are those of :func:`run_request`, and so are the errors.
     """
     request = make_request(
         model,
@@ -118,103 +80,78 @@ def run(
         protocol=protocol if isinstance(protocol, str) else protocol.label,
         calibration=calibration,
     )
-    resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
-    check_protocol(resolved, deadline_s)
-    machine = read_machine()
-    what = resolve_request(request, machine, strict=strict, fresh=fresh)
-    from latbench.store.registry import Registry
-
-    with Registry.open(registry) as store:
-        record = measure(
-            what, machine, resolved, deadline_s, profile=profile, progress=progress, warn=warn
-        )
-        keep((record,), store)
-        return RunResult(record=record, summary=summarize(record), registry=store.url)
-
-
-def measure(
-    what: ResolvedRequest,
-    machine: Machine,
-    protocol: TimingProtocol,
-    deadline_s: float,
-    *,
-    profile: bool,
-    progress: Progress,
-    warn: Warn,
-    sweep: SweepPoint | None = None,
-) -> Record:
-    """Everything between understanding the request and storing the record.
-
-    What goes wrong is the record's outcome. Alone, a request that turns out to make no sense raises
-    :class:`UsageError`; in a ``sweep`` it is one point of many.
-    """
-    created = time.time_ns()
-    software = read_software(PACKAGES)
-    before = read_conditions()
-    prepared: PreparedJob | None = None
-    sentinel: Sentinel | None = None
-    instead: Fallback | None = None
-    after: Conditions | None = None
-    execution: ProtocolExecutor | None = None
-    outcome: Outcome | None = None
-    try:
-        instead = fallback(what, warn)
-        prepared = prepare_job(what, instead, protocol, warn)
-        beside, sentinel = sentinel_for(prepared, protocol, warn)
-        before = read_conditions()
-        target = (protocol.target_ppm or 0) / 1e6
-        schedule = Schedule(
-            protocol=protocol,
-            deadline_s=deadline_s,
-            order_seed=what.request.seed,
-            precise=lambda parts: run_is_precise(parts[0], target),
-        )
-        execution = ProtocolExecutor((prepared.job,), schedule, progress, sentinel=beside)
-        (outcome,) = execution.run()
-        after = read_conditions()
-        if execution.sentinel_failure is not None:
-            sentinel = without_sentinel(execution.sentinel_failure, sentinel)
-            warn(f"the sentinel failed and was left out: {execution.sentinel_failure.message}")
-        if profile and outcome.status == "measured":
-            outcome = _profiled(outcome, prepared, deadline_s, warn, pinned=protocol.pinned)
-    except LatbenchError as error:
-        # Only the exporting program or the runtime knows of such a request.
-        if sweep is None and isinstance(error, UsageError):
-            raise
-        stage: Stage = "export" if prepared is None else "open"
-        outcome = Outcome(status="failed", failure=failure_of(error, stage))
-    except KeyboardInterrupt:
-        # After the timing it costs what was yet to come, and not what was measured.
-        outcome = outcome or Outcome(status="interrupted")
-    return make_record(
-        what,
-        created_unix_ns=created,
-        machine=machine,
-        software=software,
-        before=before,
-        after=after,
+    return run_request(
+        request,
         protocol=protocol,
-        prepared=prepared,
-        runtime=execution.parts[0].runtime if execution else None,
-        outcome=outcome,
-        sentinel=sentinel,
-        instead=instead,
-        sweep=sweep,
+        budget_s=budget_s,
+        target=target,
+        profile=profile,
+        strict=strict,
+        no_cache=no_cache,
+        timeout_s=timeout_s,
+        registry=registry,
+        events=events,
+        raise_on_failure=raise_on_failure,
     )
 
 
-def _profiled(
-    outcome: Outcome, prepared: PreparedJob, deadline_s: float, warn: Warn, *, pinned: bool
-) -> Outcome:
-    """With times by operator, where they can be had; what was measured stays without them too."""
-    try:
-        found = time_operators(prepared.job, deadline_s, pinned=pinned)
-    except LatbenchError as error:
-        warn(f"no times by operator: {error.message}")
-        return outcome
-    except KeyboardInterrupt:
-        warn("no times by operator: interrupted")
-        return outcome
-    if found is None:
-        warn(f"no times by operator: {prepared.runner.name} cannot tell them here")
-    return msgspec.structs.replace(outcome, profile=found)
+def run_request(
+    request: Request | str,
+    *,
+    protocol: str | TimingProtocol = RUN_PROTOCOL,
+    budget_s: float | None = None,
+    target: float | None = None,
+    profile: bool = False,
+    strict: bool = False,
+    no_cache: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    registry: str | None = None,
+    events: Events = SILENT,
+    raise_on_failure: bool = False,
+) -> RunResult:
+    """Measure a request, or a text such as ``mobilevig_ti,threads=1``, and store the record.
+
+    ``protocol`` is a name (``latbench protocols`` lists them) or a value, which
+    :func:`msgspec.structs.replace` derives from a shipped one. ``budget_s`` limits the time in
+    seconds: no new block starts after it. ``target`` is the relative half-width of the 95 %
+    interval at which to stop, such as 0.01. ``profile`` measures times by operator too. Without
+    ``strict``, a backend that cannot run here is replaced by ONNX Runtime on the CPU, and the
+    record says so. ``no_cache`` exports again even if the cache has the artifact. ``timeout_s`` is
+    how long to wait for each response of the runtime, in seconds.
+
+    A run that fails or is interrupted is a record too: look at ``result.record.outcome``. With
+    ``raise_on_failure``, a failure raises :class:`~latbench.StageError` after the record has been
+    stored. Raises :class:`~latbench.UsageError` for an invalid request and
+    :class:`~latbench.RegistryError` if the registry cannot be used.
+    """
+    timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
+    device = LocalDevice()
+    resolved = resolve_request(read_request(request, timing), device)
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry) as store:
+        context = RunContext(
+            device=device,
+            registry=store,
+            events=events,
+            timeout_s=timeout_s,
+            strict=strict,
+            no_cache=no_cache,
+            profile=profile,
+        )
+        record = measure_request(resolved, timing, context)
+        if raise_on_failure:
+            _raise_failure(record)
+        return RunResult(record=record, summary=summarize(record), registry=store.url)
+
+
+def _raise_failure(record: Record) -> None:
+    failure = record.outcome.failure
+    if failure is not None:
+        raise StageError(
+            failure.stage,
+            f"{failure.message} (record {record.id})",
+            hint=failure.hint,
+            kind=failure.kind,
+            detail=failure.detail,
+        )

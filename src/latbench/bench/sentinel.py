@@ -12,45 +12,46 @@ from latbench.events import Warn
 from latbench.paths import cache_folder
 from latbench.plugins import exporter_for
 from latbench.schema.protocol import TimingProtocol
-from latbench.schema.record import (
-    Sentinel,
-)
+from latbench.schema.record import Sentinel
 from latbench.schema.request import make_request
 from latbench.zoo.resolver import identify
 
 SENTINEL, SENTINEL_MODEL = "inverted-residuals-224@1", "latbench.zoo.nets.sentinel:sentinel"
-"""Of formats whose exporter makes none of its own."""
+"""Sentinel of the formats whose exporter has none of its own."""
 
 
 def sentinel_for(
-    what: PreparedJob, protocol: TimingProtocol, warn: Warn
+    prepared: PreparedJob, protocol: TimingProtocol, warn: Warn
 ) -> tuple[Job | None, Sentinel | None]:
-    """The sentinel to time beside a job, on the same backend with the same settings.
+    """Return the sentinel to time alternating with a job, on the same backend and settings.
 
-    One that cannot be had costs the sentinel and not the run: the record says why.
+    A sentinel that cannot be exported does not stop the run: the record gives the reason.
     """
     if protocol.sentinel_ns is None:
         return None, None
     try:
-        precision = what.cached.artifact.precision
-        name, cached = _obtain_sentinel(exporter_for(what.runner), precision, warn)
+        precision = prepared.cached.artifact.precision
+        name, cached = _obtain_sentinel(exporter_for(prepared.runner), precision, warn)
     except LatbenchError as error:
         return None, without_sentinel(error)
     job = Job(
-        backend=what.job.backend,
+        backend=prepared.job.backend,
         artifact=cached.artifact,
         path=cached.path,
         reference=cached.reference,
-        threads=what.job.threads,
+        threads=prepared.job.threads,
         seed=0,
-        extra=what.job.extra,
+        extra=prepared.job.extra,
     )
     return job, Sentinel(name=name, sha256=cached.artifact.sha256)
 
 
 def _obtain_sentinel(exporter: Exporter, precision: str, warn: Warn) -> tuple[str, CachedArtifact]:
-    """The format's own, which needs no PyTorch; else the same network from PyTorch, in fp16 beside
-    a model in fp16: some units compute in nothing else, and one in fp32 would run elsewhere."""
+    """The format's own sentinel, which needs no PyTorch, else the same network from PyTorch.
+
+    It is in fp16 next to a model in fp16: some units compute in nothing else, and a sentinel in
+    fp32 would run elsewhere.
+    """
     cache = ArtifactCache(cache_folder())
     if isinstance(exporter, SentinelExporter):
         return obtain_sentinel(exporter, cache, warn=warn)
@@ -61,7 +62,7 @@ def _obtain_sentinel(exporter: Exporter, precision: str, warn: Warn) -> tuple[st
 
 
 def without_sentinel(error: LatbenchError, until: Sentinel | None = None) -> Sentinel:
-    """Why there was none, or none any more: what was measured ``until`` then keeps its name."""
+    """Return the entry of a record without a sentinel, or with samples ``until`` one failed."""
     return Sentinel(
         name=until.name if until else None,
         sha256=until.sha256 if until else None,

@@ -1,4 +1,4 @@
-"""Many points, one after the other in random order: a sweep that goes on where it was cut off."""
+"""Sweeps: many points measured in random order, resumed where an earlier run was interrupted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,54 +15,58 @@ import msgspec
 
 from latbench.analysis.summary import Summary, summarize
 from latbench.artifacts.calibration import identify_calibration
-from latbench.bench.prepare import ResolvedRequest, resolve_request
+from latbench.bench.context import RunContext
+from latbench.bench.measure import measure_request
+from latbench.bench.prepare import (
+    ResolvedRequest,
+    read_request,
+    resolve_protocol,
+    resolve_request,
+)
 from latbench.bench.record_factory import new_id
-from latbench.bench.run import TIMEOUT_S, measure
+from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
+from latbench.devices.local import LocalDevice
 from latbench.errors import UnfitError, UsageError
-from latbench.events import Warn
-from latbench.host.info import read_machine
+from latbench.events import SILENT, Events, Warn, never
 from latbench.paths import cache_folder
 from latbench.schema.codec import digest
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
-from latbench.schema.protocol_catalog import WARM
-from latbench.schema.protocol_options import check_protocol, named_protocol
 from latbench.schema.record import Record, SweepPoint
 from latbench.schema.request import Request
-from latbench.schema.request_syntax import side_request
-from latbench.store.rescue import keep
 from latbench.version import latbench_version
 
 if TYPE_CHECKING:
+    from latbench.devices.local import MeasuredDevice
     from latbench.store.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPointResult:
-    """One of the points, measured or not."""
+    """One point of a sweep, measured or not."""
 
     request: Request
     record: Record | None
     summary: Summary | None
     unfit: UnfitError | None = None
-    """Why this combination makes no sense: nothing was tried."""
+    """Why this combination is not supported; nothing was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStep:
-    """What is told after each point."""
+    """Progress after each point."""
 
     done: int
-    """Points that are behind us, those of an earlier run included."""
+    """Points that have been measured, those of an earlier run included."""
     points: int
     point: SweepPointResult
     seconds: float
     left_s: float
-    """About how long the rest will take."""
+    """Estimated time for the remaining points."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """All points in the order in which they were given."""
+    """All points, in the given order."""
 
     sweep: str
     points: tuple[SweepPointResult, ...]
@@ -72,104 +76,126 @@ class SweepResult:
 def sweep(
     requests: Sequence[Request | str],
     *,
-    protocol: str | TimingProtocol = WARM.label,
+    protocol: str | TimingProtocol = RUN_PROTOCOL,
     order_seed: int | None = None,
     resume: bool = False,
     profile: bool = False,
     strict: bool = False,
-    fresh: bool = False,
-    deadline_s: float = TIMEOUT_S,
+    no_cache: bool = False,
+    timeout_s: float = TIMEOUT_S,
     registry: str | None = None,
-    progress: Callable[[SweepStep], None] = lambda step: None,
-    interrupted: Callable[[], bool] = lambda: False,
-    warn: Warn = lambda message: None,
+    events: Events = SILENT,
+    interrupted: Callable[[], bool] = never,
 ) -> SweepResult:
     """Measure all ``requests`` in random order and store a record of each.
 
     Each is a request, or a text such as ``mobilevig_ti,backend=tflite,threads=1``.
 
-    A point that fails is a record like any other and ends nothing. ``order_seed`` draws the order;
-    without one it is drawn itself and stored. With ``resume``, the newest sweep of just these
-    points and this protocol goes on: what it has recorded is not measured again, except where the
-    user interrupted it. ``interrupted`` is asked after each point whether to end there: an
-    interruption may meet a point that is measured, and only told or profiled. Raises
-    :class:`UsageError` where a point names what does not exist, before anything is measured.
+    A point that fails is a record like any other and does not stop the sweep. ``order_seed``
+    determines the order; by default it is random, and stored. With ``resume``, the newest sweep of
+    exactly these points and this protocol is continued: only points without a record, or with an
+    interrupted one, are measured. ``events.step`` receives a :class:`SweepStep` after each point.
+    ``interrupted`` is asked after each point whether to stop: an interruption may arrive after a
+    point has been measured, while it is reported or profiled. Raises :class:`UsageError`, before
+    anything is measured, if a point names something that does not exist.
     """
-    resolved = named_protocol(protocol) if isinstance(protocol, str) else protocol
-    check_protocol(resolved, deadline_s)
-    machine = read_machine()
-    asked = [
-        msgspec.structs.replace(
-            side_request(each) if isinstance(each, str) else each, protocol=resolved.label
-        )
-        for each in requests
-    ]
-    subjects = [
-        _fit(request, lambda r: resolve_request(r, machine, strict=strict, fresh=fresh))
-        for request in asked
-    ]
-    fits = [each for each in subjects if isinstance(each, ResolvedRequest)]
+    timing = resolve_protocol(protocol, timeout_s)
+    device = LocalDevice()
+    points = _resolve_points(requests, timing, device)
+    fits = [point for point in points if isinstance(point.resolved, ResolvedRequest)]
     if not fits:
-        unfit = [each for each in subjects if isinstance(each, UnfitError)]
+        unfit = [each.resolved for each in points if isinstance(each.resolved, UnfitError)]
         raise unfit[0] if unfit else UsageError("the sweep has no points")
-    points_sha256 = _points_digest(asked, subjects, resolved, strict=strict, profile=profile)
+    points_sha256 = _points_digest(points, timing, strict=strict, profile=profile)
     from latbench.store.registry import Registry
 
     with Registry.open(registry) as store, ExitStack() as exits:
-        begun = _begin(store, points_sha256, len(fits), resume, order_seed, warn)
+        begun = _begin(store, points_sha256, len(fits), resume, order_seed, events.warn)
         exits.enter_context(_alone(begun.sweep))
-        done = dict(begun.done)
-        order = list(range(len(asked)))
-        random.Random(begun.order_seed).shuffle(order)  # noqa: S311 - an order is no secret
-        started, measured = time.monotonic(), 0
-        for i in order:
-            what, at = subjects[i], time.monotonic()
-            if i in done or not isinstance(what, ResolvedRequest):
-                continue
-            place = SweepPoint(
-                sweep=begun.sweep,
-                points_sha256=points_sha256,
-                point=i,
-                points=len(asked),
-                order_seed=begun.order_seed,
-            )
-            record = measure(
-                what,
-                machine,
-                resolved,
-                deadline_s,
-                profile=profile,
-                progress=lambda done, total: None,
-                warn=warn,
-                sweep=place,
-            )
-            keep((record,), store)
-            if record.outcome.status == "interrupted":
-                break
-            done[i] = record
-            measured += 1
-            now = time.monotonic()
-            progress(
-                SweepStep(
-                    done=len(done),
-                    points=len(fits),
-                    point=_point(asked[i], what, record),
-                    seconds=now - at,
-                    left_s=(now - started) / measured * (len(fits) - len(done)),
-                )
-            )
-            if interrupted():
-                break
-        points = tuple(
-            _point(request, what, done.get(i))
-            for i, (request, what) in enumerate(zip(asked, subjects, strict=True))
+        context = RunContext(
+            device=device,
+            registry=store,
+            events=Events(warn=events.warn),
+            timeout_s=timeout_s,
+            strict=strict,
+            no_cache=no_cache,
+            profile=profile,
         )
-        return SweepResult(sweep=begun.sweep, points=points, registry=store.url)
+        first = SweepPoint(
+            sweep=begun.sweep,
+            points_sha256=points_sha256,
+            point=0,
+            points=len(points),
+            order_seed=begun.order_seed,
+        )
+        sweeping = _Sweeping(points, first, dict(begun.done), events)
+        sweeping.run(timing, context, interrupted)
+        results = tuple(_result(point, sweeping.done.get(i)) for i, point in enumerate(points))
+        return SweepResult(sweep=begun.sweep, points=results, registry=store.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    """A request of the sweep, and what it refers to or why the combination is not supported."""
+
+    request: Request
+    resolved: ResolvedRequest | UnfitError
+
+
+class _Sweeping:
+    """The points of a sweep under way."""
+
+    def __init__(
+        self,
+        points: Sequence[_Point],
+        first: SweepPoint,
+        done: dict[int, Record],
+        events: Events,
+    ) -> None:
+        self._points = points
+        self._first = first
+        self._events = events
+        self._fits = sum(isinstance(point.resolved, ResolvedRequest) for point in points)
+        self._started = time.monotonic()
+        self._measured = 0
+        self.done = done
+
+    def run(
+        self, timing: TimingProtocol, context: RunContext, interrupted: Callable[[], bool]
+    ) -> None:
+        """Measure what is not done yet in random order, until the user interrupts."""
+        order = list(range(len(self._points)))
+        random.Random(self._first.order_seed).shuffle(order)  # noqa: S311 - not a secret
+        for i in order:
+            resolved, began = self._points[i].resolved, time.monotonic()
+            if i in self.done or not isinstance(resolved, ResolvedRequest):
+                continue
+            place = msgspec.structs.replace(self._first, point=i)
+            record = measure_request(resolved, timing, replace(context, sweep=place))
+            if record.outcome.status == "interrupted":
+                return
+            self._report(i, record, time.monotonic() - began)
+            if interrupted():
+                return
+
+    def _report(self, i: int, record: Record, seconds: float) -> None:
+        self.done[i] = record
+        self._measured += 1
+        each_s = (time.monotonic() - self._started) / self._measured
+        self._events.step(
+            SweepStep(
+                done=len(self.done),
+                points=self._fits,
+                point=_result(self._points[i], record),
+                seconds=seconds,
+                left_s=each_s * (self._fits - len(self.done)),
+            )
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Begun:
-    """A sweep that is new, or that goes on: what is done of it already."""
+    """A sweep, new or resumed, and the records that it has already."""
 
     sweep: str
     order_seed: int
@@ -193,15 +219,15 @@ def _begin(
     }
     if resume and before is not None:
         if order_seed is not None:
-            warn("--order-seed is of a new sweep; this one goes on in the order that it has")
+            warn("--order-seed has no effect on a resumed sweep: it keeps its order")
         drawn = next(record.sweep.order_seed for record in earlier if record.sweep is not None)
         return _Begun(sweep=before, order_seed=drawn, done=done)
     if resume:
-        warn("there is no earlier sweep of just these points; this is a new one")
+        warn("there is no earlier sweep of exactly these points; a new one starts")
     elif before is not None and len(done) < points:
         warn(
-            f"an earlier sweep of these points was cut off after {len(done)} of {points}; --resume "
-            "goes on with it. This one begins anew"
+            f"an earlier sweep of these points was interrupted after {len(done)} of {points}; this "
+            "one starts over. --resume continues the earlier one"
         )
     drawn = secrets.randbits(31) if order_seed is None else order_seed
     return _Begun(sweep=new_id(time.time_ns()), order_seed=drawn, done={})
@@ -209,15 +235,18 @@ def _begin(
 
 @contextmanager
 def _alone(sweep: str) -> Iterator[None]:
-    """Raises :class:`UsageError` while another program on this machine measures the sweep: the two
-    would disturb each other."""
+    """Hold the lock of a sweep on this machine.
+
+    Raises :class:`UsageError` while another program measures the sweep: they would disturb each
+    other.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
     with ExitStack() as exits:
-        # Where there is no writing, exporting fails, point by point and in words.
+        # If the folder cannot be written to, every export fails with a message of its own.
         with suppress(OSError):
             place = cache_folder() / "sweeps"
             place.mkdir(parents=True, exist_ok=True)
@@ -227,43 +256,44 @@ def _alone(sweep: str) -> Iterator[None]:
             except BlockingIOError:
                 raise UsageError(
                     "another program is measuring this sweep",
-                    hint="wait until it ends; without --resume this is a sweep of its own",
+                    hint="wait until it ends, or start a separate sweep without --resume",
                 ) from None
             exits.callback(Path(lock.name).unlink, missing_ok=True)
         yield
 
 
-def _point(
-    request: Request, what: ResolvedRequest | UnfitError, record: Record | None
-) -> SweepPointResult:
+def _result(point: _Point, record: Record | None) -> SweepPointResult:
     return SweepPointResult(
-        request=request,
+        request=point.request,
         record=record,
         summary=summarize(record) if record is not None else None,
-        unfit=what if isinstance(what, UnfitError) else None,
+        unfit=point.resolved if isinstance(point.resolved, UnfitError) else None,
     )
 
 
-def _fit(
-    request: Request, understand: Callable[[Request], ResolvedRequest]
-) -> ResolvedRequest | UnfitError:
-    try:
-        return understand(request)
-    except UnfitError as error:
-        return error
+def _resolve_points(
+    requests: Sequence[Request | str], protocol: TimingProtocol, device: MeasuredDevice
+) -> list[_Point]:
+    """Resolve every request. Raises :class:`UsageError`, but keeps an unsupported combination."""
+    points = []
+    for each in requests:
+        request = msgspec.structs.replace(read_request(each, protocol), protocol=protocol.label)
+        try:
+            points.append(_Point(request=request, resolved=resolve_request(request, device)))
+        except UnfitError as error:
+            points.append(_Point(request=request, resolved=error))
+    return points
 
 
 def _points_digest(
-    requests: Sequence[Request],
-    subjects: Sequence[ResolvedRequest | UnfitError],
-    protocol: TimingProtocol,
-    *,
-    strict: bool,
-    profile: bool,
+    points: Sequence[_Point], protocol: TimingProtocol, *, strict: bool, profile: bool
 ) -> str:
-    """Equal where the same would be measured: another network behind the same name, other weights
-    or other images are another sweep."""
-    fits = [each for each in subjects if isinstance(each, ResolvedRequest)]
+    """Digest that is equal if the same would be measured.
+
+    Another network behind the same name, other weights or other images make another sweep.
+    """
+    fits = [each.resolved for each in points if isinstance(each.resolved, ResolvedRequest)]
+    requests = [each.request for each in points]
     return digest(
         {
             "requests": requests,

@@ -20,6 +20,7 @@ from latbench.cli.options import (
     warn,
 )
 from latbench.cli.terminal import echo_result, progress_bar
+from latbench.events import Events
 
 if TYPE_CHECKING:
     from latbench.analysis.comparison import Comparison
@@ -84,8 +85,8 @@ def command(
     warmup_calls: int | None,
     calls: int | None,
     block_calls: int | None,
-    fresh: bool,
-    deadline_s: float,
+    no_cache: bool,
+    timeout_s: float,
     registry: str | None,
     verbose: bool,
     as_json: bool,
@@ -132,11 +133,10 @@ def command(
                 margin=margin / 100,
                 quantity=quantity,
                 order_seed=order_seed,
-                fresh=fresh,
-                deadline_s=deadline_s,
+                no_cache=no_cache,
+                timeout_s=timeout_s,
                 registry=registry,
-                progress=progress,
-                warn=warn,
+                events=Events(warn=warn, progress=progress),
             )
         one, two, comparison, where = done.a, done.b, done.comparison, done.registry
     sides = side(one, summarize(one)), side(two, summarize(two))

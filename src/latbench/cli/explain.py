@@ -13,6 +13,7 @@ from latbench.cli.options import (
     timeout_option,
     warn,
 )
+from latbench.events import Events
 
 if TYPE_CHECKING:
     from latbench.attribution.subject import Side
@@ -66,7 +67,7 @@ def command(
     rounds: int,
     budget_s: float,
     order_seed: int,
-    deadline_s: float,
+    timeout_s: float,
     registry: str | None,
     as_json: bool,
 ) -> int:
@@ -97,10 +98,9 @@ def command(
             rounds=rounds,
             budget_s=budget_s,
             order_seed=order_seed,
-            deadline_s=deadline_s,
+            timeout_s=timeout_s,
             registry=registry,
-            tell=lambda message: click.echo(message, err=True),
-            warn=warn,
+            events=Events(warn=warn, step=lambda message: click.echo(message, err=True)),
         )
     click.echo(to_json(found) if as_json else "\n".join(account_lines(found, where)))
     return 0

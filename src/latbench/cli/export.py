@@ -28,7 +28,7 @@ def command(
     precision: str,
     calibration: str | None,
     seed: int,
-    fresh: bool,
+    no_cache: bool,
     format: str,
     output: Path | None,
     options: tuple[tuple[str, str], ...],
@@ -50,7 +50,7 @@ def command(
         dims=dict(dims),
         options=dict(options),
         calibration=calibration,
-        fresh=fresh,
+        fresh=no_cache,
         warn=warn,
     )
     path = cached.path

@@ -171,7 +171,6 @@ def model_options(
             ),
             option(
                 "--no-cache",
-                "fresh",
                 is_flag=True,
                 help="Export again even if the artifact is cached.",
                 group=group,
@@ -330,7 +329,7 @@ strict_option = option(
 )
 timeout_option = click.option(
     "--timeout",
-    "deadline_s",
+    "timeout_s",
     type=float,
     default=TIMEOUT_S,
     show_default=True,

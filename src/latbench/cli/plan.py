@@ -18,6 +18,7 @@ from latbench.cli.options import (
     warn,
 )
 from latbench.cli.terminal import echo_result, progress_bar
+from latbench.events import Events
 
 
 @click.command("plan", cls=Command)
@@ -58,10 +59,12 @@ def command(
     target: float,
     effect: float,
     builds: int,
-    options: tuple[tuple[str, str], ...],
-    dims: tuple[tuple[str, int], ...],
+    strict: bool,
+    no_cache: bool,
+    timeout_s: float,
+    registry: str | None,
     as_json: bool,
-    **request: Any,
+    **given: Any,
 ) -> None:
     """Estimate from a short pilot run how long a target precision takes.
 
@@ -70,23 +73,24 @@ def command(
     """
     from latbench.analysis.summary import summarize
     from latbench.bench.plan import make_plan
-    from latbench.bench.run import run
     from latbench.report.json import to_json
     from latbench.report.text.answer import head_lines, title
     from latbench.report.text.layout import labelled
     from latbench.report.text.plan import plan_lines
+    from latbench.schema.request import make_request
 
+    request = {**given, "options": dict(given["options"]), "dims": dict(given["dims"])}
     with interrupted_once(), progress_bar() as progress:
         planned = make_plan(
-            run,
+            make_request(**request),
             builds=builds,
             target=target / 100,
             effect=effect / 100,
-            options=dict(options),
-            dims=dict(dims),
-            progress=progress,
-            warn=warn,
-            **request,
+            strict=strict,
+            no_cache=no_cache,
+            timeout_s=timeout_s,
+            registry=registry,
+            events=Events(warn=warn, progress=progress),
         )
     last = planned.pilots[-1]
     if as_json:

@@ -23,6 +23,7 @@ from latbench.cli.options import (
     warn,
 )
 from latbench.cli.terminal import echo_result, progress_bar
+from latbench.events import Events
 
 if TYPE_CHECKING:
     from latbench.bench.run import RunResult
@@ -145,8 +146,7 @@ def _one(protocol: TimingProtocol, given: dict[str, Any]) -> RunResult:
             options=dict(given["options"]),
             dims=dict(given["dims"]),
             protocol=protocol,
-            progress=progress,
-            warn=warn,
+            events=Events(warn=warn, progress=progress),
         )
 
 
@@ -173,12 +173,11 @@ def _many(
             resume=resume,
             profile=given["profile"],
             strict=given["strict"],
-            fresh=given["fresh"],
-            deadline_s=given["deadline_s"],
+            no_cache=given["no_cache"],
+            timeout_s=given["timeout_s"],
             registry=given["registry"],
-            progress=_tell,
+            events=Events(warn=warn, step=_tell),
             interrupted=interrupted,
-            warn=warn,
         )
 
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from latbench.bench.executor import Progress
+    from latbench.events import Progress
 
 MARKS = {
     "FAILED": "red",

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from latbench.defaults import LOCAL
 from latbench.errors import UsageError, suggest
-from latbench.host.info import this_device
 from latbench.paths import config_folder
-from latbench.schema.environment import Device, Machine
+from latbench.schema.environment import Device
 from latbench.schema.value import Value
 from latbench.schema.yaml_document import Document, parse
 
@@ -84,17 +82,3 @@ def _read(path: Path) -> bytes:
             f"cannot read the devices file {path}: {error.strerror}",
             hint="LATBENCH_DEVICES or the configuration folder names it",
         ) from error
-
-
-def find_here(name: str, machine: Machine) -> Device:
-    """This machine's row. Other devices are known, but nothing here reaches them yet."""
-    here = this_device(machine)
-    if name in (LOCAL, here.id):
-        return here
-    device = find_device(load_devices(user_devices_path()), name)
-    if device.transport == "local":
-        return device
-    raise UsageError(
-        f"device {name!r} ({device.name}) cannot be reached from here: only this machine can",
-        hint=f"leave --device out, or give {LOCAL} or {here.id}",
-    )

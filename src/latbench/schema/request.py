@@ -65,11 +65,19 @@ def make_request(
         protocol=protocol,
         calibration=str(calibration) if calibration is not None else None,
     )
+    check_request(request)
+    return request
+
+
+def check_request(request: Request) -> None:
+    """Refuse values that no model and no backend accepts. Raises :class:`UsageError`."""
+    precision, threads, seed = request.precision, request.threads, request.seed
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", hint=suggest(precision, PRECISIONS))
-    if calibration is not None and precision != "int8":
+    if request.calibration is not None and precision != "int8":
         raise UsageError(
-            f"calibration is of int8, not of {precision}", hint="give --precision int8 as well"
+            f"--calibration requires --precision int8 (got {precision})",
+            hint="give --precision int8 as well",
         )
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
@@ -78,4 +86,3 @@ def make_request(
     for name, size in request.dims.items():
         if size < 1:
             raise UsageError(f"axis {name} must have a size of at least 1, not {size}")
-    return request

@@ -215,12 +215,17 @@ def _timm_version() -> str:
         return "(not installed)"
 
 
-def identify(request: Request) -> ModelIdentity:
-    """Which network is meant, without building it."""
+def resolve_model(request: Request) -> ResolvedModel:
+    """The model that ``request`` names, not built yet. Raises :class:`UsageError`."""
     return resolve(
         request.model,
         weights=Path(request.weights) if request.weights is not None else None,
         batch=request.batch,
         resolution=request.resolution,
         seed=request.seed,
-    ).identity
+    )
+
+
+def identify(request: Request) -> ModelIdentity:
+    """Which network is meant, without building it."""
+    return resolve_model(request).identity

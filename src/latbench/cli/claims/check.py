@@ -25,6 +25,7 @@ from latbench.cli.options import (
     require_one_format,
     warn,
 )
+from latbench.events import Events
 
 if TYPE_CHECKING:
     from latbench.audit.check import AuditResult
@@ -214,7 +215,10 @@ def _measure(
     warn(f"{len(wanted)} to measure" if wanted else "nothing is left that could be measured here")
     with interrupted_once() as interrupted:
         whole = carry_out(
-            wanted, registry=registry, progress=_tell, interrupted=interrupted, warn=warn
+            wanted,
+            registry=registry,
+            events=Events(warn=warn, step=_tell),
+            interrupted=interrupted,
         )
     if not whole:
         warn("interrupted: the same command goes on with what is left")

@@ -1,0 +1,238 @@
+"""One measurement, from resolved requests to stored records.
+
+``run``, ``compare``, ``sweep``, ``plan``, ``explain`` and the measurements for claims all pass
+through here. Records are stored before anything is computed from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from latbench.analysis.comparison import Quantity, ratio_is_precise
+from latbench.analysis.estimators import run_is_precise
+from latbench.bench.context import RunContext
+from latbench.bench.executor import ProtocolExecutor, Schedule, failure_of
+from latbench.bench.job import Job
+from latbench.bench.operator_profile import time_operators
+from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
+from latbench.bench.record_factory import PACKAGES, Measured, make_record, new_comparison_id
+from latbench.bench.sentinel import sentinel_for, without_sentinel
+from latbench.errors import LatbenchError, Stage, UsageError
+from latbench.schema.environment import Conditions
+from latbench.schema.protocol import TimingProtocol
+from latbench.schema.record import Fallback, Interleaved, Outcome, Record, Sentinel
+from latbench.schema.trace import Trace
+from latbench.store.rescue import keep
+
+NO_SENTINEL = Sentinel(
+    name=None, sha256=None, absent="models that are compared are timed beside each other"
+)
+"""In the records of a comparison, whose protocol may ask for a sentinel."""
+
+
+def measure_request(
+    resolved: ResolvedRequest, protocol: TimingProtocol, context: RunContext
+) -> Record:
+    """Time one request, store its record and return it.
+
+    A failure or an interruption is the outcome of the record. Raises :class:`UsageError` if only
+    the exporter or the runtime finds out that the request is invalid, except in a sweep, where that
+    is a failed point, and :class:`RegistryError` if the record cannot be stored.
+    """
+    target = (protocol.target_ppm or 0) / 1e6
+
+    def precise(traces: Sequence[Sequence[Trace]]) -> bool:
+        return run_is_precise(traces[0], target)
+
+    schedule = Schedule(
+        protocol=protocol,
+        timeout_s=context.timeout_s,
+        order_seed=resolved.request.seed,
+        precise=precise,
+    )
+    (record,) = _measure((resolved,), schedule, context)
+    return record
+
+
+def measure_parts(
+    parts: tuple[ResolvedRequest, ResolvedRequest],
+    protocol: TimingProtocol,
+    context: RunContext,
+    *,
+    quantity: Quantity,
+    order_seed: int,
+) -> tuple[Record, Record]:
+    """Time two requests block by block, alternating; store both records and return them.
+
+    No fallback replaces a backend: the verdict would be about something that nobody asked for. If
+    one part fails, the other one is interrupted. Otherwise as :func:`measure_request`.
+    """
+    target = (protocol.target_ppm or 0) / 1e6
+
+    def precise(traces: Sequence[Sequence[Trace]]) -> bool:
+        return ratio_is_precise(traces[0], traces[1], target, quantity)
+
+    schedule = Schedule(
+        protocol=protocol, timeout_s=context.timeout_s, order_seed=order_seed, precise=precise
+    )
+    one, two = _measure(parts, schedule, replace(context, strict=True, profile=False))
+    return one, two
+
+
+def _measure(
+    parts: Sequence[ResolvedRequest], schedule: Schedule, context: RunContext
+) -> tuple[Record, ...]:
+    measurement = _Measurement(parts, schedule, context)
+    measurement.run()
+    records = measurement.records()
+    keep(records, context.registry)
+    return records
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """One of the requests that are timed together, as far as it has been prepared."""
+
+    resolved: ResolvedRequest
+    fallback: Fallback | None = None
+    prepared: PreparedJob | None = None
+
+
+class _Measurement:
+    """A measurement under way. Whatever ends it, its records hold what was measured until then."""
+
+    def __init__(
+        self, parts: Sequence[ResolvedRequest], schedule: Schedule, context: RunContext
+    ) -> None:
+        self._schedule = schedule
+        self._protocol = schedule.protocol
+        self._context = context
+        self._parts = [_Part(resolved=each) for each in parts]
+        self._created_unix_ns = time.time_ns()
+        self._software = context.device.software(PACKAGES)
+        self._before = context.device.conditions()
+        self._after: Conditions | None = None
+        self._executor: ProtocolExecutor | None = None
+        self._outcomes: tuple[Outcome, ...] = ()
+        alone = len(parts) == 1 or self._protocol.sentinel_ns is None
+        self._sentinel = None if alone else NO_SENTINEL
+
+    def run(self) -> None:
+        """Prepare the jobs and time them. Raises :class:`UsageError`."""
+        try:
+            self._time(*self._prepared())
+            if self._context.profile:
+                self._profile()
+        except LatbenchError as error:
+            # Only the exporting program or the runtime can find such a request invalid.
+            if self._context.sweep is None and isinstance(error, UsageError):
+                raise
+            self._outcomes = self._outcomes or self._failed(error)
+        except KeyboardInterrupt:
+            # After the timing, an interruption costs what was still to come, not what was measured.
+            interrupted = Outcome(status="interrupted")
+            self._outcomes = self._outcomes or tuple(interrupted for _ in self._parts)
+
+    def records(self) -> tuple[Record, ...]:
+        """One record for each part; all have the same environment."""
+        after = self._after or self._context.device.conditions()
+        comparison = new_comparison_id() if len(self._parts) > 1 else None
+        return tuple(
+            make_record(
+                part.resolved,
+                Measured(
+                    # One later than the other: records are sorted by this time.
+                    created_unix_ns=self._created_unix_ns + i,
+                    machine=self._context.device.machine,
+                    software=self._software,
+                    before=self._before,
+                    after=after,
+                    protocol=self._protocol,
+                    outcome=self._outcomes[i],
+                    artifact=part.prepared.cached.artifact if part.prepared else None,
+                    runtime=self._executor.parts[i].runtime if self._executor else None,
+                    sentinel=self._sentinel,
+                    interleaved=self._interleaved(comparison, i),
+                    fallback=part.fallback,
+                    sweep=self._context.sweep,
+                ),
+            )
+            for i, part in enumerate(self._parts)
+        )
+
+    def _prepared(self) -> tuple[list[Job], Job | None]:
+        """The jobs of the parts, and that of the sentinel if there is one."""
+        jobs = []
+        for part in self._parts:
+            part.fallback = find_fallback(part.resolved, self._context)
+            part.prepared = prepare_job(part.resolved, part.fallback, self._protocol, self._context)
+            jobs.append(part.prepared.job)
+        first = self._parts[0].prepared
+        if len(jobs) > 1 or first is None:
+            return jobs, None
+        sentinel, self._sentinel = sentinel_for(first, self._protocol, self._context.events.warn)
+        return jobs, sentinel
+
+    def _time(self, jobs: Sequence[Job], sentinel: Job | None) -> None:
+        device, events = self._context.device, self._context.events
+        self._before = device.conditions()
+        self._executor = ProtocolExecutor(jobs, self._schedule, device, events, sentinel=sentinel)
+        self._outcomes = self._executor.run()
+        self._after = device.conditions()
+        if (failure := self._executor.sentinel_failure) is not None:
+            self._sentinel = without_sentinel(failure, self._sentinel)
+            events.warn(f"the sentinel failed and was left out: {failure.message}")
+
+    def _profile(self) -> None:
+        self._outcomes = tuple(
+            self._profiled(outcome, part.prepared)
+            if part.prepared is not None and outcome.status == "measured"
+            else outcome
+            for outcome, part in zip(self._outcomes, self._parts, strict=True)
+        )
+
+    def _profiled(self, outcome: Outcome, prepared: PreparedJob) -> Outcome:
+        """``outcome`` with times by operator if there are any; nothing measured is lost without."""
+        warn = self._context.events.warn
+        try:
+            found = time_operators(
+                prepared.job,
+                self._context.device,
+                timeout_s=self._context.timeout_s,
+                pinned=self._protocol.pinned,
+            )
+        except LatbenchError as error:
+            warn(f"no times by operator: {error.message}")
+            return outcome
+        except KeyboardInterrupt:
+            warn("no times by operator: interrupted")
+            return outcome
+        if found is None:
+            warn(f"no times by operator: {prepared.runner.name} does not report them here")
+        return msgspec.structs.replace(outcome, profile=found)
+
+    def _failed(self, error: LatbenchError) -> tuple[Outcome, ...]:
+        """The part that could not be prepared has failed; the others never began."""
+        unprepared = [part for part in self._parts if part.prepared is None]
+        failed = (unprepared or self._parts)[0]
+        stage: Stage = "export" if unprepared else "open"
+        return tuple(
+            Outcome(status="failed", failure=failure_of(error, stage))
+            if part is failed
+            else Outcome(status="interrupted")
+            for part in self._parts
+        )
+
+    def _interleaved(self, comparison: str | None, part: int) -> Interleaved | None:
+        if comparison is None:
+            return None
+        return Interleaved(
+            comparison=comparison,
+            part=part,
+            parts=len(self._parts),
+            order_seed=self._schedule.order_seed,
+        )
