@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from latbench.api import (
     first_line,
 )
 from latbench.clock import now_ns
+from latbench_runners.packages import package_capability
 
 KERNELS = "portable kernels"
 
@@ -39,14 +40,7 @@ class ExecutorchRunner:
     options: Mapping[str, str] = {}
 
     def probe(self) -> Capability:
-        try:
-            return Capability(available=True, version=version("executorch"), units=("CPU",))
-        except PackageNotFoundError:
-            return Capability(
-                available=False,
-                reason="executorch is not installed",
-                hint="pip install 'latbench[executorch]'",
-            )
+        return package_capability("executorch", extra="executorch", unit="CPU")
 
     def prepare(self) -> None:
         """Import the binding, which also loads torch."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from latbench.api import (
     StageError,
     choice_option,
 )
+from latbench_runners.packages import package_capability
 
 ARITHMETIC = ("fp32", "fp16", "bf16")
 LIGHT_MODE = ("on", "off")
@@ -44,12 +44,7 @@ class NcnnRunner:
     }
 
     def probe(self) -> Capability:
-        try:
-            return Capability(available=True, version=version("ncnn"), units=("CPU",))
-        except PackageNotFoundError:
-            return Capability(
-                available=False, reason="ncnn is not installed", hint="pip install 'latbench[ncnn]'"
-            )
+        return package_capability("ncnn", extra="ncnn", unit="CPU")
 
     def prepare(self) -> None:
         import ncnn  # noqa: F401

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from latbench.api import (
     choice_option,
 )
 from latbench.clock import now_ns
+from latbench_runners.packages import package_capability
 
 PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "default": None}
 """Option value -> hint of the plugin."""
@@ -65,14 +66,7 @@ class OpenVinoRunner:
     }
 
     def probe(self) -> Capability:
-        try:
-            return Capability(available=True, version=version("openvino"), units=("CPU",))
-        except PackageNotFoundError:
-            return Capability(
-                available=False,
-                reason="openvino is not installed",
-                hint="pip install 'latbench[openvino]'",
-            )
+        return package_capability("openvino", extra="openvino", unit="CPU")
 
     def prepare(self) -> None:
         import openvino  # noqa: F401

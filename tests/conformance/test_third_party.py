@@ -76,7 +76,7 @@ def test_it_measures_a_users_model(environment: dict[str, str], tmp_path: Path) 
     )
     done = latbench(environment, "run", "--model", f"{strange}:factory", "--backend", "toy", *QUICK)
     assert done.returncode == 3
-    assert "no layer Tanh" in done.stdout
+    assert "does not support layer Tanh" in done.stdout
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from latbench.api import (
     first_line,
 )
 from latbench.clock import now_ns
+from latbench_runners.packages import package_capability
 from latbench_runners.torch.files import refuse_code
 
 if TYPE_CHECKING:
@@ -57,14 +58,7 @@ class TorchRunner:
     }
 
     def probe(self) -> Capability:
-        try:
-            return Capability(available=True, version=version("torch"), units=("cpu",))
-        except PackageNotFoundError:
-            return Capability(
-                available=False,
-                reason="torch is not installed",
-                hint="pip install 'latbench[export]'",
-            )
+        return package_capability("torch", extra="export", unit="cpu")
 
     def prepare(self) -> None:
         import torch  # noqa: F401

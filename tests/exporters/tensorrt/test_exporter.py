@@ -143,7 +143,7 @@ def test_a_timing_cache_that_cannot_be_written_is_told_before_the_build(
 
     trt.say = "it was built"
     monkeypatch.setattr("latbench_exporters.tensorrt.build.tempfile.TemporaryFile", full)
-    with pytest.raises(UsageError, match="cannot use the timing cache .*: Permission denied"):
+    with pytest.raises(UsageError, match=r"cannot use the timing cache .*: Permission denied"):
         export(tmp_path / "made.engine", timing_cache=str(tmp_path / "timings"))
 
 

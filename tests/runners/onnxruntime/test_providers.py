@@ -81,7 +81,10 @@ def test_names_may_be_short(onnx: ExportedFile) -> None:
 
 
 def test_a_provider_that_is_not_here_is_unavailable(onnx: ExportedFile) -> None:
-    with pytest.raises(StageError, match="no provider warp") as caught, session_of(onnx, provider="warp"):
+    with (
+        pytest.raises(StageError, match="no provider warp") as caught,
+        session_of(onnx, provider="warp"),
+    ):
         pass
     assert caught.value.kind == "unavailable"
     assert CPU in (caught.value.hint or "")
