@@ -1,8 +1,8 @@
-"""All that a backend may know: what it is given, what it must offer, what it may raise.
+"""The interface between latbench and backends: what they receive, provide, and raise.
 
 A backend is an *exporter* (PyTorch model -> file of one format) and a *runner* (file -> timed
-inferences). Either may exist without the other. ``docs/BACKENDS.md`` lists those that are shipped
-and ``CONTRIBUTING.md`` walks through adding one.
+inferences). Either may exist without the other. ``docs/BACKENDS.md`` lists the shipped backends,
+and ``CONTRIBUTING.md`` explains how to add one.
 """
 
 from __future__ import annotations
@@ -78,218 +78,232 @@ FORM: Mapping[str, str] = {
     "form": "deploy, trained: branches fused and BatchNorm folded, or as the authors train it "
     "(default deploy)"
 }
-"""The option of exporters that can export a network as it was trained as well. The harness builds
-it so; an exporter need only keep its converter from fusing what the file can hold unfused."""
+"""Option of exporters that can also export a network in its trained form. latbench builds the
+module in that form; the exporter must keep its converter from fusing what the format can hold
+unfused."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSpec:
-    """How to export. ``dims`` gives sizes to named dynamic axes of a ready file, ``options`` are
-    the exporter's own, by name, as strings."""
+    """Parameters of an export."""
 
     precision: str = "fp32"
     batch: int | None = None
     resolution: tuple[int, int] | None = None
+    """Height and width in pixels."""
     dims: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of named dynamic axes of a pre-exported file."""
     options: Mapping[str, str] = field(default_factory=dict)
+    """The exporter's own options, name -> value."""
     calibration: Sequence[tuple[Array, ...]] = ()
-    """Sets of inputs from which the ranges of activations are taken; of int8 alone."""
+    """Input sets for the ranges of activations, one array per input; used by int8 only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What an exporter says about the file that it wrote."""
+    """Description of an exported file."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     counts: Counts | None
-    """Read back from the file, by the definitions of :class:`~latbench.schema.artifact.Counts`;
-    ``None`` for a ready file whose graph cannot be counted. What is made from a PyTorch module must
-    be counted, or nothing says that it is that model."""
+    """Read back from the file, as defined by :class:`~latbench.schema.artifact.Counts`. ``None``
+    for a pre-exported file whose graph cannot be counted. Required for a file exported from a
+    PyTorch module: equal counts show that it is that model."""
     details: Mapping[str, str]
     from_module: bool = True
-    """Whether the file was made from the PyTorch module, whose outputs are then the reference."""
+    """Whether the file comes from the PyTorch module, whose outputs are then the reference."""
     precision: str | None = None
-    """Of a ready file, as read from it, or another one that it computes in (``tf32``); ``None``:
-    the one that was asked for."""
+    """Precision read from a pre-exported file, or the precision that the file computes in if it
+    differs (``tf32``); ``None`` for the requested one."""
 
 
 @runtime_checkable
 class Model(Protocol):
-    """An architecture with weights and an input shape, built only when it is asked for."""
+    """An architecture with weights and an input shape, built on demand."""
 
     @property
     def identity(self) -> ModelIdentity: ...
 
     def module(self) -> torch.nn.Module:
-        """The network in eval mode and deploy form: branches fused, BatchNorm folded. As it was
-        trained where the exporter takes :data:`FORM` and that was asked for.
+        """The network in eval mode and deploy form: branches fused, BatchNorm folded. If the
+        exporter accepts :data:`FORM` and the user requests it, in trained form.
 
-        Raises :class:`StageError` (stage ``build``) where it cannot be built.
+        Raises :class:`StageError` (stage ``build``) if it cannot be built.
         """
         ...
 
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Concrete input shapes, batch first; images are NCHW."""
+        """Concrete input shapes, batch first; images are NCHW, float32."""
         ...
 
 
 class Exporter(Protocol):
-    """Writes files of one format."""
+    """Exports files of one format."""
 
     @property
     def format(self) -> str: ...
 
     @property
     def suffix(self) -> str:
-        """File name ending of what it writes, with its dot: a file, or a folder of files."""
+        """File extension with its dot, of a file or of a folder."""
         ...
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Endings of the ready files that :meth:`adopt` takes; none where it takes none."""
+        """File extensions of pre-exported files that :meth:`adopt` accepts; may be empty."""
         ...
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """``fp32``, ``fp16``, ``int8``: what it can make, :data:`PRECISIONS` has the meanings."""
+        """Supported precisions: keys of :data:`latbench.schema.precision.PRECISIONS`."""
         ...
 
     @property
     def options(self) -> Mapping[str, str]:
-        """Name -> meaning of each key that it takes in :attr:`ExportSpec.options`; no name that
-        the runner of the same backend takes too."""
+        """Name -> meaning of each key of :attr:`ExportSpec.options`. Names must differ from the
+        options of the runner of the same backend. A meaning such as ``on, off: what it does``
+        lists all values."""
         ...
 
     def toolchain(self) -> Mapping[str, str]:
-        """Package -> version of everything that shapes the file. Imports nothing heavy."""
+        """Package -> version of everything that influences the file. Must not import heavy
+        packages."""
         ...
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
-        """Write ``model`` at ``out``. Raises :class:`StageError`, or :class:`UsageError` for an
-        option's value."""
+        """Write ``model`` to ``out``.
+
+        Raises :class:`StageError` (stage ``export``), or :class:`UsageError` for an invalid option.
+        """
         ...
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check the ready file at ``path``; write it at ``out``, input shapes fixed."""
+        """Check the pre-exported file at ``path`` and write it to ``out`` with fixed input shapes.
+
+        Raises :class:`StageError` for an unusable file, and :class:`UsageError` if ``spec`` differs
+        from the file.
+        """
         ...
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """The outputs of the file at ``path``, for the parity check. Not timed.
+        """Outputs of the file at ``path`` for ``inputs``, for the parity check. Not timed.
 
-        ``None`` where nothing here can execute it: the timed session is then the first to be
-        compared.
+        ``None`` if nothing on this machine can execute it; the timed session is compared instead.
         """
         ...
 
 
 @runtime_checkable
 class SentinelExporter(Exporter, Protocol):
-    """An exporter that can also make a *sentinel*: a small fixed workload of about a millisecond,
-    timed in turn with a model to tell what the machine does meanwhile. Optional."""
+    """An exporter that also provides a *sentinel*: a small fixed workload of about a millisecond.
+    It alternates with a model to observe disturbances of the machine. Optional."""
 
     @property
     def sentinel(self) -> str:
-        """Its name with its version: another workload is another name."""
+        """Name and version, ``name@N``; another workload requires another name."""
         ...
 
     def export_sentinel(self, out: Path) -> Exported:
-        """Write it, the same bytes each time, without any training framework."""
+        """Write the sentinel to ``out``: always the same bytes, without a training framework."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to open a session. ``extra`` holds the runner's own options, by name, as strings; the
-    ``seed`` is that of the inputs."""
+    """Parameters of a session."""
 
     threads: int
     seed: int = 0
+    """Seed of the inputs."""
     process: int = 0
-    """Which of the run's processes this is, from 0."""
+    """Index of this process within the run, from 0."""
     extra: Mapping[str, str] = field(default_factory=dict)
+    """The runner's own options, name -> value."""
 
 
 @runtime_checkable
 class Session(Protocol):
-    """One loaded artifact in one process, its seeded inputs where the runtime wants them."""
+    """One loaded artifact in one process, with seeded inputs where the runtime needs them."""
 
     def run(self) -> None:
-        """One synchronous inference: returns when the outputs can be read."""
+        """Run one inference synchronously; return when the outputs are readable."""
         ...
 
     def outputs(self) -> tuple[Array, ...]:
         """The outputs of the latest inference."""
         ...
 
-    def placement(self) -> Placement: ...
+    def placement(self) -> Placement:
+        """Compute units that execute the operators, and how that is known."""
+        ...
 
     def settings(self) -> Mapping[str, str]:
-        """Threads, precision, provider, ... as they really are, not as they were asked for.
+        """Actual threads, precision, provider, ..., which may differ from the requested ones.
 
-        ``threads`` is always there (``unknown`` where nobody can say). ``precision`` where the
-        runtime computes in another one than the artifact's, and ``input_bits`` ``8`` where its
-        inputs are pictures: how far outputs may be off follows these. ``runtime_version`` where it
-        is not the one that the probe named.
+        ``threads`` is required (``unknown`` if it cannot be determined). ``precision`` is set if
+        the runtime computes in another precision than the artifact's, and ``input_bits`` is ``8``
+        if the inputs are 8-bit images; both determine the tolerance of the outputs.
+        ``runtime_version`` is set if it differs from the version of the probe.
         """
         ...
 
 
 @runtime_checkable
 class SelfTimedSession(Session, Protocol):
-    """A session whose time must be taken by the device or runtime itself (CUDA events, a phone)."""
+    """A session timed by the device or runtime itself (CUDA events, a phone). Optional."""
 
     def time_block(self, calls: int) -> Sequence[int]:
-        """Run ``calls`` inferences back to back; integer nanoseconds of each, in order."""
+        """Run ``calls`` inferences back to back; return the duration of each in ns, in order."""
         ...
 
     def beside_ns(self) -> Mapping[str, Sequence[int]]:
-        """The inferences of the latest block by other clocks, by name: see
-        :attr:`~latbench.schema.trace.Block.beside_ns`. May be empty."""
+        """Durations in ns of the latest block by other clocks, by clock name; may be empty. See
+        :attr:`~latbench.schema.trace.Block.beside_ns`."""
         ...
 
 
 @runtime_checkable
 class ProfiledSession(Session, Protocol):
-    """A session whose runtime can tell how long each operator takes. Optional."""
+    """A session whose runtime can measure the duration of each operator. Optional."""
 
     def profile(self, calls: int) -> Profile | None:
-        """Run ``calls`` inferences more and tell; ``None`` where this version cannot.
+        """Run ``calls`` more inferences and return operator times; ``None`` if not supported.
 
-        Called after all timing and after the outputs were read: it may slow the session down.
+        Called after timing and after the outputs were read: it may slow down the session.
         """
         ...
 
 
 class Runner(Protocol):
-    """Executes artifacts of the formats that it names."""
+    """Executes artifacts of one or more formats."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Formats that it executes, the preferred one first."""
+        """Supported formats, the preferred one first."""
         ...
 
     @property
     def options(self) -> Mapping[str, str]:
-        """Name -> meaning of each key that it takes in :attr:`RunOptions.extra`."""
+        """Name -> meaning of each key of :attr:`RunOptions.extra`."""
         ...
 
     def probe(self) -> Capability:
-        """Whether it can run here. Never raises; loads the runtime only if that is safe."""
+        """Whether it can run on this machine. Never raises; loads the runtime only if safe."""
         ...
 
     def prepare(self) -> None:
-        """Import the runtime, wake its driver: what is of the program, not of the load time."""
+        """Import the runtime and wake its driver, so that neither counts as load time."""
         ...
 
     def open(
         self, artifact: Artifact, path: Path, inputs: Sequence[Array], options: RunOptions
     ) -> AbstractContextManager[Session]:
-        """Load the file at ``path`` and put ``inputs`` where the runtime wants them.
+        """Load the file at ``path`` and put ``inputs`` where the runtime needs them.
 
-        All of it is the load time. Raises :class:`StageError` (stage ``open``).
+        The duration of this call is the load time. Raises :class:`StageError` (stage ``open``), or
+        :class:`UsageError` for an invalid option.
         """
         ...

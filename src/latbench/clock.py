@@ -1,4 +1,4 @@
-"""The one clock, and the one loop that is timed by it."""
+"""The clock of all measurements, and the loop that it times."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 
 now_ns: Callable[[], int] = time.perf_counter_ns
-"""Monotonic, system-wide, and the finest clock that Python offers."""
+"""Monotonic and system-wide; the finest clock in Python."""
 
 
 def time_calls(
     run: Callable[[], object], calls: int, period_ns: int | None = None
 ) -> Sequence[int]:
-    """Call ``run`` back to back, or every ``period_ns``; integer nanoseconds of each, in order.
+    """Call ``run`` ``calls`` times; return the duration of each call in ns, in order.
 
-    Two clock readings per call, nothing allocated that grows, and no garbage collection in between:
-    ``benchmarks/loop.py`` compares it with a bare loop. At a fixed rate the process sleeps between
-    calls, and a call that is late is followed by the next one at once.
+    Calls follow each other directly, or start every ``period_ns``: the process sleeps between
+    calls, and a late call is followed by the next one immediately. The loop reads the clock twice
+    per call, and neither allocates growing objects nor collects garbage; ``benchmarks/loop.py``
+    compares it with a bare loop.
     """
     clock = now_ns
     elapsed = [0] * calls
@@ -30,7 +31,7 @@ def time_calls(
                 run()
                 elapsed[i] = clock() - start
         else:
-            # The first call has its gap too: what went before was another block.
+            # Wait before the first call too: it follows the previous block.
             due = clock() + period_ns
             for i in range(calls):
                 idle = due - clock()
