@@ -9,9 +9,10 @@ import msgspec
 from latbench.audit.library import ClaimLibrary
 from latbench.audit.measure import THREADS, Trial, trials
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.verdict import Answer, Verdict
+from latbench.claims.verdict import Answer, Place, Verdict
 
 HERE = "bench-cpu"
+FAKE = Place(device=HERE, backend="fake")
 MODELS = {
     "one": ClaimedModel(id="one", name="One", build="mobilevig_ti"),
     "two": ClaimedModel(id="two", name="Two", build="mobilevig_s"),
@@ -87,20 +88,23 @@ def test_a_comparison_is_measured_anywhere_and_once_for_all_its_claims() -> None
 
 
 def test_what_is_decided_here_is_not_measured_again() -> None:
-    def ordering(answer: Any, where: str) -> Verdict:
-        given = Answer(answer=answer, where=where)
+    def ordering(answer: Any, place: Place) -> Verdict:
+        given = Answer(answer=answer, place=place)
         return Verdict(claim="planted", value=None, ordering=(given,), static=None)
 
     less = claim(LESS)
-    assert found(less, planted=ordering("refuted", f"{HERE}, fake")) == ()
-    assert len(found(less, planted=ordering("refuted", "elsewhere, fake"))) == 1
-    assert len(found(less, planted=ordering("inconclusive", f"{HERE}, fake"))) == 1
+    assert found(less, planted=ordering("refuted", FAKE)) == ()
+    assert (
+        len(found(less, planted=ordering("refuted", Place(device="elsewhere", backend="fake"))))
+        == 1
+    )
+    assert len(found(less, planted=ordering("inconclusive", FAKE))) == 1
 
 
 def test_a_size_that_is_not_told_is_measured_though_its_direction_is() -> None:
     ratio = {**LESS, "kind": "ratio", "figure": "1.5", "unit": "x"}
-    told = Answer(answer="confirmed", where=f"{HERE}, fake")
-    vague = Answer(answer="inconclusive", where=f"{HERE}, fake")
+    told = Answer(answer="confirmed", place=FAKE)
+    vague = Answer(answer="inconclusive", place=FAKE)
     verdict = Verdict(claim="planted", value=vague, ordering=(told,), static=None)
     assert len(found(claim(ratio), planted=verdict)) == 1
     # On another device's claim the direction is all that can be told here.
@@ -117,7 +121,7 @@ def test_what_told_nothing_comes_last() -> None:
     tried = Verdict(
         claim="a",
         value=None,
-        ordering=(Answer(answer="inconclusive", where=f"{HERE}, fake", records=("r",)),),
+        ordering=(Answer(answer="inconclusive", place=FAKE, records=("r",)),),
         static=None,
     )
     two = found(claim(LESS, "a"), claim(VALUE, "b"), a=tried)

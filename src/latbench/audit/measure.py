@@ -26,7 +26,7 @@ from latbench.claims.statements import (
     StatedRatio,
     StatedValue,
 )
-from latbench.claims.verdict import Answer, Verdict
+from latbench.claims.verdict import Answer, Place, Verdict
 from latbench.defaults import LOCAL, TIMEOUT_S
 from latbench.devices.local import LocalDevice
 from latbench.errors import LatbenchError, RegistryError
@@ -93,8 +93,8 @@ def trials(
         for trial, answers in _of_claim(
             claim, registered, verdicts[claim.id], device, cpus, backends
         ):
-            where = f"{device}, {trial.requests[-1].backend}"
-            here = [answer for answer in answers if answer.where == where]
+            place = Place(device=device, backend=trial.requests[-1].backend)
+            here = [answer for answer in answers if answer.place == place]
             lacking = not here or any(answer.answer not in TOLD for answer in here)
             if trial.requests[-1].backend in ready and lacking:
                 key = _add(found, trial)

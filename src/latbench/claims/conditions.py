@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from latbench.analysis.settings import (
     batch,
@@ -15,17 +16,48 @@ from latbench.analysis.settings import (
 )
 from latbench.claims.model import Claim
 from latbench.schema.record import Record
+from latbench.schema.value import Value
 
 PLACING = ("provider", "provider_options", "strict_placement", "delegate", "device", "mode")
 """Options that a claim's ``provider`` speaks of, whatever its backend calls it."""
 
 
-def condition_mismatches(record: Record, claim: Claim, *, other: bool = False) -> tuple[str, ...]:
-    """Conditions that the claim names and the record does not meet, with both values; ``other``:
-    those of the model that it is compared with."""
+Condition = Literal[
+    "device",
+    "backend",
+    "precision",
+    "batch",
+    "resolution",
+    "threads",
+    "options",
+    "provider",
+    "compute unit",
+]
+
+
+class Mismatch(Value, frozen=True, kw_only=True):
+    """A condition in which a record differs from a claim, or from another record."""
+
+    condition: Condition
+    detail: str
+    """Both values, in words."""
+
+    @property
+    def text(self) -> str:
+        """The condition and both values."""
+        return f"{self.condition}: {self.detail}"
+
+
+def condition_mismatches(
+    record: Record, claim: Claim, *, other: bool = False
+) -> tuple[Mismatch, ...]:
+    """Conditions that the claim names and the record does not meet.
+
+    With ``other``, the conditions are those of the model that the claim's model is compared with.
+    """
     wanted = claim.conditions
     size = (wanted.against_resolution if other else None) or wanted.resolution
-    pairs: list[tuple[str, object, object]] = [
+    pairs: list[tuple[Condition, object, object]] = [
         ("device", wanted.device, record.device.id),
         ("backend", wanted.backend, record.backend),
         ("precision", wanted.precision, precision_of(record)),
@@ -36,24 +68,29 @@ def condition_mismatches(record: Record, claim: Claim, *, other: bool = False) -
     # Backends call it by different names: provider, delegate, mode.
     named = (wanted.provider or "").lower() in {each.lower() for each in settings(record).values()}
     pairs.append(("provider", wanted.provider, wanted.provider if named else "another"))
-    found = [f"{n}: {_shown(a)} and {_shown(b)}" for n, a, b in pairs if a and a != b]
-    return (*found, *_unit_unlike(record, wanted.compute_unit))
+    found = [_mismatch(name, a, b) for name, a, b in pairs if a and a != b]
+    unit = _unit_mismatch(record, wanted.compute_unit)
+    return (*found, *([] if unit is None else [unit]))
 
 
-def unlike_each_other(one: Record, two: Record, claim: Claim) -> tuple[str, ...]:
-    """Conditions in which two models were timed that differ where the claim names none, with both
-    values."""
+def unlike_each_other(one: Record, two: Record, claim: Claim) -> tuple[Mismatch, ...]:
+    """Conditions that differ between the records of two models, and that the claim leaves open."""
     own = one.request.resolution is None and two.request.resolution is None
     free = claim.conditions.against_resolution is not None or own
-    pairs: list[tuple[str, object, object]] = [
+    pairs: list[tuple[Condition, object, object]] = [
         ("backend", one.backend, two.backend),
         ("precision", precision_of(one), precision_of(two)),
         ("batch", batch(one), batch(two)),
         ("threads", threads(one), threads(two)),
         ("options", _listed(own_options(one)), _listed(own_options(two))),
-        *([] if free else [("resolution", resolution(one), resolution(two))]),
     ]
-    return tuple(f"{n}: {_shown(a)} and {_shown(b)}" for n, a, b in pairs if a != b)
+    if not free:
+        pairs.append(("resolution", resolution(one), resolution(two)))
+    return tuple(_mismatch(name, a, b) for name, a, b in pairs if a != b)
+
+
+def _mismatch(condition: Condition, a: object, b: object) -> Mismatch:
+    return Mismatch(condition=condition, detail=f"{_shown(a)} and {_shown(b)}")
 
 
 def undeclared_options(record: Record, claim: Claim) -> dict[str, str]:
@@ -70,21 +107,22 @@ def left_open(claim: Claim, record: Record) -> dict[str, str]:
     return {name: value for name in claim.open if (value := had.get(name)) is not None}
 
 
-def _unit_unlike(record: Record, unit: str | None) -> tuple[str, ...]:
-    """Whether it ran elsewhere than on the named unit, or nobody can say."""
-    if unit is None:
-        return ()
+def _unit_mismatch(record: Record, unit: str | None) -> Mismatch | None:
+    """The mismatch of a record that ran elsewhere than on the named unit, or nobody knows where."""
+    detail: str | None = None
+    placement = record.runtime.placement if record.runtime else None
     if unit in ("all", "cpu-and-gpu"):
         # What the runtime was free to use, not what it used: Core ML's own setting.
         allowed = settings(record).get("compute_units")
-        wanted = {"all": "all", "cpu-and-gpu": "cpu_and_gpu"}[unit]
-        return () if allowed == wanted else (f"compute unit: {unit} and {allowed or 'another'}",)
-    placement = record.runtime.placement if record.runtime else None
-    if placement is None or placement.known == "unknown":
-        # A backend that has nothing but the CPU need not say so.
-        return () if unit == "cpu" else (f"compute unit: {unit}, and what ran where is not known",)
-    fits = _mostly(placement.units, unit)
-    return () if fits else (f"compute unit: {unit} and {', '.join(placement.units)}",)
+        if allowed != {"all": "all", "cpu-and-gpu": "cpu_and_gpu"}[unit]:
+            detail = f"{unit} and {allowed or 'another'}"
+    elif unit is not None and (placement is None or placement.known == "unknown"):
+        # A backend that has nothing but the CPU need not report it.
+        if unit != "cpu":
+            detail = f"{unit}, and what ran where is not known"
+    elif unit is not None and placement is not None and not _mostly(placement.units, unit):
+        detail = f"{unit} and {', '.join(placement.units)}"
+    return None if detail is None else Mismatch(condition="compute unit", detail=detail)
 
 
 def _mostly(units: Mapping[str, int | None], unit: str) -> bool:

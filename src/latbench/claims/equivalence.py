@@ -26,7 +26,7 @@ from latbench.claims.statements import (
     StatedParity,
     StatedRatio,
 )
-from latbench.claims.verdict import Answer, combined
+from latbench.claims.verdict import Answer, AnswerName, Place, Unit, combined
 from latbench.schema.record import Record
 
 if TYPE_CHECKING:
@@ -48,23 +48,23 @@ more: as MobileOne's ModelBench does."""
 
 def check_value(claim: Claim, record: Record) -> Answer:
     """A value or bound against one record."""
-    where = place_of(record)
+    place = place_of(record)
     if claim.figure == FAILED:
-        return _failed(record, where)
+        return _failed(record, place)
     why, values = _usable(claim, record)
     if why:
-        return _cannot(why, where, record)
+        return _cannot(why, place, record)
     wide = order_interval(values, SEQUENTIAL_CONFIDENCE)
     narrow = order_interval(values, EQUIVALENCE)
     if wide is None or narrow is None:
         return _cannot(
             f"processes: {len(values)}; an interval needs at least {FEWEST}",
-            where,
+            place,
             record,
             f"a run under {record.protocol.label} with --processes {FEWEST} or more",
         )
     return _tested(
-        narrow, wide, _wanted(claim, record), median(values), where, (record.id,), unit="ns"
+        narrow, wide, _wanted(claim, record), median(values), place, (record.id,), unit="ns"
     )
 
 
@@ -78,7 +78,9 @@ def check_order(claim: Claim, pair: RecordPair) -> Answer:
     if (why := _unsound(pair)) is not None:
         return _of(told, pair, "inconclusive", why)
     if told.verdict in ("faster", "slower"):
-        answer = "confirmed" if (told.verdict == "faster") == direction(says) else "refuted"
+        answer: AnswerName = (
+            "confirmed" if (told.verdict == "faster") == direction(says) else "refuted"
+        )
         return _of(told, pair, answer)
     return _of(told, pair, "inconclusive")
 
@@ -93,13 +95,13 @@ def check_ratio(claim: Claim, pair: RecordPair) -> Answer:
         return _of(told, pair, "inconclusive", "a size is told of models timed in turn only")
     if told.ratio is None or told.interval is None or told.equivalence is None:
         return _of(told, pair, "inconclusive")
-    where, ids = place_of(pair[1]), (pair[0].id, pair[1].id)
+    place, ids = place_of(pair[1]), (pair[0].id, pair[1].id)
     if isinstance(says, StatedDifference):
-        return _differed(claim, says, pair, where, ids)
+        return _differed(claim, says, pair, place, ids)
     return combined(
         {
             name: _tested(
-                told.equivalence, told.interval, wanted, told.ratio, where, ids, unit="ratio"
+                told.equivalence, told.interval, wanted, told.ratio, place, ids, unit="ratio"
             )
             for name, wanted in _wanted_ratios(claim).items()
         }
@@ -115,23 +117,24 @@ def direction(says: StatedRatio | StatedDifference | StatedOrdering) -> bool | N
     return below == (says.metric == "latency") if below or above else None
 
 
-def _failed(record: Record, where: str) -> Answer:
+def _failed(record: Record, place: Place) -> Answer:
     """Against the claim that the network does not run there."""
     failure, status = record.outcome.failure, record.outcome.status
     if status == "interrupted":
-        return _cannot("it was interrupted", where, record)
+        return _cannot("it was interrupted", place, record)
     if failure is not None and (failure.stage not in RAN or failure.kind in OUTSIDE):
-        return _cannot(f"it failed for another reason: {failure.message}", where, record)
+        return _cannot(f"it failed for another reason: {failure.message}", place, record)
     return Answer(
         answer="refuted" if status == "measured" else "confirmed",
         reasons=("it runs here" if status == "measured" else "it failed here as well",),
-        where=where,
+        where=place.text,
+        place=place,
         records=(record.id,),
     )
 
 
 def _differed(
-    claim: Claim, says: StatedDifference, pair: RecordPair, where: str, ids: tuple[str, ...]
+    claim: Claim, says: StatedDifference, pair: RecordPair, place: Place, ids: tuple[str, ...]
 ) -> Answer:
     """The difference within each process, in the claim's sense, against the printed one."""
     rate = says.metric == "throughput"
@@ -148,13 +151,13 @@ def _differed(
     figure = stated_figure(claim)
     assert figure is not None
     if wide is None or narrow is None:
-        return _cannot(f"pairs of processes: {len(found)}", where, pair[1])
+        return _cannot(f"pairs of processes: {len(found)}", place, pair[1])
     base = median(one[process] for process in one.keys() & two.keys())
     middle = (figure.low + figure.high) / 2
     margin = min(base * _margin(claim), middle / 2)
     wanted = min(figure.low, middle - margin), max(figure.high, middle + margin)
-    unit = "images/s" if rate else "ns"
-    return _tested(narrow, wide, wanted, median(found), where, ids, unit=unit)
+    unit: Unit = "images/s" if rate else "ns"
+    return _tested(narrow, wide, wanted, median(found), place, ids, unit=unit)
 
 
 def _wanted(claim: Claim, record: Record) -> RatioInterval:
@@ -257,19 +260,20 @@ def _tested(
     wide: RatioInterval,
     wanted: RatioInterval,
     found: float,
-    where: str,
+    place: Place,
     records: tuple[str, ...],
     *,
-    unit: Any,
+    unit: Unit,
 ) -> Answer:
     inside = wanted[0] <= narrow[0] and narrow[1] <= wanted[1]
     outside = wide[1] < wanted[0] or wanted[1] < wide[0]
-    answer: Any = "confirmed" if inside else "refuted" if outside else "inconclusive"
+    answer: AnswerName = "confirmed" if inside else "refuted" if outside else "inconclusive"
     needs = ("more processes: its interval reaches over the edge of the margin",)
     return Answer(
         answer=answer,
         needs=needs if answer == "inconclusive" else (),
-        where=where,
+        where=place.text,
+        place=place,
         claimed=wanted,
         found=found,
         interval=wide,
@@ -278,7 +282,7 @@ def _tested(
     )
 
 
-def _of(told: Comparison, pair: RecordPair, answer: Any, why: str = "") -> Answer:
+def _of(told: Comparison, pair: RecordPair, answer: AnswerName, why: str = "") -> Answer:
     needs: tuple[str, ...] = ()
     if answer == "inconclusive":
         complete = all(record.outcome.status == "measured" for record in pair)
@@ -288,7 +292,8 @@ def _of(told: Comparison, pair: RecordPair, answer: Any, why: str = "") -> Answe
         answer=answer,
         reasons=(*([why] if why else []), *told.reasons),
         needs=needs,
-        where=place_of(pair[1]),
+        where=place_of(pair[1]).text,
+        place=place_of(pair[1]),
         found=told.ratio,
         interval=told.interval,
         unit="ratio",
@@ -296,11 +301,12 @@ def _of(told: Comparison, pair: RecordPair, answer: Any, why: str = "") -> Answe
     )
 
 
-def _cannot(why: str, where: str, record: Record, needs: str = "another run") -> Answer:
+def _cannot(why: str, place: Place, record: Record, needs: str = "another run") -> Answer:
     return Answer(
         answer="inconclusive",
         reasons=(why,),
         needs=(needs,),
-        where=where,
+        where=place.text,
+        place=place,
         records=(record.id,),
     )

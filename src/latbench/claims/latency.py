@@ -46,7 +46,7 @@ from latbench.claims.statements import (
     StatedSize,
     StatedValue,
 )
-from latbench.claims.verdict import Answer, CheckContext, untestable_reason
+from latbench.claims.verdict import Answer, CheckContext, Place, untestable_reason
 from latbench.schema.record import Record
 
 
@@ -119,7 +119,7 @@ def ordering_answers(
         return ()
     if (out := untestable_reason(claim, bench)) is not None:
         return (out,)
-    places: dict[str, list[RecordPair]] = {}
+    places: dict[Place, list[RecordPair]] = {}
     for pair in pairs_of(claim, records, bench):
         places.setdefault(place_of(pair[1]), []).append(pair)
     found = tuple(_at(claim, pairs) for pairs in places.values())

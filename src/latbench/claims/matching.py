@@ -1,6 +1,6 @@
 """Which stored records a claim may be checked with.
 
-A record of a fallback backend never counts: it says nothing of the backend that was asked for.
+A record of a fallback backend never counts: it is no evidence about the requested backend.
 """
 
 from __future__ import annotations
@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from latbench.analysis.comparability import incomparable
-from latbench.claims.conditions import condition_mismatches, unlike_each_other
+from latbench.claims.conditions import (
+    Condition,
+    Mismatch,
+    condition_mismatches,
+    unlike_each_other,
+)
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.verdict import CheckContext
+from latbench.claims.verdict import CheckContext, Place
 from latbench.defaults import SIMULATED
 from latbench.schema.record import Record
 
-OF_COMPARISONS = ("batch", "resolution")
-"""Conditions that a comparison elsewhere must share with the claim."""
+OF_COMPARISONS: frozenset[Condition] = frozenset({"batch", "resolution"})
+"""Conditions that a comparison on another device must share with the claim."""
 RecordPair = tuple[Record, Record]
-"""Of the other model, and of the claim's."""
+"""A record of the other model, and one of the claim's model."""
 
 
 def is_of(record: Record, id: str | None, claim: Claim, bench: CheckContext) -> bool:
@@ -35,7 +40,7 @@ def is_of(record: Record, id: str | None, claim: Claim, bench: CheckContext) -> 
 
 
 def pairs_of(claim: Claim, records: Sequence[Record], bench: CheckContext) -> list[RecordPair]:
-    """Those that may be compared: timed in turn first, then the newest."""
+    """Pairs of records that may be compared: interleaved ones first, then the newest."""
     ours, theirs = _both(claim, records, bench)
     found = [
         (other, mine)
@@ -57,29 +62,32 @@ def in_turn(pair: RecordPair) -> bool:
 
 
 def unused(claim: Claim, records: Sequence[Record], bench: CheckContext) -> tuple[str, ...]:
-    """Why records of the claim's models were not used for the figure itself: each kind of reason
-    once, with how many it is true of. Records of other devices are no news: most are."""
+    """Why records of the claim's models were not used for the published value itself.
+
+    Each kind of reason is given once, with the number of records. Records of other devices are left
+    out: most records are.
+    """
     here = [record for record in records if record.device.id == claim.conditions.device]
-    found = {**_others(claim, records, bench), **_reasons(claim, here, bench)}
+    found = {**_others(claim, records, bench), **_by_text(_reasons(claim, here, bench))}
     return (*_counted(found), *_newest_pair_mismatch(claim, here, bench))
 
 
 def pairing_problems(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[str, ...]:
-    """Why records of the two models make no comparison, on whatever device."""
+    """Why records of the two models cannot be compared, on any device."""
     kept = {
-        why: ids
-        for why, ids in _reasons(claim, records, bench).items()
-        if why.partition(":")[0] in OF_COMPARISONS
+        mismatch: ids
+        for mismatch, ids in _reasons(claim, records, bench).items()
+        if mismatch.condition in OF_COMPARISONS
     }
-    found = {**_others(claim, records, bench), **kept}
+    found = {**_others(claim, records, bench), **_by_text(kept)}
     return (*_counted(found), *_newest_pair_mismatch(claim, records, bench))
 
 
-def place_of(record: Record) -> str:
-    """Device and backend."""
-    return f"{record.device.id}, {record.backend}"
+def place_of(record: Record) -> Place:
+    """Return the device and backend of a record."""
+    return Place(device=record.device.id, backend=record.backend)
 
 
 def _called(record: Record, claim: Claim, bench: CheckContext) -> ClaimedModel | None:
@@ -92,7 +100,7 @@ def _called(record: Record, claim: Claim, bench: CheckContext) -> ClaimedModel |
 
 
 def _others(claim: Claim, records: Sequence[Record], bench: CheckContext) -> dict[str, list[str]]:
-    """Records by the name of a model of the claim that are of another network, by how it is."""
+    """Records under the name of a model of the claim that measured another network, by reason."""
     found: dict[str, list[str]] = {}
     for record in records:
         model = _called(record, claim, bench)
@@ -102,21 +110,27 @@ def _others(claim: Claim, records: Sequence[Record], bench: CheckContext) -> dic
     return found
 
 
-def _reasons(claim: Claim, records: Sequence[Record], bench: CheckContext) -> dict[str, list[str]]:
+def _reasons(
+    claim: Claim, records: Sequence[Record], bench: CheckContext
+) -> dict[Mismatch, list[str]]:
     """Records of the claim's models by the conditions that they do not meet."""
-    found: dict[str, list[str]] = {}
+    found: dict[Mismatch, list[str]] = {}
     for record in records:
         other = not is_of(record, claim.model, claim, bench)
         if not other or is_of(record, claim.against, claim, bench):
-            for why in condition_mismatches(record, claim, other=other):
-                found.setdefault(why, []).append(record.id)
+            for mismatch in condition_mismatches(record, claim, other=other):
+                found.setdefault(mismatch, []).append(record.id)
     return found
+
+
+def _by_text(found: Mapping[Mismatch, list[str]]) -> dict[str, list[str]]:
+    return {mismatch.text: ids for mismatch, ids in found.items()}
 
 
 def _newest_pair_mismatch(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[str, ...]:
-    """What keeps the newest usable records of the two models apart, or of which there are none."""
+    """Why the newest usable records of the two models are not compared, or which are missing."""
     if claim.against is None:
         return ()
     ours, theirs = _both(claim, records, bench)
@@ -126,22 +140,23 @@ def _newest_pair_mismatch(
         there, missing = (claim.against, claim.model) if theirs else (claim.model, claim.against)
         return (f"there are records of {there} and none of {missing}",)
     one, two = (max(side, key=lambda record: record.created_unix_ns) for side in (theirs, ours))
-    apart = (*unlike_each_other(one, two, claim), *incomparable(one, two))
-    return tuple(f"records {one.id} and {two.id} are not compared: {why}" for why in apart)
+    unlike = (mismatch.text for mismatch in unlike_each_other(one, two, claim))
+    reasons = (*unlike, *incomparable(one, two))
+    return tuple(f"records {one.id} and {two.id} are not compared: {why}" for why in reasons)
 
 
 def _counted(found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    told = []
+    reasons = []
     for why, ids in found.items():
         more = f" and {len(ids) - 1} other{'s' if len(ids) > 2 else ''}" if len(ids) > 1 else ""
-        told.append(f"record {ids[0]}{more} not used: {why}")
-    return tuple(told)
+        reasons.append(f"record {ids[0]}{more} not used: {why}")
+    return tuple(reasons)
 
 
 def _both(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[list[Record], list[Record]]:
-    """Those of the claim's model and of the one that it is compared with, at their sizes."""
+    """Records of the claim's model, and of the one that it is compared with, at their sizes."""
     return (
         [r for r in records if _fits(r, claim.model, claim, bench, other=False)],
         [r for r in records if _fits(r, claim.against, claim, bench, other=True)],
@@ -149,12 +164,14 @@ def _both(
 
 
 def _another_network(record: Record, model: ClaimedModel) -> str | None:
-    """By its form, and by its parameters where they are known: builders' names come to mean other
-    networks."""
+    """Why a record measured another network than the model, ``None`` if it did not.
+
+    The form and the number of parameters decide: a builder's name may come to mean another network.
+    """
     artifact = record.artifact
     form = record.request.options.get("form", artifact.details.get("form") if artifact else None)
     if form not in (None, "deploy"):
-        return f"it is of the {form} form, and claims are of the deploy form"
+        return f"it measured the {form} form, and claims are about the deploy form"
     if artifact is None:
         return None
     deployed = artifact.model_counts.parameters if artifact.model_counts else None
@@ -164,8 +181,8 @@ def _another_network(record: Record, model: ClaimedModel) -> str | None:
 def _fits(
     record: Record, id: str | None, claim: Claim, bench: CheckContext, *, other: bool
 ) -> bool:
-    """Of that model, at the batch and resolution that the claim names for it."""
+    """Whether a record is of that model, at the batch and resolution that the claim names."""
     if not is_of(record, id, claim, bench):
         return False
-    met = {each.partition(":")[0] for each in condition_mismatches(record, claim, other=other)}
-    return met.isdisjoint(OF_COMPARISONS)
+    missed = {each.condition for each in condition_mismatches(record, claim, other=other)}
+    return missed.isdisjoint(OF_COMPARISONS)

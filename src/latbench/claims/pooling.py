@@ -104,6 +104,7 @@ def agreed(found: Sequence[Answer]) -> Answer | None:
         ),
         needs=("a reason why records of the same conditions differ",),
         where=best.where,
+        place=best.place,
         records=records,
     )
 

@@ -16,6 +16,21 @@ CLOSE = 1e-6
 AnswerName = Literal["confirmed", "refuted", "inconclusive", "not testable here", "unverifiable"]
 
 
+Unit = Literal["ns", "images/s", "count", "ratio", "exponent"]
+
+
+class Place(Value, frozen=True, kw_only=True):
+    """Where a latency was measured."""
+
+    device: str
+    backend: str
+
+    @property
+    def text(self) -> str:
+        """Device and backend, as they are printed."""
+        return f"{self.device}, {self.backend}"
+
+
 class Answer(Value, frozen=True, kw_only=True):
     """To one question, on one device where it is one of a device.
 
@@ -33,8 +48,10 @@ class Answer(Value, frozen=True, kw_only=True):
     """Within which a figure would confirm, in the unit that ``found`` has."""
     found: float | None = None
     interval: tuple[float, float] | None = None
-    unit: Literal["ns", "images/s", "count", "ratio", "exponent"] | None = None
+    unit: Unit | None = None
     records: tuple[str, ...] = ()
+    place: Place | None = None
+    """``where`` as a value, of an answer that rests on a latency."""
 
 
 Question = Literal["value", "ordering", "static"]
@@ -202,6 +219,7 @@ def combined(readings: Mapping[str, Answer]) -> Answer:
             reasons=told,
             needs=first.needs,
             where=first.where,
+            place=first.place,
             claimed=first.claimed,
             found=first.found,
             interval=first.interval,
@@ -216,5 +234,6 @@ def combined(readings: Mapping[str, Answer]) -> Answer:
         ),
         needs=("a source that says which one is meant",),
         where=answers[0].where,
+        place=answers[0].place,
         records=answers[0].records,
     )
