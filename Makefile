@@ -7,8 +7,8 @@ INSTALL := -m pip install $(QUIET) --disable-pip-version-check
 PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
 ARGS ?=
 
-# A change is fast to check without the tests that export models, start workers or build packages.
-FAST := -m "not slow and not torch" $(addprefix --ignore=tests/,audit benchmarks bundle cli conformance packaging)
+# Most mistakes show without the folders whose tests start commands or servers, export models or build packages.
+FAST := -m "not slow and not torch" $(addprefix --ignore=tests/,audit benchmarks bundle cli conformance packaging store)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test fast format check docs wheel lock clean

@@ -109,9 +109,9 @@ def command_page() -> str:
 
     def add(command: click.Command, name: str, parent: click.Context | None) -> None:
         context = click.Context(
-            command, info_name=name.split()[-1], parent=parent, max_content_width=88
+            command, info_name=name.split()[-1], parent=parent, max_content_width=80
         )
-        context.terminal_width = 88
+        context.terminal_width = 80
         lines.extend(["", f"{'##' if parent is None or parent.parent is None else '###'} `{name}`"])
         lines.extend(["", "```text", command.get_help(context), "```"])
         if isinstance(command, click.Group):
@@ -141,6 +141,7 @@ def public_api_page() -> str:
         value = getattr(latbench, name)
         if not name.startswith("__"):
             lines.append(f"::: {value.__module__}.{value.__qualname__}")
+            lines.append("    options: {show_root_full_path: false}")
     return "\n".join(lines) + "\n"
 
 

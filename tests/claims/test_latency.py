@@ -259,6 +259,7 @@ def test_the_most_precise_record_decides_unless_another_contradicts_it() -> None
     assert of_value(value("2.30"), good, edge).answer == "inconclusive"
 
 
+@pytest.mark.slow
 def test_measuring_until_it_fits_does_not_confirm_more_often() -> None:
     """Truth at the edge, levels that differ between days: three records are no better than one."""
     draw, confirmed = random.Random(7), [0, 0]
