@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.command_line import COMMAND, Ended, Latbench
+from support.command_line import Ended, Latbench, in_process, in_subprocess
 from support.environment import child_environment
 
 
@@ -23,19 +22,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def latbench(environment: dict[str, str], tmp_path: Path) -> Latbench:
-    """Run a command in ``tmp_path``; no expected error may show a traceback."""
+    """Run a command in ``tmp_path``; no expected error may show a traceback.
+
+    A changed PYTHONPATH changes what can be imported, so that command is a program of its own.
+    """
 
     def call(*arguments: str | Path, **changes: str) -> Ended:
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env={**environment, **changes},
-            timeout=300,
-        )
-        ended = Ended(status=done.returncode, out=done.stdout, err=done.stderr)
+        start = in_subprocess if "PYTHONPATH" in changes else in_process
+        ended = start([str(each) for each in arguments], {**environment, **changes}, tmp_path)
         assert "Traceback" not in ended.err, ended.err
         assert ended.status in (0, 1, 2, 3, 4), ended
         return ended

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,3 +59,67 @@ class Ended:
 
 
 Latbench = Callable[..., Ended]
+
+
+def in_subprocess(arguments: list[str], environment: Mapping[str, str], folder: Path) -> Ended:
+    """Run the command as a program of its own."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+        timeout=300,
+    )
+    return Ended(status=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@contextmanager
+def _redirected(descriptor: int, name: str) -> Iterator[Callable[[], str]]:
+    """Send a standard stream, Python's and that of child processes, to a file; yields its reader."""
+    with tempfile.TemporaryFile() as file:
+        kept, stream = os.dup(descriptor), getattr(sys, name)
+        stream.flush()
+        os.dup2(file.fileno(), descriptor)
+        replacement = os.fdopen(descriptor, "w", encoding="utf-8", closefd=False)
+        setattr(sys, name, replacement)
+
+        def read() -> str:
+            replacement.flush()
+            file.seek(0)
+            return file.read().decode()
+
+        try:
+            yield read
+        finally:
+            replacement.close()
+            setattr(sys, name, stream)
+            os.dup2(kept, descriptor)
+            os.close(kept)
+
+
+def in_process(arguments: list[str], environment: Mapping[str, str], folder: Path) -> Ended:
+    """Run the command in this interpreter, which saves starting another; workers are processes.
+
+    It sees the same arguments, environment, working directory and standard streams as a program.
+    """
+    from latbench.cli import main
+
+    kept = (sys.argv, dict(os.environ), Path.cwd())
+    sys.argv = ["latbench", *arguments]
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    try:
+        with _redirected(1, "stdout") as out, _redirected(2, "stderr") as err:
+            try:
+                main()
+            except SystemExit as ended:
+                return Ended(status=int(ended.code or 0), out=out(), err=err())
+    finally:
+        sys.argv = kept[0]
+        os.environ.clear()
+        os.environ.update(kept[1])
+        os.chdir(kept[2])
+    raise AssertionError("the command line returned without an exit status")
