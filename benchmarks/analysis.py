@@ -1,6 +1,6 @@
-"""How long a record of 100,000 samples takes to be summarised, shown and compared.
+"""Time to summarize, show and compare records of 100,000 samples.
 
-    python benchmarks/analysis.py [--samples N] [--rounds N]
+    python benchmarks/analysis.py [--samples N] [--rounds N] [--smoke]
 
 Goal: each within 0.5 s. The commands are whole programs, their start included.
 """
@@ -88,7 +88,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    if args.smoke:
+        args.samples, args.rounds = 2_000, 1
     print(f"| {args.samples:,} samples | median | most |")
     print("|---|---|---|")
     a, b = big(0, args.samples), big(1, args.samples)

@@ -1,6 +1,6 @@
-"""How long the claims take: counting all sizes, verdicts from many records, building each model.
+"""Time to count all sizes, to judge all claims from many records, and to build each model.
 
-    python benchmarks/claims.py [--records N] [--parts static verdicts builds]
+    python benchmarks/claims.py [--records N] [--parts static verdicts builds] [--smoke]
 
 Goals: all static checks within 60 s with artifacts in the cache and 10 min without, all verdicts
 from 10,000 stored records within 5 s, each network of the zoo built within 1 s. The records are of
@@ -96,15 +96,15 @@ def verdicts(number: int) -> None:
         )
 
 
-def static() -> None:
-    """The seconds of ``latbench claims check --all --question static`` as it is called."""
+def static(selection: list[str]) -> None:
+    """Print the seconds that ``latbench claims check --question static`` takes as a program."""
     with tempfile.TemporaryDirectory() as folder:
         for name, environment in (
             ("first (empty cache)", {**os.environ, "LATBENCH_CACHE": folder}),
             ("again", {**os.environ, "LATBENCH_CACHE": folder}),
         ):
             start = time.perf_counter()
-            command = [sys.executable, "-m", "latbench", "claims", "check", "--all"]
+            command = [sys.executable, "-m", "latbench", "claims", "check", *selection]
             subprocess.run(
                 [*command, "--question", "static"],
                 env=environment,
@@ -115,21 +115,21 @@ def static() -> None:
             print(f"| all static checks, {name} | {time.perf_counter() - start:.1f} s | {goal} |")
 
 
-def builds() -> None:
+def builds(names: list[str]) -> None:
     """The zoo's networks with their own initialisation; then a few as they are exported: weights
     seeded, branches fused, BatchNorm folded, counted and checked."""
     from latbench.zoo.builder import construct
     from latbench.zoo.resolver import resolve
 
     seconds = {}
-    for entry in ZOO:
+    for name in names:
         start = time.perf_counter()
-        construct(resolve(entry.name, weights=None, batch=None, resolution=None, seed=0))
-        seconds[entry.name] = time.perf_counter() - start
+        construct(resolve(name, weights=None, batch=None, resolution=None, seed=0))
+        seconds[name] = time.perf_counter() - start
     slow = max(seconds, key=seconds.__getitem__)
     print(f"| {len(seconds)} zoo models built, median | {median(seconds.values()):.2f} s | 1 s |")
     print(f"| the slowest of them, {slow} | {seconds[slow]:.2f} s | 1 s |", flush=True)
-    for name in ("mobilevig_ti", "mobilevig_b"):
+    for name in {"mobilevig_ti", "mobilevig_b"} & set(names):
         start = time.perf_counter()
         resolve(name, weights=None, batch=None, resolution=None, seed=0).module()
         print(f"| {name} ready to be exported | {time.perf_counter() - start:.2f} s | |")
@@ -141,10 +141,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--parts", nargs="+", default=["verdicts", "builds", "static"])
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    names, selection = [entry.name for entry in ZOO], ["--all"]
+    if args.smoke:
+        args.records, names, selection = 20, ["mobilevig_ti"], ["tinyvit-21m-params"]
     print("| what | took | goal |\n|---|---|---|")
     for part in args.parts:
-        {"verdicts": lambda: verdicts(args.records), "builds": builds, "static": static}[part]()
+        {
+            "verdicts": lambda: verdicts(args.records),
+            "builds": lambda: builds(names),
+            "static": lambda: static(selection),
+        }[part]()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How long an export takes, cold and from the cache, and how much memory it needs.
+"""Time of an export, cold and from the cache, and the memory it needs.
 
-    python benchmarks/export.py [--model MODEL] [--formats onnx coreml tflite]
+    python benchmarks/export.py [--model MODEL] [--formats onnx coreml tflite] [--smoke]
 
 Each export is the command line with a cache of its own, so everything is in it: starting Python,
 building the model, converting, and checking the file against PyTorch. Ratios are to the first
@@ -16,6 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from support.environment import TINY
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
@@ -47,7 +52,10 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=["onnx", "coreml", "tflite"])
     parser.add_argument("--hits", type=int, default=9)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.model, arguments.formats, arguments.hits = TINY, ["onnx"], 1
     if arguments.one:
         print(*one(arguments.model, arguments.formats[0], arguments.hits))
         return

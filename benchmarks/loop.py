@@ -1,8 +1,8 @@
-"""The timing loop against a bare loop over the same InferenceSession, in one process.
+"""The timing loop compared with a bare loop over the same InferenceSession, in one process.
 
-    python benchmarks/loop.py [--rounds N]
+    python benchmarks/loop.py [--rounds N] [--smoke]
 
-For a model of a millisecond and more: the ratio of the medians, blocks of both taken in turn. For
+For a model of a millisecond and more: the ratio of the medians, blocks of both interleaved. For
 an empty model (one Identity on four numbers): what the loop adds to a call, in nanoseconds.
 """
 
@@ -39,7 +39,7 @@ def bare(session: ort.InferenceSession, binding: ort.IOBinding, calls: int) -> l
 
 
 def measure(path: Path, rounds: int, calls: int) -> tuple[list[float], list[float]]:
-    """Medians of blocks through latbench's session and loop, and of bare blocks, in random turn."""
+    """Medians of latbench's blocks and of bare blocks, in random order."""
     exported = exporter().adopt(path, ExportSpec(), path.with_suffix(".fixed.onnx"))
     artifact = make_artifact(path, exported, "onnx")
     ours: list[float] = []
@@ -62,7 +62,9 @@ def measure(path: Path, rounds: int, calls: int) -> tuple[list[float], list[floa
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=60)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
+    args = parser.parse_args()
+    rounds = 2 if args.smoke else args.rounds
     print("| model | latbench, median | bare, median | ratio of medians | added to a call |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +74,7 @@ def main() -> None:
             ("convolutions, 96 x 96", onnx_files.stack(Path(folder) / "m.onnx", side=96), 10),
         )
         for name, path, calls in cases:
-            ours, theirs = measure(path, rounds, calls)
+            ours, theirs = measure(path, rounds, 2 if args.smoke else calls)
             ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
             added = median(a - b for a, b in zip(ours, theirs, strict=True))
             print(

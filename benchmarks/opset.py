@@ -1,19 +1,22 @@
-"""Does the opset matter for speed in ONNX Runtime?
+"""The effect of the opset on speed in ONNX Runtime.
 
-    python benchmarks/opset.py [--model mobilevig_ti] [--rounds N]
+    python benchmarks/opset.py [--model mobilevig_ti] [--rounds N] [--smoke]
 
 The same model exported at several opsets by both of PyTorch's exporters, one session each with one
-thread (nothing spins), blocks taken in random turn; ratio of medians to what latbench exports.
+thread (nothing spins), blocks in random order; ratio of medians to what latbench exports.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import onnx
 import onnxruntime as ort
@@ -22,6 +25,7 @@ import torch
 from latbench.api import make_inputs
 from latbench.clock import time_calls
 from latbench.zoo.resolver import resolve
+from support.environment import TINY
 
 OURS = ("torch.export", 20)
 CASES = (
@@ -40,13 +44,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="mobilevig_ti")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     arguments = parser.parse_args()
+    cases = CASES
+    if arguments.smoke:
+        arguments.model, arguments.rounds, cases = TINY, 1, (OURS, ("torchscript", 17))
     model = resolve(arguments.model, weights=None, batch=None, resolution=None, seed=0)
     image = make_inputs(model.inputs(), 0)
     runs, nodes = {}, {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for case in CASES:
+        for case in cases:
             route, opset = case
             path = Path(folder) / f"{route}-{opset}.onnx"
             torch.onnx.export(
@@ -64,16 +72,16 @@ def main() -> None:
             feed = {"image": image[0]}
             runs[case] = lambda opened=opened, feed=feed: opened.run(None, feed)
             nodes[case] = (graph.opset_import[0].version, len(graph.graph.node))
-    blocks: dict[tuple[str, int], list[float]] = {case: [] for case in CASES}
+    blocks: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     draw = random.Random(0)
     for turn in range(arguments.rounds + 3):
-        for case in draw.sample(CASES, len(CASES)):
+        for case in draw.sample(cases, len(cases)):
             taken = median(time_calls(runs[case], 5))
             if turn >= 3:
                 blocks[case].append(taken)
     print("| exporter | asked for | in the file | nodes | time relative to ours |")
     print("|---|---|---|---|---|")
-    for case in CASES:
+    for case in cases:
         ratio = median(a / b for a, b in zip(blocks[case], blocks[OURS], strict=True))
         print(f"| {case[0]} | {case[1]} | {nodes[case][0]} | {nodes[case][1]} | {ratio:.3f} |")
 

@@ -1,11 +1,11 @@
-"""What a run of a cached artifact costs beside what it is for, and what a worker holds in memory.
+"""Time of a run besides its inferences, and the memory of a worker.
 
-    python benchmarks/overhead.py [--rounds N]
+    python benchmarks/overhead.py [--rounds N] [--smoke]
 
-*Time*: the wall time of ``latbench run`` less, for each process, starting it, loading, first
-inference, warm-up and samples. Goal: at most 1.0 s.
-*Memory*: resident memory of a worker with an open session against a bare Python script that holds
-the same ``InferenceSession``. Goal: at most 60 MB more.
+*Time*: the wall time of ``latbench run`` with a cached artifact less, for each process of the model
+and of the sentinel, starting it, loading, first inference, warm-up and samples. Goal: 1.0 s.
+*Memory*: resident memory of a worker with an open session compared with a bare Python script that
+holds the same ``InferenceSession``. Goal: at most 60 MB more.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def resident_mb(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) * 1024 / 1e6
 
 
-def start_s(request: messages.Open) -> float:
-    """Median time to start a worker, have it import its runtime, and end it; loading taken off."""
+def start_s(request: messages.Open, rounds: int) -> float:
+    """Median time to start a worker, import its runtime and end it, without loading the model."""
     times = []
-    for _ in range(7):
+    for _ in range(rounds):
         begun = perf_counter()
         with WorkerClient.with_module(WORKER) as worker:
             opened = worker.ask(request, messages.SessionOpened, stage="open", deadline_s=60)
@@ -62,16 +62,22 @@ def start_s(request: messages.Open) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
+    args = parser.parse_args()
+    rounds = 1 if args.smoke else args.rounds
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         os.environ |= {"LATBENCH_CACHE": f"{place}/cache", "LATBENCH_REGISTRY": f"{place}/r.db"}
         model = onnx_files.stack(folder / "model.onnx", side=96)
         command = [sys.executable, "-m", "latbench", "run", "--model", str(model), "--json"]
         command += ["--threads", "1", "--block-calls", "5"]
+        if args.smoke:
+            command += ["--protocol", "latbench-fixed@1", "--processes", "1"]
+            command += ["--warmup", "1", "--calls", "5"]
         first = subprocess.run(command, check=True, capture_output=True)
         artifact = msgspec.convert(json.loads(first.stdout)["record"]["artifact"], Artifact)
-        (path,) = (folder / "cache/artifacts").glob("*.onnx")
+        # The sentinel is a file in the same folder.
+        path = folder / f"cache/artifacts/{artifact.sha256}.onnx"
         request = messages.Open(
             backend="onnxruntime",
             artifact=artifact,
@@ -81,21 +87,23 @@ def main() -> None:
             process=0,
             extra={},
         )
-        process_s, beside = start_s(request), []
+        process_s, overheads = start_s(request, 1 if args.smoke else 7), []
         for _ in range(rounds):
             begun = perf_counter()
             done = subprocess.run(command, check=True, capture_output=True)
             wall = perf_counter() - begun
             record = json.loads(done.stdout)["record"]
             inside = 0.0
-            for trace in record["outcome"]["traces"]:
+            outcome = record["outcome"]
+            for trace in (*outcome["traces"], *outcome["sentinel"]):
                 timed = [ns for block in trace["blocks"] for ns in block["sample_ns"]]
                 parts = [trace["load_ns"], trace["first_ns"], *trace["warmup_ns"], *timed]
                 inside += process_s + sum(parts) / 1e9
-            beside.append(wall - inside)
+            overheads.append(wall - inside)
         print(
-            f"time of a run beside its purpose: median {median(beside):.2f} s, "
-            f"most {max(beside):.2f} s ({len(record['outcome']['traces'])} processes, "
+            f"time of a run besides its inferences: median {median(overheads):.2f} s, "
+            f"most {max(overheads):.2f} s ({len(outcome['traces'])} processes of the model and "
+            f"{len(outcome['sentinel'])} of the sentinel, "
             f"each {process_s:.2f} s to start and end)"
         )
         with WorkerClient.with_module(WORKER) as worker:

@@ -1,11 +1,11 @@
-"""What a ±1 % interval costs beside the timed inferences that it is made of.
+"""Time that a ±1 % interval takes in addition to its timed inferences.
 
-    python benchmarks/reach.py [--model M] [--runs N]
+    python benchmarks/reach.py [--model M] [--runs N] [--smoke]
 
 For each process of a run by ``latbench-warm@1``, the time from all its sessions being open to the
 end of the last block, over the time of its timed inferences: of all of them (the sentinel's,
-settling calls and warm-up are timed too), and of the model's blocks alone. Goal: at most 1.3.
-Starting workers and loading models is told apart.
+discarded calls and warm-up are timed too), and of the model's blocks alone. Goal: at most 1.3.
+Starting workers and loading models is reported separately.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 
 import latbench
+from latbench.schema.protocol_options import named_protocol
 from latbench.schema.record import Record
 from latbench.schema.trace import Trace
 
@@ -56,7 +57,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="mobilevig_ti")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    backend, protocol = "onnxruntime", named_protocol("latbench-warm")
+    if args.smoke:
+        # The fake backend takes no time, and its model needs no torch.
+        args.runs, backend = 1, "fake"
     print(
         "| processes | reached | stopped | wall, about | of it starts and loads "
         "| rest / all timed inferences | rest / the model's blocks |"
@@ -64,7 +70,13 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(args.runs):
-            result = latbench.run(args.model, threads=1, registry=f"{folder}/r.db")
+            result = latbench.run(
+                args.model,
+                backend=backend,
+                threads=1,
+                protocol=protocol,
+                registry=f"{folder}/r.db",
+            )
             print(row(result.record), flush=True)
 
 

@@ -1,12 +1,12 @@
 """A registry of a million records: queries, durable inserts, size.
 
-    python benchmarks/registry.py [--records N] [--registry URL]
+    python benchmarks/registry.py [--records N] [--registry URL] [--smoke]
 
 Fills an empty registry (default: an SQLite file in a temporary folder) with rows of 72,000 groups
-on 20 devices, one trace of 20 samples each (more would only add to the file, which is told), then
-measures through the same ``Registry`` that the product uses. *In the database* is the time of the
-query alone, over the driver. Goals: history <= 1 ms, latest of a device <= 10 ms, >= 1,000 durable
-inserts a second with 1,000 samples each.
+on 20 devices, one trace of 20 samples each (more would only add to the size of the file, which is
+printed), then measures through the same ``Registry`` that the product uses. *In the database* is
+the time of the query alone, over the driver. Goals: history <= 1 ms, latest of a device <= 10 ms, >=
+1,000 durable inserts a second with 1,000 samples each.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def fill(registry: Registry, number: int) -> None:
         connection.execute(text("analyze"))
 
 
-def timed(call: Callable[[], object], rounds: int = 200) -> float:
+def timed(call: Callable[[], object], rounds: int) -> float:
     """Median milliseconds of ``call``."""
     times = []
     for _ in range(rounds):
@@ -91,13 +91,13 @@ def timed(call: Callable[[], object], rounds: int = 200) -> float:
     return median(times) * 1000
 
 
-def in_database(registry: Registry, query: Any) -> float:
+def in_database(registry: Registry, query: Any, rounds: int) -> float:
     """Median milliseconds of a query, compiled beforehand, over the driver."""
     engine = registry._engine
     compiled = query.compile(engine, compile_kwargs={"literal_binds": True})
     with engine.connect() as connection:
         cursor = connection.connection.cursor()
-        return timed(lambda: cursor.execute(str(compiled)).fetchall())
+        return timed(lambda: cursor.execute(str(compiled)).fetchall(), rounds)
 
 
 def inserts_per_second(registry: Registry, batch: int, seconds: float) -> float:
@@ -120,7 +120,7 @@ def inserts_per_second(registry: Registry, batch: int, seconds: float) -> float:
     return done / (perf_counter() - begun)
 
 
-def report(url: str, number: int) -> None:
+def report(url: str, number: int, rounds: int, seconds: float) -> None:
     with Registry.open(url) as registry:
         begun = perf_counter()
         fill(registry, number)
@@ -134,9 +134,10 @@ def report(url: str, number: int) -> None:
         registry.history("model_7", "device-3", "backend_1")
         registry.latest("device-3")
         Registry._rows = original  # type: ignore[method-assign]
-        history, newest = (in_database(registry, query) for query in queries)
+        history, newest = (in_database(registry, query, rounds) for query in queries)
         through = timed(
-            lambda: registry.history(f"model_{draw.randrange(MODELS)}", "device-3", "backend_1")
+            lambda: registry.history(f"model_{draw.randrange(MODELS)}", "device-3", "backend_1"),
+            rounds,
         )
         line("what", "measured", "goal")
         line("---", "---", "---")
@@ -144,12 +145,12 @@ def report(url: str, number: int) -> None:
         line("the same through `Registry.history`", f"{through:.2f} ms")
         groups = f"latest of the {MODELS * BACKENDS:,} groups of a device"
         line(f"{groups}, in the database", f"{newest:.2f} ms", "10 ms")
-        through = timed(lambda: registry.latest("device-3"), 20)
+        through = timed(lambda: registry.latest("device-3"), min(rounds, 20))
         line("the same through `Registry.latest`", f"{through:.1f} ms")
-        through = timed(lambda: registry.get(f"{draw.randrange(number):026d}"))
+        through = timed(lambda: registry.get(f"{draw.randrange(number):026d}"), rounds)
         line("one record with its samples, `Registry.get`", f"{through:.2f} ms")
         for batch in (1, 10, 100):
-            rate = inserts_per_second(registry, batch, 6)
+            rate = inserts_per_second(registry, batch, seconds)
             what = f"durable inserts of 1,000 samples, {batch} a transaction"
             line(what, f"{rate:,.0f} /s", "1,000 /s")
         if size is not None:
@@ -167,12 +168,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--registry", help="URL of an empty registry")
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     arguments = parser.parse_args()
+    rounds, seconds = 200, 6.0
+    if arguments.smoke:
+        arguments.records, rounds, seconds = 100, 2, 0.1
     if arguments.registry:
-        report(arguments.registry, arguments.records)
+        report(arguments.registry, arguments.records, rounds, seconds)
         return
     with tempfile.TemporaryDirectory() as folder:
-        report(f"{folder}/registry.db", arguments.records)
+        report(f"{folder}/registry.db", arguments.records, rounds, seconds)
 
 
 if __name__ == "__main__":

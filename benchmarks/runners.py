@@ -1,14 +1,15 @@
-"""Each local runner against a plain loop on its runtime, or the runtime's own tool: the same file.
+"""Each local runner compared with a plain loop on its runtime or with the runtime's own tool.
 
     python benchmarks/runners.py [--model M] [--backends NAME ...] [--pairs N] [--seconds S]
+                                    [--smoke]
 
-Either side is a fresh process of one thread that warms up, then times single inferences for S
-seconds and gives their median; pairs are in random order. The plain loops are written against what
-each runtime documents, without latbench, except that the graph of torch.export runs without its
-guards on both sides. ONNX Runtime's and ExecuTorch's plain loops fetch the outputs with each
-inference, as their documentation does; latbench's sessions leave them where they are. OpenVINO is
-also compared with its ``benchmark_app``, which times inside of its C++. Goal: the ratio of medians
-within 1 %. Told with its interval over pairs; it needs an idle machine, as any latency does.
+Either side executes the same file in a new process of one thread that warms up, then times single
+inferences for S seconds and gives their median; pairs are in random order. The plain loops are
+written against what each runtime documents, without latbench, except that the graph of torch.export
+runs without its guards on both sides. ONNX Runtime's and ExecuTorch's plain loops fetch the outputs
+with each inference, as their documentation does; latbench's sessions leave them where they are.
+OpenVINO is also compared with its ``benchmark_app``, which times inside its C++ code. Goal: a ratio
+of medians within 1 %, printed with its interval over pairs. It needs an idle machine.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from statistics import median
 import msgspec
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
 import latbench
 from latbench.analysis.stats import order_interval
 from latbench.api import Artifact, RunOptions, make_inputs
 from latbench.clock import time_calls
 from latbench.plugins import load_runner
+from support.environment import TINY
 
 WARM_S = 0.5
 BLOCK = 10
@@ -76,7 +80,7 @@ def plain(backend: str, path: str, inputs: list[np.ndarray]) -> Callable[[], obj
             module = torch.export.load(path).module(check_guards=False)
             module._forward_pre_hooks.clear()
             tensors = [torch.from_numpy(array) for array in inputs]
-            # Kept: where nothing holds it any more, the mode ends.
+            # Kept alive by the closure below: the mode ends when nothing refers to it.
             mode = torch.inference_mode()
             mode.__enter__()
             return lambda mode=mode: module(*tensors)
@@ -96,8 +100,8 @@ def plain(backend: str, path: str, inputs: list[np.ndarray]) -> Callable[[], obj
 
             interpreter = Interpreter(model_path=path, num_threads=1)
             interpreter.allocate_tensors()
-            for told, array in zip(interpreter.get_input_details(), inputs, strict=True):
-                interpreter.set_tensor(told["index"], array)
+            for details, array in zip(interpreter.get_input_details(), inputs, strict=True):
+                interpreter.set_tensor(details["index"], array)
             return interpreter.invoke
     raise SystemExit(f"no plain loop for {backend}")
 
@@ -201,8 +205,11 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
-    print("| backend | against | latbench | that | ratio, median of pairs | 95 % interval |")
+    if args.smoke:
+        args.model, args.backends, args.pairs, args.seconds = TINY, ["onnxruntime"], 1, 0.05
+    print("| backend | compared with | latbench | that | ratio, median of pairs | 95 % interval |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for backend in args.backends:

@@ -1,8 +1,8 @@
-"""``latbench --help`` against the ``--help`` of an equal bare click program.
+"""``latbench --help`` compared with the ``--help`` of an equal bare click program.
 
-    python benchmarks/startup.py [--rounds N]
+    python benchmarks/startup.py [--rounds N] [--smoke]
 
-Both programs are started in random turn; wall times of whole processes. Goal: a ratio of 1.3.
+Both programs are started in random order; wall times of whole processes. Goal: a ratio of 1.3.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ COMMAND = '@cli.command("{name}", help="{help}")\ndef _{i}(): ...\n'
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=40)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
+    args = parser.parse_args()
+    rounds = 1 if args.smoke else args.rounds
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "bare"
         commands = "\n".join(

@@ -1,10 +1,10 @@
 """Claims whose truth is known, true and false ones of each timed kind, on the fake backend.
 
-    python benchmarks/truth/claims.py [--pairs N]
+    python benchmarks/truth/claims.py [--pairs N] [--smoke]
 
-Two models are timed in turn by ``latbench-compare@1``, N times at each of three true ratios, with
-1 % between processes. Each pair of records is then held against claims that are *exact*, that lie
-just *at the edge* of what would be confirmed, and that are *off* by twice the margin (of an
+Two models are timed interleaved by ``latbench-compare@1``, N times at each of three true ratios,
+with 1 % between processes. Each pair of records is then compared with claims that are *exact*, that
+lie just *at the edge* of what would be confirmed, and that are *off* by twice the margin (of an
 ordering: the other way round). At the edge at most 5 % may be confirmed, of exact ones at most 5 %
 refuted, of those that are off at most 5 % confirmed.
 """
@@ -26,6 +26,7 @@ from latbench.bench.compare import compare
 from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.verdict import CheckContext
+from latbench.schema.protocol_catalog import COMPARE
 from latbench.schema.record import Record
 
 OTHER, MINE = "mobilevig_m", "mobilevig_ti"
@@ -69,7 +70,7 @@ def planted(family: str, one: float, two: float) -> Iterator[tuple[str, str, dic
 
 
 def plain(record: Record) -> Record:
-    """Without options."""
+    """The record without the options of its request."""
     request = msgspec.structs.replace(record.request, options={})
     return msgspec.structs.replace(record, request=request)
 
@@ -108,7 +109,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    protocol = COMPARE
+    if args.smoke:
+        args.pairs = 1
+        protocol = msgspec.structs.replace(
+            COMPARE, target_ppm=None, processes=2, max_processes=2, min_ns=10_000_000
+        )
     one, two = truth(MINE), truth(OTHER)
     tally: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     with tempfile.TemporaryDirectory() as folder:
@@ -120,10 +128,11 @@ def main() -> None:
                 done = compare(
                     f"{OTHER},{common},scale={scale:.9f},draw={family}-other-{draw}",
                     f"{MINE},{common},draw={family}-mine-{draw}",
+                    protocol=protocol,
                     order_seed=draw,
                     registry=f"{folder}/registry.db",
                 )
-                # The fake's options make it another network; they are no setting of a runtime.
+                # The fake's options make it another network; they are not settings of a runtime.
                 pair = plain(done.a), plain(done.b)
                 for kind, name, says in planted(family, one, one * ratio):
                     tally[kind, name][answer(kind, says, pair)] += 1

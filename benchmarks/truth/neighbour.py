@@ -1,4 +1,7 @@
-"""A noisy neighbour: two programs that are busy in random bursts, seeded."""
+"""A noisy neighbor: two programs that are busy in seeded random bursts.
+
+python benchmarks/truth/neighbour.py SEED | --smoke
+"""
 
 from __future__ import annotations
 
@@ -40,4 +43,8 @@ def neighbours(noisy: bool, seed: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    burst(sys.argv[1])
+    if sys.argv[1:] == ["--smoke"]:
+        with neighbours(True, seed=0):
+            time.sleep(0.2)
+    else:
+        burst(sys.argv[1])

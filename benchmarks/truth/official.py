@@ -1,12 +1,12 @@
-"""Shipped protocols against the tools that they are named for, on the same ONNX file, in turn.
+"""Shipped protocols compared with the tools they are named after, interleaved, on the same file.
 
-    python benchmarks/truth/official.py [--model M] [--repeats N] [--seconds S]
+    python benchmarks/truth/official.py [--model M] [--repeats N] [--seconds S] [--smoke]
 
 LoadGen (``mlcommons-loadgen``) in SingleStream against ``loadgen-singlestream@1``, both for S
 seconds; timm's loop (10 calls, then the mean of 40) against ``timm@1``; ``litert-benchmark``, which
 comes with ``ai-edge-litert``, against ``tflite-benchmark@1`` on the same TFLite file. Each in a
-fresh process. OpenVINO's ``benchmark_app`` is in ``benchmarks/runners.py``.
-Goal: the ratio of the reported statistic within 2 %. Told with its interval, over pairs in random
+new process. OpenVINO's ``benchmark_app`` is in ``benchmarks/runners.py``.
+Goal: the ratio of the reported statistic within 2 %. Printed with its interval over pairs in random
 order.
 """
 
@@ -24,12 +24,14 @@ from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import msgspec
 
 import latbench
 from latbench.analysis.stats import order_interval
 from latbench.schema.protocol_options import named_protocol
+from support.environment import TINY
 
 
 def tool(way: str, path: Path, seconds: float) -> float:
@@ -49,7 +51,7 @@ def litert(path: Path, seconds: float) -> float:
         command = [str(Path(sys.executable).parent / "litert-benchmark"), f"--model={path}"]
         common = ["--num_threads=1", f"--result_json={result.name}"]
         mean_ms = 10.0
-        for wanted in (0.1, seconds):  # the first tells how many calls the second needs
+        for wanted in (0.1, seconds):  # the first determines how many calls the second needs
             calls, warm = max(5, round(wanted * 1e3 / mean_ms)), max(1, round(500 / mean_ms))
             runs = [f"--num_runs={calls}", f"--warmup_runs={warm}"]
             subprocess.run([*command, *common, *runs], check=True, capture_output=True)
@@ -87,9 +89,13 @@ def main() -> None:
     parser.add_argument("--model", default="timm:mobilenetv2_100")
     parser.add_argument("--repeats", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    if args.smoke:
+        # Without the tools that the `dev` extra does not install.
+        args.model = TINY
     path = latbench.export(args.model).path
-    tflite = latbench.export(args.model, format="tflite").path
+    tflite = path if args.smoke else latbench.export(args.model, format="tflite").path
     print("| protocol | tool | statistic | ratio, median of pairs | 95 % interval |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +106,9 @@ def main() -> None:
             ("timm@1", "timm-once", "mean", None, 3 * args.repeats),
             ("tflite-benchmark@1", "litert-benchmark", "mean", 1.0, args.repeats),
         )
-        for name, way, statistic, seconds, repeats in cases:
+        for name, way, statistic, seconds, repeats in (
+            [("timm@1", "timm-once", "mean", None, 1)] if args.smoke else cases
+        ):
             on_litert = way == "litert-benchmark"
             mine, theirs = pairs(
                 partial(

@@ -1,10 +1,11 @@
-"""latbench against other ways of taking the same number, at equal wall time.
+"""latbench compared with other ways of measuring the same latency, at equal wall time.
 
     python benchmarks/truth/peers.py [--model M] [--repeats N] [--seconds S] [--noise quiet noisy]
+                                      [--smoke]
 
 Needs mlcommons-loadgen and torch. Each repetition runs every way once, in shuffled order, on the
-same ONNX file; then all of it again beside a noisy neighbour. Told of each way: the coefficient of
-variation of the number that it reports, and how far its mean is from a long quiet reference.
+same ONNX file; then all of it again with a noisy neighbor. Printed for each way: the coefficient of
+variation of the value it reports, and the distance of its mean from a long quiet reference.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from pathlib import Path
 from statistics import mean, median, stdev
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import msgspec
 from neighbour import neighbours
 
 import latbench
 from latbench.schema.protocol_catalog import WARM
+from support.environment import TINY
 
 WAYS = ("timm", "fixed-100", "loadgen", "pyperf", "torch")
 
@@ -62,10 +65,10 @@ def ours(model: str, threads: int, seconds: float, registry: str) -> dict[str, f
     assert summary is not None, result.record.outcome.failure
     assert summary.normalized is not None
     return {
-        "latbench typical": summary.median_ns,
-        "latbench typical, quiet blocks": summary.quiet_median_ns or summary.median_ns,
-        "latbench undisturbed": summary.best_case_ns,
-        "latbench referred": summary.normalized.ratio,
+        "latbench median": summary.median_ns,
+        "latbench median, quiet blocks": summary.quiet_median_ns or summary.median_ns,
+        "latbench best case": summary.best_case_ns,
+        "latbench normalized": summary.normalized.ratio,
     }
 
 
@@ -80,7 +83,12 @@ def main() -> None:
     )
     parser.add_argument("--ways", nargs="*", default=WAYS)
     parser.add_argument("--out", type=Path, help="Where to write every number as JSON.")
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    if args.smoke:
+        # Without LoadGen, which the `dev` extra does not install.
+        args.model, args.repeats, args.seconds = TINY, 2, 0.2
+        args.ways, args.noise = ("timm", "fixed-100"), ["noisy"]
     draw = random.Random(3)
     path = latbench.export(args.model).path
     reference, low = ask("long", path, args.threads, 4 * args.seconds)
@@ -118,7 +126,7 @@ def report(
     low: float,
 ) -> None:
     print(f"\n{noise}; reference: median {reference / 1e6:.3f} ms, p10 {low / 1e6:.3f} ms\n")
-    print("| way | CV | spread p90 / p10 - 1 | mean against the reference | wall |")
+    print("| way | CV | spread p90 / p10 - 1 | mean compared with the reference | wall |")
     print("|---|---|---|---|---|")
     for name, values in found.items():
         ordered = sorted(values)
@@ -126,7 +134,7 @@ def report(
         spread = ordered[-1 - tenth] / ordered[tenth] - 1
         against = ""
         if "normalized" not in name:
-            against = f"{mean(values) / (low if 'undisturbed' in name else reference) - 1:+.1%}"
+            against = f"{mean(values) / (low if 'best case' in name else reference) - 1:+.1%}"
         wall = median(walls[name.split()[0]])
         print(
             f"| {name} | {stdev(values) / mean(values):.2%} | {spread:.2%} | {against} "

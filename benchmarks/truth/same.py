@@ -1,6 +1,7 @@
 """Comparisons whose truth is known, on this machine: the same twice, and planted slowdowns.
 
     python benchmarks/truth/same.py [--comparisons N] [--planted N] [--noise quiet noisy]
+                                     [--smoke]
 
 *Same*: a model against itself in short comparisons of six processes; "different" must come out in
 at most 5 %. *Planted*: a chain of 100 equal convolutions against one of 102, 103, 105 and 110, by
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import mean, median
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import msgspec
 import numpy as np
@@ -28,6 +30,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import latbench
 from latbench.schema.protocol_catalog import COMPARE
+from support.environment import TINY
 
 SHORT = msgspec.structs.replace(
     COMPARE, target_ppm=None, max_processes=COMPARE.processes, min_ns=150_000_000
@@ -66,11 +69,19 @@ def main() -> None:
         "--noise", nargs="+", default=["quiet", "noisy"], choices=["quiet", "noisy"]
     )
     parser.add_argument("--out", type=Path, help="Where to write every verdict as JSON.")
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    short, planted, slowdowns = SHORT, COMPARE, (102, 103, 105, 110)
+    if args.smoke:
+        args.model, args.comparisons, args.planted, args.noise = TINY, 1, 1, ["quiet"]
+        short = planted = msgspec.structs.replace(
+            SHORT, min_ns=10_000_000, processes=2, max_processes=2
+        )
+        slowdowns = (102,)
     everything = []
     with tempfile.TemporaryDirectory() as folder:
         registry = f"{folder}/r.db"
-        paths = {n: chain(Path(folder) / f"chain{n}.onnx", n) for n in (100, 102, 103, 105, 110)}
+        paths = {n: chain(Path(folder) / f"chain{n}.onnx", n) for n in (100, *slowdowns)}
         for noise in args.noise:
             with neighbours(noise == "noisy", seed=2):
                 verdicts: Counter[str] = Counter()
@@ -80,7 +91,7 @@ def main() -> None:
                     done = latbench.compare(
                         f"{args.model},threads=1",
                         f"{args.model},threads=1",
-                        protocol=SHORT,
+                        protocol=short,
                         order_seed=i,
                         registry=registry,
                     ).comparison
@@ -99,11 +110,11 @@ def main() -> None:
                 if not args.planted:
                     continue
                 print(
-                    "| planted | noise | slower | cannot tell | same | faster | ratio, median "
+                    "| planted | noise | slower | inconclusive | same | faster | ratio, median "
                     "| seconds, median |"
                 )
                 print("|---|---|---|---|---|---|---|---|")
-                for layers in (102, 103, 105, 110):
+                for layers in slowdowns:
                     found: Counter[str] = Counter()
                     ratios, walls = [], []
                     for i in range(args.planted):
@@ -111,6 +122,7 @@ def main() -> None:
                         done = latbench.compare(
                             f"{paths[100]},threads=1",
                             f"{paths[layers]},threads=1",
+                            protocol=planted,
                             order_seed=i,
                             registry=registry,
                         ).comparison
@@ -122,7 +134,7 @@ def main() -> None:
                         )
                     print(
                         f"| +{layers - 100} % | {noise} | {found['slower']} of {args.planted} "
-                        f"| {found['cannot tell']} | {found['same']} | {found['faster']} "
+                        f"| {found['inconclusive']} | {found['same']} | {found['faster']} "
                         f"| {median(ratios):.4f} | {median(walls):.0f} |",
                         flush=True,
                     )

@@ -1,9 +1,10 @@
-"""Summaries of traces whose truth is known: how often the interval holds it, and trust is deserved.
+"""Coverage of intervals and correctness of verdicts, on traces whose truth is known.
 
     python benchmarks/truth/synthetic.py [--repeats N] [--processes 6 12] [--samples N]
+                                          [--smoke]
 
 The truth of a family is the median over processes of each process's steady median, from 4,000
-simulated processes: the quantity that ``typical`` estimates. A process has a level of its own (1 %
+simulated processes: the quantity called ``typical``. A process has a level of its own (1 %
 between processes) and noise around it (2 %), unless its family says otherwise.
 """
 
@@ -35,14 +36,14 @@ Make = Callable[[np.random.Generator, int], Samples]
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How one process's samples are drawn, and what may be said of them."""
+    """How the samples of one process are drawn, and what a summary should say about them."""
 
     make: Make
     warmup: int = 0
     steady: bool = True
-    """Whether there is one number to trust."""
+    """Whether one number describes the latency."""
     marked: bool = False
-    """Whether readings tell the slow blocks."""
+    """Whether readings mark the slow blocks."""
 
 
 def ar1(rho: float) -> Make:
@@ -155,9 +156,11 @@ def as_record(processes: list[Samples], family: Family, sequential: bool) -> Rec
     return msgspec.structs.replace(base, outcome=outcome, protocol=protocol)
 
 
-def row(name: str, family: Family, processes: int, samples: int, repeats: int, seed: int) -> str:
+def row(
+    name: str, family: Family, processes: int, samples: int, repeats: int, seed: int, many: int
+) -> str:
     draw = np.random.default_rng([seed, sum(map(ord, name)), processes])
-    simulated = [float(np.median(family.make(draw, samples)[family.warmup :])) for _ in range(4000)]
+    simulated = [float(np.median(family.make(draw, samples)[family.warmup :])) for _ in range(many)]
     truth = float(np.median(simulated))
     found: list[Summary] = []
     for _ in range(repeats):
@@ -178,7 +181,7 @@ def row(name: str, family: Family, processes: int, samples: int, repeats: int, s
     wrong = (
         trusted if not family.steady else np.mean([s.reliability == "unreliable" for s in found])
     )
-    what = "yes said" if not family.steady else "no said"
+    what = "called unreliable" if family.steady else "called reliable"
     quiet = ""
     if family.marked:
         hits = [(s.quiet_interval_ns or (0, 0)) for s in found]
@@ -191,7 +194,7 @@ def row(name: str, family: Family, processes: int, samples: int, repeats: int, s
 
 
 def stopping(repeats: int) -> None:
-    """Coverage where a run goes on until it is precise: the interval of latbench-warm@1."""
+    """Print the coverage of the interval of latbench-warm@1, which stops once it is precise."""
     draw = np.random.default_rng(11)
     print("\n| spread between processes | shape | stated 95 % covered | processes, mean |")
     print("|---|---|---|---|")
@@ -217,16 +220,23 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[6, 12])
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
     args = parser.parse_args()
+    many = 4000
+    if args.smoke:
+        args.repeats, args.processes, args.samples, many = 1, [6], 100, 20
     print(
         "| family | processes | 95 % interval covered | half-width, median | "
-        "warm-up's end, error (5th to 95th percentile) | trust wrongly | quiet blocks' interval "
-        "covered the undisturbed truth |"
+        "warm-up's end, error (5th to 95th percentile) | wrong reliability | "
+        "quiet blocks' interval covered the true level |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, family in FAMILIES.items():
         for processes in args.processes:
-            print(row(name, family, processes, args.samples, args.repeats, args.seed), flush=True)
+            print(
+                row(name, family, processes, args.samples, args.repeats, args.seed, many),
+                flush=True,
+            )
     stopping(args.repeats)
 
 

@@ -1,8 +1,8 @@
-"""One way of taking the latency of an ONNX file, in this process; prints nanoseconds.
+"""Measure the latency of an ONNX file in one way, in this process, and print nanoseconds.
 
-    python benchmarks/truth/ways.py WAY FILE THREADS SECONDS
+    python benchmarks/truth/ways.py WAY FILE THREADS SECONDS | --smoke
 
-Each gets the same wall time, counted from here: a way that is over sooner is repeated, and the mean
+Each way gets the same wall time, counted from here: one that ends sooner is repeated, and the mean
 of what it reports is taken.
 """
 
@@ -86,10 +86,10 @@ def loadgen(run: Callable[[], object], until: float) -> tuple[float, float]:
         lg.DestroySUT(sut)
         lines = (Path(folder) / "mlperf_log_summary.txt").read_text().splitlines()
 
-    def figure(name: str) -> float:
+    def value(name: str) -> float:
         return float(next(line for line in lines if line.startswith(name)).split(":")[1])
 
-    return figure("50.00 percentile latency (ns)"), figure("90.00 percentile latency (ns)")
+    return value("50.00 percentile latency (ns)"), value("90.00 percentile latency (ns)")
 
 
 def pyperf_scheme(path: str, threads: int, until: float) -> float:
@@ -123,8 +123,26 @@ def pyperf_worker(run: Callable[[], object]) -> list[float]:
     return values[1:]
 
 
+def smoke() -> None:
+    """Run the ways that need nothing but ONNX Runtime, on a tiny file."""
+    from support import onnx_files
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(onnx_files.identity(Path(folder) / "tiny.onnx"))
+        for way in ("pyperf", "timm", "timm-once", "fixed-100", "long"):
+            measure(way, path, 1, 0.05)
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--smoke"]:
+        smoke()
+        return
     way, path, threads, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+    measure(way, path, threads, seconds)
+
+
+def measure(way: str, path: str, threads: int, seconds: float) -> None:
+    """Print what one way reports."""
     until = time.perf_counter() + seconds
     if way == "pyperf":
         print(pyperf_scheme(path, threads, until))
