@@ -5,8 +5,8 @@
 Fills an empty registry (default: an SQLite file in a temporary folder) with rows of 72,000 groups
 on 20 devices, one trace of 20 samples each (more would only add to the size of the file, which is
 printed), then measures through the same ``Registry`` that the product uses. *In the database* is
-the time of the query alone, over the driver. Goals: history <= 1 ms, latest of a device <= 10 ms, >=
-1,000 durable inserts a second with 1,000 samples each.
+the time of the query alone, over the driver. Goals: history <= 1 ms, latest of a device <= 10 ms,
+at least 1,000 durable inserts a second with 1,000 samples each.
 """
 
 from __future__ import annotations
