@@ -173,6 +173,14 @@ def test_a_table_in_every_form(latbench: Latbench, tmp_path: Path) -> None:
     markdown = latbench("table", "--format", "markdown").out.splitlines()
     assert markdown[1].startswith("| --- | --- |")
     assert len(markdown) == 4
+    latex = latbench("table", "--format", "latex").out
+    assert "\\toprule" in latex
+    assert "mobilevig\\_s & fake & fp32" in latex
+    chosen = latbench("table", "--columns", "model,latency", "--sort", "-model").out.splitlines()
+    assert [line.split()[0] for line in chosen] == ["model", "mobilevig_ti", "mobilevig_s"]
+    assert len(latbench("table", "--model", "mobilevig_s").out.splitlines()) == 2
+    assert "latency" in latbench("table", "--columns", "lat").err
+    assert latbench("table", "--columns", "model", "--format", "csv").status == 2
     matrix = latbench("table", "--format", "matrix").out.splitlines()
     assert matrix[0] == "| model | fake |"
     assert matrix[2].startswith("| mobilevig_s | ")

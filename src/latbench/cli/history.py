@@ -1,18 +1,34 @@
-"""``latbench history``."""
+"""``latbench history``: the records of one model over time."""
 
 from __future__ import annotations
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.options import json_option, registry_option
+from latbench.cli.terminal import echo_list
 from latbench.defaults import FALLBACK, LOCAL
 
 
 @click.command("history")
-@click.option("--model", required=True, metavar="MODEL")
-@click.option("--backend", default=FALLBACK, show_default=True, metavar="NAME")
-@click.option("--device", default=LOCAL, show_default=True, metavar="ID")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--model", required=True, metavar="MODEL", shell_complete=completion.models)
+@click.option(
+    "--backend",
+    default=FALLBACK,
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.backends,
+)
+@click.option(
+    "--device", default=LOCAL, show_default=True, metavar="ID", shell_complete=completion.devices
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Show at most this many records.",
+)
 @registry_option
 @json_option
 def command(
@@ -26,14 +42,15 @@ def command(
 ) -> None:
     """Show the records of one model on one device and backend, the newest first."""
     from latbench.report.json import to_json
-    from latbench.report.text.record import row_lines
     from latbench.store.registry import Registry
 
-    if device == "local":
+    if device == LOCAL:
         from latbench.host.info import read_machine, this_device
 
         device = this_device(read_machine()).id
     with Registry.open(registry, create=False) as store:
         rows = store.history(model, device, backend, limit=limit)
-        short = {} if as_json else store.short_ids(row.id for row in rows)
-    click.echo(to_json(rows) if as_json else "\n".join(row_lines(rows, short)))
+        if as_json:
+            click.echo(to_json(rows))
+        else:
+            echo_list(store, [row.id for row in rows])

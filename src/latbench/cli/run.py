@@ -22,7 +22,7 @@ from latbench.cli.options import (
     verbose_option,
     warn,
 )
-from latbench.cli.terminal import echo_result, progress_bar
+from latbench.cli.terminal import echo_result, progress_bar, width
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -254,4 +254,4 @@ def _print(result: RunResult, registry: str | None, *, verbose: bool, as_json: b
 def _print_sweep(swept: SweepResult, as_json: bool) -> None:
     from latbench.report.text.sweep import swept_json, swept_lines
 
-    click.echo(swept_json(swept) if as_json else "\n".join(swept_lines(swept)))
+    click.echo(swept_json(swept) if as_json else "\n".join(swept_lines(swept, width())))

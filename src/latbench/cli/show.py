@@ -1,4 +1,4 @@
-"""``latbench show``."""
+"""``latbench show``: one record in full, or the latest records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option, registry_option
-from latbench.cli.terminal import echo_result
+from latbench.cli.terminal import echo_list, echo_result
 
 if TYPE_CHECKING:
     from latbench.analysis.summary import Summary
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("id", required=False, shell_complete=completion.records)
-@click.option("--device", metavar="ID", help="Without an ID of a record: of this device only.")
+@click.option("--device", metavar="ID", help="List only this device (without an ID).")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Draw the record to a .png, .svg or .pdf (extra: plot).",
+    help="Plot the record to a .png, .svg or .pdf file (extra: plot).",
 )
 @registry_option
 @json_option
@@ -35,22 +35,25 @@ def command(
     registry: str | None,
     as_json: bool,
 ) -> None:
-    """Show one record (any unambiguous start of its ID), or the latest of each group.
+    """Show one record in full, or list the latest record of each group.
 
-    A group is one model on one device and backend.
+    ID may be any unambiguous start of a record's ID. A group is one model on one device and
+    backend.
     """
     from latbench.analysis.summary import summarize
     from latbench.report.json import record_json, to_json
-    from latbench.report.text.record import record_lines, row_lines
+    from latbench.report.text.record import record_lines
     from latbench.store.registry import Registry
 
     if plot is not None and id is None:
-        raise click.UsageError("--plot draws one record: name its ID")
+        raise click.UsageError("--plot requires the ID of a record")
     with Registry.open(registry, create=False) as store:
         if id is None:
             rows = store.latest(device)
-            short = {} if as_json else store.short_ids(row.id for row in rows)
-            click.echo(to_json(rows) if as_json else "\n".join(row_lines(rows, short)))
+            if as_json:
+                click.echo(to_json(rows))
+            else:
+                echo_list(store, [row.id for row in rows])
             return
         record = store.get(id)
         summary = summarize(record)
@@ -67,5 +70,5 @@ def _draw(record: Record, summary: Summary | None, path: Path) -> None:
     from latbench.report.plot.record import save_plot
 
     if summary is None or not any(trace.blocks for trace in record.outcome.traces):
-        raise UsageError(f"record {record.id} holds no blocks of samples to draw")
+        raise UsageError(f"record {record.id} has no blocks of samples to plot")
     save_plot(record, summary, path)

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from latbench.events import Progress
+    from latbench.store.registry import Registry
 
 MARKS = {
     "FAILED": "red",
@@ -51,6 +52,23 @@ def echo_result(lines: Iterable[str]) -> None:
         broken = wrapped(line, columns) if columns and columns >= NARROWEST else [line]
         for part in broken:
             click.echo(_painted(part, first=number == 0) if color else part, color=color)
+
+
+def echo_list(store: Registry, ids: Sequence[str]) -> None:
+    """Print a table of records with short ids, fitted to the terminal's width."""
+    import msgspec
+
+    from latbench.analysis.summary import summarize
+    from latbench.report.tables import row
+    from latbench.report.text.table import LISTED, to_text
+
+    short = store.short_ids(ids)
+    records = [store.get(id) for id in ids]
+    rows = [
+        msgspec.structs.replace(row(record, summarize(record)), record=short[record.id])
+        for record in records
+    ]
+    click.echo("\n".join(to_text(rows, LISTED, width())))
 
 
 def _painted(line: str, *, first: bool) -> str:

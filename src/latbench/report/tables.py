@@ -18,19 +18,20 @@ from latbench.schema.value import Value
 
 
 class TableRow(Value, frozen=True, kw_only=True):
-    """One record. Units are in the names; ``None`` where there is no such thing."""
+    """One record. Units are in the names; ``None``: there is no such value."""
 
     record: str
+    created_unix_ns: int
     model: str
     backend: str
-    """That was asked for; all below is of it alone."""
+    """The requested one; all columns below describe it alone."""
     fell_back_to: str | None
-    """Where it could not run: what was timed instead, whose numbers are in its own columns."""
+    """If it could not run: what was timed instead, with its numbers in the last columns."""
     device: str
     precision: str
-    """Of the file; where there is none, as asked for."""
+    """Of the file; without one, as requested."""
     computed_in: str | None
-    """The precision of the arithmetic, where the runtime says that it is another one."""
+    """The precision of the arithmetic, if the runtime reports another one."""
     input: str | None
     threads: str | None
     runtime: str | None
@@ -38,6 +39,8 @@ class TableRow(Value, frozen=True, kw_only=True):
     format: str | None
     artifact_sha256: str | None
     artifact_bytes: int | None
+    parameters: int | None
+    """Of the PyTorch model; of the file if there is none."""
     macs: int | None
     macs_equal: bool | None
     """Whether the file's MACs are those of the PyTorch model."""
@@ -48,18 +51,19 @@ class TableRow(Value, frozen=True, kw_only=True):
     protocol: str
     """How it was timed, with its version."""
     median_ns: int | None
-    """The typical latency; none of a protocol of cold starts."""
+    """The latency; ``None`` for a protocol of cold starts."""
     low_ns: int | None
     high_ns: int | None
-    """Of the interval over processes."""
+    """Ends of the interval over processes."""
     best_case_ns: int | None
     normalized: float | None
-    """Latency over the sentinel's."""
+    """Latency divided by the sentinel's."""
     statistic: str | None
-    """The protocol's own, whose value is ``reported``."""
+    """The protocol's own statistic; its value is ``reported``."""
     reported: float | None
     reported_unit: str | None
     reliability: str | None
+    peak_rss_bytes: int | None
     placement: str | None
     failure: str | None
     fallback_record: str | None
@@ -67,8 +71,11 @@ class TableRow(Value, frozen=True, kw_only=True):
 
 
 def row(record: Record, summary: Summary | None) -> TableRow:
-    """The artifact is that of the backend that was asked for, also where it could not run; what was
-    timed is only where it ran, and was measured to the end."""
+    """The row of a record.
+
+    The artifact is that of the requested backend, also if it could not run; timings are there only
+    if it ran and was measured to the end.
+    """
     fallback, failure = record.fallback, record.outcome.failure
     fell_back = record.backend != record.request.backend
     artifact = record.artifact
@@ -86,6 +93,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
     parity = artifact.parity if artifact is not None else None
     return TableRow(
         record=record.id,
+        created_unix_ns=record.created_unix_ns,
         model=record.model.name,
         backend=record.request.backend,
         fell_back_to=record.backend if fell_back else None,
@@ -100,6 +108,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         format=artifact.format if artifact else None,
         artifact_sha256=artifact.sha256 if artifact else None,
         artifact_bytes=artifact.size_bytes if artifact else None,
+        parameters=_parameters(artifact),
         macs=artifact.counts.macs if artifact and artifact.counts else None,
         macs_equal=_macs_equal(artifact),
         max_rel_error=parity.max_rel_error if parity else None,
@@ -116,6 +125,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         reported=summary.reported.value if summary else None,
         reported_unit=summary.reported.unit if summary else None,
         reliability=summary.reliability if summary else None,
+        peak_rss_bytes=summary.peak_rss_bytes if summary else None,
         placement=placed(runtime.placement) if runtime and runtime.placement else None,
         failure=f"{failure.stage}: {failure.message}" if failure else None,
         fallback_record=record.id if fell_back else None,
@@ -124,7 +134,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
 
 
 def to_csv(rows: Sequence[TableRow]) -> str:
-    """With a header; empty where there is no such thing."""
+    """CSV with a header; cells without a value are empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, TableRow.__struct_fields__, lineterminator="\n")
     writer.writeheader()
@@ -133,7 +143,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
 
 
 def write_parquet(rows: Sequence[TableRow], path: Path) -> None:
-    """One file, a column for each field. Raises :class:`UsageError` without pyarrow."""
+    """Write a file with a column for each field. Raises :class:`UsageError` without pyarrow."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -156,6 +166,11 @@ def write_parquet(rows: Sequence[TableRow], path: Path) -> None:
     )
     plain = [msgspec.to_builtins(row) for row in rows]
     pq.write_table(pa.Table.from_pylist(plain, schema=schema), path)
+
+
+def _parameters(artifact: Artifact | None) -> int | None:
+    counts = artifact and (artifact.model_counts or artifact.counts)
+    return counts.parameters if counts else None
 
 
 def _macs_equal(artifact: Artifact | None) -> bool | None:

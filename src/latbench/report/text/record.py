@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
 from latbench.analysis.summary import SentinelRatio, Summary
 from latbench.report.placement import placed
 from latbench.report.text.answer import (
@@ -19,12 +16,9 @@ from latbench.report.text.answer import (
 )
 from latbench.report.text.artifact import parity
 from latbench.report.text.device import conditions
-from latbench.report.text.layout import labelled, moment, table
+from latbench.report.text.layout import labelled
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.record import Record
-
-if TYPE_CHECKING:
-    from latbench.store.registry import Row
 
 
 def record_lines(record: Record, summary: Summary | None, registry: str | None) -> list[str]:
@@ -83,34 +77,6 @@ def _setup(record: Record, summary: Summary | None) -> list[str]:
     if record.outcome.profile is not None:
         lines.append(labelled("operators", operators(record.outcome.profile)))
     return [*lines, labelled("protocol", _protocol(record, summary))]
-
-
-def row_lines(rows: Sequence[Row], ids: Mapping[str, str]) -> list[str]:
-    """Rows of the registry as a table; ``ids`` gives the short form of each row's id."""
-    if not rows:
-        return ["no records"]
-    header = ("record", "when", "model", "device", "backend", "input", "threads", "latency")
-    return table(
-        header,
-        (
-            (
-                ids.get(row.id, row.id),
-                moment(row.created_unix_ns),
-                row.model,
-                row.device,
-                row.backend
-                + (
-                    f" (for {row.requested_backend})"
-                    if row.requested_backend != row.backend
-                    else ""
-                ),
-                row.input or "",
-                "" if row.threads is None else str(row.threads),
-                time(row.median_ns) if row.median_ns is not None else row.status,
-            )
-            for row in rows
-        ),
-    )
 
 
 def _normalized(ratio: SentinelRatio, confidence: float) -> str:

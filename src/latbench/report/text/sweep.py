@@ -1,4 +1,4 @@
-"""A sweep: a line for each point as it is done, and the table at the end."""
+"""A sweep: a line for each finished point, and the table at the end."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def step_line(step: SweepStep) -> str:
-    """``[3/24] timm:resnet50 · tflite · fp32: 78.4 ms (77.9 to 78.9), 12 s; about 4 min left``."""
+    """``[3/24] timm:resnet50 · tflite · fp32: 78.4 ms (77.9-78.9), 12 s; about 4 min left``."""
     assert step.point.record is not None
-    told = latency(row(step.point.record, step.point.summary))
+    result = latency(row(step.point.record, step.point.summary))
     left = f"; about {seconds(step.left_s)} left" if step.done < step.points else ""
     name = request_name(step.point.request)
-    return f"[{step.done}/{step.points}] {name}: {told}, {seconds(step.seconds)}{left}"
+    return f"[{step.done}/{step.points}] {name}: {result}, {seconds(step.seconds)}{left}"
 
 
 def request_name(request: Request) -> str:
-    """What tells a point from the others of its sweep."""
+    """The settings of a point: model, backend, precision, batch, resolution, threads."""
     parts = [request.model, request.backend, request.precision]
     parts += [f"batch {request.batch}"] if request.batch is not None else []
     parts += ["x".join(map(str, request.resolution))] if request.resolution is not None else []
@@ -34,17 +34,18 @@ def request_name(request: Request) -> str:
     return " · ".join(parts)
 
 
-def swept_lines(swept: SweepResult) -> list[str]:
-    """The table, and what is not in it."""
-    lines = to_text([row(p.record, p.summary) for p in swept.points if p.record is not None])
+def swept_lines(swept: SweepResult, width: int | None = None) -> list[str]:
+    """The table, fitted to ``width``; then the points that are not in it."""
+    rows = [row(p.record, p.summary) for p in swept.points if p.record is not None]
+    lines = to_text(rows, width=width)
     lines += [
-        f"passed over: {request_name(point.request)}: {_why(point.unfit)}"
+        f"skipped: {request_name(point.request)}: {_why(point.unfit)}"
         for point in swept.points
         if point.unfit is not None
     ]
     missing = sum(point.record is None and point.unfit is None for point in swept.points)
     if missing:
-        lines.append(f"{missing} points are not measured yet; --resume goes on with them")
+        lines.append(f"{missing} points are not measured yet; --resume continues with them")
     return [
         *lines,
         f"sweep {swept.sweep} in {swept.registry}: latbench table --sweep {swept.sweep}",
