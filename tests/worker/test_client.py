@@ -302,7 +302,7 @@ def test_a_paused_program_that_is_killed_is_a_crash(fake_file: Path) -> None:
 @pytest.mark.parametrize(
     "then",
     [
-        "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=600)",
+        "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', deadline_s=600)",
         pytest.param("worker.pause(); __import__('time').sleep(600)", marks=linux),
     ],
     ids=["hanging", "paused"],
@@ -315,13 +315,13 @@ def test_a_worker_does_not_outlive_its_owner(fake_file: Path, then: str) -> None
             sys.executable,
             "-c",
             "import sys, msgspec\n"
-            "from latbench.measure import wire\n"
+            "from latbench.worker import messages\n"
             "from latbench.worker.client import WorkerClient\n"
             f"worker = WorkerClient.with_module({WORKER!r})\n"
-            f"request = msgspec.json.decode({request!r}, type=wire.Request)\n"
-            "worker.ask(request, wire.Opened, stage='open', deadline_s=60)\n"
-            "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=60)\n"
-            "worker.ask(wire.Time(calls=1), wire.Timed, stage='time', deadline_s=60)\n"
+            f"request = msgspec.json.decode({request!r}, type=messages.WorkerRequest)\n"
+            "worker.ask(request, messages.SessionOpened, stage='open', deadline_s=60)\n"
+            "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', deadline_s=60)\n"
+            "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', deadline_s=60)\n"
             "print(worker.hello.pid, flush=True)\n"
             f"{then}\n",
         ],
