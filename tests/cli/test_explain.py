@@ -254,7 +254,7 @@ def test_weights_that_have_changed(latbench: Latbench, tmp_path: Path) -> None:
     pair = (records[0]["id"], "--against", records[1]["id"])
     done = latbench("claims", "explain", *pair)
     assert done.status == 2, done
-    assert f"others now than of record {records[0]['id']}" in done.err
+    assert f"others now than in record {records[0]['id']}" in done.err
     assert latbench("claims", "explain", *pair, "--no-measure").status == 0
 
 
@@ -306,5 +306,5 @@ def test_interrupted(latbench: Latbench, environment: dict[str, str], tmp_path: 
     command.send_signal(signal.SIGINT)
     out, err = command.communicate(timeout=60)
     assert command.returncode == 3, (out, err)
-    assert "interrupted: 0 whole rounds of 3 count" in err
+    assert "interrupted: 0 complete rounds of 3 count" in err
     assert "Traceback" not in err

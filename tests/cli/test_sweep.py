@@ -98,10 +98,13 @@ def test_a_name_that_does_not_exist_ends_it_before_anything_is_measured(latbench
         ("models: [a]\nresolutions: []\n", "sweep.yaml:2: resolutions: the list is empty"),
         ("models: [a]\nthreads: []\n", "sweep.yaml:2: threads: the list is empty"),
         ("points: [{model: mobilevig_ti, backend: ''}]\n", "unknown backend ''"),
-        ("models: [a]\ncalibration: i\n", "sweep.yaml:2: calibration: calibration is of int8"),
+        (
+            "models: [a]\ncalibration: i\n",
+            "sweep.yaml:2: calibration: calibration requires precision int8",
+        ),
         (
             "models: [a]\nprecisions: [int8]\npoints: [{model: a, calibration: i}]\n",
-            "sweep.yaml:3: points[0].calibration: calibration is of int8, not of fp32",
+            "sweep.yaml:3: points[0].calibration: calibration requires precision int8 (got fp32)",
         ),
     ],
 )
@@ -237,7 +240,7 @@ def test_an_edited_network_is_another_sweep(latbench: Latbench, tmp_path: Path) 
     first = latbench(*arguments, "--json")
     (tmp_path / "net.py").write_text(source.format(5))
     again = latbench(*arguments, "--resume", "--json")
-    assert "there is no earlier sweep of just these points" in again.err
+    assert "there is no earlier sweep of exactly these points" in again.err
     assert first.json["sweep"] != again.json["sweep"]
 
 

@@ -1,1 +1,1 @@
-"""The acts of measuring: run, compare, sweep, plan, explain."""
+"""Measurements: run, compare, sweep, plan and explain."""

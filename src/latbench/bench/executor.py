@@ -1,7 +1,7 @@
-"""Executes a protocol: process after process, round after round, into traces.
+"""Execution of a protocol: process after process, round after round, into traces.
 
-In a round each thing that is timed has one block, in random order: models that are compared, or a
-model and its sentinel. Then what the machine does meets all of them alike.
+In each round every part has one block, in random order. The parts are the models of a comparison,
+or a model and its sentinel. Disturbances of the machine then affect all parts alike.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _until_the_limits(traces: Sequence[Sequence[Trace]]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How to time, and until when."""
+    """How to time, and when to stop."""
 
     protocol: TimingProtocol
     timeout_s: float
@@ -50,7 +50,7 @@ class Schedule:
 
 
 class ProtocolExecutor:
-    """Jobs under way, timed in turn; whole at every moment, so that what ends it loses nothing."""
+    """Times jobs alternately. Its traces are valid at every moment, whatever ends the timing."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class ProtocolExecutor:
         self._device = device
         self._events = events
         self.parts = [JobRun(job, self._protocol, schedule.timeout_s) for job in jobs]
-        # Its warm-up is not looked for: the summary finds one that goes on into its blocks.
+        # Its warm-up has a fixed length: the summary detects one that continues into the blocks.
         plain = msgspec.structs.replace(self._protocol, warmup="fixed")
         self._sentinel = sentinel and JobRun(sentinel, plain, schedule.timeout_s)
         self._begun_ns = 0
@@ -78,7 +78,7 @@ class ProtocolExecutor:
         """Time until the protocol is done, something fails, or the user interrupts."""
         self._begun_ns = now_ns()
         stopped: Stopped | None = None
-        # Which part failed, and how, is remembered there.
+        # The part that failed remembers how.
         with suppress(StageError, KeyboardInterrupt):
             stopped = self._processes()
         return tuple(self._outcome(part, stopped) for part in self.parts)
@@ -96,7 +96,7 @@ class ProtocolExecutor:
                     return "precise"
             if protocol.budget_ns is not None:
                 left = self._begun_ns + protocol.budget_ns - now_ns()
-                # Another one like the last must fit, unless the first ones share the budget.
+                # Another process like the last must fit, unless the first ones share the budget.
                 needed = now_ns() - started_ns if done >= protocol.processes else 0
                 if left <= needed:
                     return "budget"
@@ -120,7 +120,7 @@ class ProtocolExecutor:
         for part in self._all():
             self._turn(part, lambda part: part.open(process, session, self._begun_ns))
         for part in self._all():
-            # Half of what is left is for the blocks.
+            # Half of the remaining time is for the blocks.
             left = self._left_ns(process)
             mine = None if left is None else max(left, 0) // (2 * len(self._all()))
             self._turn(part, partial(JobRun.warm_up, left_ns=mine))
@@ -130,7 +130,7 @@ class ProtocolExecutor:
 
     def _rounds(self, process: int, session: int) -> None:
         protocol = self._protocol
-        # A seeded order is no secret.
+        # A seeded order is not a secret.
         draw = random.Random(f"{self._schedule.order_seed}/{process}/{session}")  # noqa: S311
         sessions = protocol.processes * protocol.sessions
         before = process * protocol.sessions + session
@@ -143,7 +143,7 @@ class ProtocolExecutor:
                 return
             parts = self._all()
             if left is not None and not done:
-                # A slow model gets fewer samples rather than too few processes.
+                # A slow model gets fewer samples instead of too few processes.
                 calls = [
                     calls_that_fit(most, part.typical_ns, max(left, 0) // len(parts))
                     for most, part in zip(calls, self.parts, strict=True)
@@ -164,9 +164,9 @@ class ProtocolExecutor:
         sentinel.block(max(1, min(calls, self._protocol.block_calls)))
 
     def _next_calls(self) -> list[int]:
-        """Calls of each part's next block; empty once none needs any more.
+        """Calls of each part's next block; empty once no part needs more.
 
-        A part that has enough goes on beside one that has not: pairs are what is compared.
+        A part that has enough continues as long as another one needs more: pairs are compared.
         """
         wanted = [part.next_calls() for part in self.parts]
         if not any(wanted):
@@ -174,10 +174,10 @@ class ProtocolExecutor:
         return [calls or part.whole_block() for part, calls in zip(self.parts, wanted, strict=True)]
 
     def _left_ns(self, process: int) -> int | None:
-        """How much of its share of the budget the process has left, if there is one.
+        """What the process has left of its share of the time budget; ``None`` without a budget.
 
-        The processes that the protocol asks for at least share it, so that a slow model gets fewer
-        samples in each rather than too few processes.
+        The protocol's minimum number of processes share the budget, so that a slow model gets fewer
+        samples in each instead of too few processes.
         """
         protocol = self._protocol
         if protocol.budget_ns is None:
@@ -189,21 +189,21 @@ class ProtocolExecutor:
         return [*self.parts, *([self._sentinel] if self._sentinel else [])]
 
     def _turn(self, part: JobRun, action: Callable[[JobRun], None]) -> None:
-        """Do it while the others stand still."""
+        """Run ``action`` on one part while the others are stopped."""
         for other in self._all():
             if other is not part:
                 other.pause()
         self._do(part, action)
 
     def _do(self, part: JobRun, action: Callable[[JobRun], None]) -> None:
-        """Do it; the sentinel's failure costs the sentinel only."""
+        """Run ``action`` on one part; a failure of the sentinel only removes the sentinel."""
         try:
             action(part)
         except LatbenchError as error:
             self._without_sentinel(part, error)
 
     def _without_sentinel(self, part: JobRun, error: LatbenchError) -> None:
-        """Go on without the sentinel if it was the sentinel that failed."""
+        """Continue without the sentinel if it is what failed, else raise ``error``."""
         if part is not self._sentinel:
             raise error
         self._sentinel_traces = part.traces
@@ -222,8 +222,10 @@ class ProtocolExecutor:
 
 
 def failure_of(error: LatbenchError, otherwise: Stage = "open") -> Failure:
-    """The error as the value that a record holds; ``otherwise`` is where one that does not say its
-    stage happened."""
+    """Return the error as a record stores it.
+
+    ``otherwise`` is the stage of an error that has none.
+    """
     if not isinstance(error, StageError):
         return Failure(stage=otherwise, kind="error", message=error.message, hint=error.hint)
     return Failure(

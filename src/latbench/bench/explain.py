@@ -1,4 +1,4 @@
-"""``latbench claims explain``: why two latencies of one model differ, factor by factor."""
+"""``latbench claims explain``: attribute the ratio of two latencies to the settings that differ."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from latbench.devices.local import MeasuredDevice
 
 ROUNDS = 3
-"""The fewest that give an interval."""
+"""The smallest number of rounds that gives an interval."""
 BUDGET_S = 15.0
 
 
@@ -178,12 +178,12 @@ def _why_not(
     if factor.a is None and a.record is None:
         return "the source leaves it open"
     if factor.a is None or factor.b is None:
-        return "the record does not say"
+        return "the record does not state it"
     if name == "device" and any(there):
         other = factor.b if there[1] else factor.a
         return f"not measurable here: the other device is {other}"
     if name in COMPUTED:
-        return "the source does not say how it is made"
+        return "the source does not say how it is computed"
     if not can_switch(name):
         return "not measurable here: known from the fields alone"
     if all(there):
@@ -195,15 +195,15 @@ def _why_not(
     of_backend = name in ("backend", FORM) or name.startswith(OPTION)
     if of_backend and any(there) and a.facts.get("backend") != b.facts.get("backend"):
         return "not measurable here: the other device had another backend"
-    if name == "backend" and (lacking := [x for x in backends if not _runs_here(x)]):
-        return f"not measurable here: {', '.join(lacking)} cannot run"
+    if name == "backend" and (missing := [x for x in backends if not _runs_here(x)]):
+        return f"not measurable here: {', '.join(missing)} cannot run"
     shapes = (a.facts.get("input shape"), b.facts.get("input shape"))
     if name in ("batch", "resolution") and shapes[0] != shapes[1]:
-        return "not measurable here: not apart from the input shape"
+        return "not measurable here: not separable from the input shape"
     if switch(two, name, one) == two:
-        return f"not measurable here: {factor.a} cannot be asked for"
+        return f"not measurable here: {factor.a} cannot be requested"
     if name == "precision" and one.request.precision not in PRECISIONS:
-        return f"not measurable here: there is no {factor.a}"
+        return f"not measurable here: {factor.a} is not supported"
     return None
 
 
@@ -232,7 +232,7 @@ def _alternatives(
 
 
 def _setups(a: Side, b: Side, plan: AttributionPlan, base: Setup) -> dict[Key, Setup]:
-    """What is to be measured once a round; empty where nothing is."""
+    """The setups to measure once a round; empty if there is nothing to measure."""
     if not plan.measured and not plan.alternatives:
         return {}
     found: dict[Key, Setup] = {
@@ -352,7 +352,7 @@ class Measuring:
 
 
 def named(key: Key) -> str:
-    """A configuration in words."""
+    """Return the name of a configuration for messages."""
     if isinstance(key, Alternative):
         return f"{key.factor} {key.value}"
     return f"B's {', '.join(sorted(key))}" if key else "as recorded"

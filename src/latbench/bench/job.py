@@ -1,4 +1,4 @@
-"""One thing that is timed, in one worker after another: its traces so far, always whole."""
+"""One job, timed in one worker after another, and its traces so far, which are always valid."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
     from latbench.api import Array
 
 SEEN = 4
-"""As many times its length must have been seen before a warm-up is believed to be over."""
+"""A warm-up counts as over once this many times its length has been observed."""
 DECLINE = 1.01
-"""Earlier half over later half of what follows it, above which it is not."""
+"""It is not over while the first half of what follows is slower than the second by this factor."""
 WARMUP_LOOK_NS = 50_000_000
-"""A model so slow that this holds fewer samples than can be looked at is taken as it is: the
-summary finds a longer warm-up in the blocks."""
+"""If so much time holds too few samples to analyze, the warm-up ends: the summary detects a longer
+one in the blocks."""
 WARMUP_CHUNK_NS = 25_000_000
-"""After so much warm-up it is looked at whether more is needed."""
+"""The warm-up is analyzed after every so much time."""
 
 SPREAD_NS = 8_000_000
-"""Calls of a runtime with several threads settle for so long, where calls settle at all: of two
-threads that wake on one CPU, the scheduler moves one to an idle CPU when a time slice is over, and
-blocks began with 3 to 10 ms of that."""
+"""Calls at the start of a block are discarded for so long with several threads, if the protocol
+discards any. Of two threads that wake on one CPU, the scheduler moves one to an idle CPU only at
+the end of a time slice; blocks began with 3 to 10 ms of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to time."""
+    """A model that can be timed: an artifact on a backend, with its settings."""
 
     backend: str
     artifact: Artifact
     path: Path
     reference: Path
-    """``.npz`` of the outputs that the seeded inputs must give."""
+    """``.npz`` file of the outputs that the seeded inputs must produce."""
     threads: int
     seed: int
     extra: dict[str, str]
 
     def request(self, *, process: int, pinned: bool = False) -> messages.Open:
-        """What a worker is asked to load."""
+        """Return the request with which a worker loads the job."""
         return messages.Open(
             backend=self.backend,
             artifact=self.artifact,
@@ -78,7 +78,7 @@ class Job:
 
 
 class JobRun:
-    """A job under way. Whatever ends it, :attr:`traces` holds what was measured until then."""
+    """A job being timed. Whatever ends it, :attr:`traces` holds what was measured until then."""
 
     def __init__(self, job: Job, protocol: TimingProtocol, timeout_s: float) -> None:
         self._job = job
@@ -91,17 +91,17 @@ class JobRun:
         self.runtime: Runtime | None = None
         self.failure: StageError | None = None
         self.counted = 0
-        """Calls of the current session, settling ones left out."""
+        """Calls of the current session, without the discarded ones."""
         self.timed_ns = 0
         self.typical_ns = 1
 
     @property
     def traces(self) -> tuple[Trace, ...]:
-        """Those of the finished sessions, and of the one that is open."""
+        """Traces of the finished sessions, and of the open one."""
         return (*self._done, *(() if self._current is None else (self._current.value(),)))
 
     def start(self, worker: WorkerClient) -> None:
-        """From now on ask ``worker``."""
+        """Use ``worker`` from now on."""
         self._worker = worker
 
     def open(self, process: int, session: int, begun_ns: int) -> None:
@@ -123,8 +123,10 @@ class JobRun:
         self.counted, self.timed_ns, self.typical_ns = 0, 0, trace.first_ns
 
     def warm_up(self, left_ns: int | None) -> None:
-        """Warm up as the protocol says: so long, or until the samples no longer change; no longer
-        than ``left_ns``, if more than that is not left."""
+        """Warm up for the protocol's time, or until the samples no longer change.
+
+        The warm-up takes at most ``left_ns`` unless that is ``None``.
+        """
         trace, protocol = self._live(), self._protocol
         limit = protocol.warmup_limit_ns
         spent = trace.first_ns or 0
@@ -135,13 +137,13 @@ class JobRun:
             begun = now_ns()
             timed = self._time(fit, "warmup").sample_ns
             trace.warmup_ns += timed
-            # The wall clock counts too: gaps take time, and a broken runner's times may be zero.
+            # Wall-clock time counts too: gaps take time, and a broken runner may report zeros.
             spent += max(sum(timed), now_ns() - begun)
-            # The latest alone: the first ones may have been many times slower.
+            # Only the latest calls: the first ones may have been many times slower.
             self.typical_ns = round(median(timed[-20:]))
 
     def _warmup_calls(self, spent_ns: int) -> int:
-        """How many calls more, before looking again; 0: warm."""
+        """Number of calls before the next analysis; 0 once it is warm."""
         import numpy as np
 
         protocol, samples = self._protocol, self._live().warmup_ns
@@ -157,7 +159,7 @@ class JobRun:
         end = warmup_end(np.asarray(samples, dtype=np.float64))
         if few or end is None or len(samples) < SEEN * end:
             return chunk
-        # A slow decline looks like a short warm-up, or like none, until much more of it is seen.
+        # A slow decline looks like a short warm-up, or like none, until much more is observed.
         rest = samples[end:]
         if len(rest) < 2:
             return 0
@@ -165,7 +167,7 @@ class JobRun:
         return chunk if earlier > DECLINE * later else 0
 
     def block(self, calls: int) -> None:
-        """Time one block of ``calls`` counted calls."""
+        """Time one block of ``calls`` calls, and the discarded ones before them."""
         settle, begun = self._settle_calls(), now_ns()
         timed = self._time(calls + settle, "time", settle)
         block = Block(
@@ -178,7 +180,7 @@ class JobRun:
         self._live().blocks.append(block)
         self.counted += calls
         self.timed_ns += max(sum(timed.sample_ns), now_ns() - begun)
-        # Without a warm-up the first inference is all that the first block is sized by.
+        # Without a warm-up, only the first inference determines the size of the first block.
         self.typical_ns = round(median(timed.sample_ns[settle:]))
 
     def _settle_calls(self) -> int:
@@ -189,12 +191,12 @@ class JobRun:
         return min(wanted, self._protocol.block_calls)
 
     def pause(self) -> None:
-        """Use no CPU until asked again."""
+        """Stop the worker until the next request."""
         assert self._worker is not None
         self._worker.pause()
 
     def next_calls(self) -> int:
-        """How many calls the next block should have; 0: the session has all that it needs."""
+        """Number of calls of the next block; 0 if the session needs no more."""
         protocol = self._protocol
         calls = protocol.min_calls - self.counted
         short_ns = protocol.min_ns - self.timed_ns
@@ -206,11 +208,11 @@ class JobRun:
         return calls_that_fit(whole, self.typical_ns, protocol.max_ns - self.timed_ns)
 
     def whole_block(self) -> int:
-        """Calls of a block for as long as this part goes on beside one that needs more."""
+        """Calls of a block while only another part needs more."""
         return block_calls(self._protocol, self.typical_ns)
 
     def expected_blocks(self) -> int:
-        """About how many blocks a session takes."""
+        """Estimated number of blocks of a session."""
         protocol = self._protocol
         calls = block_calls(protocol, self.typical_ns)
         by_time = -(-protocol.min_ns // max(calls * self.typical_ns, 1))
@@ -218,14 +220,14 @@ class JobRun:
         return max(1, min(max(-(-protocol.min_calls // calls), by_time), by_limit))
 
     def check_outputs(self) -> None:
-        """Compare the outputs of the session that was timed with the reference; end its trace."""
+        """Compare the outputs of the timed session with the reference, and end its trace."""
         with self._blamed():
             self._check_outputs()
         self._done.append(self._live().value())
         self._current = None
 
     def close(self) -> None:
-        """End the worker in order."""
+        """Close the worker."""
         self._ask(messages.Close(), messages.Closed, "outputs")
 
     def _check_outputs(self) -> None:
@@ -238,8 +240,8 @@ class JobRun:
         near = cosine(reference, arrays)
         assert self.runtime is not None
         settings = self.runtime.settings
-        # A runtime may compute in a lower precision than the file's, or take inputs that are
-        # rounded to 8 bits (pictures), and says so.
+        # A runtime may compute in a lower precision than the file's, or take inputs rounded to 8
+        # bits (images); its settings report that.
         rounded = "fp16" if settings.get("input_bits") == "8" else "fp32"
         precision = max(
             (self._job.artifact.precision, settings.get("precision", "fp32"), rounded),
@@ -256,9 +258,9 @@ class JobRun:
                 cosine=near,
             )
         )
-        what = "the outputs of the timed session are wrong"
-        check_parity(error, tolerance, "outputs", what)
-        check_cosine(near, precision, "outputs", what)
+        problem = "the outputs of the timed session are wrong"
+        check_parity(error, tolerance, "outputs", problem)
+        check_cosine(near, precision, "outputs", problem)
 
     def _time(
         self, calls: int, stage: Literal["warmup", "time"], settle: int = 0
@@ -266,21 +268,7 @@ class JobRun:
         request = messages.Time(calls=calls, settle=settle, period_ns=self._protocol.period_ns)
         timed = self._ask(request, messages.BlockTimed, stage)
         with self._blamed():
-            if len(timed.sample_ns) != calls:
-                raise StageError(
-                    stage, f"asked for {calls} times, the runner gave {len(timed.sample_ns)}"
-                )
-            if min(timed.sample_ns) < 0:
-                raise _backwards(stage, min(timed.sample_ns), "one inference")
-            if timed.start_ns < 0:
-                raise _backwards(stage, timed.start_ns, "getting to the block")
-            for name, values in timed.beside_ns.items():
-                if len(values) != calls or not 0 <= min(values) <= max(values) < LONGEST_NS:
-                    raise StageError(
-                        stage, f"the runner's other clock {name!r} does not give {calls} times"
-                    )
-            if max(timed.sample_ns) >= LONGEST_NS:
-                raise StageError(stage, f"an inference of {max(timed.sample_ns)} ns cannot be")
+            _check_times(timed, calls, stage)
         return timed
 
     def _ask(
@@ -295,7 +283,7 @@ class JobRun:
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
-        """Of several things that are timed in turn, remember which one failed."""
+        """Remember a failure, to know which of several parts failed."""
         try:
             yield
         except StageError as error:
@@ -307,16 +295,35 @@ class JobRun:
         return self._current
 
 
-def _backwards(stage: Stage, ns: int, what: str) -> StageError:
+def _check_times(timed: messages.BlockTimed, calls: int, stage: Stage) -> None:
+    """Refuse times that cannot be right. Raises :class:`StageError`."""
+    if len(timed.sample_ns) != calls:
+        raise StageError(
+            stage, f"the runner returned {len(timed.sample_ns)} times instead of {calls}"
+        )
+    if min(timed.sample_ns) < 0:
+        raise _backwards(stage, min(timed.sample_ns), "one inference")
+    if timed.start_ns < 0:
+        raise _backwards(stage, timed.start_ns, "the start of the block")
+    for name, values in timed.beside_ns.items():
+        if len(values) != calls or not 0 <= min(values) <= max(values) < LONGEST_NS:
+            raise StageError(
+                stage, f"the runner's other clock {name!r} does not return {calls} valid times"
+            )
+    if max(timed.sample_ns) >= LONGEST_NS:
+        raise StageError(stage, f"the runner reported an inference of {max(timed.sample_ns)} ns")
+
+
+def _backwards(stage: Stage, ns: int, action: str) -> StageError:
     return StageError(
         stage,
-        f"the clock went backwards: {what} took {ns} ns",
+        f"the clock went backwards: {action} took {ns} ns",
         hint="the runner's clock must be monotonic",
     )
 
 
 class _TraceSoFar:
-    """The trace of the session that is being timed."""
+    """The trace of the session being timed."""
 
     def __init__(self, process: int, session: int, opened_ns: int, load_ns: int) -> None:
         self.process = process
@@ -358,5 +365,5 @@ def _reference(path: Path) -> tuple[Array, ...]:
         raise StageError(
             "outputs",
             f"the outputs to compare with cannot be read: {path}: {error}",
-            hint="something changed the artifact cache meanwhile; run it again",
+            hint="the artifact cache was changed during the run; run it again",
         ) from error

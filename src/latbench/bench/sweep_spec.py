@@ -1,4 +1,4 @@
-"""A sweep as a YAML file: which points it names."""
+"""Sweep files: a YAML file that names the points of a sweep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latbench.schema.yaml_document import Document
 
 
 class SweepPointEntry(Value, frozen=True, kw_only=True):
-    """One point of a file, beside the combinations; what it leaves out is as in those."""
+    """A single point of a file; what it leaves out has the value of the combinations."""
 
     model: str
     backend: str | None = None
@@ -30,11 +30,11 @@ class SweepPointEntry(Value, frozen=True, kw_only=True):
     calibration: str | None = None
     dims: dict[str, int] = msgspec.field(default_factory=dict)
     options: dict[str, str] = msgspec.field(default_factory=dict)
-    """Of its backend, over those of the file."""
+    """Options of its backend, which override those of the file."""
 
 
 class SweepFile(Value, frozen=True, kw_only=True):
-    """A sweep as a YAML file: every combination of the lists, and single points beside them."""
+    """A sweep file: every combination of the lists, and single points."""
 
     models: tuple[str, ...] = ()
     backends: tuple[str, ...] = (FALLBACK,)
@@ -43,7 +43,7 @@ class SweepFile(Value, frozen=True, kw_only=True):
     resolutions: tuple[int | str | None, ...] = (None,)
     threads: tuple[int | None, ...] = (None,)
     options: dict[str, str] = msgspec.field(default_factory=dict)
-    """Of any of the backends; each gets those that it takes."""
+    """Options of any of the backends; each backend gets those that it has."""
     device: str = LOCAL
     seed: int = 0
     calibration: str | None = None
@@ -52,11 +52,11 @@ class SweepFile(Value, frozen=True, kw_only=True):
 
 
 AXES = ("backends", "precisions", "batches", "resolutions", "threads")
-"""Lists of which an empty one would leave no combination."""
+"""Lists that must not be empty, or there would be no combination."""
 
 
 def read_sweep(document: Document) -> SweepFile:
-    """Raises :class:`UsageError` with file, line and key."""
+    """Read a sweep file. Raises :class:`UsageError` with file, line and key."""
     found = document.convert(SweepFile)
     if not found.models and not found.points:
         raise document.error((), "the sweep names no models", "give `models:` or `points:`")
@@ -68,13 +68,13 @@ def read_sweep(document: Document) -> SweepFile:
 
 
 def _check_calibration(file: SweepFile, document: Document) -> None:
-    """Refuse images that no point would be calibrated on."""
+    """Refuse a calibration that no point uses. Raises :class:`UsageError`."""
     for i, point in enumerate(file.points):
         if point.calibration is not None and point.precision != "int8":
             raise document.error(
                 ("points", i, "calibration"),
-                f"calibration is of int8, not of {point.precision}",
-                "give the point `precision: int8` as well",
+                f"calibration requires precision int8 (got {point.precision})",
+                "give the point `precision: int8`",
             )
     combined = file.precisions if file.models else ()
     if file.calibration is not None and "int8" not in (
@@ -82,14 +82,17 @@ def _check_calibration(file: SweepFile, document: Document) -> None:
         *(point.precision for point in file.points),
     ):
         raise document.error(
-            ("calibration",), "calibration is of int8, and no point is", "add int8 to `precisions:`"
+            ("calibration",),
+            "calibration requires precision int8, which no point has",
+            "add int8 to `precisions:`",
         )
 
 
 def requests_of(file: SweepFile, takes: Callable[[str], Mapping[str, str]]) -> tuple[Request, ...]:
-    """Every point once. ``takes`` gives the options that a backend and its exporter take.
+    """Return the request of every point, without duplicates.
 
-    Raises :class:`UsageError` for an option that none of them takes.
+    ``takes`` returns the options of a backend and its exporter. Raises :class:`UsageError` for an
+    option that none of the backends has.
     """
     grid = product(
         file.models, file.backends, file.precisions, file.batches, file.resolutions, file.threads
