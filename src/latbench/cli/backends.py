@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, shell_complete=completion.backends)
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
-    """List the backends and whether they can run here; with NAME, its options too.
+    """List the backends and whether they run here; with NAME, also its options.
 
-    What cannot be loaded is listed with the reason.
+    Backends that cannot be loaded are listed with the reason.
     """
     from latbench.errors import UsageError
     from latbench.plugins import load_runner, loaded_exporters, runner_names
@@ -126,7 +126,7 @@ def _print_options(runner: Runner, exporters: list[Exporter]) -> None:
     options = dict(runner.options)
     for exporter in exporters:
         options |= exporter.options
-        reads = f"; ready files: {', '.join(exporter.reads)}" if exporter.reads else ""
+        reads = f"; pre-exported files: {', '.join(exporter.reads)}" if exporter.reads else ""
         click.echo(f"\n{exporter.format}: {', '.join(exporter.precisions)}{reads}")
     if options:
         click.echo("\noptions (--option NAME=VALUE):")

@@ -21,7 +21,7 @@ key_option = click.option(
     "--key",
     type=FILE,
     metavar="FILE",
-    help="A key that both sides share, 16 bytes or more: signs, or checks the signature.",
+    help="Shared key of at least 16 bytes that signs the bundle or checks its signature.",
 )
 
 
@@ -40,7 +40,9 @@ def command() -> None:
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("ids", nargs=-1, metavar="[RECORD_ID]...")
 @click.option("--sweep", metavar="ID", help="All records of this sweep.")
-@click.option("--claim", "claims", multiple=True, metavar="ID", help="A claim; several times.")
+@click.option(
+    "--claim", "claims", multiple=True, metavar="ID", help="A claim to include; repeatable."
+)
 @key_option
 @registry_option
 @json_option
@@ -54,9 +56,9 @@ def create(
     registry: str | None,
     as_json: bool,
 ) -> int:
-    """Write records to the new file OUT, with the verdicts that follow from just these.
+    """Write records to the new file OUT, with the verdicts that follow from them.
 
-    With claims and no records named, those that a check of the claims rests on.
+    With --claim and no record ids, the bundle holds the records that the verdicts rest on.
     """
     from latbench.bundle.evidence import pack_evidence
     from latbench.errors import UsageError
@@ -65,16 +67,18 @@ def create(
     if not (ids or sweep or claims):
         raise click.UsageError("name records, --sweep or --claim")
     if out.exists():
-        raise UsageError(f"there is a file {out} already", hint="evidence is not overwritten")
+        raise UsageError(
+            f"file {out} exists already", hint="name a new file; evidence is never overwritten"
+        )
     evidence = _gathered(ids, sweep, claims, registry)
     packed = pack_evidence(evidence, key=_key(key))
     write_beside(out, lambda beside: beside.write_bytes(packed))
     if not evidence.records:
         warn(
-            "no record says anything of these claims: the bundle holds none, "
-            "and whoever reads it counts the models again"
+            "no stored record bears on these claims: the bundle contains no records, "
+            "and its reader counts the models again"
         )
-    _tell(out, packed, evidence, as_json)
+    _print_created(out, packed, evidence, as_json)
     return 0
 
 
@@ -83,7 +87,7 @@ def create(
 @key_option
 @json_option
 def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
-    """Check the digests, the signature, every record, and that the verdicts follow from them."""
+    """Check the digests, the signature and every record, and recompute the verdicts."""
     from latbench.report.json import to_json
 
     opened = _open(file, key, as_json=as_json)
@@ -119,7 +123,7 @@ def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
 @key_option
 @json_option
 def show(*, file: Path, key: Path | None, as_json: bool) -> int:
-    """Show the records and verdicts of a bundle, computed again from its samples."""
+    """Show the records and verdicts of a bundle, recomputed from its samples."""
     from latbench.analysis.summary import summarize
     from latbench.report.json import to_json
     from latbench.report.text.record import record_lines
@@ -150,7 +154,7 @@ def show(*, file: Path, key: Path | None, as_json: bool) -> int:
 @registry_option
 @json_option
 def import_(*, file: Path, key: Path | None, registry: str | None, as_json: bool) -> int:
-    """Store the records of a bundle that verifies; those that are there already are skipped."""
+    """Verify a bundle and import its records; records that are stored already are skipped."""
     from latbench.bundle.evidence import import_records
     from latbench.report.json import to_json
     from latbench.store.registry import Registry
@@ -161,18 +165,18 @@ def import_(*, file: Path, key: Path | None, registry: str | None, as_json: bool
     with Registry.open(registry) as store:
         new, there, other = import_records(opened, store)
     for id in other:
-        warn(f"skipped {id}: the registry has that id with other content")
+        warn(f"skipped {id}: the registry holds this id with different content")
     if as_json:
         click.echo(to_json({"stored": new, "there": there, "different": other}))
     else:
-        click.echo(f"stored {len(new)}, skipped {len(there)} that are there already")
+        click.echo(f"imported {len(new)}, skipped {len(there)} already stored")
         click.echo("\n".join(new), nl=bool(new))
     return 1 if other else 0
 
 
 @command.command("card")
 @click.argument("what", nargs=-1, required=True, metavar="FILE|RECORD_ID...")
-@click.option("--claim", "claim_id", required=True, metavar="ID", help="Which claim it is about.")
+@click.option("--claim", "claim_id", required=True, metavar="ID", help="The claim.")
 @click.option(
     "--format",
     "form",
@@ -185,9 +189,9 @@ def import_(*, file: Path, key: Path | None, registry: str | None, as_json: bool
 def card(
     *, what: tuple[str, ...], claim_id: str, form: str, key: Path | None, registry: str | None
 ) -> int:
-    """Print one page on a claim: its words, the verdict, the numbers, how to repeat them.
+    """Print one page on a claim: its quote, the verdict, the numbers and how to repeat them.
 
-    From a bundle, or from records of the registry.
+    Reads a bundle, or records of the registry.
     """
     from latbench.analysis.summary import summarize
     from latbench.report.html.claim_card import card_html, card_markdown, claim_card
@@ -201,7 +205,7 @@ def card(
         bundle = (Path(what[0]).name, opened.archive.manifest_sha256)
     else:
         if key is not None:
-            raise click.UsageError("--key is for a bundle; this names records")
+            raise click.UsageError("--key requires a bundle FILE, not record ids")
         evidence = _gathered(what, None, (claim_id,), registry)
     claim, verdict = evidence.about(claim_id)
     records = [(record, summarize(record)) for record in evidence.records]
@@ -213,7 +217,7 @@ def card(
 def _gathered(
     ids: Sequence[str], sweep: str | None, claims: Sequence[str], registry: str | None
 ) -> Evidence:
-    """From the registry of this machine."""
+    """Collect the evidence from the registry of this machine."""
     from latbench.bundle.evidence import chosen, gather
     from latbench.host.info import read_machine, this_device
     from latbench.store.registry import Registry
@@ -229,7 +233,7 @@ def _gathered(
 
 
 def _open(file: Path, key: Path | None, *, as_json: bool = False) -> OpenedBundle | None:
-    """``None`` where it does not verify, which is told."""
+    """Open a bundle; return ``None`` and report the reason if it does not verify."""
     from latbench.bundle.archive import MAX_FILE_BYTES, BundleError
     from latbench.bundle.evidence import open_bundle
 
@@ -238,11 +242,11 @@ def _open(file: Path, key: Path | None, *, as_json: bool = False) -> OpenedBundl
             data = stream.read(MAX_FILE_BYTES + 1)
         return open_bundle(data, key=_key(key))
     except BundleError as error:
-        _tell_why(file, error, as_json)
+        _report_failure(file, error, as_json)
         return None
 
 
-def _tell_why(file: Path, error: BundleError, as_json: bool) -> None:
+def _report_failure(file: Path, error: BundleError, as_json: bool) -> None:
     from latbench.report.json import to_json
 
     if as_json:
@@ -265,17 +269,17 @@ def _key(path: Path | None) -> bytes | None:
 
 
 def _other_claims(evidence: Evidence) -> list[str]:
-    """A bundle could bring a claim of its own making under a known name."""
+    """Notes on claims that differ from the local ones: a bundle may redefine a known id."""
     if not evidence.verdicts:
         return []
     known = {claim.id: claim for claim in load_registered().claims}
     notes = []
     for claim, _ in evidence.pairs():
         if claim.id not in known:
-            notes.append(f"claim {claim.id} is not among the claims here")
+            notes.append(f"claim {claim.id} is unknown here")
         elif claim != known[claim.id]:
             notes.append(
-                f"claim {claim.id} is not as it is here: `latbench claims show {claim.id}`"
+                f"claim {claim.id} differs from the local one: `latbench claims show {claim.id}`"
             )
     return notes
 
@@ -287,7 +291,7 @@ def _holds(evidence: Evidence) -> str:
     )
 
 
-def _tell(out: Path, packed: bytes, evidence: Evidence, as_json: bool) -> None:
+def _print_created(out: Path, packed: bytes, evidence: Evidence, as_json: bool) -> None:
     import hashlib
 
     from latbench.report.json import to_json

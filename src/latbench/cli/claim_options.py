@@ -1,4 +1,4 @@
-"""Which claims are meant: filters, and the files that they are read from."""
+"""Options that select claims, and the claim files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from latbench.audit.library import ClaimLibrary
     from latbench.claims.model import Claim
 
-# As latbench.claims.model has them, which takes 6 ms to import; a test sees that they agree.
+# As in latbench.claims.model, which takes 6 ms to import; a test checks that they agree.
 KINDS = (
     *("value", "ratio", "difference", "ordering", "parity", "bound"),
     *("size", "scaling", "identity"),
@@ -26,22 +26,25 @@ METRICS = (
 
 
 def claim_filters(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that narrow a list of claims."""
+    """Add the options that filter claims."""
     for option in (
-        click.option("--source", metavar="ID", help="Of one paper or other source."),
-        click.option("--headline", is_flag=True, help="Of abstracts and titles alone."),
-        click.option("--metric", type=click.Choice(METRICS), help="About this quantity."),
-        click.option("--device", metavar="ID", help="Taken on this device."),
-        click.option("--model", metavar="MODEL", help="About this model, by id, name or builder."),
-        click.option("--kind", type=click.Choice(KINDS), help="Of this kind of statement."),
+        click.option("--source", metavar="ID", help="Claims of this paper or other source."),
+        click.option("--headline", is_flag=True, help="Claims in abstracts and titles only."),
+        click.option("--metric", type=click.Choice(METRICS), help="Claims about this quantity."),
+        click.option("--device", metavar="ID", help="Claims measured on this device."),
+        click.option(
+            "--model", metavar="MODEL", help="Claims about this model (id, name or builder)."
+        ),
+        click.option("--kind", type=click.Choice(KINDS), help="Claims of this kind of statement."),
     ):
         function = option(function)
     return function
 
 
 def load_registered(files: Sequence[Path] = ()) -> ClaimLibrary:
-    """Shipped claims and the user's own; or the shipped ones and ``files``. Bad entries are told at
-    once: one of them may be why a name is not found."""
+    """Load the shipped claims and the user's own, or the shipped ones and ``files``.
+
+    Invalid entries are reported immediately: one of them may be why a name is not found."""
     from latbench.audit.library import load_claims, user_claims
     from latbench.devices.catalog import load_devices, user_devices_path
 
@@ -52,7 +55,7 @@ def load_registered(files: Sequence[Path] = ()) -> ClaimLibrary:
 
 
 def status_of(registered: ClaimLibrary) -> int:
-    """The exit status: 2 where an entry is bad."""
+    """Exit status: 2 if an entry is invalid."""
     return 2 if registered.errors else 0
 
 

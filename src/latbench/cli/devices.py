@@ -14,8 +14,8 @@ from latbench.cli.options import json_option
 def command(*, id: str | None, as_json: bool) -> None:
     """List the known devices, this machine first, or describe one with the source of each fact.
 
-    Your own devices go into a file of the same form as the shipped devices.yaml, named by
-    LATBENCH_DEVICES or found in the configuration folder.
+    Add your own devices in a file like the shipped devices.yaml, in the configuration folder or
+    named by LATBENCH_DEVICES.
     """
     from latbench.devices.catalog import find_device, load_devices, user_devices_path
     from latbench.host.info import read_machine, this_device

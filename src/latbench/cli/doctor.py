@@ -12,9 +12,9 @@ from latbench.cli.options import json_option, registry_option
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, *, registry: str | None, as_json: bool) -> None:
-    """Say what works here, what does not, and what to install.
+    """Check what works on this machine, what does not, and what to install.
 
-    Exit status 3 where not even the portable path works.
+    Exit status 3 if not even ONNX Runtime on the CPU works.
     """
     from latbench.doctor import examine
     from latbench.report.json import to_json

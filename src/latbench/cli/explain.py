@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from latbench.attribution.subject import Side
 
 OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--order-seed"}
-"""Parameters that mean nothing where nothing is measured."""
+"""Parameters that require ``--measure``."""
 
 
 @click.command("explain")
 @click.argument("a", metavar="ID")
-@click.option("--against", required=True, metavar="RECORD", help="The record to explain it by.")
+@click.option("--against", required=True, metavar="RECORD", help="The record to compare with.")
 @click.option(
     "--measure/--no-measure",
     default=True,
     show_default=True,
-    help="Measure what can be switched here, or only read what is stored.",
+    help="Measure the factors that can be switched here, or only read stored records.",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Times that every configuration is measured; an interval takes three.",
+    help="Measurements of each configuration; a confidence interval needs three.",
 )
 @click.option(
     "--budget",
@@ -45,14 +45,14 @@ OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--o
     default=15.0,
     show_default=True,
     metavar="SECONDS",
-    help="For each measurement by a protocol that goes on until it is precise.",
+    help="Time budget of each measurement.",
 )
 @click.option(
     "--order-seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Draws the order of the configurations in each round.",
+    help="Seed of the order of the configurations in each round.",
 )
 @timeout_option
 @registry_option
@@ -71,12 +71,13 @@ def command(
     registry: str | None,
     as_json: bool,
 ) -> int:
-    """Say why two latencies of one model differ, and how much each factor accounts for.
+    """Break the ratio of two latencies of one model down into contributions of its factors.
 
     ID is a claim or a record (A), RECORD a record (B). Factors that can be switched on this machine
-    are measured, each measurement stored as a record; the rest is told from what is known.
+    are measured, and each measurement is stored as a record; the others are reported from stored
+    facts.
 
-    Exit status: 0 an account is given, 2 the two cannot be explained, 3 could not measure.
+    Exit status: 0 success, 2 the two cannot be compared, 3 could not measure.
     """
     from latbench.bench.explain import explain
     from latbench.errors import UsageError
@@ -88,7 +89,7 @@ def command(
         flag for name, flag in OF_MEASURING.items() if ctx.get_parameter_source(name) is not default
     ]
     if given and not measure:
-        raise UsageError(f"--no-measure measures nothing: it takes no {', '.join(given)}")
+        raise UsageError(f"{', '.join(given)} cannot be combined with --no-measure")
     one, two, where = _sides(a, against, registry)
     with interrupted_once():
         found = explain(
@@ -107,7 +108,7 @@ def command(
 
 
 def _sides(a: str, b: str, registry: str | None) -> tuple[Side, Side, str]:
-    """A claim of that id goes before a record."""
+    """Both sides; a claim takes precedence over a record of the same id."""
     from latbench.attribution.subject import side_of, side_of_claim
     from latbench.cli.claim_options import load_registered
     from latbench.errors import UsageError

@@ -12,9 +12,11 @@ from latbench.defaults import FORMAT
 
 @click.command("export", cls=Command)
 @model_options(positional=True)
-@click.option("--format", default=FORMAT, show_default=True, help="Format of the file.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Where to write it (else: the cache)."
+    "--format", default=FORMAT, show_default=True, help="Format of the file (`latbench backends`)."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="File to write. [default: in the cache]"
 )
 @option_option
 @json_option
@@ -34,7 +36,7 @@ def command(
     options: tuple[tuple[str, str], ...],
     as_json: bool,
 ) -> None:
-    """Export a model to a file, checked against PyTorch."""
+    """Export a model to a file and check the file against PyTorch."""
     from latbench.artifacts.export import export
     from latbench.report.json import to_json
     from latbench.report.text.artifact import artifact_lines

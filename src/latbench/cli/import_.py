@@ -16,9 +16,9 @@ from latbench.cli.options import json_option, registry_option
 @registry_option
 @json_option
 def command(*, files: tuple[Path, ...], registry: str | None, as_json: bool) -> None:
-    """Store records from JSON files: those that a run had to leave, or another machine's.
+    """Import records from JSON files, for example of another machine, into the registry.
 
-    All of them or, where one is damaged or already there, none.
+    Either all records are imported or, if one is damaged or already stored, none.
     """
     from latbench.report.json import to_json
     from latbench.schema.codec import decode_record

@@ -14,8 +14,8 @@ from latbench.cli.options import json_option
 def command(*, name: str | None, as_json: bool) -> None:
     """List the models of the zoo, or describe one.
 
-    Any timm model is `timm:NAME`; your own is `package.module:factory` or
-    `path/to/file.py:factory`; a ready `.onnx` file is its path.
+    Other models: `timm:NAME` for any timm model, `package.module:factory` or
+    `path/to/file.py:factory` for your own, and the path of a pre-exported file.
     """
     from latbench.report.json import to_json
     from latbench.report.text.layout import table

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 @click.option(
     "--format", type=click.Choice(("text", "markdown")), default="text", show_default=True
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a file.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file."
+)
 @registry_option
 @json_option
 def command(*, format: str, output: Path | None, registry: str | None, as_json: bool) -> None:
-    """List the papers that latbench answers for: models, claims, and what is found of them.
+    """List the papers covered: their models, claims, and the verdicts on them.
 
-    Sizes are counted, which may take a minute; what is timed is looked for among the records.
-    docs/PAPERS.md is what this prints as Markdown where there are none.
+    Parameters and MACs are counted, which may take a minute; latencies come from stored records.
+    docs/PAPERS.md is the Markdown output with an empty registry.
     """
     from latbench.files import write_beside
     from latbench.report.json import to_json
@@ -54,7 +56,7 @@ def _rows(registry: str | None) -> list[PaperRow]:
     sources = {source for paper in papers for source in paper.sources}
     claims = [claim for claim in registered.claims if claim.source.id in sources]
     with Registry.open(registry) as store:
-        # The list is the same on every machine that has the same records: none is "this device".
+        # No device is "this one", so that every machine with the same records prints the same list.
         timed = store.count() > 0
         checked = check(claims, registered, store if timed else None, device="", timed=timed)
     for why in checked.unread:

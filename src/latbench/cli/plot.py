@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 @click.group("plot")
 def command() -> None:
-    """Draw several records in one picture (extra: plot).
+    """Plot several records in one picture (requires the extra `plot`).
 
-    One record alone is drawn by `latbench show ID --plot FILE`. With --json a subcommand prints
-    what it has drawn.
+    `latbench show ID --plot FILE` plots a single record. With --json a subcommand prints the data
+    that it plotted.
     """
 
 
 @command.command("pareto")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--device", metavar="ID", help="Of one device.")
-@click.option("--backend", metavar="NAME", help="Of one backend.")
+@click.option("--device", metavar="ID", help="Only records of this device.")
+@click.option("--backend", metavar="NAME", help="Only records of this backend.")
 @click.option(
     "--ratios",
     is_flag=True,
-    help="Instead: latency ratios as published, of tables of claims, against those measured here.",
+    help="Plot published latency ratios against measured ones instead.",
 )
 @registry_option
 @json_option
@@ -43,10 +43,10 @@ def pareto(
     registry: str | None,
     as_json: bool,
 ) -> None:
-    """Draw top-1 as published against the typical latency as measured here.
+    """Plot published top-1 accuracy against measured latency.
 
-    Of each model the newest record is taken; all must be of one device and backend, and those that
-    differ from most in precision, threads or batch are left out and named.
+    The newest record of each model is used. All must be of one device and backend; records that
+    differ from the majority in precision, threads or batch are left out and reported.
     """
     from latbench.analysis.rank_correlation import tau_with_interval
     from latbench.audit.papers import load_papers
@@ -68,8 +68,8 @@ def pareto(
     if not records:
         asked = ", ".join(name for name in (device, backend) if name is not None)
         raise UsageError(
-            f"there are no measured records{f' of {asked}' if asked else ''}",
-            hint="`latbench run` makes them, `latbench show` lists what there is",
+            f"no measured records{f' of {asked}' if asked else ''} in the registry",
+            hint="`latbench run` creates records, `latbench show` lists them",
         )
     claimed = load_registered()
     title = f"{records[0].device.name} · {records[0].backend} · {setting(records[0])}"
@@ -77,34 +77,34 @@ def pareto(
         pairs = ratio_pairs(claimed.claims, records, claimed.models)
         if not pairs:
             raise UsageError(
-                "no two models of one published table are measured",
-                hint="`latbench claims list --kind value --metric latency` has the tables",
+                "fewer than two models of the same published table are measured",
+                hint="`latbench claims list --kind value --metric latency` lists the tables",
             )
         ratios_of = [(pair.published, pair.measured) for pair in pairs]
         tau = tau_with_interval(ratios_of, [(pair.model, pair.reference) for pair in pairs])
-        told = tau_text(tau)
-        save_ratios(pairs, f"{title}\n{told}", file)
+        summary = tau_text(tau)
+        save_ratios(pairs, f"{title}\n{summary}", file)
         found = {"file": str(file), "tau": tau, "pairs": pairs}
-        click.echo(to_json(found) if as_json else f"{told}\n{file}")
+        click.echo(to_json(found) if as_json else f"{summary}\n{file}")
         return
     published = accuracies(claimed.claims, claimed.models, load_papers().top1)
     points = pareto_points(records, published)
     if not points:
         raise UsageError(
-            f"no published accuracy is known of {', '.join(r.model.name for r in records)}",
-            hint=f"it is known of {', '.join(sorted(published))}",
+            f"no published accuracy for {', '.join(r.model.name for r in records)}",
+            hint=f"models with a published accuracy: {', '.join(sorted(published))}",
         )
     save_pareto(points, title, file)
     drawn = {point.measured.model for point in points}
     for record in records:
         if record.model.name not in drawn:
-            warn(f"left out: {record.model.name}: no published accuracy is known")
-    told = f"models drawn: {len(points)}\n{file}"
-    click.echo(to_json({"file": str(file), "points": points}) if as_json else told)
+            warn(f"left out: {record.model.name}: no published accuracy")
+    summary = f"{len(points)} models plotted\n{file}"
+    click.echo(to_json({"file": str(file), "points": points}) if as_json else summary)
 
 
 def _records(registry: str | None, device: str | None, backend: str | None) -> list[Record]:
-    """The newest of each model, measured on the backend that was asked for."""
+    """The newest record of each model that was measured on the requested backend."""
     from latbench.defaults import SIMULATED
     from latbench.store.registry import Registry
 

@@ -12,7 +12,7 @@ from latbench.cli.options import json_option
 @click.argument("name", required=False, shell_complete=completion.protocols)
 @json_option
 def command(*, name: str | None, as_json: bool) -> None:
-    """List the ways of taking a number, or describe one: NAME or NAME@VERSION."""
+    """List the measurement protocols, or describe one: NAME or NAME@VERSION."""
     from latbench.report.json import to_json
     from latbench.report.text.protocol import protocol_lines, protocol_table
     from latbench.schema.protocol_catalog import SHIPPED

@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 
 EXIT = {True: 0, False: 1, None: 4}
 VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
-"""By whether the file is the model."""
+"""Exit status and verdict by :attr:`VerifyResult.equal`."""
 
 
 @click.command("verify")
 @click.argument("file", metavar="FILE")
-@click.option("--model", metavar="MODEL", help=f"What it should be. {MODEL_HELP}")
-@click.option("--weights", metavar="FILE", help="Weights of the model: .safetensors or .pth.")
-@click.option("--batch", type=click.IntRange(min=1), help="Batch size (default: the file's).")
-@click.option("--resolution", type=Resolution(), help="224 or 480x640; default: the model's own.")
+@click.option("--model", metavar="MODEL", help=f"Model to compare the file with. {MODEL_HELP}")
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Weights of the model: .safetensors or .pth. Requires --model.",
+)
+@click.option("--batch", type=click.IntRange(min=1), help="Batch size. [default: the file's]")
+@click.option("--resolution", type=Resolution(), help="224 or 480x640. [default: the model's own]")
 @click.option(
     "--dim",
     "dims",
@@ -42,9 +46,9 @@ VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="For the inputs, and for the model's weights where none are given.",
+    help="Seed of the inputs, and of the model's weights if none are given.",
 )
-@click.option("--format", help="Format of the file, where its ending does not tell it.")
+@click.option("--format", help="Format of the file. [default: from its extension]")
 @json_option
 def command(
     *,
@@ -58,10 +62,10 @@ def command(
     format: str | None,
     as_json: bool,
 ) -> int:
-    """Execute a ready file and say what it is, or whether it is the named model.
+    """Execute a pre-exported file; describe it, or check that it is the model given by --model.
 
-    Exit status: 0 executed, and equal if a model was named; 1 it differs; 2 the request makes no
-    sense; 3 it cannot be read or executed here; 4 it cannot be told whether it is the model.
+    Exit status: 0 executed, and equal to the model if one was given; 1 different; 2 invalid
+    request; 3 the file cannot be read or executed here; 4 inconclusive.
     """
     from latbench.artifacts.verify import verify
     from latbench.report.json import to_json
@@ -104,15 +108,15 @@ def _lines(found: VerifyResult) -> list[str]:
         labelled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
         labelled("inputs", _tensors(artifact.inputs)),
         labelled("outputs", _tensors(artifact.outputs)),
-        labelled("counts", "cannot be counted"),
+        labelled("counts", "not available"),
         labelled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
-        labelled("executed", "the outputs on the seeded inputs are finite"),
+        labelled("executed", "outputs are finite for seeded inputs"),
     ]
     if artifact.counts is not None:
         lines[4] = labelled("counts", _counts(artifact.counts))
     if (against := found.against) is None:
         return lines
-    form = " as it is trained" if against.form == "trained" else ""
+    form = " (trained form)" if against.form == "trained" else ""
     lines.append(labelled("model", f"{against.model}{form}: {_counts(against.counts)}"))
     if (parity := against.parity) is not None:
         lines.append(

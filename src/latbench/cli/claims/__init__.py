@@ -20,12 +20,12 @@ from latbench.cli.options import json_option, registry_option, warn
 
 @click.group("claims")
 def command() -> None:
-    """Published figures: what they say, under which conditions, and whether it is so.
+    """Published latency claims: what they state, under which conditions, and whether they hold.
 
-    The shipped claims are in claims.yaml; your own are added by `claims add`, or named by
-    LATBENCH_CLAIMS (a file or a folder). Each subcommand takes --json.
+    The shipped claims are in claims.yaml. Add your own with `claims add`, or name a file or folder
+    in LATBENCH_CLAIMS. Each subcommand takes --json.
 
-    Where an entry is bad the others are still used; it is named, and the exit status is 2.
+    Invalid entries are reported and skipped; the exit status is then 2.
     """
 
 
@@ -33,7 +33,7 @@ def command() -> None:
 @claim_filters
 @json_option
 def list_(*, as_json: bool, **filters: Any) -> int:
-    """List claims, with how many of the conditions that matter are known."""
+    """List claims, with the number of known conditions."""
     from latbench.report.text.claim import claims_json, list_lines
 
     registered = load_registered()
@@ -49,7 +49,7 @@ def list_(*, as_json: bool, **filters: Any) -> int:
 @click.argument("id")
 @json_option
 def show(*, id: str, as_json: bool) -> int:
-    """Show all that is known of one claim."""
+    """Show one claim with its source, quote and conditions."""
     from latbench.report.text.claim import claims_json, show_lines
 
     registered = load_registered()
@@ -65,23 +65,23 @@ def show(*, id: str, as_json: bool) -> int:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @json_option
 def validate(*, files: tuple[Path, ...], as_json: bool) -> int:
-    """Check that FILES can be used; without any, the shipped claims and your own."""
+    """Validate FILES; without FILES, the shipped claims and your own."""
     from latbench.report.json import to_json
 
     registered = load_registered(files)
     if as_json:
         click.echo(to_json({"claims": len(registered.claims), "errors": registered.errors}))
     else:
-        click.echo(f"good claims: {len(registered.claims)}, errors: {len(registered.errors)}")
+        click.echo(f"{len(registered.claims)} valid claims, {len(registered.errors)} errors")
     return status_of(registered)
 
 
 @command.command("add")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--template", is_flag=True, help="Print a form to fill in.")
+@click.option("--template", is_flag=True, help="Print a template to fill in.")
 @json_option
 def add(*, file: Path | None, template: bool, as_json: bool) -> int:
-    """Check FILE, and copy it to your own claims if all of it is good."""
+    """Validate FILE and, if it is valid, copy it to your own claims."""
     from importlib.resources import files
 
     from latbench.audit.library import add_file
@@ -93,7 +93,9 @@ def add(*, file: Path | None, template: bool, as_json: bool) -> int:
         click.echo(form, nl=False)
         return 0
     if file is None:
-        raise click.UsageError("name a FILE of claims; --template prints a form for one")
+        raise click.UsageError(
+            "no FILE given: name a file of claims, or print a template with --template"
+        )
     place, ids = add_file(file, load_devices(user_devices_path()))
     if as_json:
         click.echo(to_json({"file": str(place), "claims": ids}))
@@ -107,7 +109,7 @@ def add(*, file: Path | None, template: bool, as_json: bool) -> int:
 @registry_option
 @json_option
 def history(*, id: str, registry: str | None, as_json: bool) -> None:
-    """What was said of one claim, when, by which version, from which records."""
+    """Show the stored verdicts on one claim: when, by which version, from which records."""
     from latbench.errors import UsageError
     from latbench.report.json import to_json
     from latbench.report.text.verdict import history_lines

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from latbench.store.registry import Registry
 
 QUESTIONS = ("static", "value", "ordering")
-"""As latbench.claims.verdict has them; see ``claims_options``."""
+"""As in latbench.claims.verdict; repeated here because importing it is slow."""
 TIMED = ("value", "ordering")
-"""Those that records answer."""
+"""Questions that need records."""
 
 
 @click.command("check")
@@ -48,26 +48,27 @@ TIMED = ("value", "ordering")
     "questions",
     type=click.Choice(QUESTIONS),
     multiple=True,
-    help="Of the figure on the device that it names, of a comparison on any device, of parameters "
-    "and MACs; may be given several times.  [default: all three]",
+    help="static: parameters and MACs; value: the published value on the device it names; "
+    "ordering: a comparison, on any device. Repeatable.  [default: all three]",
 )
 @click.option(
     "--measure",
     is_flag=True,
-    help="Before that, measure what answers lack and this machine can tell.",
+    help="First measure the missing evidence that this machine can provide.",
 )
 @click.option(
     "--backend",
     "backends",
     multiple=True,
     metavar="NAME",
-    help="With --measure: where to time comparisons; may be given several times.  "
-    "[default: onnxruntime]",
+    help="With --measure: backend for comparisons; repeatable.  [default: onnxruntime]",
 )
 @click.option(
     "--format", type=click.Choice(("text", "markdown")), default="text", show_default=True
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a file.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file."
+)
 @claim_filters
 @registry_option
 @json_option
@@ -84,14 +85,14 @@ def command(
     as_json: bool,
     **filters: Any,
 ) -> int:
-    """Say of claims: confirmed, refuted, inconclusive, not testable here, or unverifiable.
+    """Check claims: confirmed, refuted, inconclusive, not testable here, or unverifiable.
 
-    Parameters and MACs are counted, what is timed is looked for among the stored records. Records
-    of a fallback are never counted for a claim. What is said is stored, with the records that it
-    rests on: `latbench claims history ID`.
+    Parameters and MACs are counted; latencies come from stored records. Records of a fallback
+    backend never count as evidence. Verdicts are stored with the records that they rest on:
+    `latbench claims history ID`.
 
-    Exit status: 0 all confirmed, 1 one is refuted, 2 wrong names or a bad file of claims (its other
-    claims are checked all the same), 3 measuring was interrupted, 4 not refuted but not confirmed
+    Exit status: 0 all confirmed, 1 one is refuted, 2 unknown names or an invalid file of claims
+    (its valid claims are checked), 3 measuring was interrupted, 4 not refuted but not confirmed
     either.
     """
     from latbench.claims.judge import restricted, worst_answer
@@ -101,13 +102,17 @@ def command(
     asked = questions or QUESTIONS
     several = everything or any(filters.values())
     if ids and several:
-        raise click.UsageError("name claims by ID, or choose by --all, --model, ...: not both")
+        raise click.UsageError("give claim IDs or filters (--all, --model, ...), not both")
     if not ids and not several:
-        raise click.UsageError("name claims by ID, or say --model, --headline, ... or --all")
+        raise click.UsageError(
+            "no claims selected: give IDs, filters (--model, --headline, ...) or --all"
+        )
     if backends and not measure:
-        raise click.UsageError("--backend is of --measure")
+        raise click.UsageError("--backend requires --measure")
     if measure and not set(TIMED) & set(asked):
-        raise click.UsageError("--measure is of --question value or ordering: sizes are counted")
+        raise click.UsageError(
+            "--measure requires --question value or ordering: sizes are counted, not measured"
+        )
     require_one_format(format, as_json=as_json)
     registered = load_registered()
     claims: Sequence[Claim] = [registered.find(id) for id in dict.fromkeys(ids)]
@@ -122,7 +127,9 @@ def command(
     if as_json:
         text = verdicts_json(pairs)
     elif format == "markdown":
-        page = verdicts_markdown(pairs, registered.models, device=checked.device, made_by=_said())
+        page = verdicts_markdown(
+            pairs, registered.models, device=checked.device, made_by=_command_line()
+        )
         text = "\n".join(page)
     else:
         text = "\n".join(verdict_lines(pairs, registered.models))
@@ -131,16 +138,16 @@ def command(
     else:
         write_beside(output, lambda path: path.write_text(text + "\n"))
     if set(asked) == set(QUESTIONS):
-        # Only a whole verdict: a part of one would look like a change.
-        _keep(claims, checked, registry)
+        # Only complete verdicts: a partial one would look like a change.
+        _store_verdicts(claims, checked, registry)
     bad = status_of(registered)
     return bad or (
         3 if not whole else {"refuted": 1, "confirmed": 0}.get(worst_answer(verdicts), 4)
     )
 
 
-def _said() -> str:
-    """The command as it was given, for a page that says how it was made."""
+def _command_line() -> str:
+    """The command line, for a page that states how it was created."""
     return shlex.join(["latbench", *sys.argv[1:]])
 
 
@@ -159,7 +166,7 @@ def _checked(
 
 
 def _to_read(registry: str | None) -> Registry:
-    """The registry, also one that nothing can be written to: answers need its records alone."""
+    """Open the registry, also a read-only one: checking only reads records."""
     from latbench.errors import RegistryError
     from latbench.store.registry import Registry
 
@@ -171,8 +178,8 @@ def _to_read(registry: str | None) -> Registry:
         raise
 
 
-def _keep(claims: Sequence[Claim], checked: AuditResult, registry: str | None) -> None:
-    """Store what was said; where that cannot be done, it has been said all the same."""
+def _store_verdicts(claims: Sequence[Claim], checked: AuditResult, registry: str | None) -> None:
+    """Store the verdicts; warn if they cannot be stored."""
     from latbench.audit.check import stored_verdicts
     from latbench.errors import LatbenchError
     from latbench.store.registry import Registry
@@ -181,7 +188,7 @@ def _keep(claims: Sequence[Claim], checked: AuditResult, registry: str | None) -
         with Registry.open(registry) as store:
             store.add_verdicts(stored_verdicts(claims, checked, store, at_unix_ns=time.time_ns()))
     except LatbenchError as error:
-        warn(f"these verdicts are not stored: {error.message}")
+        warn(f"the verdicts could not be stored: {error.message}")
 
 
 def _measure(
@@ -190,8 +197,8 @@ def _measure(
     backends: tuple[str, ...],
     registry: str | None,
 ) -> bool:
-    """Records of what is not decided yet; whether all were tried. An interruption keeps those that
-    there are by then."""
+    """Measure what is not decided yet; return whether all was tried. An interruption keeps the
+    records measured so far."""
     from latbench.audit.check import check as check_claims
     from latbench.audit.measure import carry_out, trials
     from latbench.defaults import FALLBACK
@@ -212,20 +219,22 @@ def _measure(
         cpus=usable_cpus(),
         backends=backends or (FALLBACK,),
     )
-    warn(f"{len(wanted)} to measure" if wanted else "nothing is left that could be measured here")
+    warn(
+        f"{len(wanted)} measurements to do" if wanted else "nothing left to measure on this machine"
+    )
     with interrupted_once() as interrupted:
         whole = carry_out(
             wanted,
             registry=registry,
-            events=Events(warn=warn, step=_tell),
+            events=Events(warn=warn, step=_print_progress),
             interrupted=interrupted,
         )
     if not whole:
-        warn("interrupted: the same command goes on with what is left")
+        warn("interrupted: repeat the command to resume")
     return whole
 
 
-def _tell(tried: TrialProgress) -> None:
+def _print_progress(tried: TrialProgress) -> None:
     status = ", ".join(dict.fromkeys(record.outcome.status for record in tried.records))
     left = f", about {tried.left_s / 60:.0f} min left" if tried.left_s else ""
     warn(f"{tried.done} of {tried.trials}: {tried.trial.name}: {status}{left}")

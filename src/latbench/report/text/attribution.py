@@ -1,4 +1,4 @@
-"""An account of two latencies as lines that a person reads."""
+"""The attribution of a latency ratio to factors, as lines of text."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from latbench.report.text.layout import labelled, table
 from latbench.report.units import time
 
 DESIGNS = {
-    "factorial": "every combination: {configurations} configurations, {rounds} times; a share is "
-    "the average over all orders of switching",
-    "some orders": "{configurations} configurations, {rounds} times; a share is the average "
-    "over the {orders} of switching that could be had",
+    "factorial": "all {configurations} configurations, {rounds} times; contributions are averaged "
+    "over all orders of switching",
+    "some orders": "{configurations} configurations, {rounds} times; contributions are averaged "
+    "over the {orders} of switching that were possible",
     "one at a time": "{configurations} configurations, {rounds} times, one factor at a time from "
-    "either end; what factors do together is in what is left",
-    "tried": "no factor was switched; plausible values of what is open were tried, {rounds} times",
-    "none": "nothing was switched",
+    "either side; interactions are in the residual",
+    "tried": "no factor was switched; plausible values of unknown settings were measured, "
+    "{rounds} times",
+    "none": "no factor was measured",
 }
 SHOWN = (
     *("device", "backend", "backend version", "compute unit", "precision", "model form", "threads"),
     *("batch", "resolution", "input shape", "input", "protocol", "regime", "statistic"),
 )
-"""Of what is alike: digests and versions of tools are in the JSON."""
+"""Equal settings that are listed; digests and tool versions are in the JSON."""
 WIDEST = 32
-"""Characters of a value in a column."""
+"""Maximum characters of a value in a column."""
 
 
 def account_lines(found: Account, registry: str | None) -> list[str]:
-    """The two numbers, a row for each factor, what they make together, and what is left."""
+    """The ratio, both latencies, one row per factor, their product and the residual."""
     lines = [
         f"B / A {_ratio(found.ratio)}",
         labelled("A", f"{found.a}, {time(found.a_ns)}{_again(found.a_again_ns)}"),
@@ -36,11 +37,11 @@ def account_lines(found: Account, registry: str | None) -> list[str]:
     ]
     rows = [_row(part) for part in found.parts]
     rows.append(("together", "", "", _share(found.together), ""))
-    rows.append(("left", "", "", _share(found.left), _unsaid(found)))
-    lines += table(("factor", "A", "B", "accounts for", "how it is known"), rows)
+    rows.append(("residual", "", "", _share(found.left), _unsaid(found)))
+    lines += table(("factor", "A", "B", "contribution", "evidence"), rows)
     if found.alike:
         alike = ", ".join(f"{name} {value}" for name, value in found.alike.items() if name in SHOWN)
-        lines.append(labelled("alike", alike))
+        lines.append(labelled("equal", alike))
     lines.append(labelled("measured", _design(found)))
     lines += [labelled("note", note) for note in found.notes]
     if found.records:
@@ -51,7 +52,7 @@ def account_lines(found: Account, registry: str | None) -> list[str]:
 
 
 def _design(found: Account) -> str:
-    """What was measured, and what a share is of it."""
+    """What was measured, and how the contributions were computed."""
     how: str = found.design
     if how == "none" and found.rounds:
         how = "tried"
@@ -101,6 +102,6 @@ def _ratio(ratio: float) -> str:
 
 
 def _unsaid(found: Account) -> str:
-    """What else is in what is left."""
+    """What else the residual contains."""
     rest = [part.factor for part in found.parts if part.share is None]
-    return ", ".join([*rest, "the time between A, B and now", "chance"])
+    return ", ".join([*rest, "drift between A, B and now", "noise"])

@@ -70,7 +70,7 @@ def statement(claim: Claim, models: Models) -> str:
 def list_lines(
     claims: Sequence[Claim], models: Models, sources: Mapping[str, ClaimSource]
 ) -> list[str]:
-    """A line for each, and how many there are."""
+    """The number of claims, then one line each."""
     rows = [
         (
             claim.id,
@@ -82,8 +82,8 @@ def list_lines(
         )
         for claim in claims
     ]
-    head = ("id", "model", "says", "device", "known", "source")
-    return [*(table(head, rows) if rows else ()), f"{len(claims)} claims"]
+    head = ("id", "model", "statement", "device", "known", "source")
+    return [f"{len(claims)} claims", *(table(head, rows) if rows else ())]
 
 
 def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource]) -> list[str]:
@@ -91,14 +91,14 @@ def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource])
     source, model = sources[claim.source.id], models[claim.model]
     cited = ", ".join(part for part in (source.title, _version(claim), claim.source.where) if part)
     facts = [
-        ("says", f"{model.name}: {statement(claim, models)} ({claim.kind})"),
+        ("statement", f"{model.name}: {statement(claim, models)} ({claim.kind})"),
         ("printed", f"{claim.figure}" if claim.figure is not None else None),
         ("source", f"{cited}{f', arXiv {source.arxiv}' if source.arxiv else ''}"),
         ("quote", f'"{claim.source.quote}"' if claim.source.quote else None),
-        ("by", f"{claim.by}, {claim.confidence} confidence that it says so"),
+        ("stated by", f"{claim.by} (confidence in the reading: {claim.confidence})"),
         ("model", _built(model)),
         ("shown on", ", ".join(getattr(claim.says, "hosts", ())) or None),
-        ("known", f"{_share(claim)} of the conditions that matter" if _share(claim) else None),
+        ("known", f"{_share(claim)} of the relevant conditions" if _share(claim) else None),
         *((f"  {name}", value) for name, value in _conditions(claim)),
         ("open", ", ".join(claim.open) or None),
         (
@@ -106,16 +106,16 @@ def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource])
             f"{claim.correction.figure}: {claim.correction.reason}" if claim.correction else None,
         ),
         ("conflicts", ", ".join(claim.conflicts) or None),
-        ("nobody can", claim.unverifiable),
-        ("not here", claim.out_of_scope),
+        ("unverifiable", claim.unverifiable),
+        ("out of scope", claim.out_of_scope),
         ("note", claim.note),
-        ("how taken", source.note),
+        ("method", source.note),
     ]
     return [claim.id, *(f"  {name:<16}{value}" for name, value in facts if value is not None)]
 
 
 def claims_json(claims: Sequence[Claim]) -> str:
-    """Each with its kind and completeness, which are computed."""
+    """Each claim with its kind and completeness, which are computed."""
     return to_json([{"claim": claim, "completeness": completeness(claim)} for claim in claims])
 
 
