@@ -52,13 +52,31 @@ class RegistryError(LatbenchError):
     """The registry of records cannot be opened, read or written (exit status 3)."""
 
 
-def suggest(name: str, known: Iterable[str]) -> str | None:
-    """A hint that offers the known names closest to ``name``, or lists them."""
+MOST_LISTED = 12
+"""Names that a hint lists; a longer list would hide the message."""
+
+
+def suggest(name: str, known: Iterable[str], *, otherwise: str | None = None) -> str | None:
+    """A hint that offers the known names closest to ``name``.
+
+    Abbreviations count as close: ``ort`` is offered ``onnxruntime``. Without a close name the hint
+    lists all of them, or is ``otherwise`` if there are more than :data:`MOST_LISTED`.
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = [each for each in names if _abbreviates(name, each)][:3]
+    close = close or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {listed(close)}?"
-    return f"known: {listed(names)}" if names else None
+    if len(names) > MOST_LISTED:
+        return otherwise
+    return f"known: {listed(names)}" if names else otherwise
+
+
+def _abbreviates(short: str, name: str) -> bool:
+    """Whether the letters of ``short`` occur in ``name`` in order, the first one first, and are
+    fewer than half of it."""
+    rest = iter(name)
+    return 1 < len(short) < len(name) / 2 and name[0] == short[0] and all(c in rest for c in short)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -109,6 +109,10 @@ def answer(command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: ob
         main()
     out, err = capfd.readouterr()  # type: ignore[attr-defined]
     text = (err + out).replace(str(place), "…").rstrip()
+    text = re.sub(r"\b01[0-9a-z]{24}\b", "RECORD-ID", text)
+    text = re.sub(r"\b01[0-9a-z]{5,12}\b(?! lists)", "SHORT-ID", text)
+    text = re.sub(r"load \d+\.\d+", "load 0.00", text)
+    text = re.sub(r"[^·\n]*, \d+ CPUs?\b|\d+ usable CPUs?", " CPU", text)
     text = re.sub(r"\bamd-[\w-]+|\bintel-[\w-]+|\b\w+-\d+cpu\b", "this-machine", text)
     return f"$ {command}\n{text}\n[exit status {ended.value.code}]\n"
 

@@ -92,7 +92,8 @@ class LazyGroup(click.Group):
 
             close = difflib.get_close_matches(args[0], COMMANDS, n=3)
             ctx.fail(
-                f"no command {args[0]!r}." + (f" Did you mean {', '.join(close)}?" if close else "")
+                f"unknown command {args[0]!r}"
+                + (f"; did you mean {', '.join(close)}?" if close else "")
             )
         return super().resolve_command(ctx, args)
 
@@ -114,12 +115,21 @@ def cli() -> None:
     """
 
 
+def _print_error(message: str, hint: str | None) -> None:
+    """What went wrong first, then what to do."""
+    click.echo(f"latbench: {message[:1].lower()}{message[1:]}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+
+
 def main() -> None:
     """Run the command line; report every expected error as text with an exit status."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="latbench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help" if context is not None else None
+        _print_error(error.format_message(), hint and f"`{hint}` describes the command")
         status = error.exit_code
     except click.Abort:
         click.echo("latbench: interrupted", err=True)
@@ -129,8 +139,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except LatbenchError as error:
-        click.echo(f"latbench: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  hint: {error.hint}", err=True)
+        _print_error(error.message, error.hint)
         status = 2 if isinstance(error, UsageError) else 3
     sys.exit(status if isinstance(status, int) else 0)

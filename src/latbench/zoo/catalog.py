@@ -218,9 +218,9 @@ def find(name: str) -> ZooModel:
     known = {entry.name: entry for entry in ZOO}
     if name not in known:
         offered = f"did you mean timm:{name}?" if timm.has(name) else suggest(name, known)
+        others = "timm:NAME, package.module:factory, path/to/file.py:factory or an existing file"
         raise UsageError(
             f"unknown model {name!r}",
-            hint=f"{offered} (or timm:NAME, package.module:factory, "
-            "path/to/file.py:factory, FILE.onnx)",
+            hint=f"{offered or '`latbench models` lists the known names'} (also: {others})",
         )
     return known[name]
