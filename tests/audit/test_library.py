@@ -273,7 +273,7 @@ def test_an_older_mistake_does_not_hide_that_of_a_new_file(
         add_file(path, load_devices())
     assert "old.yaml" not in caught.value.message
     path.write_text(HEAD.replace("claims:", model.replace(", parameters: 0", "")))
-    with pytest.raises(UsageError, match="holds no claims"):
+    with pytest.raises(UsageError, match="contains no claims"):
         add_file(path, load_devices())
     path.write_text(path.read_text() + ENTRY.format(id="new"))
     assert add_file(path, load_devices())[1] == ("new",)

@@ -14,8 +14,9 @@ from latbench.attribution.setup import Setup, setup_of
 from latbench.audit.measure import Trial, measure_trial
 from latbench.bench import compare, explain, plan, run, sweep
 from latbench.bench.context import RunContext
+from latbench.defaults import COMPARE_PROTOCOL, RUN_PROTOCOL
 from latbench.devices.local import LocalDevice
-from latbench.schema.protocol_catalog import FIXED
+from latbench.schema.protocol_catalog import COMPARE, FIXED, WARM
 from latbench.schema.request import Request, make_request
 from support.records import make_record
 
@@ -99,3 +100,7 @@ def test_a_record_is_measured_again_with_its_whole_request() -> None:
     assert {name: getattr(request, name) for name in FIELDS if name not in really} == {
         name: getattr(FULL, name) for name in FIELDS if name not in really
     }
+
+
+def test_the_default_protocols_are_shipped() -> None:
+    assert (WARM.label, COMPARE.label) == (RUN_PROTOCOL, COMPARE_PROTOCOL)

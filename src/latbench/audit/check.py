@@ -1,4 +1,4 @@
-"""Claims checked with what there is: stored records, counts, this machine."""
+"""Verdicts on claims from stored records, counted models and this machine."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 def stored_verdicts(
     claims: Sequence[Claim], checked: AuditResult, store: Registry, *, at_unix_ns: int
 ) -> tuple[StoredVerdict, ...]:
-    """Those of ``checked`` that say something else than the last ones in ``store`` do. One that
-    cannot be read says nothing."""
-    said, _ = store.newest_verdicts([claim.id for claim in claims])
-    before = {each.claim.id: each for each in said}
+    """Return the verdicts of ``checked`` that differ from the newest ones in ``store``.
+
+    A stored verdict that cannot be read does not count.
+    """
+    newest, _ = store.newest_verdicts([claim.id for claim in claims])
+    before = {each.claim.id: each for each in newest}
     found = []
     for claim, each in zip(claims, checked.verdicts, strict=True):
         new = StoredVerdict(
@@ -55,7 +57,7 @@ class AuditResult(Value, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
     unread: tuple[str, ...]
     device: str
-    """Seen from where."""
+    """Id of the machine on which the claims were checked."""
 
 
 def check(
@@ -67,8 +69,10 @@ def check(
     timed: bool = True,
     static: bool = True,
 ) -> AuditResult:
-    """A verdict on each claim; ``device`` is this machine. ``store`` is ``None`` where no records
-    are to be looked at."""
+    """Return a verdict on each claim.
+
+    ``device`` is the id of this machine; without a ``store``, no records are considered.
+    """
     models = registered.models
     counts = count_models(models_to_count(claims, registered)) if static else {}
     records: list[Record] = []
@@ -99,7 +103,7 @@ def check(
 
 
 def models_to_count(claims: Iterable[Claim], registered: ClaimLibrary) -> list[ToCount]:
-    """What claims about sizes, growth and graphs are checked with, each once."""
+    """Models to count for claims about sizes, growth and graphs, without duplicates."""
     return list(dict.fromkeys(each for claim in claims for each in _to_count(claim, registered)))
 
 
@@ -128,7 +132,7 @@ def _to_count(claim: Claim, registered: ClaimLibrary) -> Iterator[ToCount]:
 
 
 def available_backends(claims: Iterable[Claim], *, also: Iterable[str] = ()) -> set[str]:
-    """The backends that claims name, and ``also`` these, if they can run here."""
+    """Return the backends that can run here, of those that claims name and of ``also``."""
     named = {c.conditions.backend for c in claims if c.says.metric in TIMED} | set(also)
     return {
         name for name in runner_names() if name in named and load_runner(name).probe().available

@@ -1,6 +1,6 @@
 """claims.yaml: the shipped claims, and a user's own beside them.
 
-A bad entry does not take the others with it: it is left out, and told with file, line and field.
+An invalid entry does not affect the others: it is left out and reported with file, line and field.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ TOP = ("schema", "sources", "models", "claims")
 
 
 class ClaimLibrary(Value, frozen=True, kw_only=True):
-    """The good entries of all files, and what is wrong with the others."""
+    """The valid entries of all files, and errors about the others."""
 
     sources: dict[str, ClaimSource]
     models: dict[str, ClaimedModel]
     claims: tuple[Claim, ...]
     errors: tuple[str, ...]
-    """Each with file, line and field; a hint follows on a line of its own."""
+    """Each has file, line and field; a hint follows on a separate line."""
     devices: tuple[str, ...]
 
     def find(self, id: str) -> Claim:
-        """The claim of that id. Raises :class:`UsageError` with the nearest ids."""
+        """Return the claim with that id. Raises :class:`UsageError` with the nearest ids."""
         known = {claim.id: claim for claim in self.claims}
         if id not in known:
             raise UsageError(f"unknown claim {id!r}", hint=_near(id, known))
         return known[id]
 
     def models_called(self, name: str) -> set[str]:
-        """Ids of the models of that id, builder or name, or whose name begins so (a family)."""
+        """Return ids of the models with that id, builder or name, or with that prefix (a family)."""
         low = name.lower()
         found = {
             model.id
@@ -69,12 +69,12 @@ class ClaimLibrary(Value, frozen=True, kw_only=True):
         return found
 
     def require_device(self, id: str) -> None:
-        """Raises :class:`UsageError` for an unknown one."""
+        """Raise :class:`UsageError` for an unknown id."""
         if id not in self.devices:
             raise UsageError(f"unknown device {id!r}", hint=suggest(id, self.devices))
 
     def require_source(self, id: str) -> None:
-        """Raises :class:`UsageError` for an unknown one."""
+        """Raise :class:`UsageError` for an unknown id."""
         if id not in self.sources:
             raise UsageError(f"unknown source {id!r}", hint=suggest(id, self.sources))
 
@@ -82,9 +82,9 @@ class ClaimLibrary(Value, frozen=True, kw_only=True):
 def load_claims(
     devices: Iterable[Device], own: Iterable[Path] = (), *, shipped: bool = True
 ) -> ClaimLibrary:
-    """The shipped claims, then those of the files in ``own``.
+    """Read the shipped claims, then those of the files in ``own``.
 
-    Raises :class:`UsageError` only where the shipped file cannot be read as YAML at all.
+    Raises :class:`UsageError` only if the shipped file is not valid YAML.
     """
     reading = _Reading({device.id: device for device in devices})
     if shipped:
@@ -94,41 +94,44 @@ def load_claims(
         try:
             reading.read(parse(_bytes(path), str(path)))
         except UsageError as error:
-            reading.tell(error)
-    return reading.registered()
+            reading.report(error)
+    return reading.library()
 
 
 def user_claims() -> tuple[Path, ...]:
-    """The user's own files: what ``LATBENCH_CLAIMS`` names (a file or a folder), else the folder
-    ``claims`` of the configuration folder."""
+    """Return the user's own files.
+
+    ``LATBENCH_CLAIMS`` names a file or a folder; the default is the folder ``claims`` of the
+    configuration folder.
+    """
     place = user_claims_place()
     if place.is_dir():
         return tuple(sorted(path for path in place.iterdir() if path.suffix in CLAIM_EXTENSIONS))
-    # A folder need not be there yet; a file that is named must be.
+    # A folder may be missing; a named file must exist.
     return (place,) if place.exists() or place.suffix in CLAIM_EXTENSIONS else ()
 
 
 def user_claims_place() -> Path:
-    """Where they are looked for, and where `claims add` puts a file."""
+    """Return the file or folder that is searched, and that `claims add` writes to."""
     named = os.environ.get("LATBENCH_CLAIMS")
     return Path(named) if named else config_folder() / "claims"
 
 
 def add_file(path: Path, devices: Iterable[Device]) -> tuple[Path, tuple[str, ...]]:
-    """Copy a file of good claims to the user's own; where it went, and the ids in it.
+    """Copy a file of valid claims to the user's own; return the new path and the ids in it.
 
-    Raises :class:`UsageError` with everything that is wrong with it, and then copies nothing.
+    Raises :class:`UsageError` with every problem of the file, and then copies nothing.
     """
     content = _bytes(path)
     before = load_claims(devices, user_claims())
     after = load_claims(devices, (*user_claims(), path))
-    # Others are of the user's other files, and stand among these.
+    # Errors of the user's other files are among these.
     if wrong := [error for error in after.errors if error.startswith(f"{path}:")]:
         raise UsageError("\n".join(wrong), hint="nothing was added")
     new = {claim.id for claim in before.claims}
     ids = tuple(claim.id for claim in after.claims if claim.id not in new)
     if not ids:
-        raise UsageError(f"{path} holds no claims", hint="`latbench claims add --template`")
+        raise UsageError(f"{path} contains no claims", hint="`latbench claims add --template`")
     folder = user_claims_place()
     if folder.is_file():
         raise UsageError(
@@ -136,7 +139,7 @@ def add_file(path: Path, devices: Iterable[Device]) -> tuple[Path, tuple[str, ..
         )
     place = folder / f"{path.stem}.yaml"
     if place.exists():
-        raise UsageError(f"there is a file {place} already", hint="give yours another name")
+        raise UsageError(f"{place} exists already", hint="rename your file")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_beside(place, lambda beside: beside.write_bytes(content))
@@ -146,7 +149,7 @@ def add_file(path: Path, devices: Iterable[Device]) -> tuple[Path, tuple[str, ..
 
 
 class _Reading:
-    """Collects entries over several documents."""
+    """Collects entries of several documents."""
 
     def __init__(self, devices: dict[str, Device]) -> None:
         self._devices = devices
@@ -156,7 +159,7 @@ class _Reading:
         self._taken: dict[tuple[str, str], str] = {}
         self._errors: list[str] = []
 
-    def tell(self, error: UsageError) -> None:
+    def report(self, error: UsageError) -> None:
         self._errors.append(
             f"{error.message}\n  hint: {error.hint}" if error.hint else error.message
         )
@@ -168,27 +171,27 @@ class _Reading:
         found = tree.get("schema")
         if type(found) is not int or found < 1:  # `true` is an int to Python
             raise document.error(
-                ("schema",), "missing, or no number from 1 on", f"schema: {SCHEMA}"
+                ("schema",), "missing, or not a positive whole number", f"schema: {SCHEMA}"
             )
         if found > SCHEMA:
             raise document.error(
                 ("schema",),
-                f"the file is of schema {found}; this latbench reads up to {SCHEMA}",
+                f"the file has schema {found}; this latbench reads up to {SCHEMA}",
                 "upgrade latbench",
             )
         for key in tree:
             if key not in TOP:
-                self.tell(document.error((key,), "unknown key", f"known: {', '.join(TOP)}"))
+                self.report(document.error((key,), "unknown key", f"known: {', '.join(TOP)}"))
         for _, source in self._entries(document, "sources", ClaimSource):
             self._sources[source.id] = source
         for i, model in self._entries(document, "models", ClaimedModel):
             problems = [*model_problems(model), *_not_in_the_zoo(model)]
-            if not self._told(document, ("models", i), problems):
+            if not self._reported(document, ("models", i), problems):
                 self._models[model.id] = model
         self._claims += [(document, i, c) for i, c in self._entries(document, "claims", Claim)]
 
-    def registered(self) -> ClaimLibrary:
-        """Checked last, as a claim may name a model of another file."""
+    def library(self) -> ClaimLibrary:
+        """Check the claims, last because one may name a model of another file."""
         known = Known(models=self._models, devices=self._devices, sources=frozenset(self._sources))
         good = []
         for document, i, claim in self._claims:
@@ -199,7 +202,7 @@ class _Reading:
                     problems.append(
                         Problem(path=("conflicts", j), message=f"unknown claim {id!r}", hint=close)
                     )
-            if not self._told(document, ("claims", i), problems):
+            if not self._reported(document, ("claims", i), problems):
                 good.append(claim)
         return ClaimLibrary(
             sources=self._sources,
@@ -209,24 +212,26 @@ class _Reading:
             devices=tuple(self._devices),
         )
 
-    def _told(self, document: Document, at: tuple[str | int, ...], problems: list[Problem]) -> bool:
+    def _reported(
+        self, document: Document, at: tuple[str | int, ...], problems: list[Problem]
+    ) -> bool:
         for problem in problems:
-            self.tell(document.error((*at, *problem.path), problem.message, problem.hint))
+            self.report(document.error((*at, *problem.path), problem.message, problem.hint))
         return bool(problems)
 
     def _entries(self, document: Document, key: str, type: type[T]) -> Iterator[tuple[int, T]]:
-        """The entries that have the right form; an id that is taken is an error of the second."""
+        """The entries of the right structure; of two with the same id, the second is an error."""
         assert isinstance(document.tree, dict)
         rows = document.tree.get(key) or []
         if not isinstance(rows, list):
-            self.tell(document.error((key,), "expected a list"))
+            self.report(document.error((key,), "expected a list"))
             return
         for i, row in enumerate(rows):
             try:
                 entry = msgspec.convert(row, type)
             except msgspec.ValidationError as error:
-                self.tell(_explained(document, (key, i), str(error)))
-                # Others may still refer to it: one mistake is told once.
+                self.report(_explained(document, (key, i), str(error)))
+                # Other entries may still refer to it: one mistake is reported once.
                 if isinstance(row, dict):
                     self._taken.setdefault((key, str(row.get("id"))), "")
                 continue
@@ -234,7 +239,7 @@ class _Reading:
                 continue  # files of several people may name the same paper
             if (taken := self._taken.get((key, entry.id))) is not None:
                 at = f": {taken}" if taken else ""
-                self.tell(
+                self.report(
                     document.error(
                         (key, i, "id"), f"the id {entry.id!r} is taken{at}", "choose another id"
                     )
@@ -245,7 +250,7 @@ class _Reading:
 
 
 def _not_in_the_zoo(model: ClaimedModel) -> Iterator[Problem]:
-    """Other builders' names (`timm:NAME`, a factory, a file) are known when they are built."""
+    """Unknown names of zoo models; other names (`timm:NAME`, a factory, a file) are not checked."""
     names = [entry.name for entry in ZOO]
     if model.build is not None and not re.search("[:./]", model.build) and model.build not in names:
         yield Problem(
@@ -256,7 +261,7 @@ def _not_in_the_zoo(model: ClaimedModel) -> Iterator[Problem]:
 
 
 def _explained(document: Document, at: tuple[str | int, ...], message: str) -> UsageError:
-    """msgspec names the place inside of the entry as ``$.says.figure``."""
+    """Locate an error; msgspec names the place inside the entry as ``$.says.figure``."""
     text, _, place = message.partition(" - at `$")
     inside = tuple(
         int(index) if index else name
@@ -273,7 +278,7 @@ def _explained(document: Document, at: tuple[str | int, ...], message: str) -> U
 
 def _near(id: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(id, list(known), n=3)
-    return f"did you mean {', '.join(close)}?" if close else "`latbench claims list` has them all"
+    return f"did you mean {', '.join(close)}?" if close else "`latbench claims list` shows all"
 
 
 def _small(text: str) -> str:

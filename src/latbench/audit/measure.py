@@ -1,6 +1,7 @@
-"""What a check of claims lacks and this machine can measure: records of the named models.
+"""Measurements for claims: records that are missing and that this machine can measure.
 
-A comparison is timed in turn on each backend; a value only where this is the device that it names.
+Models of a comparison are timed alternately on each backend; a value is measured only on the device
+that its claim names.
 """
 
 from __future__ import annotations
@@ -43,28 +44,28 @@ if TYPE_CHECKING:
     from latbench.audit.library import ClaimLibrary
 
 THREADS = 1
-"""Of comparisons whose source names none: the most repeatable, and what phones are timed with."""
+"""For comparisons whose source names no number: the most repeatable, and usual for phones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One measurement: of one model, or of two in turn, the claim's model second."""
+    """One measurement, of one model or of two alternately, the claim's model second."""
 
     requests: tuple[Request, ...]
     protocol: TimingProtocol
     claims: tuple[str, ...]
-    """Which it is for."""
+    """Ids of the claims that it is for."""
 
     @property
     def name(self) -> str:
-        """As it is told while it runs."""
+        """Models, backend and protocol, for messages."""
         models = " and ".join(request.model for request in self.requests)
         return f"{models} on {self.requests[-1].backend}, {self.protocol.label}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialProgress:
-    """What is told after each trial."""
+    """Progress after each trial."""
 
     done: int
     trials: int
@@ -82,8 +83,10 @@ def trials(
     cpus: int,
     backends: Sequence[str],
 ) -> tuple[Trial, ...]:
-    """What is to be measured on this ``device`` of so many ``cpus`` for the answers that
-    ``verdicts`` lack; what was tried and told nothing comes last."""
+    """Return the measurements on this ``device``, with ``cpus`` CPUs, that ``verdicts`` still need.
+
+    Trials that were inconclusive before come last.
+    """
     ready = available_backends(claims, also=backends)
     found: dict[str, Trial] = {}
     tried: set[str] = set()
@@ -95,8 +98,8 @@ def trials(
         ):
             place = Place(device=device, backend=trial.requests[-1].backend)
             here = [answer for answer in answers if answer.place == place]
-            lacking = not here or any(answer.answer not in TOLD for answer in here)
-            if trial.requests[-1].backend in ready and lacking:
+            needed = not here or any(answer.answer not in TOLD for answer in here)
+            if trial.requests[-1].backend in ready and needed:
                 key = _add(found, trial)
                 tried |= {key} if here else set()
     return tuple(found[key] for key in sorted(found, key=lambda key: key in tried))
@@ -176,7 +179,7 @@ def _of_claim(
     cpus: int,
     backends: Sequence[str],
 ) -> Iterator[tuple[Trial, tuple[Answer, ...]]]:
-    """Each measurement that would answer it, and the answers that it is for."""
+    """Each measurement that would decide the claim, and the answers that it is for."""
     here, named = claim.conditions.device == device, claim.conditions.backend
     value = (verdict.value,) if verdict.value is not None else ()
     if isinstance(claim.says, StatedRatio | StatedDifference | StatedOrdering | StatedParity):
@@ -186,7 +189,7 @@ def _of_claim(
             if trial is not None:
                 yield trial, (*verdict.ordering, *(value if own else ()))
     elif here and named is not None and isinstance(claim.says, StatedValue | StatedBound):
-        # What the source leaves open may be either; what it names is that.
+        # Both are tried if the source leaves the number of threads open.
         free = "threads" in claim.open and cpus > THREADS
         for threads in (THREADS, cpus) if free else (THREADS,):
             mine = registered.models[claim.model]
@@ -198,7 +201,7 @@ def _of_claim(
 
 
 def _add(found: dict[str, Trial], trial: Trial) -> str:
-    """Claims of the same two models share one measurement."""
+    """Add a trial; claims about the same two models share one."""
     key = digest({"requests": trial.requests, "protocol": trial.protocol})
     before = found.get(key)
     claims = (*(before.claims if before else ()), *trial.claims)
@@ -226,8 +229,11 @@ def _request(
     own: bool,
     threads: int = THREADS,
 ) -> Request | None:
-    """``None`` where nothing here builds the model. ``own``: on just what the claim names;
-    elsewhere its precision and provider are of another runtime."""
+    """The request for a model of the claim, ``None`` if nothing here builds it.
+
+    ``own``: on the device and backend that the claim names. Elsewhere its precision and provider
+    refer to another runtime.
+    """
     if model is None or model.build is None:
         return None
     had = claim.conditions
@@ -244,14 +250,16 @@ def _request(
 
 
 def _provider(provider: str | None, backend: str) -> dict[str, str]:
-    """Where the backend has such an option; others call it by other names, or have but one."""
+    """The provider as an option, if the backend has that option."""
     known = provider is not None and "provider" in load_runner(backend).options
     return {"provider": provider} if known and provider is not None else {}
 
 
 def _protocols(claim: Claim) -> tuple[TimingProtocol, ...]:
-    """The authors' own where it is known here, and ours. Theirs is often of one process, from which
-    there is no interval: it is repeated in as many as one takes."""
+    """The authors' own protocol, if it is known here, and ours.
+
+    Theirs often uses one process, which gives no interval: it is repeated in enough processes.
+    """
     theirs = shipped(claim.conditions.protocol)
     if theirs is None:
         return (WARM,)

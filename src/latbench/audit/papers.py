@@ -1,4 +1,4 @@
-"""papers.yaml: the papers that this toolkit answers for, and accuracies that were published."""
+"""papers.yaml: the papers that this toolkit covers, and published accuracies."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from latbench.schema.yaml_document import parse
 
 
 class Paper(Value, frozen=True, kw_only=True):
-    """One paper: what here stands for it, or why nothing does."""
+    """One paper, and the models and claims that represent it, or why there are none."""
 
     id: str
     title: str
     scope: Literal["in", "out"]
     year: int | None = None
     arxiv: str | None = None
-    """``None``: not known which publication it is."""
+    """``None`` if it is not known which publication is meant."""
     models: tuple[str, ...] = ()
-    """Names that ``latbench run --model`` takes."""
+    """Names that ``latbench run`` accepts."""
     sources: tuple[str, ...] = ()
-    """Of claims.yaml: their claims are the paper's own."""
+    """Ids of sources in claims.yaml whose claims are the paper's own."""
     why: str | None = None
-    """It is out of scope, has no model, or what its models stand for."""
+    """Why it is out of scope or has no model, or what its models represent."""
 
     @property
     def link(self) -> str | None:
-        """Where to read it."""
+        """URL of the paper."""
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv is not None else None
 
 
@@ -40,7 +40,7 @@ class Top1(Value, frozen=True, kw_only=True):
 
 
 class Papers(Value, frozen=True, kw_only=True):
-    """All of the file."""
+    """The content of the file."""
 
     schema: Literal[1]
     papers: tuple[Paper, ...]
@@ -48,6 +48,6 @@ class Papers(Value, frozen=True, kw_only=True):
 
 
 def load_papers() -> Papers:
-    """The shipped file."""
+    """Read the shipped file."""
     content = files("latbench.data").joinpath("papers.yaml").read_bytes()
     return parse(content, "papers.yaml").convert(Papers)

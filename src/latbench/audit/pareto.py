@@ -1,5 +1,7 @@
-"""Published accuracy against measured latency, and published latency ratios against measured ones:
-pure functions of records and claims. :mod:`latbench.report.plot.pareto` draws what they give."""
+"""Published accuracy against measured latency, and published latency ratios against measured ones.
+
+Pure functions of records and claims; :mod:`latbench.report.plot.pareto` draws their results.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from latbench.schema.value import Value
 
 
 class Measured(Value, frozen=True, kw_only=True):
-    """The typical latency of one record."""
+    """The latency (median) of one record."""
 
     record: str
     model: str
@@ -41,24 +43,24 @@ class ParetoPoint(Value, frozen=True, kw_only=True):
 
 
 class MeasuredPair(Value, frozen=True, kw_only=True):
-    """Two models of one published table: the latency of ``model`` over that of ``reference``."""
+    """Two models of one published table: latency of ``model`` divided by that of ``reference``."""
 
     model: str
     reference: str
     source: str
     published: float
     published_interval: tuple[float, float]
-    """Of the printed digits."""
+    """Interval of the printed digits."""
     measured: float
     measured_interval: tuple[float, float] | None
-    """From the far ends of both latencies' intervals, so wider than either's 95 %."""
+    """From the opposite ends of both latencies' intervals, so wider than a 95 % interval."""
 
 
 def alike(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """Those that share device, backend, precision, threads and batch with most, the newest of each
-    model; and why each other one is left out.
+    """Return the newest record of each model under the most frequent setting.
 
-    Raises :class:`UsageError` where they are of several devices or backends: nobody asked for one.
+    The setting is precision, threads, batch, and so on. Also returns why each other record is left
+    out. Raises :class:`UsageError` for records of several devices or backends.
     """
     for name, values in (
         ("--device", {record.device.id for record in records}),
@@ -81,7 +83,7 @@ def alike(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
 
 
 def setting(record: Record) -> str:
-    """What must be the same for latencies of two models to be drawn together."""
+    """Return the settings that two latencies must share to be drawn together."""
     shape = shape_of(record)
     threads = record.runtime.settings.get("threads") if record.runtime else None
     parts = [
@@ -96,12 +98,12 @@ def setting(record: Record) -> str:
 
 
 def _in_another_state(protocol: TimingProtocol) -> bool:
-    """Whether it times something else than a model that is run back to back for seconds."""
+    """Whether a protocol times something else than inferences back to back for seconds."""
     return protocol.period_ns is not None or protocol.statistic.kind in ("cold", "last level")
 
 
 def measured_of(record: Record) -> Measured | None:
-    """``None`` where nothing warm was timed."""
+    """Return the latency of a record, ``None`` if it has no warm samples."""
     summary = summarize(record) if record.outcome.status == "measured" else None
     if summary is None or not summary.warm:
         return None
@@ -118,8 +120,10 @@ def measured_of(record: Record) -> Measured | None:
 def accuracies(
     claims: Sequence[Claim], models: Mapping[str, ClaimedModel], stated: Sequence[Top1]
 ) -> dict[str, tuple[float, str]]:
-    """Published top-1 in percent and its source, by the name a model is built by: those of claims
-    before those of papers.yaml."""
+    """Return published top-1 accuracies in percent with their source, by the name of the builder.
+
+    Accuracies of claims override those of papers.yaml.
+    """
     found: dict[str, tuple[float, str]] = {}
     for top1 in stated:
         figure = parse_figure(top1.figure)
@@ -136,8 +140,10 @@ def accuracies(
 def pareto_points(
     records: Sequence[Record], published: Mapping[str, tuple[float, str]]
 ) -> list[ParetoPoint]:
-    """Of the models that have both, the fastest first. At a resolution that was asked for, another
-    accuracy would hold: such records have none."""
+    """Return the models that have a latency and an accuracy, the fastest first.
+
+    Records at a requested resolution are left out: another accuracy would apply.
+    """
     found = []
     for record in records:
         measured = measured_of(record) if record.model.resolution is None else None
@@ -148,7 +154,7 @@ def pareto_points(
 
 
 def frontier(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """Those that no other one beats in both; ``points`` are in the order of latency."""
+    """Return the points on the Pareto frontier; ``points`` are sorted by latency."""
     best: list[ParetoPoint] = []
     for point in points:
         if not best or point.top1 > best[-1].top1:
@@ -161,8 +167,11 @@ def frontier(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
 def ratio_pairs(
     claims: Sequence[Claim], records: Sequence[Record], models: Mapping[str, ClaimedModel]
 ) -> list[MeasuredPair]:
-    """Of each published table of latencies (one source, one set of conditions) every model that is
-    measured here, over the first one of the table that is: so no ratio follows from the others."""
+    """Return the latency ratios of models that were published in one table and measured here.
+
+    A table is one source under one set of conditions. Each model is divided by the first measured
+    one of its table, so that no ratio follows from the others.
+    """
     bench = CheckContext(models=models, counts={})
     timed = [(record, each) for record in records if (each := measured_of(record)) is not None]
     tables: dict[object, dict[str, tuple[Claim, Measured]]] = {}
@@ -184,14 +193,14 @@ def ratio_pairs(
 
 
 def tau_text(tau: Tau | None) -> str:
-    """In one line."""
+    """Return the rank correlation in one line."""
     if tau is None:
         return "Kendall's tau: none, too few different ratios"
     if tau.interval is None:
         return f"Kendall's tau {tau.value:.2f} ({_many(tau)}: too few for an interval)"
     low, high = tau.interval
-    told = f"95 % interval {low:.2f} to {high:.2f}, {_many(tau)}"
-    return f"Kendall's tau {tau.value:.2f} ({told})"
+    detail = f"95 % interval {low:.2f} to {high:.2f}, {_many(tau)}"
+    return f"Kendall's tau {tau.value:.2f} ({detail})"
 
 
 def _pair(
@@ -216,14 +225,14 @@ def _pair(
 
 
 def _table(claim: Claim) -> object:
-    """What figures that may be compared share."""
+    """What published values of one table share."""
     had = claim.conditions
     where = (had.device, had.os, had.backend, had.provider, had.compute_unit)
     return claim.source.id, claim.source.version, where, had.precision, had.batch, had.threads
 
 
 def _is_same(record: Record, claim: Claim, bench: CheckContext) -> bool:
-    """Of the model, at its batch and resolution."""
+    """Whether a record has the claim's model, batch and resolution."""
     wanted, shape = claim.conditions, shape_of(record)
     return (
         is_of(record, claim.model, claim, bench)

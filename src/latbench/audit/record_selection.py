@@ -1,6 +1,6 @@
-"""Which stored records claims are checked with: chosen from the list, before any is decoded.
+"""Selection of stored records for a check of claims, from the list, before any is decoded.
 
-Of a thousand records of one model most are of other conditions, or older than what counts.
+Of a thousand records of one model, most have other conditions or are older than what counts.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from latbench.store.registry import Registry, Row
 
 LISTED = 500
-"""Newest records of one model on one device and backend among which those below are looked for."""
+"""Number of newest records of one model on one device and backend that are considered."""
 NEWEST = 20
-"""Of equal conditions, so many are compared with those of another model."""
+"""Number of records under equal conditions that are compared with those of another model."""
 ALIKE = 5
-"""And a value is checked with so many."""
+"""Number of records under equal conditions that a published value is checked with."""
 
 Group = tuple[str, str, str]
-"""Model as it is built, device, backend."""
+"""Name that builds the model, device, backend."""
 
 
 def read_for(
     claims: Iterable[Claim], models: Mapping[str, ClaimedModel], store: Registry
 ) -> tuple[list[Record], list[str]]:
-    """The records that may say something of the claims; and those that cannot be read, and why.
+    """Return the records that may be evidence for the claims, and messages on unreadable ones.
 
-    None of a fallback is among them.
+    Records of a fallback backend are left out.
     """
     timed = [c for c in claims if c.says.metric in TIMED and not (c.unverifiable or c.out_of_scope)]
     rows = _rows(timed, models, store)
@@ -90,8 +90,10 @@ def _of_claim(
 def _newest(
     rows: Sequence[Row], batch: int | None, resolution: int | None, most: int
 ) -> Iterable[Row]:
-    """Of each input, precision, number of threads, protocol and options; ``rows`` are the newest
-    first."""
+    """The newest ``most`` rows under each set of conditions; ``rows`` are the newest first.
+
+    Conditions are the input, the precision, the number of threads, the protocol and the options.
+    """
     seen: dict[tuple[object, ...], int] = defaultdict(int)
     for row in rows:
         shape = [int(size) for size in row.input.split("x")] if row.input else []

@@ -44,7 +44,7 @@ from latbench.errors import (
 from latbench.events import SILENT, Events, Warn, ignore
 from latbench.plugins import exporter_for, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
-from latbench.schema.protocol_options import LONGEST_DEADLINE_S, check_protocol
+from latbench.schema.protocol_options import LONGEST_TIMEOUT_S, check_protocol
 from latbench.schema.record import Record
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def explain(
     if nothing could be measured.
     """
     check_same_model(a, b)
-    if rounds < 1 or not 0 < budget_s < LONGEST_DEADLINE_S:
+    if rounds < 1 or not 0 < budget_s < LONGEST_TIMEOUT_S:
         raise UsageError(
             f"rounds and the budget must be above 0 and sensible, not {rounds} and {budget_s:g} s"
         )

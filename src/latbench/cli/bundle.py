@@ -219,12 +219,13 @@ def _gathered(
 ) -> Evidence:
     """Collect the evidence from the registry of this machine."""
     from latbench.bundle.evidence import chosen, gather
-    from latbench.host.info import read_machine, this_device
+    from latbench.defaults import LOCAL
+    from latbench.devices.local import LocalDevice
     from latbench.store.registry import Registry
 
     registered = load_registered()
     wanted = [registered.find(id) for id in dict.fromkeys(claims)]
-    here = this_device(read_machine()).id
+    here = LocalDevice().row(LOCAL).id
     with Registry.open(registry, create=False) as store:
         records, unread = chosen(store, registered, wanted, ids=ids, sweep=sweep, device=here)
     for why in unread:

@@ -20,6 +20,7 @@ from latbench.cli.options import (
     warn,
 )
 from latbench.cli.terminal import echo_result, progress_bar
+from latbench.defaults import COMPARE_PROTOCOL, MARGIN
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--margin",
     type=float,
-    default=2.0,
+    default=100 * MARGIN,
     show_default=True,
     metavar="PERCENT",
     help="Largest difference at which two latencies count as the same.",
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 )
 @model_options(required=False)
 @backend_options()
-@protocol_options(default="latbench-compare@1")
+@protocol_options(default=COMPARE_PROTOCOL)
 @timeout_option
 @registry_option
 @verbose_option

@@ -17,13 +17,14 @@ def command(*, id: str | None, as_json: bool) -> None:
     Add your own devices in a file like the shipped devices.yaml, in the configuration folder or
     named by LATBENCH_DEVICES.
     """
+    from latbench.defaults import LOCAL
     from latbench.devices.catalog import find_device, load_devices, user_devices_path
-    from latbench.host.info import read_machine, this_device
+    from latbench.devices.local import LocalDevice
     from latbench.report.json import to_json
     from latbench.report.text.device import device_lines
     from latbench.report.text.layout import table
 
-    here = this_device(read_machine())
+    here = LocalDevice().row(LOCAL)
     devices = (here, *load_devices(user_devices_path()))
     if id is not None:
         device = here if id == "local" else find_device(devices, id)

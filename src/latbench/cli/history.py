@@ -45,9 +45,9 @@ def command(
     from latbench.store.registry import Registry
 
     if device == LOCAL:
-        from latbench.host.info import read_machine, this_device
+        from latbench.devices.local import LocalDevice
 
-        device = this_device(read_machine()).id
+        device = LocalDevice().row(LOCAL).id
     with Registry.open(registry, create=False) as store:
         rows = store.history(model, device, backend, limit=limit)
         if as_json:

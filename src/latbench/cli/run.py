@@ -23,6 +23,7 @@ from latbench.cli.options import (
     warn,
 )
 from latbench.cli.terminal import echo_result, progress_bar, width
+from latbench.defaults import RUN_PROTOCOL
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
 @click.command("run", cls=Command)
 @model_options(required=False, many=True, positional=True)
 @backend_options(many=True)
-@protocol_options(default="latbench-warm@1")
+@protocol_options(default=RUN_PROTOCOL)
 @click.option(
     "--sweep",
     "sweep_file",

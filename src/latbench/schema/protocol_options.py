@@ -8,7 +8,7 @@ from latbench.errors import UsageError, suggest
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import SHIPPED, WARM
 
-LONGEST_DEADLINE_S = 7 * 24 * 3600
+LONGEST_TIMEOUT_S = 7 * 24 * 3600
 
 
 def named_protocol(name: str) -> TimingProtocol:
@@ -61,15 +61,15 @@ def changed_protocol(
 
 
 def _above_zero(what: str, value: float, unit: str) -> None:
-    if not 0 < value < LONGEST_DEADLINE_S:
+    if not 0 < value < LONGEST_TIMEOUT_S:
         raise UsageError(f"{what} must be above 0 and sensible, not {value:g} {unit}")
 
 
-def check_protocol(protocol: TimingProtocol, deadline_s: float) -> None:
+def check_protocol(protocol: TimingProtocol, timeout_s: float) -> None:
     """Refuse numbers with which nothing can be timed."""
-    if not 0 < deadline_s <= LONGEST_DEADLINE_S:
+    if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
         raise UsageError(
-            f"the deadline must be above 0 and at most {LONGEST_DEADLINE_S} s, not {deadline_s:g}"
+            f"the timeout must be above 0 and at most {LONGEST_TIMEOUT_S} s, not {timeout_s:g}"
         )
     for name in ("processes", "sessions", "block_calls"):
         if getattr(protocol, name) < 1:

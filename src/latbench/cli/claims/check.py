@@ -158,9 +158,10 @@ def _checked(
 
     if set(asked) == {"static"}:
         return check_claims(claims, registered, None, device="", timed=False)
-    from latbench.host.info import read_machine, this_device
+    from latbench.defaults import LOCAL
+    from latbench.devices.local import LocalDevice
 
-    here = this_device(read_machine()).id
+    here = LocalDevice().row(LOCAL).id
     with _to_read(registry) as store:
         return check_claims(claims, registered, store, device=here, static="static" in asked)
 
@@ -201,14 +202,15 @@ def _measure(
     records measured so far."""
     from latbench.audit.check import check as check_claims
     from latbench.audit.measure import carry_out, trials
-    from latbench.defaults import FALLBACK
-    from latbench.host.info import read_machine, this_device, usable_cpus
+    from latbench.defaults import FALLBACK, LOCAL
+    from latbench.devices.local import LocalDevice
     from latbench.plugins import load_runner
     from latbench.store.registry import Registry
 
     for name in backends:
         load_runner(name)
-    here = this_device(read_machine()).id
+    local = LocalDevice()
+    here = local.row(LOCAL).id
     with Registry.open(registry) as store:
         now = check_claims(claims, registered, store, device=here, static=False).verdicts
     wanted = trials(
@@ -216,7 +218,7 @@ def _measure(
         registered,
         {verdict.claim: verdict for verdict in now},
         device=here,
-        cpus=usable_cpus(),
+        cpus=local.usable_cpus(),
         backends=backends or (FALLBACK,),
     )
     warn(
