@@ -56,7 +56,7 @@ class ClaimLibrary(Value, frozen=True, kw_only=True):
         return known[id]
 
     def models_called(self, name: str) -> set[str]:
-        """Return ids of the models with that id, builder or name, or with that prefix (a family)."""
+        """Return the ids of models with that id, builder or name, or that prefix (a family)."""
         low = name.lower()
         found = {
             model.id
