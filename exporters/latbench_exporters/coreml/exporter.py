@@ -47,7 +47,7 @@ from latbench_exporters.coreml.package import (
     write,
 )
 from latbench_exporters.packages import installed
-from latbench_exporters.ready import check_fixed
+from latbench_exporters.pre_exported import check_fixed
 
 
 class CoreMLExporter:

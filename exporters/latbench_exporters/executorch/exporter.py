@@ -30,7 +30,7 @@ from latbench.api import (
 )
 from latbench_exporters.executorch.program import read
 from latbench_exporters.packages import installed, require
-from latbench_exporters.ready import check_fixed
+from latbench_exporters.pre_exported import check_fixed
 from latbench_exporters.torch import count
 
 if TYPE_CHECKING:

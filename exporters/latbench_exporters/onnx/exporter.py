@@ -27,18 +27,14 @@ from latbench.api import (
     is_out_of_memory,
     make_inputs,
 )
-from latbench_exporters.onnx.graph import (
-    count,
-    describe,
-    fix_shapes,
-    read,
-    write,
-)
+from latbench_exporters.onnx.counts import count
+from latbench_exporters.onnx.graph import describe, read, write
 from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.onnx.precision import precision_of
 from latbench_exporters.onnx.sentinel import SENTINEL, build_sentinel
+from latbench_exporters.onnx.shapes import fix_shapes
 from latbench_exporters.packages import installed
-from latbench_exporters.ready import check_plain
+from latbench_exporters.pre_exported import check_plain
 
 if TYPE_CHECKING:
     import torch

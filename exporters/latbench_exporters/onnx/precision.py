@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from latbench_exporters.onnx.graph import constant_tensors, multiplies, nodes
+from latbench_exporters.onnx.counts import constant_tensors, multiplies
+from latbench_exporters.onnx.graph import nodes
 
 if TYPE_CHECKING:
     import onnx

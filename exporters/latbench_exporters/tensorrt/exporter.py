@@ -17,15 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from latbench.api import Array, Exported, Exporter, ExportSpec, Model, StageError, first_line
+from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.exporter import OnnxExporter
-from latbench_exporters.onnx.graph import (
-    count,
-    describe,
-    read,
-    write,
-)
+from latbench_exporters.onnx.graph import describe, read, write
 from latbench_exporters.onnx.int8 import quantize
-from latbench_exporters.ready import check_fixed
+from latbench_exporters.pre_exported import check_fixed
 from latbench_exporters.tensorrt.build import build, check_size, checked
 from latbench_exporters.tensorrt.engine import (
     check_header,

@@ -22,7 +22,7 @@ from latbench.api import (
     make_inputs,
 )
 from latbench_exporters.packages import installed, require
-from latbench_exporters.ready import check_fixed
+from latbench_exporters.pre_exported import check_fixed
 from latbench_exporters.tflite.file import (
     computed_twice,
     count,

@@ -13,8 +13,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench_exporters.onnx import graph
+from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.exporter import _require_opset, exporter
-from latbench_exporters.onnx.graph import count, read
+from latbench_exporters.onnx.graph import read
 from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.onnx.precision import precision_of
 from support import onnx_files
