@@ -297,7 +297,7 @@ def test_sizes_that_no_input_has_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"batch": 4, "dims": {"N": 2, "S": 8}}, r"axis 0 \(N\) .* 2 by its name, 4 by --batch"),
+        ({"batch": 4, "dims": {"N": 2, "S": 8}}, r"axis 0 \(N\) .* 2 by --dim, 4 by --batch"),
         ({"resolution": (8, 9), "dims": {"N": 2, "S": 8}}, r"axis 3 \(S\) .* 9 by --resolution"),
     ],
 )
