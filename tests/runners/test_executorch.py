@@ -156,7 +156,7 @@ def test_core_ml_makes_a_file_that_cannot_run_here(tmp_path: Path) -> None:
     assert "traced graph" in one.exported.details["counts"]
     assert read(one.path).precision == "unknown", "what Core ML computes in is not read back"
     assert exporter().evaluate(one.path, SETS[0]) is None
-    with pytest.raises(StageError, match="no CoreMLBackend") as caught, session_of(one):
+    with pytest.raises(StageError, match="does not have CoreMLBackend") as caught, session_of(one):
         pass
     assert caught.value.kind == "unavailable"
 

@@ -79,7 +79,7 @@ def test_values_that_make_no_sense_are_refused(onnx: ExportedFile, extra: dict[s
 
 
 def test_a_device_that_is_not_here_is_unavailable(onnx: ExportedFile) -> None:
-    with pytest.raises(StageError, match="no XPU") as caught, session_of(onnx, device="XPU"):
+    with pytest.raises(StageError, match="no device XPU") as caught, session_of(onnx, device="XPU"):
         pass
     assert caught.value.kind == "unavailable"
     assert "CPU" in (caught.value.hint or "")

@@ -172,7 +172,7 @@ def test_any_damage_is_told_or_harmless(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("FlexErf", r"TensorFlow's own operators \(flex\): FlexErf"),
+        ("FlexErf", r"TensorFlow \(flex\) operators: FlexErf"),
         ("MyOp", "custom operators .*: MyOp"),
     ],
 )
@@ -198,7 +198,9 @@ def test_sizes_that_are_missing_or_other(
     out = tmp_path / "out.tflite"
     with pytest.raises(StageError, match="axes without a size"):
         exporter().adopt(edited(missing), ExportSpec(), out)
-    with pytest.raises(UsageError, match=r"axis 0 of input .* is fixed at 2 in the file; 3"):
+    with pytest.raises(
+        UsageError, match=r"axis 0 of input .* is fixed at 2 in the file; requested 3"
+    ):
         exporter().adopt(tiny[0], ExportSpec(batch=3), out)
     with pytest.raises(UsageError, match=r"axis 3 of input .* is fixed at 32"):
         exporter().adopt(tiny[0], ExportSpec(resolution=(32, 48)), out)
@@ -568,7 +570,7 @@ def test_an_error_without_a_word_is_still_a_failure(
     monkeypatch.setattr(
         import_module("latbench_runners.tflite.runner"), "_imported", lambda runtime: module
     )
-    with pytest.raises(StageError, match="cannot load the file: no reason given"):
+    with pytest.raises(StageError, match="cannot load the file: RuntimeError"):
         open_with(tiny).__enter__()
 
 
@@ -610,4 +612,4 @@ def test_without_a_runtime_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         "version",
         lambda name: known.get(name) or missing(name),
     )
-    assert "needs numpy < 2, and this is 2.3.5" in (runner().probe().reason or "")
+    assert "requires numpy < 2; installed is 2.3.5" in (runner().probe().reason or "")
