@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ Warn = Callable[[str], None]
 """Receives a message that the user should see."""
 Progress = Callable[[int, int], None]
 """Receives the number of finished rounds and the approximate total."""
+Traces = Callable[[Sequence[Sequence[Any]]], None]
+"""Receives the traces of each timed part so far."""
 Step = Callable[[Any], None]
 """Receives the value that the operation documents for its steps."""
 
@@ -27,15 +29,16 @@ def never() -> bool:
 class Events:
     """Callbacks of a long operation; each one defaults to doing nothing.
 
-    ``warn`` receives messages, ``progress`` the rounds done and their approximate total, and
-    ``step`` a value after each part of a longer operation: a
-    :class:`~latbench.bench.sweep.SweepStep` in a sweep, a
+    ``warn`` receives messages, ``progress`` the rounds done and their approximate total,
+    ``traces`` the traces of each timed part after each worker process, and ``step`` a value after
+    each part of a longer operation: a :class:`~latbench.bench.sweep.SweepStep` in a sweep, a
     :class:`~latbench.audit.measure.TrialProgress` while claims are measured, a line of text in
     ``explain``.
     """
 
     warn: Warn = ignore
     progress: Progress = ignore
+    traces: Traces = ignore
     step: Step = ignore
 
 

@@ -198,6 +198,7 @@ def test_progress_on_a_terminal_only(environment: dict[str, str], tmp_path: Path
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert b"timing" in shown
     assert b"100%" in shown
+    assert b" ms \xc2\xb7 1 process" in shown  # the estimate so far
     assert shown.count(b"timing") <= 5  # once a block: nothing is drawn while samples are taken
     assert b"median of" in shown
 

@@ -288,4 +288,6 @@ def test_a_fallback_is_never_in_the_columns_of_what_was_asked_for(latbench: Latb
     assert found["fake"]["fallback_median_ns"] > 0
     # The record of ONNX Runtime's own is still the latest of its group.
     assert found["onnxruntime"]["median_ns"] > 0
-    assert len(latbench("show").out.splitlines()) == 3
+    shown = latbench("show").out.splitlines()
+    assert len(shown) == 4
+    assert "cannot run here; onnxruntime took" in shown[-1]

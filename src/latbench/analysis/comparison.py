@@ -140,6 +140,19 @@ def ratio_is_precise(
     return interval is not None and log(interval[1] / interval[0]) / 2 <= target
 
 
+def ratio_so_far(
+    a: Sequence[Trace], b: Sequence[Trace], quantity: Quantity = "typical"
+) -> tuple[float, float | None] | None:
+    """The ratio B over A of these processes and the relative half-width of its interval, while more
+    are timed; ``None`` without a pair."""
+    ratios = _ratios(a, b, quantity)
+    if not ratios:
+        return None
+    interval = order_interval(ratios, SEQUENTIAL_CONFIDENCE)
+    half = None if interval is None else log(interval[1] / interval[0]) / 2
+    return median(ratios), half
+
+
 class _Found(Value, frozen=True, kw_only=True):
     verdict: Literal["faster", "slower", "same", "inconclusive"]
     reasons: tuple[str, ...]

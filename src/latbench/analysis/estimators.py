@@ -136,6 +136,18 @@ def typical_ns(record: Record) -> int | None:
     return min(round(median(median_of(part) for part in parts)), 2**63 - 1)
 
 
+def estimate_so_far(traces: Sequence[Trace]) -> tuple[float, float | None] | None:
+    """The latency of these processes in ns and the relative half-width of its interval, while more
+    are timed; ``None`` without a timed block."""
+    parts = list(process_samples(traces).values())
+    if not parts:
+        return None
+    value, interval, level = over_processes(parts, median_of, SEQUENTIAL_CONFIDENCE, 0.5)
+    if interval is None or level != "processes" or not value:
+        return value, None
+    return value, (interval[1] - interval[0]) / 2 / value
+
+
 def run_is_precise(traces: Sequence[Trace], target: float) -> bool:
     """Whether the interval of the typical latency of these processes is within ±``target``."""
     parts = list(process_samples(traces).values())

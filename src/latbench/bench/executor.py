@@ -89,6 +89,7 @@ class ProtocolExecutor:
             started_ns = now_ns()
             self._process(process)
             done = process + 1
+            self._events.traces([part.traces for part in self.parts])
             if done >= protocol.processes:
                 if protocol.target_ppm is None:
                     return "budget" if self._cut_short else "complete"

@@ -329,7 +329,7 @@ class Measuring:
     def _measured(self, key: Key, context: RunContext) -> Record | None:
         """A record, or ``None``, and the setup is never tried again."""
         protocol = limited(self._setups[key].protocol, self._budget_ns)
-        quiet = replace(context.events, progress=ignore, step=ignore)
+        quiet = replace(context.events, progress=ignore, traces=ignore, step=ignore)
         try:
             record = measure_request(self.resolved(key), protocol, replace(context, events=quiet))
         except RegistryError:

@@ -17,11 +17,9 @@ from latbench.cli.options import (
     resolved_protocol,
     timeout_option,
     verbose_option,
-    warn,
 )
-from latbench.cli.terminal import echo_result, progress_bar
+from latbench.cli.terminal import echo_result, live_events
 from latbench.defaults import COMPARE_PROTOCOL, MARGIN
-from latbench.events import Events
 
 if TYPE_CHECKING:
     from latbench.analysis.comparison import Comparison
@@ -119,25 +117,26 @@ def command(
         from latbench.schema.request_syntax import side_request
 
         requests = [side_request(each, protocol=protocol, **_plain(common)) for each in (a, b)]
-        with interrupted_once(), progress_bar() as progress:
+        resolved = resolved_protocol(
+            protocol,
+            budget_s=budget_s,
+            target=target,
+            processes=processes,
+            warmup_calls=warmup_calls,
+            calls=calls,
+            block_calls=block_calls,
+        )
+        with interrupted_once(), live_events(resolved) as events:
             done = compare(
                 *requests,
-                protocol=resolved_protocol(
-                    protocol,
-                    budget_s=budget_s,
-                    target=target,
-                    processes=processes,
-                    warmup_calls=warmup_calls,
-                    calls=calls,
-                    block_calls=block_calls,
-                ),
+                protocol=resolved,
                 margin=margin / 100,
                 quantity=quantity,
                 order_seed=order_seed,
                 no_cache=no_cache,
                 timeout_s=timeout_s,
                 registry=registry,
-                events=Events(warn=warn, progress=progress),
+                events=events,
             )
         one, two, comparison, where = done.a, done.b, done.comparison, done.registry
     sides = side(one, summarize(one)), side(two, summarize(two))

@@ -15,10 +15,8 @@ from latbench.cli.options import (
     registry_option,
     strict_option,
     timeout_option,
-    warn,
 )
-from latbench.cli.terminal import echo_result, progress_bar
-from latbench.events import Events
+from latbench.cli.terminal import echo_result, live_events
 
 
 @click.command("plan", cls=Command)
@@ -80,7 +78,7 @@ def command(
     from latbench.schema.request import make_request
 
     request = {**given, "options": dict(given["options"]), "dims": dict(given["dims"])}
-    with interrupted_once(), progress_bar() as progress:
+    with interrupted_once(), live_events() as events:
         planned = make_plan(
             make_request(**request),
             builds=builds,
@@ -90,7 +88,7 @@ def command(
             no_cache=no_cache,
             timeout_s=timeout_s,
             registry=registry,
-            events=Events(warn=warn, progress=progress),
+            events=events,
         )
     last = planned.pilots[-1]
     if as_json:

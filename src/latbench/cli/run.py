@@ -22,7 +22,7 @@ from latbench.cli.options import (
     verbose_option,
     warn,
 )
-from latbench.cli.terminal import echo_result, progress_bar, width
+from latbench.cli.terminal import echo_result, live_events, width
 from latbench.defaults import RUN_PROTOCOL
 from latbench.events import Events
 
@@ -139,7 +139,7 @@ def _one(protocol: TimingProtocol, given: dict[str, Any]) -> RunResult:
     axes: dict[str, Any] = {
         axis: given[axis][0] if given[axis] else None for axis in AXES if axis != "model"
     }
-    with interrupted_once(), progress_bar() as progress:
+    with interrupted_once(), live_events(protocol) as events:
         return run(
             given["model"][0],
             **axes,
@@ -147,7 +147,7 @@ def _one(protocol: TimingProtocol, given: dict[str, Any]) -> RunResult:
             options=dict(given["options"]),
             dims=dict(given["dims"]),
             protocol=protocol,
-            events=Events(warn=warn, progress=progress),
+            events=events,
         )
 
 

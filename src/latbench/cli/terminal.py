@@ -8,12 +8,18 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
+from time import monotonic
 from typing import IO, TYPE_CHECKING
 
 import click
 
+from latbench.cli.options import warn
+from latbench.events import Events
+
 if TYPE_CHECKING:
-    from latbench.events import Progress
+    from latbench.schema.protocol import TimingProtocol
+    from latbench.schema.trace import Trace
     from latbench.store.registry import Registry
 
 MARKS = {
@@ -91,20 +97,96 @@ def _plain(line: str, *, first: bool) -> str:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar with the time left on a terminal, drawn between blocks only: while they run it would
-    take a CPU."""
+def live_events(protocol: TimingProtocol | None = None) -> Iterator[Events]:
+    """Events that warn on standard error and keep a live line there if it is a terminal.
+
+    The line is drawn between blocks only: while a block runs, drawing would take a CPU. With
+    ``protocol`` the time left considers its target precision and its budget.
+    """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield lambda done, total: None
+        yield Events(warn=warn)
         return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
+    line = _LiveLine(protocol)
+    line.draw("preparing")
+    try:
+        yield Events(warn=line.warn, progress=line.progress, traces=line.traces)
+    finally:
+        line.clear()
 
-    with Bar(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("getting the artifact", total=None)
-        bar.refresh()
 
-        def advance(done: int, total: int) -> None:
-            bar.update(task, description="timing", completed=done, total=total, refresh=True)
+class _LiveLine:
+    """What is measured so far: ``timing 45% · 9.9 ms ±1.8% · 6 processes · about 12 s left``."""
 
-        yield advance
+    def __init__(self, protocol: TimingProtocol | None) -> None:
+        self._protocol = protocol
+        self._begun: tuple[float, int] | None = None
+        self._estimate: str | None = None
+        self._half_width: float | None = None
+        self._processes = 0
+
+    def progress(self, done: int, total: int) -> None:
+        now = monotonic()
+        self._begun = self._begun or (now, done)
+        parts = [f"timing {done / total:.0%}"]
+        if self._estimate is not None:
+            parts.append(self._estimate)
+        if self._processes:
+            parts.append(f"{self._processes} process{'es' if self._processes > 1 else ''}")
+        left_s = self._left_s(now, done, total)
+        if left_s is not None:
+            from latbench.report.units import seconds
+
+            parts.append(f"about {seconds(left_s)} left")
+        self.draw(" · ".join(parts))
+
+    def traces(self, parts: Sequence[Sequence[Trace]]) -> None:
+        self._processes += 1
+        if len(parts) == 1:
+            from latbench.analysis.estimators import estimate_so_far
+
+            found = estimate_so_far(parts[0])
+        else:
+            from latbench.analysis.comparison import ratio_so_far
+
+            found = ratio_so_far(parts[0], parts[1])
+        if found is not None:
+            value, self._half_width = found
+            around = "" if self._half_width is None else f" ±{self._half_width:.1%}"
+            shown = _duration(value) if len(parts) == 1 else f"B/A {value:.3g}x"
+            self._estimate = f"{shown}{around}"
+
+    def _left_s(self, now: float, done: int, total: int) -> float | None:
+        """Seconds until all rounds are done, or until the target precision if that takes longer."""
+        assert self._begun is not None
+        spent, rounds = now - self._begun[0], done - self._begun[1]
+        if rounds <= 0:
+            return None
+        left = spent * (total - done) / rounds
+        protocol = self._protocol
+        if protocol is None:
+            return left or None
+        target = (protocol.target_ppm or 0) / 1e6
+        if target and self._half_width is not None:
+            needed = ceil(self._processes * (self._half_width / target) ** 2)
+            more = min(needed, protocol.max_processes) - self._processes
+            left = max(left, spent / self._processes * more)
+        if protocol.budget_ns is not None:
+            left = min(left, protocol.budget_ns / 1e9 - spent)
+        return left if left > 0 else None
+
+    def warn(self, message: str) -> None:
+        self.clear()
+        warn(message)
+
+    def draw(self, text: str) -> None:
+        columns = shutil.get_terminal_size().columns
+        click.echo(f"\r\x1b[K{text[: columns - 1]}", nl=False, err=True, color=True)
+
+    def clear(self) -> None:
+        click.echo("\r\x1b[K", nl=False, err=True, color=True)
+
+
+def _duration(value_ns: float) -> str:
+    from latbench.report.units import time
+
+    return time(value_ns)
