@@ -89,7 +89,10 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def expanded(nav: Any, known: list[str]) -> Any:
-    """The navigation with each ``folder/`` replaced by the pages below it, without empty ones."""
+    """The navigation with each ``folder/`` replaced by the pages below it, without missing pages.
+
+    A misspelled page is still reported, as one that the navigation omits.
+    """
     if isinstance(nav, list):
         return [item for item in (expanded(entry, known) for entry in nav) if item]
     if isinstance(nav, dict):
@@ -98,7 +101,7 @@ def expanded(nav: Any, known: list[str]) -> Any:
     if nav.endswith("/"):
         pages = [page for page in known if page.startswith(nav)]
         return sorted(pages, key=lambda page: (not page.endswith("/index.md"), page))
-    return nav
+    return nav if nav in known else None
 
 
 def command_page() -> str:
