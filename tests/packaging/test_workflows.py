@@ -38,7 +38,7 @@ def test_there_is_a_workflow_for_every_purpose() -> None:
 
 
 @each_workflow
-def test_actions_are_pinned_by_commit_with_their_version_beside(path: Path) -> None:
+def test_actions_are_pinned_by_commit_with_a_version_comment(path: Path) -> None:
     lines = [line.strip(" -") for line in path.read_text(encoding="utf-8").splitlines()]
     unpinned = [x for x in lines if x.startswith("uses:") and not PINNED.match(x)]
     assert unpinned == []
