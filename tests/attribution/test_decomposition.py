@@ -35,7 +35,7 @@ from latbench.attribution.shapley import (
 )
 from latbench.attribution.subject import check_same_model, side_of
 from latbench.errors import UsageError
-from latbench.report.text.attribution import _share, account_lines
+from latbench.report.text.attribution import account_lines, share_text
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.protocol import Statistic
 from latbench.schema.protocol_catalog import FIXED, SHIPPED, WARM
@@ -353,7 +353,7 @@ def test_orders_that_could_not_be_had_are_said() -> None:
     ],
 )
 def test_digits_of_a_share(ratio: float, half: float, text: str) -> None:
-    assert _share(Share(ratio=ratio, interval=(ratio - half, ratio + half))) == text
+    assert share_text(Share(ratio=ratio, interval=(ratio - half, ratio + half))) == text
 
 
 def test_files_of_one_name_are_the_same_model_only_by_their_digest() -> None:

@@ -174,8 +174,8 @@ def test_one_that_hangs_costs_its_own_time_alone(
 
 
 def test_a_line_that_is_cut_is_no_answer() -> None:
-    assert model_counts._lines('{"macs": 1}\n{"macs": {"two": 2}') == [{"macs": 1}]
-    assert model_counts._lines("") == []
+    assert model_counts.whole_lines('{"macs": 1}\n{"macs": {"two": 2}') == [{"macs": 1}]
+    assert model_counts.whole_lines("") == []
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -231,22 +231,33 @@ def test_a_part_that_has_enough_goes_on_with_whole_blocks(tmp_path: Path) -> Non
         assert {len(block.sample_ns) for block in trace.blocks} == {5}
 
 
+def after_each_block(
+    monkeypatch: pytest.MonkeyPatch, action: Callable[[messages.BlockTimed], None]
+) -> None:
+    """Call ``action`` with each block of inferences that a worker has timed."""
+    ask = WorkerClient.ask
+
+    def asked(worker: WorkerClient, *arguments: Any, **named: Any) -> Any:
+        response = ask(worker, *arguments, **named)
+        if isinstance(response, messages.BlockTimed):
+            action(response)
+        return response
+
+    monkeypatch.setattr(WorkerClient, "ask", asked)
+
+
 @pytest.mark.parametrize("latency_s", [0.5, 1])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_slow_models_get_fewer_samples_and_not_too_few_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latency_s: float, parts: int
 ) -> None:
     """By a clock that the fake runtime's inferences move."""
-    clock, timed = [0], JobRun._time
+    clock = [0]
 
-    def time(
-        part: JobRun, calls: int, stage: Literal["warmup", "time"], settle: int = 0
-    ) -> messages.BlockTimed:
-        answer = timed(part, calls, stage, settle)
-        clock[0] += sum(answer.sample_ns)
-        return answer
+    def advance(timed: messages.BlockTimed) -> None:
+        clock[0] += sum(timed.sample_ns)
 
-    monkeypatch.setattr(JobRun, "_time", time)
+    after_each_block(monkeypatch, advance)
     for module in ("executor", "job"):
         monkeypatch.setattr(f"latbench.bench.{module}.now_ns", lambda: clock[0])
     protocol = named_protocol("latbench-compare@1" if parts == 2 else "latbench-quick@1")
@@ -366,21 +377,17 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
     """Else the threads of a runtime spin into the block of the other."""
     workers: list[int] = []
     standing: list[int] = []
-    timed = JobRun._time
+    start = JobRun.start
 
-    def start(part: JobRun, worker: WorkerClient) -> None:
+    def started(part: JobRun, worker: WorkerClient) -> None:
         workers.append(worker.hello.pid)
-        part._worker = worker
+        start(part, worker)
 
-    def time(
-        part: JobRun, calls: int, stage: Literal["warmup", "time"], settle: int = 0
-    ) -> messages.BlockTimed:
-        answer = timed(part, calls, stage, settle)
+    def look(timed: messages.BlockTimed) -> None:
         standing.append(wait_for_stopped(workers[-3:], 2))
-        return answer
 
-    monkeypatch.setattr(JobRun, "start", start)
-    monkeypatch.setattr(JobRun, "_time", time)
+    monkeypatch.setattr(JobRun, "start", started)
+    after_each_block(monkeypatch, look)
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
     parts = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 3 * MS)]
     execution = ProtocolExecutor(

@@ -163,12 +163,12 @@ def _program(asked: str) -> tuple[list[dict[str, Any]], str]:
     except subprocess.TimeoutExpired as error:
         out = error.stdout or b""
         text = out.decode(errors="replace") if isinstance(out, bytes) else out
-        return _lines(text), f"counting took more than {TIMEOUT_S} s"
+        return whole_lines(text), f"counting took more than {TIMEOUT_S} s"
     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return _lines(done.stdout), f"the counting program ended early ({last})"
+    return whole_lines(done.stdout), f"the counting program ended early ({last})"
 
 
-def _lines(text: str) -> list[dict[str, Any]]:
+def whole_lines(text: str) -> list[dict[str, Any]]:
     """The answers that are whole: the last line may be cut."""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 

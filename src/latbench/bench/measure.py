@@ -19,7 +19,7 @@ from latbench.bench.executor import ProtocolExecutor, Schedule, failure_of
 from latbench.bench.job import Job
 from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
-from latbench.bench.record_factory import PACKAGES, Measured, make_record, new_comparison_id
+from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.sentinel import sentinel_for, without_sentinel
 from latbench.errors import LatbenchError, Stage, UsageError
 from latbench.schema.environment import Conditions
@@ -144,7 +144,7 @@ class _Measurement:
         return tuple(
             make_record(
                 part.resolved,
-                Measured(
+                Measurement(
                     # One later than the other: records are sorted by this time.
                     created_unix_ns=self._created_unix_ns + i,
                     machine=self._context.device.machine,

@@ -42,7 +42,7 @@ runtimes report their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """All that one measurement found out about one request, read while it ran."""
 
     created_unix_ns: int
@@ -60,7 +60,7 @@ class Measured:
     sweep: SweepPoint | None = None
 
 
-def make_record(resolved: ResolvedRequest, measured: Measured) -> Record:
+def make_record(resolved: ResolvedRequest, measured: Measurement) -> Record:
     """Return the record of ``measured``; nothing is read from the machine here."""
     return Record(
         schema=SCHEMA,

@@ -72,7 +72,7 @@ def protocols(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return _items((protocol.label for protocol in SHIPPED), incomplete)
 
 
-def records(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def record_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Ids in the registry that begin with what was typed, the newest first; none without one."""
     from latbench.errors import LatbenchError
     from latbench.store.registry import Registry

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("id", required=False, shell_complete=completion.records)
+@click.argument("id", required=False, shell_complete=completion.record_ids)
 @click.option("--device", metavar="ID", help="List only this device (without an ID).")
 @click.option(
     "--plot",

@@ -36,8 +36,8 @@ def account_lines(found: Account, registry: str | None) -> list[str]:
         labelled("B", f"{found.b}, {time(found.b_ns)}{_again(found.b_again_ns)}"),
     ]
     rows = [_row(part) for part in found.parts]
-    rows.append(("together", "", "", _share(found.together), ""))
-    rows.append(("residual", "", "", _share(found.left), _unsaid(found)))
+    rows.append(("together", "", "", share_text(found.together), ""))
+    rows.append(("residual", "", "", share_text(found.left), _unsaid(found)))
     lines += table(("factor", "A", "B", "contribution", "evidence"), rows)
     if found.alike:
         alike = ", ".join(f"{name} {value}" for name, value in found.alike.items() if name in SHOWN)
@@ -71,7 +71,7 @@ def _again(ns: float | None) -> str:
 
 
 def _row(part: Part) -> tuple[str, str, str, str, str]:
-    value = "" if part.share is None else _share(part.share)
+    value = "" if part.share is None else share_text(part.share)
     if part.range is not None:
         value = f"{_ratio(part.range[0])} to {_ratio(part.range[1])}"
     return part.factor, _short(part.a), _short(part.b), value, part.why
@@ -83,7 +83,8 @@ def _short(value: str | None) -> str:
     return value if len(value) <= WIDEST else f"{value[: WIDEST - 1]}…"
 
 
-def _share(share: Share) -> str:
+def share_text(share: Share) -> str:
+    """Format a share with as many digits as its interval supports."""
     if share.interval is None:
         return _ratio(share.ratio)
     low, high = share.interval

@@ -17,7 +17,7 @@ from latbench.schema.value import Value
 QUANTITY = {"typical": "latency (median)", "best-case": "best case (10th percentile)"}
 
 
-class Side(Value, frozen=True, kw_only=True):
+class ComparedSide(Value, frozen=True, kw_only=True):
     """One side of a comparison, for people and programs."""
 
     id: str
@@ -35,10 +35,10 @@ class Side(Value, frozen=True, kw_only=True):
     """What to do about its failure."""
 
 
-def side(record: Record, summary: Summary | None) -> Side:
+def side(record: Record, summary: Summary | None) -> ComparedSide:
     """What a comparison reports of one side."""
     warm = summary if summary is not None and summary.warm else None
-    return Side(
+    return ComparedSide(
         id=record.id,
         name=title(record),
         latency_ns=warm.median_ns if warm else None,
@@ -52,7 +52,9 @@ def side(record: Record, summary: Summary | None) -> Side:
     )
 
 
-def comparison_lines(a: Side, b: Side, found: Comparison, short: Mapping[str, str]) -> list[str]:
+def comparison_lines(
+    a: ComparedSide, b: ComparedSide, found: Comparison, short: Mapping[str, str]
+) -> list[str]:
     """The verdict, what was compared, and what to try; ``short`` gives short forms of the ids."""
     other = "typical" if found.quantity == "best-case" else "best-case"
     pairs = f"{found.processes} pair{'' if found.processes == 1 else 's'} of processes"
@@ -140,7 +142,7 @@ def _advice(found: Comparison) -> str:
     return f"about {found.to_tell.processes} pairs of processes{took}: {how}"
 
 
-def _side(side: Side) -> str:
+def _side(side: ComparedSide) -> str:
     if side.latency_ns is None:
         return f"not measured · {side.name}"
     value = measured(side.latency_ns, side.latency_interval_ns, CONFIDENCE)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from latbench.claims.model import Claim, ClaimedModel
+from latbench.claims.model import Claim
 from latbench.claims.verdict import (
     QUESTIONS,
     Answer,
@@ -16,12 +16,11 @@ from latbench.claims.verdict import (
     Verdict,
 )
 from latbench.report.json import to_json
-from latbench.report.text.claim import statement
+from latbench.report.text.claim import Models, statement
 from latbench.report.text.layout import moment
 from latbench.report.units import duration
 from latbench.version import latbench_version
 
-Models = Mapping[str, ClaimedModel]
 ASKED: Mapping[Question, str] = {"value": "value", "ordering": "comparison", "static": "size"}
 STATIC = {"identity": "graph", "scaling": "growth"}
 """Names of the static question for claims that are not about a size."""
