@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from latbench.schema.record import Record
     from latbench.store.registry import Registry, Row
 
-LISTED = 500
+PER_GROUP = 500
 """Number of newest records of one model on one device and backend that are considered."""
 NEWEST = 20
 """Number of records under equal conditions that are compared with those of another model."""
@@ -58,7 +58,7 @@ def _rows(
     return {
         (row.model, row.device, row.backend): tuple(
             each
-            for each in store.history(row.model, row.device, row.backend, limit=LISTED)
+            for each in store.history(row.model, row.device, row.backend, limit=PER_GROUP)
             if each.backend == each.requested_backend
         )
         for row in store.latest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from latbench.report.tables import TableRow
-from latbench.report.text.table import other_number, parity
+from latbench.report.text.table import other_number, row_parity
 from latbench.report.units import duration
 
 
@@ -51,7 +51,7 @@ def _varied(row: TableRow, fields: Sequence[str]) -> list[str]:
 
 
 def _cell(row: TableRow) -> str:
-    checked = [parity(row)] if parity(row) else []
+    checked = [row_parity(row)] if row_parity(row) else []
     checked += {True: ["MACs equal"], False: ["**MACs differ**"], None: []}[row.macs_equal]
     if row.fell_back_to is not None and row.artifact_sha256 is not None:
         ran = "exported, cannot run here"

@@ -58,7 +58,7 @@ def precision(row: TableRow) -> str:
     return row.precision + (f" (computed in {row.computed_in})" if row.computed_in else "")
 
 
-def parity(row: TableRow) -> str:
+def row_parity(row: TableRow) -> str:
     """How near the file's outputs are to the PyTorch model's."""
     if row.max_rel_error is None:
         return ""
@@ -124,7 +124,7 @@ COLUMNS: dict[str, Column] = {
     "macs": _sized("macs", _count),
     "size": _sized("artifact_bytes", size),
     "memory": _sized("peak_rss_bytes", size),
-    "parity": Column(show=parity, sort=lambda row: row.max_rel_error),
+    "row_parity": Column(show=parity, sort=lambda row: row.max_rel_error),
     "macs-equal": Column(
         show=lambda row: {True: "yes", False: "no", None: ""}[row.macs_equal],
         sort=lambda row: row.macs_equal,
