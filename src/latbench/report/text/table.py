@@ -124,7 +124,7 @@ COLUMNS: dict[str, Column] = {
     "macs": _sized("macs", _count),
     "size": _sized("artifact_bytes", size),
     "memory": _sized("peak_rss_bytes", size),
-    "row_parity": Column(show=parity, sort=lambda row: row.max_rel_error),
+    "parity": Column(show=row_parity, sort=lambda row: row.max_rel_error),
     "macs-equal": Column(
         show=lambda row: {True: "yes", False: "no", None: ""}[row.macs_equal],
         sort=lambda row: row.macs_equal,
