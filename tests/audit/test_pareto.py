@@ -26,6 +26,7 @@ from latbench.claims.model import (
 from latbench.claims.statements import StatedValue
 from latbench.errors import UsageError
 from latbench.report.plot.pareto import save_pareto, save_ratios
+from latbench.report.plot.picture import Style
 from latbench.schema.record import Record
 from support.records import make_record, make_trace
 
@@ -180,9 +181,10 @@ def test_pictures_are_drawn_and_other_endings_refused(tmp_path: Path) -> None:
     rows = [record("zoo_a", 2), record("zoo_b", 4)]
     points = pareto_points(rows, {"zoo_a": (70, ""), "zoo_b": (75, "")})
     pairs = ratio_pairs([claim("a", "1.0"), claim("b", "1.5")], rows, MODELS)
-    save_pareto(points, "a title", tmp_path / "p.png")
+    small = Style(size=(3.5, 2.5), font_pt=7, titled=False)
+    save_pareto(points, "a title", tmp_path / "p.png", names={"zoo_a": "A"}, style=small)
     save_ratios(pairs, "a title", tmp_path / "r.svg")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "r.svg").read_bytes()
-    with pytest.raises(UsageError, match="no picture"):
+    with pytest.raises(UsageError, match="unknown file extension"):
         save_pareto(points, "a title", tmp_path / "p.doc")

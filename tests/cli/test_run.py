@@ -158,7 +158,7 @@ def test_chatter_on_standard_output_changes_nothing(latbench: Latbench) -> None:
         ((*FAKE, "--option", "nois=1"), "noise"),
         ((*FAKE, "--option", "noise"), "KEY=VALUE"),
         ((*FAKE, "--precision", "fp12"), "fp32"),
-        ((*FAKE, "--timeout", "0"), "deadline"),
+        ((*FAKE, "--timeout", "0"), "timeout"),
         (("run",), "--model"),
         (("show", "nosuchrecord"), "nosuchrecord"),
     ],

@@ -9,6 +9,7 @@ import click
 
 from latbench.cli.claim_options import load_registered
 from latbench.cli.options import json_option, registry_option, warn
+from latbench.cli.picture_options import picture_options, style_of
 
 if TYPE_CHECKING:
     from latbench.schema.record import Record
@@ -32,6 +33,7 @@ def command() -> None:
     is_flag=True,
     help="Plot published latency ratios against measured ones instead.",
 )
+@picture_options
 @registry_option
 @json_option
 def pareto(
@@ -40,6 +42,10 @@ def pareto(
     device: str | None,
     backend: str | None,
     ratios: bool,
+    size: tuple[float, float] | None,
+    font_size: float,
+    title: str | None,
+    no_title: bool,
     registry: str | None,
     as_json: bool,
 ) -> None:
@@ -72,7 +78,9 @@ def pareto(
             hint="`latbench run` creates records, `latbench show` lists them",
         )
     claimed = load_registered()
-    title = f"{records[0].device.name} · {records[0].backend} · {setting(records[0])}"
+    heading = f"{records[0].device.name} · {records[0].backend} · {setting(records[0])}"
+    names = {model.build: model.name for model in claimed.models.values() if model.build}
+    style = style_of(size, font_size, title, no_title=no_title)
     if ratios:
         pairs = ratio_pairs(claimed.claims, records, claimed.models)
         if not pairs:
@@ -83,7 +91,7 @@ def pareto(
         ratios_of = [(pair.published, pair.measured) for pair in pairs]
         tau = tau_with_interval(ratios_of, [(pair.model, pair.reference) for pair in pairs])
         summary = tau_text(tau)
-        save_ratios(pairs, f"{title}\n{summary}", file)
+        save_ratios(pairs, f"{heading}\n{summary}", file, names=names, style=style)
         found = {"file": str(file), "tau": tau, "pairs": pairs}
         click.echo(to_json(found) if as_json else f"{summary}\n{file}")
         return
@@ -94,7 +102,7 @@ def pareto(
             f"no published accuracy for {', '.join(r.model.name for r in records)}",
             hint=f"models with a published accuracy: {', '.join(sorted(published))}",
         )
-    save_pareto(points, title, file)
+    save_pareto(points, heading, file, names=names, style=style)
     drawn = {point.measured.model for point in points}
     for record in records:
         if record.model.name not in drawn:

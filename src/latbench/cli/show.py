@@ -9,10 +9,12 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option, registry_option
+from latbench.cli.picture_options import picture_options, style_of
 from latbench.cli.terminal import echo_list, echo_result
 
 if TYPE_CHECKING:
     from latbench.analysis.summary import Summary
+    from latbench.report.plot.picture import Style
     from latbench.schema.record import Record
 
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Plot the record to a .png, .svg or .pdf file (extra: plot).",
 )
+@picture_options
 @registry_option
 @json_option
 def command(
@@ -32,6 +35,10 @@ def command(
     id: str | None,
     device: str | None,
     plot: Path | None,
+    size: tuple[float, float] | None,
+    font_size: float,
+    title: str | None,
+    no_title: bool,
     registry: str | None,
     as_json: bool,
 ) -> None:
@@ -58,17 +65,18 @@ def command(
         record = store.get(id)
         summary = summarize(record)
         if plot is not None:
-            _draw(record, summary, plot)
+            style = style_of(size, font_size, title, no_title=no_title)
+            _draw(record, summary, plot, style)
         if as_json:
             click.echo(record_json(record, summary))
             return
         echo_result(record_lines(record, summary, store.url))
 
 
-def _draw(record: Record, summary: Summary | None, path: Path) -> None:
+def _draw(record: Record, summary: Summary | None, path: Path, style: Style) -> None:
     from latbench.errors import UsageError
     from latbench.report.plot.record import save_plot
 
     if summary is None or not any(trace.blocks for trace in record.outcome.traces):
         raise UsageError(f"record {record.id} has no blocks of samples to plot")
-    save_plot(record, summary, path)
+    save_plot(record, summary, path, style)

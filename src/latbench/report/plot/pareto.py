@@ -1,66 +1,77 @@
-"""Pictures of :mod:`latbench.audit.pareto`. Needs matplotlib (extra ``plot``)."""
+"""Pictures of :mod:`latbench.audit.pareto`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latbench.audit.pareto import MeasuredPair, ParetoPoint, frontier
-from latbench.errors import UsageError
-from latbench.files import write_beside
-from latbench.report.plot.record import (
-    COUNTED,
-    FORMATS,
-    INTERVAL,
-    LEVEL,
-)
-from latbench.report.units import duration
+from latbench.report.plot.picture import MS, SCREEN, Style, save_picture
+from latbench.report.plot.record import COUNTED, INTERVAL, LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKERS = "os^D"
 
 
-def save_pareto(points: Sequence[ParetoPoint], title: str, path: Path) -> None:
-    """Accuracy over typical latency with its interval; hollow where the latency is not trusted."""
-    _, unit = duration(points[0].measured.median_ns)
-    scale = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}[unit]
+def save_pareto(
+    points: Sequence[ParetoPoint],
+    title: str,
+    path: Path,
+    *,
+    names: Mapping[str, str] | None = None,
+    style: Style = SCREEN,
+) -> None:
+    """Draw accuracy over latency with its interval; hollow markers are not reliable.
+
+    ``names`` gives display names for models, here and in :func:`save_ratios`.
+    """
+    shown = names or {}
 
     def draw(axes: Axes) -> None:
         for point in points:
-            x = point.measured.median_ns / scale
+            x = point.measured.median_ns / MS
             low, high = point.measured.interval_ns or (point.measured.median_ns,) * 2
             axes.errorbar(
                 x,
                 point.top1,
-                xerr=[[max(x - low / scale, 0)], [max(high / scale - x, 0)]],
+                xerr=[[max(x - low / MS, 0)], [max(high / MS - x, 0)]],
                 fmt="o",
                 color=COUNTED,
                 markerfacecolor=COUNTED if point.measured.reliability == "reliable" else "none",
                 markersize=4,
                 capsize=4,
             )
-            _name(axes, point.measured.model, x, point.top1)
+            _name(axes, shown.get(point.measured.model, point.measured.model), x, point.top1)
         best = frontier(points)
         axes.step(
-            [point.measured.median_ns / scale for point in best],
+            [point.measured.median_ns / MS for point in best],
             [point.top1 for point in best],
             where="post",
             color=INTERVAL,
             zorder=0,
-            label="no other is faster and more accurate",
+            label="Pareto frontier",
         )
-        axes.set_xlabel(f"typical latency as measured here, {unit} (hollow: not trusted)")
-        axes.set_ylabel("top-1 as published, of the trained network, %")
-        axes.legend(loc="lower right", fontsize=8)
+        axes.set_xlabel("measured latency (ms); hollow: not reliable")
+        axes.set_ylabel("published top-1 accuracy (%)")
+        axes.legend(loc="lower right")
 
-    _save(draw, title, path)
+    _save(draw, title, path, style)
 
 
-def save_ratios(pairs: Sequence[MeasuredPair], title: str, path: Path) -> None:
-    """Measured over published ratio, one colour for each source, with the line of equality."""
+def save_ratios(
+    pairs: Sequence[MeasuredPair],
+    title: str,
+    path: Path,
+    *,
+    names: Mapping[str, str] | None = None,
+    style: Style = SCREEN,
+) -> None:
+    """Draw measured over published ratios, a color for each source, with the line of equality."""
+    shown = names or {}
 
     def draw(axes: Axes) -> None:
         sources = list(dict.fromkeys(pair.source for pair in pairs))
@@ -82,16 +93,17 @@ def save_ratios(pairs: Sequence[MeasuredPair], title: str, path: Path) -> None:
         for pair in sorted(pairs, key=lambda pair: pair.published):
             rightmost[pair.model, pair.reference] = pair
         for (model, reference), pair in rightmost.items():
-            _name(axes, f"{model} / {reference}", pair.published, pair.measured)
+            text = f"{shown.get(model, model)} / {shown.get(reference, reference)}"
+            _name(axes, text, pair.published, pair.measured)
         ends = [r for pair in pairs for r in (pair.published, pair.measured)]
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=LEVEL, linewidth=1)
-        axes.set_xlabel("ratio of latencies as published")
-        axes.set_ylabel("the same ratio as measured here")
+        axes.set_xlabel("published ratio of latencies")
+        axes.set_ylabel("measured ratio of latencies")
         axes.set_yscale("log")
         _plain(axes.yaxis)
-        axes.legend(loc="best", fontsize=7)
+        axes.legend(loc="best")
 
-    _save(draw, title, path)
+    _save(draw, title, path, style)
 
 
 def _arms(values: Sequence[tuple[float, tuple[float, float] | None]]) -> list[list[float]]:
@@ -110,30 +122,16 @@ def _plain(axis: Any) -> None:
 
 
 def _name(axes: Axes, text: str, x: float, y: float) -> None:
-    axes.annotate(text, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    axes.annotate(text, (x, y), xytext=(4, 4), textcoords="offset points")
 
 
-def _save(draw: Callable[[Any], None], title: str, path: Path) -> None:
-    """Raises :class:`UsageError` for an ending that is none of FORMATS, or without matplotlib."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"{path.name!r} is no picture that can be drawn",
-            hint=f"name a file that ends in {', '.join(FORMATS)}",
-        )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "drawing needs matplotlib, which is not installed", hint="pip install 'latbench[plot]'"
-        ) from error
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.set_xscale("log")
-    _plain(axes.xaxis)
-    draw(axes)
-    axes.margins(x=0.15)
-    write_beside(
-        path, lambda target: figure.savefig(target, format=path.suffix[1:].lower(), dpi=120)
-    )
+def _save(draw: Callable[[Axes], None], title: str, path: Path, style: Style) -> None:
+    def draw_figure(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.grid(alpha=0.3)
+        axes.set_xscale("log")
+        _plain(axes.xaxis)
+        draw(axes)
+        axes.margins(x=0.15)
+
+    save_picture(path, style, title=title, size=(10, 7), draw=draw_figure)
