@@ -84,3 +84,31 @@ def test_importing_loads_nothing_and_names_everything() -> None:
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError):
         latbench.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_budget_and_a_target_change_the_protocol(tmp_path: Path) -> None:
+    request = latbench.make_request("mobilevig_ti", backend="fake")
+    place = str(tmp_path / "r.db")
+    result = latbench.run_request(request, protocol=QUICK, budget_s=5, registry=place)
+    assert result.record.protocol.budget_ns == 5 * 10**9
+    asked = result.record.request
+    assert (asked.protocol, asked.device) == (QUICK.label, "local")
+    with pytest.raises(latbench.UsageError, match="budget"):
+        latbench.compare(request, request, protocol=QUICK, budget_s=0, registry=place)
+    with pytest.raises(latbench.UsageError, match="target"):
+        latbench.run("mobilevig_ti", backend="fake", target=-1, registry=place)
+
+
+def test_a_failure_is_raised_after_it_is_stored(tmp_path: Path) -> None:
+    place = str(tmp_path / "r.db")
+    with pytest.raises(latbench.StageError, match="record "):
+        latbench.run(
+            "mobilevig_ti",
+            backend="fake",
+            protocol=QUICK,
+            options={"misbehave": "nan"},
+            registry=place,
+            raise_on_failure=True,
+        )
+    with latbench.Registry.open(place) as registry:
+        assert registry.count() == 1

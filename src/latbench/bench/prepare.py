@@ -14,7 +14,7 @@ from latbench.artifacts.cache import ArtifactCache, CachedArtifact
 from latbench.artifacts.calibration import identify_calibration
 from latbench.bench.executor import failure_of
 from latbench.bench.job import Job
-from latbench.defaults import FALLBACK
+from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import StageError, UsageError
 from latbench.paths import cache_folder
@@ -84,12 +84,18 @@ def resolve_protocol(
 
 
 def read_request(request: Request | str, protocol: TimingProtocol) -> Request:
-    """Return the request that a text stands for; one that names no protocol names ``protocol``."""
+    """Return the request that a text stands for, with defaults for what it does not name.
+
+    These are the fallback backend, this machine, and ``protocol``.
+    """
     if isinstance(request, str):
         return side_request(request, protocol=protocol.label)
-    if request.protocol is None:
-        return msgspec.structs.replace(request, protocol=protocol.label)
-    return request
+    return msgspec.structs.replace(
+        request,
+        backend=request.backend or FALLBACK,
+        device=request.device or LOCAL,
+        protocol=request.protocol or protocol.label,
+    )
 
 
 def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest:
