@@ -12,7 +12,7 @@ import pytest
 import latbench
 from latbench.attribution.setup import Setup, setup_of
 from latbench.audit.measure import Trial, measure_trial
-from latbench.bench import compare, explain, plan, run, sweep
+from latbench.bench import compare, explain_rounds, plan, run, sweep
 from latbench.bench.context import RunContext
 from latbench.defaults import COMPARE_PROTOCOL, RUN_PROTOCOL
 from latbench.devices.local import LocalDevice
@@ -55,7 +55,7 @@ def trial(request: Request) -> None:
 
 def explained(request: Request) -> None:
     setup = Setup(request=request, protocol=FIXED)
-    explain.Measuring({frozenset(): setup}, 1.0, LocalDevice()).resolved(frozenset())
+    explain_rounds.Measuring({frozenset(): setup}, 1.0, LocalDevice()).resolved(frozenset())
 
 
 def keywords(request: Request) -> None:
@@ -84,7 +84,7 @@ def test_run_has_a_parameter_for_every_field() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_field_of_a_request_is_lost(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run, compare, sweep, plan, explain):
+    for module in (run, compare, sweep, plan, explain_rounds):
         monkeypatch.setattr(module, "resolve_request", resolve)
     monkeypatch.setattr("latbench.audit.measure.resolve_request", resolve)
     with pytest.raises(Resolved) as caught:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,11 +22,11 @@ from latbench.bench.prepare import (
     resolve_request,
 )
 from latbench.bench.record_factory import new_id
+from latbench.bench.sweep_lock import sweep_lock
 from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.local import LocalDevice
 from latbench.errors import UnfitError, UsageError
 from latbench.events import SILENT, Events, Warn, never
-from latbench.paths import cache_folder
 from latbench.schema.codec import digest
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.record import Record, SweepPoint
@@ -109,9 +107,8 @@ def sweep(
     points_sha256 = _points_digest(points, timing, strict=strict, profile=profile)
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store, ExitStack() as exits:
+    with Registry.open(registry) as store:
         begun = _begin(store, points_sha256, len(fits), resume, order_seed, events.warn)
-        exits.enter_context(_alone(begun.sweep))
         context = RunContext(
             device=device,
             registry=store,
@@ -129,7 +126,8 @@ def sweep(
             order_seed=begun.order_seed,
         )
         sweeping = _Sweeping(points, first, dict(begun.done), events)
-        sweeping.run(timing, context, interrupted)
+        with sweep_lock(begun.sweep):
+            sweeping.run(timing, context, interrupted)
         results = tuple(_result(point, sweeping.done.get(i)) for i, point in enumerate(points))
         return SweepResult(sweep=begun.sweep, points=results, registry=store.url)
 
@@ -231,35 +229,6 @@ def _begin(
         )
     drawn = secrets.randbits(31) if order_seed is None else order_seed
     return _Begun(sweep=new_id(time.time_ns()), order_seed=drawn, done={})
-
-
-@contextmanager
-def _alone(sweep: str) -> Iterator[None]:
-    """Hold the lock of a sweep on this machine.
-
-    Raises :class:`UsageError` while another program measures the sweep: they would disturb each
-    other.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with ExitStack() as exits:
-        # If the folder cannot be written to, every export fails with a message of its own.
-        with suppress(OSError):
-            place = cache_folder() / "sweeps"
-            place.mkdir(parents=True, exist_ok=True)
-            lock = exits.enter_context((place / f"{sweep}.lock").open("w"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    "another program is measuring this sweep",
-                    hint="wait until it ends, or start a separate sweep without --resume",
-                ) from None
-            exits.callback(Path(lock.name).unlink, missing_ok=True)
-        yield
 
 
 def _result(point: _Point, record: Record | None) -> SweepPointResult:
