@@ -1,27 +1,31 @@
-"""The digest of an architecture: of its source and all that it imports, without executing any.
+"""The digest of an architecture: of its source and of what it imports, without executing it.
 
-It is part of the key under which exported files are found again, so it must change whenever the
-network may. Modules of the user's own are followed and hashed; of installed packages the version
-counts; the standard library goes with the interpreter.
+It is part of the cache key of exported files, so it must change whenever the network may change.
+The user's own modules are followed and hashed; an installed package counts by its version; the
+standard library is left out. Of latbench itself only the zoo's networks count, by their source
+wherever latbench is installed: an edit of the harness does not change a network.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from latbench.errors import UsageError
+from latbench.zoo.imports import imported_modules
+
+HARNESS = __name__.partition(".")[0]
+NETWORKS = f"{HARNESS}.zoo.nets."
 
 
 def architecture_digest(path: Path, name: str, search: Sequence[str]) -> str:
-    """``sha256:`` of module ``name`` at ``path`` and of what it imports, found on ``search``."""
+    """``sha256:`` digest of module ``name`` at ``path`` and of what it imports from ``search``."""
     total = hashlib.sha256()
     for part, content in sorted(_reachable(path, name, search).items()):
         total.update(part.encode() + b"\0" + hashlib.sha256(content).digest())
@@ -29,7 +33,7 @@ def architecture_digest(path: Path, name: str, search: Sequence[str]) -> str:
 
 
 def find_module(name: str, search: Sequence[str]) -> Path | None:
-    """The file of a dotted module name; unlike ``importlib.util.find_spec``, imports no parent."""
+    """The file of a module. Unlike ``importlib.util.find_spec``, this imports no parent."""
     locations: Sequence[str] | None = search
     origin = None
     parts = name.split(".")
@@ -44,7 +48,7 @@ def find_module(name: str, search: Sequence[str]) -> Path | None:
 
 
 def _reachable(path: Path, name: str, search: Sequence[str]) -> dict[str, bytes]:
-    """Module name -> source, for the user's own; distribution name -> version, for installed."""
+    """Source by module name for the user's own modules, version by name for installed packages."""
     found: dict[str, bytes] = {}
     pending = [(name, path)]
     while pending:
@@ -52,13 +56,13 @@ def _reachable(path: Path, name: str, search: Sequence[str]) -> dict[str, bytes]
         if name in found:
             continue
         top = name.partition(".")[0]
-        if _installed(path):
+        if _installed(path) and not name.startswith(NETWORKS):
             for distribution in _distributions().get(top, [top]):
                 found[distribution] = _version(distribution)
             continue
         found[name] = _read(path)
         for imported in _imports(found[name], name, path):
-            if imported.partition(".")[0] in sys.stdlib_module_names:
+            if not _counts(imported):
                 continue
             target = find_module(imported, search)
             if target is not None:
@@ -69,32 +73,19 @@ def _reachable(path: Path, name: str, search: Sequence[str]) -> dict[str, bytes]
     return found
 
 
-def _imports(source: bytes, name: str, path: Path) -> Iterator[str]:
+def _imports(source: bytes, name: str, path: Path) -> tuple[str, ...]:
     """Absolute names of all modules that the source may import, parents included."""
     try:
-        tree = ast.parse(source)
+        return imported_modules(source, name, is_package=path.name == "__init__.py")
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise UsageError(f"{path}:{line}: {getattr(error, 'msg', error)}") from error
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _with_parents(alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                anchor = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*anchor, base] if base else anchor)
-            yield from _with_parents(base)
-            # `from package import module` names a module as it names anything else.
-            yield from (f"{base}.{alias.name}" for alias in node.names if base)
 
 
-def _with_parents(name: str) -> Iterator[str]:
-    parts = name.split(".") if name else []
-    for i in range(len(parts)):
-        yield ".".join(parts[: i + 1])
+def _counts(name: str) -> bool:
+    """Whether a module can shape the network: of latbench, only the zoo's networks can."""
+    top = name.partition(".")[0]
+    return top not in sys.stdlib_module_names and (top != HARNESS or name.startswith(NETWORKS))
 
 
 def _installed(path: Path) -> bool:
