@@ -24,6 +24,7 @@ import torch
 
 from latbench.api import make_inputs
 from latbench.clock import time_calls
+from latbench.zoo.builder import build
 from latbench.zoo.resolver import resolve
 from support.environment import TINY
 
@@ -49,8 +50,8 @@ def main() -> None:
     cases = CASES
     if arguments.smoke:
         arguments.model, arguments.rounds, cases = TINY, 1, (OURS, ("torchscript", 17))
-    model = resolve(arguments.model, weights=None, batch=None, resolution=None, seed=0)
-    image = make_inputs(model.inputs(), 0)
+    model = build(resolve(arguments.model, weights=None, batch=None, resolution=None, seed=0))
+    image = make_inputs(model.inputs, 0)
     runs, nodes = {}, {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -58,7 +59,7 @@ def main() -> None:
             route, opset = case
             path = Path(folder) / f"{route}-{opset}.onnx"
             torch.onnx.export(
-                model.module(),
+                model.module,
                 tuple(torch.from_numpy(array) for array in image),
                 path,
                 dynamo=route == "torch.export",

@@ -53,8 +53,8 @@ def start_s(request: messages.Open, rounds: int) -> float:
     for _ in range(rounds):
         begun = perf_counter()
         with WorkerClient.with_module(WORKER) as worker:
-            opened = worker.ask(request, messages.SessionOpened, stage="open", deadline_s=60)
-            worker.ask(messages.Close(), messages.Closed, stage="open", deadline_s=60)
+            opened = worker.ask(request, messages.SessionOpened, stage="open", timeout_s=60)
+            worker.ask(messages.Close(), messages.Closed, stage="open", timeout_s=60)
         times.append(perf_counter() - begun - opened.load_ns / 1e9)
     return median(times)
 
@@ -107,8 +107,8 @@ def main() -> None:
             f"each {process_s:.2f} s to start and end)"
         )
         with WorkerClient.with_module(WORKER) as worker:
-            worker.ask(request, messages.SessionOpened, stage="open", deadline_s=60)
-            worker.ask(messages.Time(calls=10), messages.BlockTimed, stage="time", deadline_s=60)
+            worker.ask(request, messages.SessionOpened, stage="open", timeout_s=60)
+            worker.ask(messages.Time(calls=10), messages.BlockTimed, stage="time", timeout_s=60)
             ours = resident_mb(worker.hello.pid)
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

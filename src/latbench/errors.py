@@ -1,4 +1,4 @@
-"""The errors that a user can meet, each with what to do about it."""
+"""Errors with a message and a hint for the user, and failures as values."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
+
 Stage = Literal["build", "export", "verify", "probe", "open", "warmup", "time", "outputs"]
-"""Where on the way to a number something went wrong, in the order in which they happen."""
+"""The step that failed, in the order of execution."""
 
 FailureKind = Literal["error", "crash", "timeout", "out_of_memory", "mismatch", "unavailable"]
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why there is no latency: the one value that is raised, sent, stored and printed."""
+
+    stage: Stage
+    kind: FailureKind
+    message: str
+    hint: str | None = None
+    detail: str | None = None
+    """The end of what the failed program wrote to its standard error."""
+
+
 class LatbenchError(Exception):
-    """Something that the user can act on. Printed as two lines, never as a traceback."""
+    """An error that the user can act on. Printed as two lines, without a traceback."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -22,16 +35,16 @@ class LatbenchError(Exception):
 
 
 class UsageError(LatbenchError):
-    """The request cannot be understood or cannot be met as it was asked for (exit status 2)."""
+    """The request is invalid or cannot be fulfilled as given (exit status 2)."""
 
 
 class UnfitError(UsageError):
-    """Each part of the request is known, but they do not go together: a precision that a format
-    cannot have, a ready file of another format. In a sweep such a point is passed over."""
+    """The parts of a request are valid but do not fit together, such as a precision that a format
+    does not support or a pre-exported file of another format. A sweep skips such a point."""
 
 
 class StageError(LatbenchError):
-    """A step failed after the request was understood; it becomes the failure of a record."""
+    """A step failed after the request was accepted; the record stores its :attr:`failure`."""
 
     def __init__(
         self,
@@ -43,13 +56,44 @@ class StageError(LatbenchError):
         detail: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
-        self.stage = stage
-        self.kind = kind
-        self.detail = detail
+        self.failure = Failure(stage=stage, kind=kind, message=message, hint=hint, detail=detail)
+
+    @classmethod
+    def of(cls, failure: Failure) -> StageError:
+        """The error that raises ``failure``."""
+        return cls(
+            failure.stage,
+            failure.message,
+            hint=failure.hint,
+            kind=failure.kind,
+            detail=failure.detail,
+        )
+
+    @property
+    def stage(self) -> Stage:
+        """The step that failed."""
+        return self.failure.stage
+
+    @property
+    def kind(self) -> FailureKind:
+        """What kind of failure it is."""
+        return self.failure.kind
+
+    @property
+    def detail(self) -> str | None:
+        """The end of the failed program's standard error."""
+        return self.failure.detail
 
 
 class RegistryError(LatbenchError):
     """The registry of records cannot be opened, read or written (exit status 3)."""
+
+
+def failure_of(error: LatbenchError, otherwise: Stage = "open") -> Failure:
+    """The failure of ``error``; ``otherwise`` is the stage of an error that has none."""
+    if isinstance(error, StageError):
+        return error.failure
+    return Failure(stage=otherwise, kind="error", message=error.message, hint=error.hint)
 
 
 MOST_LISTED = 12

@@ -10,8 +10,8 @@ import pytest
 
 from latbench.analysis.comparability import incomparable
 from latbench.analysis.comparison import Comparison, compare, ratio_is_precise
+from latbench.errors import Failure
 from latbench.schema.record import (
-    Failure,
     Interleaved,
     Record,
     Sentinel,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ from latbench.claims.judge import verdict
 from latbench.claims.model import ClaimedModel, Uncounted
 from latbench.claims.verdict import CheckContext, CountedModel
 from latbench.devices.catalog import load_devices
+from latbench.errors import LatbenchError, StageError, UsageError
+from latbench.schema.graph import GraphSize, Growth, MergeCheck, MergedGraphs
+from latbench.worker import messages
 
 REGISTERED = load_claims(load_devices(None))
 ONE = ClaimedModel(id="one", name="One", build="timm:one", parameters=1000, deployed_parameters=900)
@@ -31,20 +33,42 @@ def net():
 """
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *lines: dict[str, Any], why: str = "") -> list[Any]:
-    """Answers of the counting program, without it; what it is asked is put into the list. One that
-    is started again has no more to say."""
-    asked: list[Any] = []
-    left = [*lines]
+class Program:
+    """The counting program without a process: gives its responses in order."""
 
-    def program(text: str) -> tuple[list[dict[str, Any]], str]:
-        asked.extend(json.loads(text))
-        said = left[:]
-        left.clear()
-        return said, why
+    def __init__(self, *responses: messages.Message | LatbenchError) -> None:
+        self.asked: list[messages.RequestMessage] = []
+        self._left = [*responses]
 
-    monkeypatch.setattr(model_counts, "_program", program)
-    return asked
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *reasons: object) -> None:
+        pass
+
+    def ask(self, request: messages.RequestMessage, expect: type[Any]) -> Any:
+        self.asked.append(request)
+        response = self._left.pop(0)
+        if isinstance(response, LatbenchError):
+            raise response
+        assert isinstance(response, expect)
+        return response
+
+
+def responses(
+    monkeypatch: pytest.MonkeyPatch, *given: messages.Message | LatbenchError
+) -> list[messages.RequestMessage]:
+    """Responses of the counting program; the list receives its requests."""
+    program = Program(*given)
+    monkeypatch.setattr(model_counts, "CountingProgram", lambda: program)
+    return program.asked
+
+
+def counted(trained: int, deployed: int, macs: int, growth: Growth | None = None) -> Any:
+    return messages.ModelCounted(trained=trained, deployed=deployed, macs=macs, growth=growth)
+
+
+GROWTH = Growth(over="batch", sizes=(1, 2, 4), macs=(10, 20, 40))
 
 
 def count_one(model: ClaimedModel, resolution: int | None = None) -> CountedModel:
@@ -60,22 +84,21 @@ def exact(found: CountedModel) -> tuple[float | None, float | None]:
 
 
 def test_the_zoos_counts_are_known_without_building(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = {"trained": 5_271_074, "deployed": 1, "macs": 2}
-    asked = told(monkeypatch, answer)
+    asked = responses(monkeypatch, counted(5_271_074, 1, 2))
     model = REGISTERED.models["mobilevig_ti"]
     assert exact(count_one(model)) == exact(count_one(model, 224)) == (5_271_074, 662_142_336)
     assert asked == []
     assert exact(count_one(model, 192)) == (5_271_074, 2)
-    assert asked == [{"build": "mobilevig_ti", "resolution": 192}]
+    assert asked == [messages.CountModel(model="mobilevig_ti", resolution=192)]
 
 
 def test_parameters_are_of_the_form_that_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = {"trained": 1000, "deployed": 900, "macs": 5}
-    told(monkeypatch, answer)
+    answer = counted(1000, 900, 5)
+    responses(monkeypatch, answer)
     assert exact(count_one(ONE)) == (1000, 5)
-    told(monkeypatch, answer)
+    responses(monkeypatch, answer)
     assert exact(count_one(msgspec.structs.replace(ONE, form="deployed"))) == (900, 5)
-    told(monkeypatch, answer)
+    responses(monkeypatch, answer)
     more = msgspec.structs.replace(ONE, uncounted=Uncounted(macs=7, what="products"))
     assert count_one(more).more_macs == 7
 
@@ -90,35 +113,48 @@ def test_parameters_are_of_the_form_that_is_published(monkeypatch: pytest.Monkey
 def test_another_network_of_that_name_is_not_counted(
     monkeypatch: pytest.MonkeyPatch, trained: int, deployed: int, words: str
 ) -> None:
-    answer = {"trained": trained, "deployed": deployed, "macs": 5}
-    growth = {"over": "batch", "sizes": [1, 2, 4], "macs": [10, 20, 40]}
     for over in (None, "batch"):
-        told(monkeypatch, {**answer, "growth": growth})
+        responses(monkeypatch, counted(trained, deployed, 5, GROWTH))
         (found,) = count_models([ToCount(model=ONE, over=over)]).values()  # type: ignore[arg-type]
         assert found.parameters is found.macs is found.growth is None
         assert found.missing is not None
         assert words in found.missing
-    told(monkeypatch, answer)
+    responses(monkeypatch, counted(trained, deployed, 5))
     unpinned = ClaimedModel(id="one", name="One", build="timm:one")
     assert exact(count_one(unpinned)) == (trained, 5)
 
 
-def test_what_was_not_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told(monkeypatch, {"missing": "no such model"}, why="it ended early")
+def test_why_a_model_could_not_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = StageError("build", "it was killed", hint="more memory", kind="crash", detail="a\nz")
+    refused = UsageError("no such model", hint="did you mean timm:one?")
+    responses(monkeypatch, refused, killed)
     other = msgspec.structs.replace(ONE, id="two", build="timm:two")
     found = count_models([ToCount(model=ONE), ToCount(model=other)])
     assert [each.missing for each in found.values()] == [
-        "it could not be counted: no such model",
-        "it could not be counted: it ended early",
+        "it could not be counted: no such model (did you mean timm:one?)",
+        "it could not be counted: the counting program ended early (it was killed: z)",
     ]
 
 
 def test_growth_is_of_the_network_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
-    growth = {"over": "batch", "sizes": [1, 2, 4], "macs": [10, 20, 40]}
-    told(monkeypatch, {"trained": 1000, "deployed": 900, "macs": 5, "growth": growth})
+    responses(monkeypatch, counted(1000, 900, 5, GROWTH))
     (found,) = count_models([ToCount(model=ONE, over="batch")]).values()
-    assert found.growth is not None
-    assert found.growth.macs == (10, 20, 40)
+    assert found.growth == GROWTH
+
+
+def test_a_host_that_cannot_be_built_does_not_affect_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = GraphSize(operators=1, parameters=2, macs=3)
+    graphs = MergedGraphs(plain=size, merged=size, unmerged_operators=2)
+    asked = responses(monkeypatch, StageError("build", "no"), messages.MethodApplied(graphs=graphs))
+    wanted = ToCount(model=ONE, method="scale-and-shift", hosts=("a", "b"))
+    (found,) = count_models([wanted]).values()
+    assert found.shown == (
+        MergeCheck(host="a", missing="no"),
+        MergeCheck(host="b", built=graphs),
+    )
+    assert asked == [messages.ApplyMethod(method="scale-and-shift", host=host) for host in "ab"]
 
 
 MANY = """\
@@ -167,15 +203,10 @@ def test_one_network_does_not_take_the_others_with_it(tmp_path: Path) -> None:
 def test_one_that_hangs_costs_its_own_time_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_counts, "TIMEOUT_S", 15)
+    monkeypatch.setattr(model_counts, "TIMEOUT_S", 15.0)
     first, hanging, last = count_many(tmp_path, "fine", "hangs", "fine")
     assert exact(first) == exact(last) == (40, 30)
     assert hanging.missing == "it could not be counted: counting took more than 15 s"
-
-
-def test_a_line_that_is_cut_is_no_answer() -> None:
-    assert model_counts.whole_lines('{"macs": 1}\n{"macs": {"two": 2}') == [{"macs": 1}]
-    assert model_counts.whole_lines("") == []
 
 
 @pytest.mark.parametrize(
@@ -202,13 +233,14 @@ def test_a_claim_is_not_answered_with_another_models_builder(id: str, other: str
 @pytest.mark.torch
 def test_counts_are_those_of_a_record(tmp_path: Path) -> None:
     """The program's own, of a network that is small enough to count by hand."""
+    from latbench.zoo.builder import build as build_model
     from latbench.zoo.resolver import resolve
 
     (tmp_path / "net.py").write_text(NET)
     build = f"{tmp_path / 'net.py'}:net"
     model = ClaimedModel(id="net", name="Net", build=build, parameters=216 + 16 + 90)
     known = resolve(build, weights=None, batch=None, resolution=(32, 32), seed=0)
-    assert known.trained_parameters() == model.parameters
+    assert build_model(known).trained_parameters == model.parameters
     wrong = msgspec.structs.replace(model, id="wrong", build=f"{tmp_path / 'net.py'}:nothing")
     found = count_models([ToCount(model=each, resolution=32) for each in (model, wrong)])
     first, second = found.values()
@@ -226,6 +258,7 @@ def test_timm_builds_the_networks_that_are_pinned() -> None:
     import torch
 
     from latbench.zoo import timm
+    from latbench.zoo.builder import build
     from latbench.zoo.resolver import TIMM, resolve
 
     wrong = []
@@ -236,9 +269,9 @@ def test_timm_builds_the_networks_that_are_pinned() -> None:
             module = timm.build_timm(model.build.removeprefix(TIMM), None)
         trained, deployed = sum(p.numel() for p in module.parameters()), None
         if model.deployed_parameters is not None:
-            known = resolve(model.build, weights=None, batch=None, resolution=None, seed=0)
-            deployed = known.counts().parameters
-            assert known.trained_parameters() == trained
+            known = build(resolve(model.build, weights=None, batch=None, resolution=None, seed=0))
+            deployed = known.counts.parameters
+            assert known.trained_parameters == trained
         wrong.append(model.another(trained, deployed))
     assert len(wrong) > 60
     assert set(wrong) == {None}

@@ -174,13 +174,13 @@ def test_a_file_of_unknown_precision(latbench: Latbench, tmp_path: Path) -> None
 def test_requests_that_make_no_sense(latbench: Latbench, exported: Path, tmp_path: Path) -> None:
     (tmp_path / "x.strange").write_bytes(b"strange")
     for arguments, message in (
-        ((TINY,), "no ending of a ready file"),
+        ((TINY,), "is not a pre-exported file"),
         ((tmp_path / "missing.onnx",), "cannot read the model file"),
-        ((tmp_path / "y.strange",), "no ending of a ready file"),
-        ((tmp_path / "x.strange",), "no format takes ready .strange files"),
-        ((exported, "--model", exported), "is a ready file"),
-        ((exported, "--weights", exported), "weights are of a model"),
-        ((exported, "--format", "coreml"), "takes no ready .onnx files"),
+        ((tmp_path / "y.strange",), "is not a pre-exported file"),
+        ((tmp_path / "x.strange",), "no format reads pre-exported .strange files"),
+        ((exported, "--model", exported), "is a pre-exported file"),
+        ((exported, "--weights", exported), "--weights requires --model"),
+        ((exported, "--format", "coreml"), "cannot read pre-exported .onnx files"),
         ((exported, "--model", "mobilevig_xx"), "mobilevig"),
         ((exported, "--resolution", "64"), "requested 64"),
     ):

@@ -133,22 +133,20 @@ def test_times_blocks_in_a_worker(name: str, made: dict[str, ExportedFile]) -> N
             process=0,
             extra={},
         )
-        opened = worker.ask(request, messages.SessionOpened, stage="open", deadline_s=120)
+        opened = worker.ask(request, messages.SessionOpened, stage="open", timeout_s=120)
         assert opened.load_ns > 0
         starts = []
         for calls in (1, 5, 3):
             timed = worker.ask(
-                messages.Time(calls=calls), messages.BlockTimed, stage="time", deadline_s=120
+                messages.Time(calls=calls), messages.BlockTimed, stage="time", timeout_s=120
             )
             assert len(timed.sample_ns) == calls
             assert all(ns > 0 for ns in timed.sample_ns)
             starts.append(timed.start_ns)
         assert starts == sorted(starts)
-        given = worker.ask(
-            messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
-        )
+        given = worker.ask(messages.Outputs(), messages.OutputsGiven, stage="outputs", timeout_s=60)
         assert [t.shape for t in given.tensors] == [t.shape for t in file.artifact.outputs]
-        worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=60)
+        worker.ask(messages.Close(), messages.Closed, stage="outputs", timeout_s=60)
 
 
 @pytest.mark.torch
@@ -172,16 +170,16 @@ def test_a_worker_loads_it_anew_and_keeps_to_a_rate(
     with WorkerClient.with_module("latbench.worker.inference") as worker:
         outputs = []
         for _ in range(3):
-            worker.ask(request, messages.SessionOpened, stage="open", deadline_s=120)
+            worker.ask(request, messages.SessionOpened, stage="open", timeout_s=120)
             begun = time.perf_counter()
             rate = messages.Time(calls=4, period_ns=50_000_000)
-            timed = worker.ask(rate, messages.BlockTimed, stage="time", deadline_s=120)
+            timed = worker.ask(rate, messages.BlockTimed, stage="time", timeout_s=120)
             assert time.perf_counter() - begun >= 3 * 0.05
             assert len(timed.sample_ns) == 4
             if pinned:
                 assert len(os.sched_getaffinity(worker.hello.pid)) == 1
             given = worker.ask(
-                messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
+                messages.Outputs(), messages.OutputsGiven, stage="outputs", timeout_s=60
             )
             outputs.append([tensor.data for tensor in given.tensors])
         assert outputs[0] == outputs[1] == outputs[2]

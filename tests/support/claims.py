@@ -12,10 +12,9 @@ from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel, StatedCounts
 from latbench.claims.quantities import PrintedValue, parse_count
 from latbench.claims.verdict import Answer, CheckContext, CountedModel
-from latbench.errors import FailureKind, Stage
+from latbench.errors import Failure, FailureKind, Stage
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import (
-    Failure,
     Fallback,
     Interleaved,
     Outcome,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from latbench.api import Exported
+from latbench.errors import Failure
 from latbench.files import content_bytes
 from latbench.schema.artifact import (
     Artifact,
@@ -28,7 +29,6 @@ from latbench.schema.protocol import protocol_sha256
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.record import (
     SCHEMA,
-    Failure,
     Outcome,
     Record,
     Runtime,

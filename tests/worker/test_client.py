@@ -60,24 +60,22 @@ def test_a_session_from_hello_to_closed(fake_file: Path) -> None:
     with WorkerClient.with_module(WORKER) as worker:
         assert worker.hello.protocol == messages.VERSION
         opened = worker.ask(
-            open_request(fake_file), messages.SessionOpened, stage="open", deadline_s=60
+            open_request(fake_file), messages.SessionOpened, stage="open", timeout_s=60
         )
         assert opened.load_ns > 0
-        timed = worker.ask(messages.Time(calls=7), messages.BlockTimed, stage="time", deadline_s=60)
+        timed = worker.ask(messages.Time(calls=7), messages.BlockTimed, stage="time", timeout_s=60)
         assert len(timed.sample_ns) == 7
-        given = worker.ask(
-            messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
-        )
+        given = worker.ask(messages.Outputs(), messages.OutputsGiven, stage="outputs", timeout_s=60)
         assert given.tensors[0].shape == (1, 1000)
-        worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=60)
+        worker.ask(messages.Close(), messages.Closed, stage="outputs", timeout_s=60)
 
 
 def test_what_a_runtime_prints_does_not_disturb(fake_file: Path) -> None:
     with WorkerClient.with_module(WORKER) as worker:
         request = open_request(fake_file, misbehave="chatter")
-        worker.ask(request, messages.SessionOpened, stage="open", deadline_s=60)
+        worker.ask(request, messages.SessionOpened, stage="open", timeout_s=60)
         for _ in range(3):
-            worker.ask(messages.Time(calls=2), messages.BlockTimed, stage="time", deadline_s=60)
+            worker.ask(messages.Time(calls=2), messages.BlockTimed, stage="time", timeout_s=60)
 
 
 @pytest.mark.parametrize(
@@ -87,22 +85,22 @@ def test_what_a_runtime_prints_does_not_disturb(fake_file: Path) -> None:
         ("exit", "crash", "status 7"),
         ("error", "error", "the fake runtime failed"),
         ("oom", "out_of_memory", "ran out of memory"),
-        ("hang", "timeout", "no answer within 1 s"),
+        ("hang", "timeout", "no response within 1 s"),
     ],
 )
 @pytest.mark.parametrize("at", ["open", "warmup", "time"])
 def test_every_end_of_a_runtime_is_a_failure(
     fake_file: Path, misbehave: str, at: str, kind: str, words: str
 ) -> None:
-    deadline_s = 1 if kind == "timeout" else 60
+    timeout_s = 1 if kind == "timeout" else 60
 
     def session() -> None:
         with WorkerClient.with_module(WORKER) as worker:
             request = open_request(fake_file, misbehave=misbehave, at=at)
-            worker.ask(request, messages.SessionOpened, stage="open", deadline_s=deadline_s)
+            worker.ask(request, messages.SessionOpened, stage="open", timeout_s=timeout_s)
             for _ in range(4):
                 worker.ask(
-                    messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=deadline_s
+                    messages.Time(calls=1), messages.BlockTimed, stage="time", timeout_s=timeout_s
                 )
 
     with pytest.raises(StageError) as caught:
@@ -118,7 +116,7 @@ def test_asking_before_opening_is_a_failure() -> None:
         WorkerClient.with_module(WORKER) as worker,
         pytest.raises(StageError, match="before a session was open"),
     ):
-        worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
+        worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", timeout_s=60)
 
 
 def test_another_protocol_is_refused() -> None:
@@ -140,7 +138,7 @@ def test_the_wrong_answer_is_a_crash() -> None:
         WorkerClient(script(f"print('{HELLO}'); input(); print('{HELLO}')")) as program,
         pytest.raises(StageError) as caught,
     ):
-        program.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
+        program.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", timeout_s=60)
     assert caught.value.kind == "crash"
 
 
@@ -161,11 +159,9 @@ def test_the_peak_of_memory_is_the_workers_own(fake_file: Path) -> None:
     """Not the harness's, of which the worker was a copy before it began."""
     held = bytearray(b"1") * 400_000_000
     with WorkerClient.with_module(WORKER) as worker:
-        worker.ask(open_request(fake_file), messages.SessionOpened, stage="open", deadline_s=60)
-        worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
-        given = worker.ask(
-            messages.Outputs(), messages.OutputsGiven, stage="outputs", deadline_s=60
-        )
+        worker.ask(open_request(fake_file), messages.SessionOpened, stage="open", timeout_s=60)
+        worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", timeout_s=60)
+        given = worker.ask(messages.Outputs(), messages.OutputsGiven, stage="outputs", timeout_s=60)
     assert given.peak_rss_bytes is not None
     assert 10_000_000 < given.peak_rss_bytes < len(held)
 
@@ -209,7 +205,7 @@ def test_a_killed_harness_leaves_no_converter_behind(tmp_path: Path) -> None:
         "from latbench.worker.server import serve\n"
         "child = subprocess.Popen(['sleep', '600'])\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
-        "serve('converts', lambda request: None)\n"
+        "serve('converts', lambda line: None, lambda request: None)\n"
     )
     owner = subprocess.Popen(
         [
@@ -274,7 +270,7 @@ def test_a_paused_program_uses_no_cpu_until_it_is_asked() -> None:
         begun = cpu_ticks(pid)
         time.sleep(0.3)
         assert cpu_ticks(pid) == begun
-        program.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=60)
+        program.ask(messages.Close(), messages.Closed, stage="outputs", timeout_s=60)
 
 
 @linux
@@ -290,19 +286,19 @@ def test_a_paused_program_is_ended_in_order(fake_file: Path) -> None:
 @linux
 def test_a_paused_program_that_is_killed_is_a_crash(fake_file: Path) -> None:
     with WorkerClient.with_module(WORKER) as worker:
-        worker.ask(open_request(fake_file), messages.SessionOpened, stage="open", deadline_s=60)
+        worker.ask(open_request(fake_file), messages.SessionOpened, stage="open", timeout_s=60)
         worker.pause()
         wait_until_stopped(worker.hello.pid)
         os.kill(worker.hello.pid, signal.SIGKILL)
         with pytest.raises(StageError, match="killed") as caught:
-            worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", deadline_s=60)
+            worker.ask(messages.Time(calls=1), messages.BlockTimed, stage="time", timeout_s=60)
         assert caught.value.kind == "crash"
 
 
 @pytest.mark.parametrize(
     "then",
     [
-        "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', deadline_s=600)",
+        "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', timeout_s=600)",
         pytest.param("worker.pause(); __import__('time').sleep(600)", marks=linux),
     ],
     ids=["hanging", "paused"],
@@ -318,10 +314,10 @@ def test_a_worker_does_not_outlive_its_owner(fake_file: Path, then: str) -> None
             "from latbench.worker import messages\n"
             "from latbench.worker.client import WorkerClient\n"
             f"worker = WorkerClient.with_module({WORKER!r})\n"
-            f"request = msgspec.json.decode({request!r}, type=messages.WorkerRequest)\n"
-            "worker.ask(request, messages.SessionOpened, stage='open', deadline_s=60)\n"
-            "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', deadline_s=60)\n"
-            "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', deadline_s=60)\n"
+            f"request = msgspec.json.decode({request!r}, type=messages.InferenceRequest)\n"
+            "worker.ask(request, messages.SessionOpened, stage='open', timeout_s=60)\n"
+            "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', timeout_s=60)\n"
+            "worker.ask(messages.Time(calls=1), messages.BlockTimed, stage='time', timeout_s=60)\n"
             "print(worker.hello.pid, flush=True)\n"
             f"{then}\n",
         ],

@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 
 from latbench.errors import StageError, UsageError  # noqa: E402
 from latbench.zoo import builder, catalog  # noqa: E402
+from latbench.zoo.lazy_model import LazyModel  # noqa: E402
 from latbench.zoo.macs import count  # noqa: E402
 from latbench.zoo.model import ResolvedModel  # noqa: E402
 from latbench.zoo.reparameterize import deploy_form, fold_batch_norms  # noqa: E402
@@ -26,9 +27,9 @@ pytestmark = pytest.mark.torch
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the `timm` extra")
 
 
-def resolved(name: str, **changes: object) -> ResolvedModel:
+def lazy(name: str, **changes: object) -> LazyModel:
     arguments = {"weights": None, "batch": None, "resolution": None, "seed": 0, **changes}
-    return resolve(name, **arguments)  # type: ignore[arg-type]
+    return LazyModel(resolved=resolve(name, **arguments))  # type: ignore[arg-type]
 
 
 def x(*shape: int) -> torch.Tensor:
@@ -122,7 +123,7 @@ FUSED = {"mobileone_s0": 2_078_504, "resnet18": 11_684_712, "deit_tiny_patch16_2
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_models_in_deploy_form(name: str) -> None:
-    model = resolved(f"timm:{name}")
+    model = lazy(f"timm:{name}")
     module = model.module()
     assert not any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
     if name in FUSED:
@@ -136,23 +137,21 @@ def test_timm_models_in_deploy_form(name: str) -> None:
 @needs_timm
 def test_unknown_timm_names_offer_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
-        resolved("timm:mobilenetv2_10").module()
+        lazy("timm:mobilenetv2_10").module()
     assert "mobilenetv2_100" in (caught.value.hint or "")
 
 
 @needs_timm
 def test_a_resolution_that_a_timm_model_cannot_take() -> None:
     with pytest.raises(StageError) as caught:
-        resolved("timm:vit_tiny_patch16_224", resolution=(7, 7)).module()
+        lazy("timm:vit_tiny_patch16_224", resolution=(7, 7)).module()
     assert caught.value.stage == "build"
 
 
 @pytest.mark.parametrize("change", [{"parameters": 1}, {"macs": 1}])
 def test_a_model_that_is_not_what_it_declares(change: dict[str, int]) -> None:
     entry = msgspec.structs.replace(catalog.find("mobilevig_ti"), **change)
-    model = ResolvedModel(
-        identity=resolved("mobilevig_ti").identity, weights=None, seed=0, entry=entry
-    )
+    model = ResolvedModel(identity=lazy("mobilevig_ti").identity, weights=None, seed=0, entry=entry)
     with pytest.raises(StageError, match="1 are declared") as caught:
         builder.build(model)
     assert caught.value.kind == "mismatch"
@@ -176,7 +175,7 @@ def test_nothing_is_left_constant() -> None:
 
 def test_seeds_are_reproducible_and_differ() -> None:
     def first(seed: int) -> torch.Tensor:
-        return next(resolved(TINY, seed=seed).module().parameters())
+        return next(lazy(TINY, seed=seed).module().parameters())
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
@@ -186,7 +185,7 @@ def test_building_leaves_the_callers_randomness_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    resolved(TINY).module()
+    lazy(TINY).module()
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -200,7 +199,7 @@ FAMILIES = list(
 @pytest.mark.parametrize("entry", FAMILIES, ids=lambda entry: entry.name)
 def test_seeded_outputs_are_sane(entry: catalog.ZooModel) -> None:
     with torch.no_grad():
-        logits = resolved(entry.name).module()(x(2, *entry.input_shape))
+        logits = lazy(entry.name).module()(x(2, *entry.input_shape))
     assert bool(torch.isfinite(logits).all())
     tiny = torch.finfo(torch.float32).tiny
     assert not bool(((logits != 0) & (logits.abs() < tiny)).any())

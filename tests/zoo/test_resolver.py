@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from latbench.errors import UsageError
+from latbench.zoo import resolver
 from latbench.zoo.model import ResolvedModel
 from latbench.zoo.resolver import resolve
 
@@ -87,11 +88,21 @@ def test_resolving_executes_and_imports_nothing(project: Path) -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_a_file_that_exists_is_known_without_loading_exporters(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "m.onnx").write_bytes(b"1")
+    monkeypatch.setattr(resolver, "read_suffixes", lambda: pytest.fail("exporters were loaded"))
+    assert resolver.artifact_extension("m.onnx") == ".onnx"
+    assert resolver.artifact_extension("mobilevig_ti") is None
+    assert resolver.artifact_extension("timm:resnet18.a1_in1k") is None
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("mobilevig_xl", "unknown model"),
-        ("nothing.py:factory", "no file nothing.py"),
+        ("nothing.py:factory", "no such file: nothing.py"),
         ("no.such.module:factory", "no module 'no.such.module'"),
         ("alone.py:", "not the name of a factory"),
         ("alone.py:a b", "not the name of a factory"),
@@ -138,7 +149,7 @@ def test_a_ready_file_takes_no_weights(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"1")
     assert found(str(path)).path == path
-    with pytest.raises(UsageError, match="has its weights"):
+    with pytest.raises(UsageError, match="--weights applies to"):
         found(str(path), weights=path)
 
 
@@ -149,7 +160,7 @@ def test_sizes_below_one(change: dict[str, object]) -> None:
 
 
 def test_windows_paths_keep_their_colon() -> None:
-    with pytest.raises(UsageError, match=r"no file C:\\net.py"):
+    with pytest.raises(UsageError, match=r"no such file: C:\\net.py"):
         found("C:\\net.py:factory")
 
 

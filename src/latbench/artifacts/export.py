@@ -13,7 +13,7 @@ from latbench.events import Warn
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, load_exporter
 from latbench.schema.request import make_request
-from latbench.zoo.resolver import identify, ready_suffix
+from latbench.zoo.resolver import artifact_extension, identify
 
 
 def export(
@@ -33,7 +33,7 @@ def export(
 ) -> CachedArtifact:
     """Export ``model``, or take it from the cache; arguments as for :func:`run`.
 
-    Raises :class:`~latbench.StageError` where it cannot be built or exported, or is not the model.
+    Raises :class:`~latbench.StageError` if it cannot be built or exported, or is not the model.
     """
     request = make_request(
         model,
@@ -49,9 +49,9 @@ def export(
     exporter = load_exporter(format)
     check_export(exporter, precision)
     check_options(f"format {format!r}", request.options, exporter.options)
-    suffix = ready_suffix(model)
+    suffix = artifact_extension(model)
     if suffix is not None and suffix not in exporter.reads:
-        raise UsageError(f"format {format!r} cannot be made from a ready {suffix} file")
+        raise UsageError(f"a pre-exported {suffix} file cannot be converted to format {format!r}")
     return obtain(
         request,
         identify(request),

@@ -1,6 +1,6 @@
-"""Worker program that builds, exports and checks a model.
+"""Worker program ``python -m latbench.artifacts.export_worker``: build, export and check a model.
 
-What asks it is :mod:`latbench.artifacts.builder`.
+:mod:`latbench.artifacts.builder` starts it.
 """
 
 from __future__ import annotations
@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from latbench.analysis.parity import (
-    finite,
-)
+from latbench.analysis.parity import finite
 from latbench.api import (
     Array,
     Exported,
@@ -27,84 +24,67 @@ from latbench.api import (
 )
 from latbench.artifacts import calibration
 from latbench.artifacts.validation import (
-    _checked_counts,
-    _more_inputs,
-    _parity,
-    _source_outputs,
-    _torch,
+    checked_counts,
+    more_inputs,
+    parity_of,
     reference_outputs,
+    source_outputs,
+    torch_version,
 )
 from latbench.files import content_bytes, content_sha256
 from latbench.plugins import load_exporter
-from latbench.schema.artifact import (
-    Artifact,
-    TensorSpec,
-)
+from latbench.schema.artifact import Artifact, TensorSpec
+from latbench.schema.request import Request
 from latbench.worker import messages
 from latbench.worker.server import serve
-from latbench.zoo.file_access import files_read
+from latbench.zoo.lazy_model import LazyModel
 from latbench.zoo.model import read_form
-from latbench.zoo.resolver import resolve
-
-if TYPE_CHECKING:
-    pass
+from latbench.zoo.resolver import resolve_model
 
 
-def _handle(request: messages.WorkerRequest) -> messages.Response:
+def handle(request: messages.ExportRequest) -> messages.Response:
+    """Handle one request. Raises :class:`StageError` or :class:`UsageError`."""
     match request:
         case messages.Export():
-            return messages.ExportDone(artifact=_make(request))
+            return messages.ExportDone(artifact=_export(request))
         case messages.ExportSentinel():
-            return messages.ExportDone(artifact=_make_sentinel(request))
-        case _:
-            raise StageError("export", "this program exports; it does not time")
+            return messages.ExportDone(artifact=_export_sentinel(request))
 
 
-def _make_sentinel(request: messages.ExportSentinel) -> Artifact:
-    """Write the sentinel and its outputs. It is its own reference: there is no PyTorch model."""
-    exporter = load_exporter(request.format)
+def _export_sentinel(message: messages.ExportSentinel) -> Artifact:
+    """Write the sentinel and its outputs, which are their own reference."""
+    exporter = load_exporter(message.format)
     if not isinstance(exporter, SentinelExporter):
-        raise StageError("export", f"the {request.format} exporter has no sentinel")
-    out = Path(request.out)
+        raise StageError("export", f"the {message.format} exporter has no sentinel")
+    out = Path(message.out)
     exported = exporter.export_sentinel(out)
     actual = exporter.evaluate(out, make_inputs(exported.inputs, 0))
-    assert actual is not None, "a format with a sentinel of its own can execute it"
-    return _artifact(exporter, exported, out, "fp32", actual, actual, Path(request.reference))
+    assert actual is not None, "an exporter with a sentinel can execute it"
+    return _artifact(exporter, exported, out, "fp32", actual, actual, Path(message.reference))
 
 
-def _make(request: messages.Export) -> Artifact:
-    """Build, export, check, and write the file and its reference outputs."""
-    model = resolve(
-        request.model,
-        weights=Path(request.weights) if request.weights else None,
-        batch=request.batch,
-        resolution=request.resolution,
-        seed=request.seed,
-    )
-    model = replace(model, form=read_form(request.options.get("form", "deploy")))
-    if request.dims and model.path is None:
+def _export(message: messages.Export) -> Artifact:
+    """Build, export and check; write the file and its reference outputs."""
+    request = message.request
+    resolved = resolve_model(request)
+    resolved = replace(resolved, form=read_form(request.options.get("form", "deploy")))
+    if resolved.path is not None:
+        return _adopt(message, resolved.path)
+    if request.dims:
         raise UsageError(
             f"{request.model} has no axis named {', '.join(sorted(request.dims))}: it is exported "
             "at fixed sizes",
-            hint="--dim is for a ready file's named axes; a model takes --batch and --resolution",
+            hint="--dim is for named axes of a pre-exported file; use --batch and --resolution",
         )
-    exporter = load_exporter(request.format)
-    spec = ExportSpec(
-        precision=request.precision,
-        batch=request.batch,
-        resolution=request.resolution,
-        dims=request.dims,
-        options=request.options,
-        calibration=calibration.load(request.calibration, model.inputs())
-        if request.precision == "int8" and model.path is None
-        else (),
-    )
-    out = Path(request.out)
-    if model.path is not None:
-        exported = exporter.adopt(model.path, spec, out)
-    else:
-        exported = exporter.export(model, spec, out)
-    counted = _checked_counts(model, exported, request) if model.path is None else None
+    return _export_model(message, LazyModel(resolved=resolved))
+
+
+def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
+    """Export a network and compare the file with it."""
+    request, out = message.request, Path(message.out)
+    exporter = load_exporter(message.format)
+    exported = exporter.export(model, _spec(request, model), out)
+    counted = checked_counts(model, exported, request)
     precision = exported.precision or request.precision
     inputs = make_inputs(exported.inputs, request.seed)
     actual = exporter.evaluate(out, inputs)
@@ -114,45 +94,90 @@ def _make(request: messages.Export) -> Artifact:
         if actual is not None:
             more = [
                 (reference_outputs(model, seeded), exporter.evaluate(out, seeded) or ())
-                for seeded in _more_inputs(exported.inputs, request)
+                for seeded in more_inputs(exported.inputs, request)
             ]
-            parity = _parity([(reference, actual), *more], request, precision, _torch())
-    elif model.path is not None:
-        source = _source_outputs(model.path, exporter, spec, inputs, out.parent)
-        reference = actual if source is None else source
-        if source is not None and actual is not None:
-            against = f"the ready {model.path.suffix} file"
-            parity = _parity([(source, actual)], request, precision, against)
+            compared = [(reference, actual), *more]
+            parity = parity_of(compared, request, precision, torch_version())
+    reference = _checked_reference(reference, exporter)
+    artifact = msgspec.structs.replace(
+        _artifact(exporter, exported, out, precision, actual, reference, Path(message.reference)),
+        parity=parity,
+    )
+    if counted is None:
+        return artifact
+    return msgspec.structs.replace(
+        artifact,
+        details={**artifact.details, **_details(request, model)},
+        model_counts=counted,
+        trained_parameters=model.trained_parameters(),
+    )
+
+
+def _adopt(message: messages.Export, path: Path) -> Artifact:
+    """Fix the input shapes of a pre-exported file, or convert it, and check the result."""
+    request, out = message.request, Path(message.out)
+    exporter = load_exporter(message.format)
+    spec = _spec(request, None)
+    exported = exporter.adopt(path, spec, out)
+    precision = exported.precision or request.precision
+    inputs = make_inputs(exported.inputs, request.seed)
+    actual = exporter.evaluate(out, inputs)
+    source = source_outputs(path, exporter, spec, inputs, out.parent)
+    parity = None
+    if source is not None and actual is not None:
+        against = f"the ready {path.suffix} file"
+        parity = parity_of([(source, actual)], request, precision, against)
+    reference = _checked_reference(actual if source is None else source, exporter)
+    return msgspec.structs.replace(
+        _artifact(exporter, exported, out, precision, actual, reference, Path(message.reference)),
+        parity=parity,
+    )
+
+
+def _spec(request: Request, model: LazyModel | None) -> ExportSpec:
+    """How to export; ``model`` is ``None`` for a pre-exported file."""
+    return ExportSpec(
+        precision=request.precision,
+        batch=request.batch,
+        resolution=request.resolution,
+        dims=request.dims,
+        options=request.options,
+        calibration=calibration.load(request.calibration, model.inputs())
+        if request.precision == "int8" and model is not None
+        else (),
+    )
+
+
+def _checked_reference(
+    reference: tuple[Array, ...] | None, exporter: Exporter
+) -> tuple[Array, ...]:
+    """The reference outputs, if there are any and they are finite. Raises :class:`StageError`."""
     if reference is None:
         raise StageError(
             "verify",
-            f"nothing here can execute a ready {exporter.format} file, so there is no reference",
+            f"nothing here can execute a pre-exported {exporter.format} file, so there is no "
+            "reference",
             hint="start from the PyTorch model: its outputs are then the reference",
         )
     if not finite(reference):
         raise StageError(
             "verify",
             "the outputs on the seeded inputs are not finite",
-            hint="weights or shapes at which the network overflows; try another seed or weights",
+            hint="the network overflows at these weights or shapes; try another seed or weights",
             kind="mismatch",
         )
-    artifact = msgspec.structs.replace(
-        _artifact(exporter, exported, out, precision, actual, reference, Path(request.reference)),
-        parity=parity,
-    )
-    if counted is None:
-        return artifact
-    details = {**artifact.details, "form": model.form}
-    if model.source is not None and (reads := files_read(model.source.parent)):
-        details["reads"] = ", ".join(reads)
+    return reference
+
+
+def _details(request: Request, model: LazyModel) -> dict[str, str]:
+    """What the artifact records about the model that it was exported from."""
+    details = {"form": str(model.resolved.form)}
+    source = model.resolved.source
+    if source is not None and (paths := model.files_read(source.parent)):
+        details["reads"] = ", ".join(paths)
     if request.precision == "int8":
         details["calibration"] = calibration.identify_calibration(request.calibration)
-    return msgspec.structs.replace(
-        artifact,
-        details=details,
-        model_counts=counted,
-        trained_parameters=model.trained_parameters(),
-    )
+    return details
 
 
 def _artifact(
@@ -164,7 +189,7 @@ def _artifact(
     reference: Sequence[Array],
     reference_path: Path,
 ) -> Artifact:
-    """The file at ``out`` as a value; its reference outputs written beside it."""
+    """The file at ``out`` as a value. Writes the reference outputs to ``reference_path``."""
     import numpy as np
 
     np.savez(reference_path, *reference)
@@ -174,7 +199,7 @@ def _artifact(
         format=exporter.format,
         precision=precision,
         inputs=exported.inputs,
-        # As they really are, where that was seen: shape inference cannot always tell.
+        # As executed, where possible: shape inference does not always find the shapes.
         outputs=exported.outputs
         if actual is None
         else tuple(
@@ -191,4 +216,4 @@ def _artifact(
 
 
 if __name__ == "__main__":
-    serve("latbench-exporter", _handle)
+    serve("latbench-exporter", msgspec.json.Decoder(messages.ExportRequest).decode, handle)

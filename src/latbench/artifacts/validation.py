@@ -1,4 +1,4 @@
-"""Whether an exported file still is the model: outputs, operators, counts."""
+"""Check that an exported file is still the model: outputs, operators, counts."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from latbench.schema.artifact import (
     Parity,
     TensorSpec,
 )
-from latbench.worker import messages
-from latbench.zoo.model import ResolvedModel
+from latbench.schema.request import Request
+from latbench.zoo.lazy_model import LazyModel
 from latbench.zoo.reparameterize import foldable_pairs
 
 if TYPE_CHECKING:
@@ -43,38 +43,38 @@ if TYPE_CHECKING:
 
 
 PARITY_INPUTS = 8
-"""Sets of seeded inputs on which a precision below fp32 is compared."""
+"""Number of seeded input sets for the comparison of a precision below fp32."""
 
 
-def _checked_counts(
-    model: ResolvedModel, exported: Exported, request: messages.Export
-) -> Counts | None:
-    """The model's, after those of the file were found equal; ``None`` where the file was not made
-    from the module. Raises :class:`StageError`."""
+def checked_counts(model: LazyModel, exported: Exported, request: Request) -> Counts | None:
+    """The model's counts, after comparison with those of the file.
+
+    ``None`` if the file was not exported from the module. Raises :class:`StageError`.
+    """
     if not exported.from_module:
         return None
     counted = model.counts()
-    foldable = 0 if model.form == "deploy" else norm_bytes(model)
+    foldable = 0 if model.resolved.form == "deploy" else norm_bytes(model)
     check_counts(counted, exported.counts, request.precision, foldable_bytes=foldable)
     assert exported.counts is not None, "that would be a mismatch"
     check_share(counted, exported.counts, request.precision)
     return counted
 
 
-def _source_outputs(
+def source_outputs(
     path: Path, exporter: Exporter, spec: ExportSpec, inputs: Sequence[Array], place: Path
 ) -> tuple[Array, ...] | None:
-    """Of a ready file of another format than ``exporter`` makes of it, executed as what it is.
+    """The outputs of a pre-exported file before ``exporter`` converts it to another format.
 
-    ``None`` where it stays what it is, or where no exporter writes files of its kind. What is
-    written meanwhile lies below ``place`` and is gone at the end. Raises :class:`StageError` where
-    the file cannot be executed.
+    ``None`` if the format does not change, or if no exporter writes files of the original format.
+    Temporary files are written below ``place``. Raises :class:`StageError` if the file cannot be
+    executed.
     """
     suffix = path.suffix.lower()
     if suffix == exporter.suffix:
         return None
     for name in format_names():
-        # One that cannot be loaded is no reason against the others.
+        # An exporter that cannot be loaded does not affect the others.
         with suppress(UsageError):
             writer = load_exporter(name)
             if writer.suffix == suffix:
@@ -88,29 +88,29 @@ def _source_outputs(
 
 
 def norm_bytes(model: Model) -> int:
-    """Of the parameters of BatchNorms right after a layer: converters fold them, whoever wants them
-    kept or not."""
+    """Bytes of the parameters of BatchNorms right after a layer, which every converter folds."""
     module = model.module()
     inputs = _as_tensors(model, make_inputs(model.inputs(), 0))
     norms = [module.get_submodule(norm) for _, norm in foldable_pairs(module, inputs)]
     return sum(p.numel() * p.element_size() for norm in norms for p in norm.parameters(False))
 
 
-def _torch() -> str:
+def torch_version() -> str:
+    """The reference that an exported file is compared with."""
     import torch
 
     return f"torch {torch.__version__}"
 
 
-def _more_inputs(specs: Sequence[TensorSpec], request: messages.Export) -> list[tuple[Array, ...]]:
-    """More inputs to compare outputs on, where a lower precision makes that worth telling."""
+def more_inputs(specs: Sequence[TensorSpec], request: Request) -> list[tuple[Array, ...]]:
+    """Further inputs for the comparison of outputs, for a precision below fp32."""
     if request.precision == "fp32":
         return []
     return [make_inputs(specs, request.seed + k) for k in range(1, PARITY_INPUTS)]
 
 
 def reference_outputs(model: Model, inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """Of the module, whose outputs are tensors in a tuple: ``build`` has seen to that."""
+    """The outputs of the module, which ``build`` has made a tuple of tensors."""
     import torch
 
     with torch.no_grad():
@@ -120,7 +120,7 @@ def reference_outputs(model: Model, inputs: Sequence[Array]) -> tuple[Array, ...
 
 
 def _as_tensors(model: Model, inputs: Sequence[Array]) -> tuple[torch.Tensor, ...]:
-    """As the module takes them: an artifact may take other element types."""
+    """The inputs as tensors of the module's element types; an artifact may take other types."""
     import torch
 
     wanted = [spec.dtype for spec in model.inputs()]
@@ -129,14 +129,16 @@ def _as_tensors(model: Model, inputs: Sequence[Array]) -> tuple[torch.Tensor, ..
     )
 
 
-def _parity(
+def parity_of(
     compared: Sequence[tuple[Sequence[Array], Sequence[Array]]],
-    request: messages.Export,
+    request: Request,
     precision: str,
     against: str,
 ) -> Parity:
-    """The worst over all inputs, ``against`` whose outputs come first. Raises :class:`StageError`
-    where that is too bad."""
+    """The largest differences over all inputs from the outputs of ``against``, first in each pair.
+
+    Raises :class:`StageError` if they exceed the tolerance.
+    """
     found = [errors(reference, actual) for reference, actual in compared]
     cosines = [cosine(reference, actual) for reference, actual in compared]
     agreement = [top1_agreement(reference, actual) for reference, actual in compared]

@@ -1,4 +1,4 @@
-"""``latbench verify``: what a ready file is, by executing it, and whether it is a certain model."""
+"""``latbench verify``: execute a pre-exported file and compare it with a model."""
 
 from __future__ import annotations
 
@@ -28,28 +28,27 @@ from latbench.errors import StageError, UsageError, suggest
 from latbench.events import Warn
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import Artifact, Counts, Parity
+from latbench.zoo.lazy_model import LazyModel
 from latbench.zoo.model import Form
-from latbench.zoo.resolver import ready_suffix, resolve
+from latbench.zoo.resolver import artifact_extension, resolve
 
 if TYPE_CHECKING:
     from latbench.api import Array
-    from latbench.zoo.model import ResolvedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """A file beside a PyTorch model."""
+    """A file compared with a PyTorch model."""
 
     model: str
     form: Form
-    """In which it was built: as it is deployed or, where the file is not that but could be it as it
-    is trained, so."""
+    """The form that the file was compared with: deploy, or trained if only that one fits."""
     counts: Counts
     parity: Parity | None
-    """``None`` where the outputs cannot be compared, which is then a difference."""
+    """``None`` if the outputs cannot be compared, which is then a difference."""
     differences: tuple[str, ...]
     not_compared: tuple[str, ...] = ()
-    """What the file does not let be compared: no difference, and no proof that there is none."""
+    """What could not be compared: neither a difference nor a proof of equality."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class VerifyResult:
 
     @property
     def equal(self) -> bool | None:
-        """Whether the file is the model, if one was named; ``None`` where that cannot be told."""
+        """Whether the file is the named model, if any; ``None`` if that is inconclusive."""
         if self.against is None:
             return True
         if self.against.differences:
@@ -82,17 +81,17 @@ def verify(
     seed: int = 0,
     warn: Warn = lambda message: None,
 ) -> VerifyResult:
-    """Execute the file at ``path`` on seeded inputs, in the exporting program, and count it.
+    """Execute the file at ``path`` on seeded inputs in a separate program, and count it.
 
-    With ``model``, build that from PyTorch in this process and compare operators, MACs, bytes of
-    parameters and outputs: of its deploy form or, where the counts are of that alone, of the form
-    that is trained. ``format`` is only needed for an ending that several formats have.
-    Raises :class:`~latbench.StageError` where the file cannot be read or executed.
+    With ``model``, build that model from PyTorch in this process and compare operators, MACs, bytes
+    of parameters and outputs: in deploy form, or in the trained form if only its counts fit.
+    ``format`` is needed only for a file extension that several formats use.
+    Raises :class:`~latbench.StageError` if the file cannot be read or executed.
     """
     exporter = _reader(str(path), format)
     named = None if model is None else _named(model, weights, batch, resolution, seed)
     if model is None and weights is not None:
-        raise UsageError("weights are of a model", hint="name it: --model MODEL")
+        raise UsageError("--weights requires --model")
     cached = export(
         str(path),
         format=exporter.format,
@@ -100,7 +99,7 @@ def verify(
         resolution=resolution,
         dims=dims,
         seed=seed,
-        # What was found out another time is no verification.
+        # A cached result is not a verification.
         fresh=True,
         warn=warn,
     )
@@ -113,28 +112,30 @@ def verify(
 
 
 def _reader(path: str, format: str | None) -> Exporter:
-    """The exporter that takes files with this ending; of several the one that also writes such."""
-    suffix = ready_suffix(path)
+    """The exporter that reads files with this extension, preferably one that also writes them."""
+    suffix = artifact_extension(path)
     if suffix is None:
         raise UsageError(
-            f"{path} has no ending of a ready file", hint="to export a model: latbench export"
+            f"{path} is not a pre-exported file", hint="to export a model: latbench export"
         )
     if format is not None:
         exporter = load_exporter(format)
         if suffix not in exporter.reads:
-            raise UsageError(f"format {format!r} takes no ready {suffix} files")
+            raise UsageError(f"format {format!r} cannot read pre-exported {suffix} files")
         return exporter
     found: list[Exporter] = []
     endings: set[str] = set()
     for name in format_names():
-        # One that cannot be loaded is no reason against the others.
+        # An exporter that cannot be loaded does not affect the others.
         with suppress(UsageError):
             exporter = load_exporter(name)
             endings.update(exporter.reads)
             if suffix in exporter.reads:
                 found.append(exporter)
     if not found:
-        raise UsageError(f"no format takes ready {suffix} files", hint=suggest(suffix, endings))
+        raise UsageError(
+            f"no format reads pre-exported {suffix} files", hint=suggest(suffix, endings)
+        )
     return next((exporter for exporter in found if exporter.suffix == suffix), found[0])
 
 
@@ -144,27 +145,26 @@ def _named(
     batch: int | None,
     resolution: int | tuple[int, int] | None,
     seed: int,
-) -> ResolvedModel:
-    if ready_suffix(model) is not None:
+) -> LazyModel:
+    if artifact_extension(model) is not None:
         raise UsageError(
-            f"{model} is a ready file; a file is compared with a PyTorch model",
-            hint="a name of the zoo, timm:NAME, or path/to/file.py:factory",
+            f"{model} is a pre-exported file; a file is compared with a PyTorch model",
+            hint="give the name of a zoo model, timm:NAME, or path/to/file.py:factory",
         )
-    return resolve(
+    resolved = resolve(
         model,
         weights=None if weights is None else Path(weights),
         batch=batch,
         resolution=(resolution, resolution) if isinstance(resolution, int) else resolution,
         seed=seed,
     )
+    return LazyModel(resolved=resolved)
 
 
-def _against(
-    model: ResolvedModel, artifact: Artifact, outputs: Sequence[Array], seed: int
-) -> Against:
+def _against(model: LazyModel, artifact: Artifact, outputs: Sequence[Array], seed: int) -> Against:
     differences, not_compared = _compared_counts(model, artifact)
     if differences:
-        trained = replace(model, form="trained")
+        trained = LazyModel(resolved=replace(model.resolved, form="trained"))
         others, also_not = _compared_counts(trained, artifact)
         if not others:
             model, differences, not_compared = trained, others, also_not
@@ -178,12 +178,12 @@ def _against(
         )
     else:
         reference = reference_outputs(model, make_inputs(artifact.inputs, seed))
-        # How far off they may be is only known of a known precision; that they are near is enough.
+        # Only a known precision has a tolerance; outputs that are close are enough for any.
         far = differences if artifact.precision in TOLERANCE else not_compared
         parity = _parity(reference, outputs, artifact.precision, seed, differences, far)
     return Against(
         model=model.identity.name,
-        form=model.form,
+        form=model.resolved.form,
         counts=model.counts(),
         parity=parity,
         differences=tuple(differences),
@@ -191,22 +191,22 @@ def _against(
     )
 
 
-def _compared_counts(model: ResolvedModel, artifact: Artifact) -> tuple[list[str], list[str]]:
-    """How the file's counts differ from the model's, and what of them cannot be compared."""
+def _compared_counts(model: LazyModel, artifact: Artifact) -> tuple[list[str], list[str]]:
+    """How the file's counts differ from the model's, and which cannot be compared."""
     counts, found, precision = model.counts(), artifact.counts, artifact.precision
     if found is None:
         return [], ["operators, MACs and parameters: the file cannot be counted"]
     not_compared = []
     if precision not in TOLERANCE:
-        not_compared.append(f"bytes of parameters: in {precision} any number may be")
+        not_compared.append(f"bytes of parameters: unknown for {precision}")
         found = msgspec.structs.replace(found, parameter_bytes=counts.parameter_bytes)
     try:
-        # Of a ready file the precision is the lowest in it, so most of it may be in another.
+        # The precision of a pre-exported file is the lowest in it; most of it may be in another.
         check_share(counts, found, precision)
     except StageError as error:
         not_compared.append(error.message)
     try:
-        foldable = 0 if model.form == "deploy" else norm_bytes(model)
+        foldable = 0 if model.resolved.form == "deploy" else norm_bytes(model)
         check_counts(counts, found, precision, foldable_bytes=foldable)
     except StageError as error:
         return [error.message], not_compared
@@ -221,13 +221,13 @@ def _parity(
     differences: list[str],
     far: list[str],
 ) -> Parity | None:
-    """How near the outputs are. No pair of outputs goes to ``differences``, one that is too far off
-    to ``far``."""
+    """Compare the outputs. Outputs that do not match in shape are added to ``differences``, outputs
+    that exceed the tolerance to ``far``."""
     import torch
 
     ours, theirs = [a.shape for a in reference], [a.shape for a in outputs]
     if ours != theirs:
-        differences.append(f"outputs: {_listed(ours)} of the model, {_listed(theirs)} of the file")
+        differences.append(f"outputs: {_listed(ours)} in the model, {_listed(theirs)} in the file")
         return None
     absolute, relative = errors(reference, outputs)
     near, agreed = cosine(reference, outputs), top1_agreement(reference, outputs)

@@ -1,53 +1,52 @@
-"""Parameters, MACs and graphs of the models that claims are about, from a program of its own.
+"""Parameters, MACs and graphs of the models that claims are about.
 
-Building a network imports PyTorch and executes its code; whatever happens there, the check goes on.
+Building a network imports PyTorch and executes the network's code, so a separate program does it
+(:mod:`latbench.zoo.count_worker`); a crash or a timeout concerns one model only.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
+from types import TracebackType
+from typing import TypeVar
 
 from latbench.claims.model import ClaimedModel
 from latbench.claims.quantities import PrintedValue, parse_count
 from latbench.claims.verdict import CountedModel
-from latbench.schema.graph import (
-    Growth,
-    MergeCheck,
-    Method,
-    Over,
-)
+from latbench.errors import LatbenchError, StageError
+from latbench.schema.graph import MergeCheck, Method, Over
+from latbench.worker import messages
+from latbench.worker.client import WorkerClient
 from latbench.zoo import catalog
 
-TIMEOUT_S = 900
-"""Of one program, however many models it has still to count."""
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads of PyTorch that spin while they wait took three times the time on a machine that is busy.
-"""
+A = TypeVar("A", bound=messages.Message)
+
+PROGRAM = "latbench.zoo.count_worker"
+TIMEOUT_S = 900.0
+"""For each model, and for each network that a method is applied to."""
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""On a busy machine, PyTorch took three times as long with threads that spin while they wait. A
+value set by the user has precedence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToCount:
-    """One model at one resolution; ``None`` is the model's own."""
+    """One model at one resolution; ``None`` means the model's own resolution."""
 
     model: ClaimedModel
     resolution: int | None = None
     over: Over | None = None
-    """Over which its MACs are to be counted at several sizes, instead of at one."""
+    """Count MACs at several sizes of this quantity instead of at one size."""
     method: Method | None = None
-    """A method that the model stands for, to be shown on ``hosts`` instead of counting anything."""
+    """A method that the model stands for: apply it to ``hosts`` instead of counting."""
     hosts: tuple[str, ...] = ()
 
 
 def count_models(wanted: Iterable[ToCount]) -> dict[ToCount, CountedModel]:
-    """What each consists of, or why that is not known. Builds only what no table has."""
+    """Count each model, or report why it cannot be counted. Builds only models without a known
+    count."""
     found: dict[ToCount, CountedModel] = {}
     rest: list[ToCount] = []
     for each in wanted:
@@ -60,7 +59,7 @@ def count_models(wanted: Iterable[ToCount]) -> dict[ToCount, CountedModel]:
 
 
 def _known(wanted: ToCount) -> CountedModel | None:
-    """From the zoo's table of exact counts, or from what is published; ``None``: build it."""
+    """The counts from the zoo's table or as published; ``None`` if the model must be built."""
     model = wanted.model
     if wanted.method is not None:
         return None
@@ -79,7 +78,7 @@ def _known(wanted: ToCount) -> CountedModel | None:
 
 
 def _counted(model: ClaimedModel, trained: int, deployed: int | None, macs: int) -> CountedModel:
-    """Its counts, unless they are those of another network than the one that is claimed about."""
+    """The counts, unless they show that this is not the network that the claim is about."""
     another = model.another(trained, deployed)
     if another is not None:
         return CountedModel(missing=another)
@@ -105,72 +104,83 @@ def _published(model: ClaimedModel) -> CountedModel:
 
 
 def _built(wanted: list[ToCount]) -> dict[ToCount, CountedModel]:
-    """From programs as below, which write a line for each.
-
-    Where one ends early another goes on with the rest. One that ended with its first model would
-    always do so: it is that model's fault.
-    """
-    found, rest = {}, wanted
-    while rest:
-        lines, why = _program(json.dumps([_asked(each) for each in rest]))
-        answers = lines or [{"missing": why}]
-        for each, got in zip(rest, answers, strict=False):
-            found[each] = _understood(each, got)
-        rest = rest[len(answers) :]
-    return found
+    """Build and count each model in the counting program."""
+    with CountingProgram() as program:
+        return {
+            each: _applied(each, program) if each.method is not None else _count(each, program)
+            for each in wanted
+        }
 
 
-def _understood(wanted: ToCount, got: dict[str, Any]) -> CountedModel:
-    model = wanted.model
-    if wanted.method is not None:
-        return CountedModel(shown=_shown(wanted, got))
-    if "missing" in got:
-        return CountedModel(missing=f"it could not be counted: {got['missing']}")
-    counted = _counted(model, got["trained"], got["deployed"], got["macs"])
+def _count(wanted: ToCount, program: CountingProgram) -> CountedModel:
+    assert wanted.model.build is not None, "a model without a builder is never built"
+    request = messages.CountModel(
+        model=wanted.model.build,
+        resolution=wanted.resolution if wanted.over is None else None,
+        over=wanted.over,
+    )
+    try:
+        found = program.ask(request, messages.ModelCounted)
+    except LatbenchError as error:
+        return CountedModel(missing=f"it could not be counted: {_reason(error)}")
+    counted = _counted(wanted.model, found.trained, found.deployed, found.macs)
     if wanted.over is None or counted.missing is not None:
         return counted
-    return CountedModel(growth=msgspec.convert(got["growth"], Growth))
+    return CountedModel(growth=found.growth)
 
 
-def _asked(wanted: ToCount) -> dict[str, Any]:
-    if wanted.method is not None:
-        return {"method": wanted.method, "hosts": wanted.hosts}
-    if wanted.over is not None:
-        return {"build": wanted.model.build, "over": wanted.over}
-    return {"build": wanted.model.build, "resolution": wanted.resolution}
+def _applied(wanted: ToCount, program: CountingProgram) -> CountedModel:
+    """Apply the method to each host. A host that cannot be built does not affect the others."""
+    assert wanted.method is not None
+    shown = []
+    for host in wanted.hosts:
+        request = messages.ApplyMethod(method=wanted.method, host=host)
+        try:
+            graphs = program.ask(request, messages.MethodApplied).graphs
+        except LatbenchError as error:
+            shown.append(MergeCheck(host=host, missing=_reason(error)))
+        else:
+            shown.append(MergeCheck(host=host, built=graphs))
+    return CountedModel(shown=tuple(shown))
 
 
-def _shown(wanted: ToCount, got: dict[str, Any]) -> tuple[MergeCheck, ...]:
-    """On each host, or why not."""
-    if "missing" in got:
-        return tuple(MergeCheck(host=host, missing=got["missing"]) for host in wanted.hosts)
-    return msgspec.convert(got["shown"], tuple[MergeCheck, ...])
+class CountingProgram:
+    """The counting program, started on first use and started again after it ended."""
+
+    def __init__(self) -> None:
+        self._client: WorkerClient | None = None
+
+    def __enter__(self) -> CountingProgram:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._client is not None:
+            self._client.__exit__(kind, value, tb)
+
+    def ask(self, request: messages.RequestMessage, expect: type[A]) -> A:
+        """Send ``request`` and wait for its response. Raises as :meth:`WorkerClient.ask`."""
+        if self._client is not None and self._client.ended:
+            self._client.__exit__(None, None, None)
+            self._client = None
+        if self._client is None:
+            environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
+            self._client = WorkerClient.with_module(PROGRAM, stage="build", environment=environment)
+        return self._client.ask(request, expect, stage="build", timeout_s=TIMEOUT_S)
 
 
-def _program(asked: str) -> tuple[list[dict[str, Any]], str]:
-    """What it wrote, and why it wrote no more."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "latbench.zoo.count_worker"],
-            input=asked,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=TIMEOUT_S,
-            env={**PATIENT, **os.environ},
-        )
-    except subprocess.TimeoutExpired as error:
-        out = error.stdout or b""
-        text = out.decode(errors="replace") if isinstance(out, bytes) else out
-        return whole_lines(text), f"counting took more than {TIMEOUT_S} s"
-    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return whole_lines(done.stdout), f"the counting program ended early ({last})"
-
-
-def whole_lines(text: str) -> list[dict[str, Any]]:
-    """The answers that are whole: the last line may be cut."""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+def _reason(error: LatbenchError) -> str:
+    """Why a model could not be counted."""
+    if isinstance(error, StageError) and error.kind == "timeout":
+        return f"counting took more than {TIMEOUT_S:g} s"
+    if isinstance(error, StageError) and error.kind in ("crash", "out_of_memory"):
+        last = (error.detail or "").splitlines()[-1:]
+        return f"the counting program ended early ({': '.join([error.message, *last])})"
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 def _exact(count: int) -> PrintedValue:

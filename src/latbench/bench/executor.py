@@ -17,10 +17,10 @@ import msgspec
 
 from latbench.bench.job import Job, JobRun
 from latbench.clock import now_ns
-from latbench.errors import LatbenchError, Stage, StageError
+from latbench.errors import LatbenchError, StageError, failure_of
 from latbench.events import Events
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
-from latbench.schema.record import Failure, Outcome
+from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
 from latbench.worker.client import WorkerClient
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from latbench.devices.local import MeasuredDevice
 
 WORKER = "latbench.worker.inference"
+TIMEOUT_HINT = "allow more time with --timeout, or try fewer threads"
 Precise = Callable[[Sequence[Sequence[Trace]]], bool]
 """Whether the traces of each part so far are precise enough."""
 Stopped = Literal["complete", "precise", "budget", "processes"]
@@ -108,7 +109,9 @@ class ProtocolExecutor:
         with ExitStack() as exits:
             for part in self._all():
                 try:
-                    part.start(exits.enter_context(WorkerClient(command)))
+                    part.start(
+                        exits.enter_context(WorkerClient(command, timeout_hint=TIMEOUT_HINT))
+                    )
                 except StageError as error:
                     part.failure = error
                     self._without_sentinel(part, error)
@@ -220,19 +223,3 @@ class ProtocolExecutor:
             checks=tuple(part.checks),
             failure=failure_of(part.failure) if part.failure else None,
         )
-
-
-def failure_of(error: LatbenchError, otherwise: Stage = "open") -> Failure:
-    """Return the error as a record stores it.
-
-    ``otherwise`` is the stage of an error that has none.
-    """
-    if not isinstance(error, StageError):
-        return Failure(stage=otherwise, kind="error", message=error.message, hint=error.hint)
-    return Failure(
-        stage=error.stage,
-        kind=error.kind,
-        message=error.message,
-        hint=error.hint,
-        detail=error.detail,
-    )

@@ -273,13 +273,13 @@ class JobRun:
 
     def _ask(
         self,
-        request: messages.WorkerRequest,
+        request: messages.RequestMessage,
         expect: type[A],
         stage: Literal["open", "warmup", "time", "outputs"],
     ) -> A:
         assert self._worker is not None
         with self._blamed():
-            return self._worker.ask(request, expect, stage=stage, deadline_s=self._timeout_s)
+            return self._worker.ask(request, expect, stage=stage, timeout_s=self._timeout_s)
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:

@@ -15,13 +15,13 @@ import msgspec
 from latbench.analysis.comparison import Quantity, ratio_is_precise
 from latbench.analysis.estimators import run_is_precise
 from latbench.bench.context import RunContext
-from latbench.bench.executor import ProtocolExecutor, Schedule, failure_of
+from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job
 from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.sentinel import sentinel_for, without_sentinel
-from latbench.errors import LatbenchError, Stage, UsageError
+from latbench.errors import LatbenchError, Stage, UsageError, failure_of
 from latbench.schema.environment import Conditions
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Fallback, Interleaved, Outcome, Record, Sentinel

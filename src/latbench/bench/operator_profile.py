@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from latbench.bench.executor import WORKER
+from latbench.bench.executor import TIMEOUT_HINT, WORKER
 from latbench.bench.job import Job
 from latbench.schema.trace import Profile
 from latbench.worker import messages
@@ -24,12 +24,12 @@ def time_operators(
 
     Raises :class:`StageError`.
     """
-    with WorkerClient(device.worker_command(WORKER)) as worker:
+    with WorkerClient(device.worker_command(WORKER), timeout_hint=TIMEOUT_HINT) as worker:
         request = job.request(process=0, pinned=pinned)
-        worker.ask(request, messages.SessionOpened, stage="open", deadline_s=timeout_s)
+        worker.ask(request, messages.SessionOpened, stage="open", timeout_s=timeout_s)
         warm = messages.Time(calls=WARMUP_CALLS)
-        worker.ask(warm, messages.BlockTimed, stage="warmup", deadline_s=timeout_s)
+        worker.ask(warm, messages.BlockTimed, stage="warmup", timeout_s=timeout_s)
         operators = messages.TimeOperators(calls=CALLS)
-        timed = worker.ask(operators, messages.OperatorsTimed, stage="time", deadline_s=timeout_s)
-        worker.ask(messages.Close(), messages.Closed, stage="outputs", deadline_s=timeout_s)
+        timed = worker.ask(operators, messages.OperatorsTimed, stage="time", timeout_s=timeout_s)
+        worker.ask(messages.Close(), messages.Closed, stage="outputs", timeout_s=timeout_s)
         return timed.profile

@@ -12,11 +12,10 @@ from latbench.api import FORM, Exporter, Runner
 from latbench.artifacts.builder import obtain
 from latbench.artifacts.cache import ArtifactCache, CachedArtifact
 from latbench.artifacts.calibration import identify_calibration
-from latbench.bench.executor import failure_of
 from latbench.bench.job import Job
 from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.catalog import load_devices, user_devices_path
-from latbench.errors import StageError, UsageError
+from latbench.errors import StageError, UsageError, failure_of
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, exporter_for, load_runner
 from latbench.schema.artifact import ModelIdentity
@@ -52,7 +51,7 @@ class ResolvedRequest:
     @property
     def extension(self) -> str | None:
         """File extension of a pre-exported file; ``None`` for a model that is exported."""
-        return None if self.model.path is None else self.model.path.suffix.lower()
+        return self.model.file_extension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +107,7 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
     model = resolve_model(request)
     row = device.row(request.device)
     runner = load_runner(request.backend)
-    extension = None if model.path is None else model.path.suffix.lower()
-    exporter = exporter_for(runner, extension)
+    exporter = exporter_for(runner, model.file_extension)
     check_export(exporter, request.precision)
     known = {**runner.options, **exporter.options}
     check_options(f"backend {runner.name!r}", request.options, known)

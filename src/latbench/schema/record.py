@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from latbench.errors import FailureKind, Stage
+from latbench.errors import Failure
 from latbench.schema.artifact import Artifact, ModelIdentity
 from latbench.schema.environment import Device, Environment
 from latbench.schema.protocol import TimingProtocol
@@ -20,17 +20,6 @@ from latbench.schema.trace import OutputCheck, Placement, Profile, Trace
 from latbench.schema.value import Value
 
 SCHEMA = 3
-
-
-class Failure(Value, frozen=True, kw_only=True):
-    """Why there is no number."""
-
-    stage: Stage
-    kind: FailureKind
-    message: str
-    hint: str | None = None
-    detail: str | None = None
-    """The end of what the failed program wrote to its standard error."""
 
 
 class Outcome(Value, frozen=True, kw_only=True):

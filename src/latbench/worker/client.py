@@ -1,4 +1,4 @@
-"""The harness's end: start a program, ask it, and turn whatever happens to it into a value."""
+"""Harness side of the worker protocol: start a program, send requests, read responses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -27,58 +27,73 @@ from latbench.worker import messages
 
 A = TypeVar("A", bound=messages.Message)
 
-START_DEADLINE_S = 120.0
-"""A cold machine has been seen to take 20 s to start Python from a slow disk."""
+START_TIMEOUT_S = 120.0
+"""A cold machine took 20 s to start Python from a slow disk."""
 DETAIL_BYTES = 4000
+"""How much of the end of standard error a failure keeps."""
 
 
 class WorkerClient:
-    """One program, spoken to in JSON lines. Leaving the ``with`` block always ends the program."""
+    """One program that answers requests in JSON lines. Leaving the ``with`` block ends the program.
 
-    def __init__(self, command: Sequence[str], *, temporary: Path | None = None) -> None:
+    ``stage`` is the stage of a failure to start it. ``environment`` adds to the variables of this
+    process. ``timeout_hint`` says what to do about a response that takes too long.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        stage: Stage = "open",
+        environment: Mapping[str, str] | None = None,
+        timeout_hint: str | None = None,
+    ) -> None:
+        self._timeout_hint = timeout_hint
+        self._oom_kills = _oom_kills()
+        self._paused = False
+        self.ended = False
+        """Whether the program has ended, so that it can no longer be asked."""
         try:
-            # A file, not a pipe: a program that writes much must not stop because nobody reads.
+            # A file, not a pipe: a program that writes much must not block because nobody reads.
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         except OSError as error:
             raise StageError(
-                "open",
-                f"a temporary file cannot be made: {error.strerror or error}",
-                hint="make room in the folder for temporary files, or name another with TMPDIR",
+                stage,
+                f"cannot create a temporary file: {error.strerror or error}",
+                hint="free space in the folder for temporary files, or set TMPDIR to another one",
             ) from error
-        self._oom_kills = _oom_kills()
-        self._paused = False
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env=None if temporary is None else {**os.environ, "TMPDIR": str(temporary)},
-                # Its own group: Ctrl-C reaches the harness alone, which then ends it in order.
+                env={**os.environ, **(environment or {})},
+                # Its own group: Ctrl-C reaches only the harness, which then ends the program.
                 start_new_session=True,
             )
         except OSError as error:
             self._stderr.close()
             raise StageError(
-                "open",
-                f"the program cannot be started: {error.strerror or error}",
-                hint="too many processes, or too little memory",
+                stage,
+                f"cannot start the program: {error.strerror or error}",
+                hint="too many processes, or not enough memory",
             ) from error
-        self._answers: SimpleQueue[bytes] = SimpleQueue()
+        self._lines: SimpleQueue[bytes] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            self.hello = self._greeted()
+            self.hello = self._greeted(stage)
         except BaseException:
-            # Whatever it is, Ctrl-C too: nobody has entered the `with` block that would end it.
+            # Ctrl-C too: nobody has entered the `with` block that would end the program.
             self._end()
             self._stderr.close()
             raise
 
-    def _greeted(self) -> messages.Hello:
-        hello = self._expect(messages.Hello, "open", START_DEADLINE_S)
+    def _greeted(self, stage: Stage) -> messages.Hello:
+        hello = self._expect(messages.Hello, stage, START_TIMEOUT_S)
         if hello.protocol != messages.VERSION:
             raise StageError(
-                "open",
+                stage,
                 f"{hello.program} {hello.version} speaks protocol {hello.protocol}, "
                 f"this latbench speaks {messages.VERSION}",
                 hint="install the same latbench version on both sides",
@@ -86,11 +101,18 @@ class WorkerClient:
         return hello
 
     @classmethod
-    def with_module(cls, module: str, *, temporary: Path | None = None) -> WorkerClient:
-        """Start ``python -m module`` with this interpreter; its temporary files go to a folder that
-        outlives it, where one is named."""
-        # -P: a file of the working directory must not stand in for a library.
-        return cls([sys.executable, "-P", "-m", module], temporary=temporary)
+    def with_module(
+        cls,
+        module: str,
+        *,
+        stage: Stage = "open",
+        environment: Mapping[str, str] | None = None,
+        timeout_hint: str | None = None,
+    ) -> WorkerClient:
+        """Start ``python -m module`` with this interpreter; arguments as for the class."""
+        return cls(
+            module_command(module), stage=stage, environment=environment, timeout_hint=timeout_hint
+        )
 
     def __enter__(self) -> WorkerClient:
         return self
@@ -105,13 +127,13 @@ class WorkerClient:
         self._stderr.close()
 
     def ask(
-        self, request: messages.WorkerRequest, expect: type[A], *, stage: Stage, deadline_s: float
+        self, request: messages.RequestMessage, expect: type[A], *, stage: Stage, timeout_s: float
     ) -> A:
-        """Send ``request`` and wait for its answer.
+        """Send ``request`` and wait for its response.
 
-        Raises :class:`StageError` where the program says that it failed, ends, says something else,
-        or has not answered after ``deadline_s`` seconds; in the last three cases it is killed.
-        Raises :class:`UsageError` where it says that the request makes no sense.
+        Raises :class:`StageError` if the program reports a failure, ends, sends anything but an
+        ``expect``, or does not respond within ``timeout_s`` seconds; in the last three cases it is
+        killed. Raises :class:`UsageError` if the program refuses the request as invalid.
         """
         assert self._process.stdin is not None
         self._resume()
@@ -119,16 +141,15 @@ class WorkerClient:
             self._process.stdin.write(msgspec.json.encode(request) + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # It has ended; waiting for its answer finds out how.
-        return self._expect(expect, stage, deadline_s)
+            pass  # The program has ended; waiting for its response finds out how.
+        return self._expect(expect, stage, timeout_s)
 
     def pause(self) -> None:
-        """Stop the program where it stands, until it is next asked or ended.
+        """Stop the program (SIGSTOP) until the next request or its end.
 
-        Threads of a runtime that have nothing to do spin for a while, in case more comes: longer
-        than another program's block takes. Only on Linux, where a stopped program is sure to end
-        with its owner (:mod:`latbench.worker.server`), the thread that made this; elsewhere this
-        does nothing.
+        Idle threads of a runtime keep spinning for longer than a block of another program takes.
+        Does nothing except on Linux, where a stopped program is certain to end together with the
+        thread that started it (:mod:`latbench.worker.server`).
         """
         if sys.platform == "linux" and not self._paused:
             self._paused = True
@@ -140,65 +161,65 @@ class WorkerClient:
             self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
-        """Send it to the program and whatever it started."""
+        """Send the signal to the program and to whatever it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def _expect(self, expect: type[A], stage: Stage, deadline_s: float) -> A:
+    def _expect(self, expect: type[A], stage: Stage, timeout_s: float) -> A:
         try:
-            line = self._answers.get(timeout=deadline_s)
+            line = self._lines.get(timeout=timeout_s)
         except Empty:
             self._end()
             raise StageError(
                 stage,
-                f"no answer within {deadline_s:g} s; the program was ended",
-                hint="allow more time with --timeout, or try fewer threads",
+                f"no response within {timeout_s:g} s; the program was ended",
+                hint=self._timeout_hint,
                 kind="timeout",
                 detail=self._detail(),
             ) from None
         if not line:
             raise self._died(stage)
         try:
-            answer = msgspec.json.decode(line, type=messages.Response)
+            response = msgspec.json.decode(line, type=messages.Response)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._end()
             raise StageError(
                 stage,
-                f"the program answered something that is not a message: {error}",
+                f"the program sent a line that is not a message: {error}",
                 kind="crash",
             ) from error
-        if isinstance(answer, messages.Refused):
-            raise UsageError(answer.message, hint=answer.hint)
-        if isinstance(answer, messages.Failed):
-            raise StageError(
-                answer.stage,
-                answer.message,
-                hint=answer.hint,
-                kind=answer.kind,
-                detail=answer.detail or self._detail(),
-            )
-        if not isinstance(answer, expect):
+        if isinstance(response, messages.Refused):
+            raise UsageError(response.message, hint=response.hint)
+        if isinstance(response, messages.Failed):
+            failure = response.failure
+            if not failure.detail:
+                failure = msgspec.structs.replace(failure, detail=self._detail())
+            raise StageError.of(failure)
+        if not isinstance(response, expect):
             self._end()
-            raise StageError(stage, f"the program answered {type(answer).__name__}", kind="crash")
-        return answer
+            raise StageError(
+                stage, f"the program sent an unexpected {type(response).__name__}", kind="crash"
+            )
+        return response
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put(b"")
+            self._lines.put(line)
+        self._lines.put(b"")
 
     def _died(self, stage: Stage) -> StageError:
+        self.ended = True
         try:
             status = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._end()
-            return StageError(stage, "the program closed its output and went on", kind="crash")
+            return StageError(stage, "the program closed its output but did not end", kind="crash")
         kind, message, hint = _explain(status, _oom_kills() > self._oom_kills)
         return StageError(stage, message, hint=hint, kind=kind, detail=self._detail())
 
     def _detail(self) -> str | None:
-        # pread: the program shares the file's offset, which must stay where it writes next.
+        # pread: the program shares the file's offset, which must not move.
         file = self._stderr.fileno()
         end = os.fstat(file).st_size
         tail = os.pread(file, DETAIL_BYTES, max(0, end - DETAIL_BYTES))
@@ -206,7 +227,8 @@ class WorkerClient:
 
     def _end(self) -> None:
         """End the program and whatever it started, and reap it."""
-        self._resume()  # What is stopped does not notice that its input ends.
+        self.ended = True
+        self._resume()  # A stopped program does not see the end of its input.
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -216,25 +238,31 @@ class WorkerClient:
         self._process.wait()
 
 
+def module_command(module: str) -> list[str]:
+    """The command line of ``python -m module`` with this interpreter."""
+    # -P: a file in the working directory must not replace a module of the standard library.
+    return [sys.executable, "-P", "-m", module]
+
+
 def _explain(status: int, out_of_memory: bool) -> tuple[FailureKind, str, str]:
     if out_of_memory and status == -signal.SIGKILL:
         return (
             "out_of_memory",
-            "the kernel ended the program for lack of memory",
+            "the kernel killed the program: out of memory",
             "try a smaller batch or resolution, or a machine with more memory",
         )
     if status >= 0:
         return (
             "crash",
-            f"the program ended by itself with status {status}",
-            "its last words are in the record: latbench show ID --json",
+            f"the program exited with status {status}",
+            "the end of its standard error is in the record: latbench show ID --json",
         )
     name = next((s.name for s in signal.Signals if s == -status), f"signal {-status}")
     if name == "SIGKILL":
         return (
             "crash",
             "the program was killed (SIGKILL)",
-            "often the kernel's answer to lack of memory: see dmesg; else somebody killed it",
+            "often the kernel, for lack of memory: see dmesg",
         )
     return (
         "crash",
@@ -244,7 +272,7 @@ def _explain(status: int, out_of_memory: bool) -> tuple[FailureKind, str, str]:
 
 
 def _oom_kills() -> int:
-    """Processes of this control group that the kernel has killed for lack of memory (Linux, v2)."""
+    """Number of processes in this control group (v2) that the kernel killed for lack of memory."""
     try:
         groups = Path("/proc/self/cgroup").read_text()
         path = next(line[3:] for line in groups.splitlines() if line.startswith("0::"))

@@ -1,4 +1,4 @@
-"""The worker program, ``python -m latbench.worker.inference``: one artifact, timed in blocks."""
+"""Worker program ``python -m latbench.worker.inference``: load an artifact, time it in blocks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+
+import msgspec
 
 from latbench.api import (
     ProfiledSession,
@@ -24,15 +26,15 @@ from latbench.worker.server import serve
 
 
 class Worker:
-    """Answers the requests of one session."""
+    """Handles the requests of one session."""
 
     def __init__(self, exits: ExitStack) -> None:
         self._exits = exits
         self._session: Session | None = None
         self._opened_ns = 0
 
-    def handle(self, request: messages.WorkerRequest) -> messages.Response:
-        """Meet one request. Raises :class:`StageError`."""
+    def handle(self, request: messages.InferenceRequest) -> messages.Response:
+        """Handle one request. Raises :class:`StageError`."""
         match request:
             case messages.Open():
                 return self._open(request)
@@ -40,17 +42,15 @@ class Worker:
                 return self._time(self._live("time"), request)
             case messages.TimeOperators():
                 session = self._live("outputs")
-                told = (
+                profile = (
                     session.profile(request.calls) if isinstance(session, ProfiledSession) else None
                 )
-                return messages.OperatorsTimed(profile=told)
+                return messages.OperatorsTimed(profile=profile)
             case messages.Outputs():
                 return _outputs(self._live("outputs"))
             case messages.Close():
                 self._exits.close()
                 return messages.Closed()
-            case messages.Export() | messages.ExportSentinel():
-                raise StageError("export", "this program times; it does not export")
 
     def _open(self, request: messages.Open) -> messages.Response:
         from latbench.plugins import load_runner
@@ -81,15 +81,15 @@ class Worker:
         settings = self._session.settings()
         return messages.SessionOpened(
             load_ns=self._opened_ns - start,
-            # A runner with several runtimes says which one it took.
+            # A runner with several runtimes reports the version that it chose.
             version=settings.get("runtime_version", capability.version),
             settings=settings,
             placement=self._session.placement(),
         )
 
-    def _live(self, stage: str) -> Session:
+    def _live(self, action: str) -> Session:
         if self._session is None:
-            raise StageError("open", f"asked to {stage} before a session was open")
+            raise StageError("open", f"{action} was requested before a session was open")
         return self._session
 
     def _time(self, session: Session, request: messages.Time) -> messages.Response:
@@ -110,7 +110,7 @@ class Worker:
 def _timed(
     session: Session, calls: int, period_ns: int | None, beside: dict[str, list[int]]
 ) -> Sequence[int]:
-    """Nanoseconds of each of so many calls; what other clocks said of them goes to ``beside``."""
+    """Time ``calls`` inferences in nanoseconds; add the times of other clocks to ``beside``."""
     if calls <= 0:
         return ()
     if not isinstance(session, SelfTimedSession):
@@ -125,7 +125,7 @@ def _timed(
 def _at_a_rate(
     session: SelfTimedSession, calls: int, period_ns: int, beside: dict[str, list[int]]
 ) -> list[int]:
-    """One call a period, timed by the session itself."""
+    """Time one call per period, by the session's own clock."""
     elapsed: list[int] = []
 
     def one() -> None:
@@ -137,17 +137,17 @@ def _at_a_rate(
 
 
 def _gather(session: SelfTimedSession, into: dict[str, list[int]]) -> None:
-    """What other clocks said of the latest block."""
+    """Add the times that other clocks took in the latest block."""
     for name, values in session.beside_ns().items():
         into.setdefault(name, []).extend(values)
 
 
 def _pin(threads: int) -> None:
-    """Keep this process to the last ``threads`` of the CPUs that it may use."""
+    """Restrict this process to the last ``threads`` of the CPUs available to it."""
     if not hasattr(os, "sched_setaffinity"):
         raise StageError(
             "open",
-            "this system does not let a process be pinned to CPUs",
+            "this system cannot pin a process to CPUs",
             hint="use another protocol: latbench protocols",
             kind="unavailable",
         )
@@ -168,7 +168,7 @@ def _outputs(session: Session) -> messages.Response:
 
 def _peak_rss_bytes() -> int | None:
     if sys.platform == "linux":
-        # What getrusage tells there is of before exec too: the harness's, where that is larger.
+        # On Linux ru_maxrss includes the parent's peak from before exec; VmHWM does not.
         with suppress(OSError, StopIteration, ValueError, IndexError):
             lines = Path("/proc/self/status").read_text().splitlines()
             return int(next(x for x in lines if x.startswith("VmHWM:")).split()[1]) * 1024
@@ -183,7 +183,8 @@ def _peak_rss_bytes() -> int | None:
 def main() -> None:
     """Serve one session on standard input and output."""
     with ExitStack() as exits:
-        serve("latbench-worker", Worker(exits).handle)
+        decode = msgspec.json.Decoder(messages.InferenceRequest).decode
+        serve("latbench-worker", decode, Worker(exits).handle)
 
 
 if __name__ == "__main__":

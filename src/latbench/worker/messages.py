@@ -1,22 +1,26 @@
-"""The messages between the harness and a program that does one thing for it: ``docs/PROTOCOL.md``.
+"""Messages between the harness and the programs that it starts, described in ``docs/PROTOCOL.md``.
 
-One JSON object a line, each with its ``type``. The program greets with :class:`Hello`; then every
-request has exactly one answer, in order. Unknown fields are ignored, so either side may be newer.
+Each message is one JSON object on one line and names its ``type``. The program sends :class:`Hello`
+first; then each request gets exactly one response, in order. Unknown fields are ignored, so either
+side may be newer.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
-from latbench.errors import FailureKind, Stage
+from latbench.errors import Failure, Stage
 from latbench.schema.artifact import Artifact
+from latbench.schema.graph import Growth, MergedGraphs, Method, Over
+from latbench.schema.request import Request
 from latbench.schema.trace import Placement, Profile, Readings
 
 VERSION = 1
-"""Version of the conversation. A program that speaks another one is refused."""
+"""Version of the worker protocol. A program that speaks another version is refused."""
 
 
 def _type(name: str) -> str:
@@ -28,8 +32,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_
     """One line."""
 
 
+class RequestMessage(Message, frozen=True, kw_only=True):
+    """A message from the harness to a program."""
+
+    STAGE: ClassVar[Stage]
+    """Stage of a failure that the program does not assign to a stage itself."""
+
+
 class Hello(Message, frozen=True, kw_only=True):
-    """What the program is, said once, unasked."""
+    """What the program is. Sent once, without a request."""
 
     protocol: int
     program: str
@@ -37,12 +48,13 @@ class Hello(Message, frozen=True, kw_only=True):
     pid: int
 
 
-class Open(Message, frozen=True, kw_only=True):
+class Open(RequestMessage, frozen=True, kw_only=True):
     """Load ``artifact``, a file at ``path`` on the program's machine, with seeded inputs.
 
-    A session that is open already is ended first.
+    A session that is already open is closed first.
     """
 
+    STAGE = "open"
     backend: str
     artifact: Artifact
     path: str
@@ -51,11 +63,12 @@ class Open(Message, frozen=True, kw_only=True):
     process: int
     extra: Mapping[str, str]
     pinned: bool = False
-    """Keep to as many CPUs as there are threads."""
+    """Restrict the program to as many CPUs as there are threads."""
 
 
 class SessionOpened(Message, frozen=True, kw_only=True, tag="opened"):
-    """``load_ns``: from a runtime that is awake to a session that can run, inputs in place."""
+    """``load_ns`` is the time from an initialized runtime to a session that can run, with its
+    inputs in place."""
 
     load_ns: int
     version: str | None
@@ -63,10 +76,11 @@ class SessionOpened(Message, frozen=True, kw_only=True, tag="opened"):
     placement: Placement
 
 
-class Time(Message, frozen=True, kw_only=True):
+class Time(RequestMessage, frozen=True, kw_only=True):
     """Run ``calls`` inferences back to back, or one each ``period_ns``; readings are taken around
     all but the first ``settle``."""
 
+    STAGE = "time"
     calls: int
     settle: int = 0
     period_ns: int | None = None
@@ -79,27 +93,30 @@ class BlockTimed(Message, frozen=True, kw_only=True, tag="timed"):
     sample_ns: tuple[int, ...]
     readings: Readings | None = None
     beside_ns: Mapping[str, tuple[int, ...]] = {}
-    """The same calls by other clocks, by name."""
+    """Durations of the same calls by other clocks, by the clock's name."""
 
 
-class TimeOperators(Message, frozen=True, kw_only=True):
-    """Run ``calls`` more inferences and tell how long each operator takes."""
+class TimeOperators(RequestMessage, frozen=True, kw_only=True):
+    """Run ``calls`` more inferences and report how long each operator takes."""
 
+    STAGE = "time"
     calls: int
 
 
 class OperatorsTimed(Message, frozen=True, kw_only=True):
-    """``None`` where the runtime or this version of it cannot tell."""
+    """The profile; ``None`` if the runtime, or this version of it, cannot profile."""
 
     profile: Profile | None
 
 
-class Outputs(Message, frozen=True, kw_only=True):
-    """Give the outputs of the latest inference."""
+class Outputs(RequestMessage, frozen=True, kw_only=True):
+    """Send the outputs of the latest inference."""
+
+    STAGE = "outputs"
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):
-    """Little-endian elements in C order."""
+    """Elements in little-endian byte order and C order."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -107,71 +124,117 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputsGiven(Message, frozen=True, kw_only=True):
-    """The outputs, and the most memory that the program has held so far."""
+    """The outputs, and the peak memory use of the program so far."""
 
     tensors: tuple[Tensor, ...]
     peak_rss_bytes: int | None
 
 
-class Close(Message, frozen=True, kw_only=True):
-    """End the session and the program."""
+class Close(RequestMessage, frozen=True, kw_only=True):
+    """Close the session and end the program."""
+
+    STAGE = "outputs"
 
 
 class Closed(Message, frozen=True, kw_only=True):
     """The last line."""
 
 
-class Failed(Message, frozen=True, kw_only=True):
-    """The request could not be met; the program can be asked again unless it says so by ending."""
+class Failed(
+    Failure,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=False,
+    tag_field="type",
+    tag="failed",
+):
+    """The request failed. The program accepts further requests unless it ends.
 
-    stage: Stage
-    kind: FailureKind
-    message: str
-    hint: str | None = None
-    detail: str | None = None
+    The fields are those of :class:`~latbench.errors.Failure`, at the top level of the message.
+    """
+
+    @classmethod
+    def of(cls, failure: Failure) -> Failed:
+        """The message that carries ``failure``."""
+        return cls(**msgspec.structs.asdict(failure))
+
+    @property
+    def failure(self) -> Failure:
+        """The failure without the message around it."""
+        return Failure(**msgspec.structs.asdict(self))
 
 
 class Refused(Message, frozen=True, kw_only=True):
-    """The request itself makes no sense: an option, a name or a file that does not fit."""
+    """The request is invalid: an unknown option or name, or a file that does not fit."""
 
     message: str
     hint: str | None = None
 
 
-class Export(Message, frozen=True, kw_only=True):
-    """Make an artifact: the one request to the exporting program."""
+class Export(RequestMessage, frozen=True, kw_only=True):
+    """Build the model of ``request``, export it to ``format`` and check the result."""
 
-    model: str
-    weights: str | None
-    batch: int | None
-    resolution: tuple[int, int] | None
-    seed: int
+    STAGE = "export"
+    request: Request
+    """Its ``options`` are those of the exporter only."""
     format: str
-    precision: str
-    dims: Mapping[str, int]
-    options: Mapping[str, str] = {}
-    calibration: str | None = None
     out: str
-    """Where the file is to be written."""
+    """Path of the file to write."""
     reference: str
-    """Where the reference outputs are to be written (``.npz``)."""
+    """Path of the reference outputs to write (``.npz``)."""
 
 
-class ExportSentinel(Message, frozen=True, kw_only=True):
-    """Make the sentinel of a format; fields as for :class:`Export`."""
+class ExportSentinel(RequestMessage, frozen=True, kw_only=True):
+    """Create the sentinel of a format; fields as for :class:`Export`."""
 
+    STAGE = "export"
     format: str
     out: str
     reference: str
 
 
 class ExportDone(Message, frozen=True, kw_only=True):
-    """What was made."""
+    """The artifact that was written."""
 
     artifact: Artifact
 
 
-WorkerRequest = Open | Time | TimeOperators | Outputs | Close | Export | ExportSentinel
+class CountModel(RequestMessage, frozen=True, kw_only=True):
+    """Build the model called ``model`` as for a run, and count it."""
+
+    STAGE = "build"
+    model: str
+    resolution: int | None = None
+    over: Over | None = None
+    """Count MACs at several sizes too; ``resolution`` is then the model's own."""
+
+
+class ModelCounted(Message, frozen=True, kw_only=True):
+    """Parameters as trained and in deploy form; MACs of the deploy form at batch 1."""
+
+    trained: int
+    deployed: int
+    macs: int
+    growth: Growth | None = None
+
+
+class ApplyMethod(RequestMessage, frozen=True, kw_only=True):
+    """Apply ``method`` to the model called ``host``, merge it and compare the graphs."""
+
+    STAGE = "build"
+    method: Method
+    host: str
+
+
+class MethodApplied(Message, frozen=True, kw_only=True):
+    """The graphs with and without the method."""
+
+    graphs: MergedGraphs
+
+
+InferenceRequest = Open | Time | TimeOperators | Outputs | Close
+ExportRequest = Export | ExportSentinel
+CountRequest = CountModel | ApplyMethod
 Response = (
     Hello
     | SessionOpened
@@ -182,4 +245,6 @@ Response = (
     | Failed
     | Refused
     | ExportDone
+    | ModelCounted
+    | MethodApplied
 )

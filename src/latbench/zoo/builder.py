@@ -1,4 +1,4 @@
-"""Builds a resolved model: constructed, checked, given weights, brought into its form."""
+"""Build a resolved model: construct and check it, load weights, bring it into its form."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from latbench.schema.artifact import Counts, TensorSpec
 from latbench.schema.seeded_inputs import make_inputs
 from latbench.zoo import timm
 from latbench.zoo.catalog import ZooModel
-from latbench.zoo.file_access import record_file_reads
+from latbench.zoo.file_access import FileReads
 from latbench.zoo.macs import count
+from latbench.zoo.model import ResolvedModel
 from latbench.zoo.reparameterize import deploy_form, fold_batch_norms
 from latbench.zoo.weights import load_weights, seed_statistics, seed_weights
 
@@ -28,22 +29,22 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from latbench.zoo.model import ResolvedModel
-
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltModel:
-    """A model that is ready to be exported."""
+    """A network in its form, with its inputs and counts."""
 
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     counts: Counts
     trained_parameters: int
+    reads: FileReads
+    """What a user's own model read while it was constructed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A model as it is trained: branches and BatchNorms are there, and outputs are plain."""
+    """A network as it is trained: branches and BatchNorms are not fused, outputs are plain."""
 
     module: nn.Module
     image: TensorSpec
@@ -52,8 +53,12 @@ class Trained:
 
 
 def build(model: ResolvedModel) -> BuiltModel:
-    """Raises :class:`StageError` (stage ``build``), or ``UsageError`` for unfit weights."""
-    trained = build_trained(model)
+    """Build the network of ``model``.
+
+    Raises :class:`StageError` (stage ``build``), or ``UsageError`` for weights that do not fit.
+    """
+    reads = FileReads()
+    trained = build_trained(model, reads)
     module = trained.module
     if model.form == "deploy":
         module = deployed(model, module, trained.inputs)
@@ -62,12 +67,13 @@ def build(model: ResolvedModel) -> BuiltModel:
         inputs=(trained.image,),
         counts=count(module, trained.inputs),
         trained_parameters=trained.parameters,
+        reads=reads,
     )
 
 
-def build_trained(model: ResolvedModel) -> Trained:
+def build_trained(model: ResolvedModel, reads: FileReads | None = None) -> Trained:
     """The network in evaluation mode, with its weights. Raises as :func:`build`."""
-    module = construct(model)
+    module = construct(model, reads)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     if model.entry is not None:
         _check(module, model.entry, parameters)
@@ -86,29 +92,30 @@ def build_trained(model: ResolvedModel) -> Trained:
 def deployed(
     model: ResolvedModel, module: nn.Module, inputs: tuple[torch.Tensor, ...]
 ) -> nn.Module:
-    """``module``, which was trained as a ``model``, in the form in which it would be shipped."""
+    """Bring ``module``, a trained network of ``model``, into the form that is deployed."""
     if model.identity.source == "timm":
         return fold_batch_norms(timm.reparameterize(module), inputs)
     return deploy_form(module, inputs)
 
 
-def construct(model: ResolvedModel) -> nn.Module:
-    """The network with its own initialisation. Raises as :func:`build`."""
+def construct(model: ResolvedModel, reads: FileReads | None = None) -> nn.Module:
+    """The network with its own initialization; a user's own model adds the files that it opens to
+    ``reads``. Raises as :func:`build`."""
     if importlib.util.find_spec("torch") is None:
         raise StageError(
             "build",
             "building a PyTorch model needs torch, which is not installed",
-            hint="pip install 'latbench[export]', or give a ready .onnx file",
+            hint="pip install 'latbench[export]', or give a pre-exported .onnx file",
             kind="unavailable",
         )
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
-        return _construct(model)
+        return _construct(model, reads or FileReads())
 
 
-def _construct(model: ResolvedModel) -> nn.Module:
+def _construct(model: ResolvedModel, reads: FileReads) -> nn.Module:
     from torch import nn
 
     if model.entry is not None:
@@ -119,27 +126,28 @@ def _construct(model: ResolvedModel) -> nn.Module:
         with summary(f"timm cannot build {model.factory}"):
             built = timm.build_timm(model.factory, model.identity.resolution)
     else:
-        built = _call_factory(model, model.source)
+        built = _call_factory(model, model.source, reads)
     if not isinstance(built, nn.Module):
         raise StageError(
             "build",
-            f"{model.identity.name} gave {type(built).__name__}, not a torch.nn.Module",
+            f"{model.identity.name} returned {type(built).__name__}, not a torch.nn.Module",
             hint="the factory must return the network",
         )
     return built
 
 
-def _call_factory(model: ResolvedModel, source: Path) -> object:
+def _call_factory(model: ResolvedModel, source: Path, reads: FileReads) -> object:
     """Import the user's module with its own folder importable, and call its factory."""
     assert model.factory is not None
     module_name, _, factory_name = model.factory.partition(":")
-    with _importable(model.search), summary(f"{model.identity.name} failed"), record_file_reads():
+    failing = summary(f"{model.identity.name} failed")
+    with _importable(model.search), failing, reads.recording():
         if model.identity.name.rpartition(":")[0].endswith(".py"):
             spec = importlib.util.spec_from_file_location(module_name, source)
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            # Under its own name, so that what it imports can import it back.
+            # Under its own name, so that modules that it imports can import it back.
             sys.modules.setdefault(module_name, module)
             spec.loader.exec_module(module)
         else:
@@ -165,7 +173,7 @@ def _functions(module: object) -> list[str]:
 def _wanted(
     factory: Callable[..., object], resolution: tuple[int, int] | None
 ) -> dict[str, tuple[int, int]]:
-    """The resolution, for a factory that asks for it by name."""
+    """The resolution, for a factory with a parameter for it."""
     if resolution is None:
         return {}
     names = inspect.signature(factory).parameters
@@ -186,7 +194,7 @@ def flattened(value: object) -> list[torch.Tensor]:
 
 
 def _check(module: nn.Module, entry: ZooModel, parameters: int) -> None:
-    """Published counts, exactly: a wrong head or a missing branch is another network."""
+    """Compare with the published counts: a wrong head or a missing branch is another network."""
     import torch
 
     image = torch.zeros(1, *entry.input_shape)
@@ -206,7 +214,7 @@ def _check(module: nn.Module, entry: ZooModel, parameters: int) -> None:
 
 
 def images(model: ResolvedModel, module: nn.Module) -> tuple[TensorSpec, tuple[torch.Tensor, ...]]:
-    """What ``module`` is given: the input's description, and its seeded content."""
+    """The input of ``module``: its description and its seeded content."""
     import torch
 
     image = _image(model, module)
@@ -233,8 +241,10 @@ def _try(module: nn.Module, inputs: tuple[torch.Tensor, ...], image: TensorSpec)
 
 
 def _with_plain_outputs(module: nn.Module, outputs: object) -> nn.Module:
-    """``module``, wrapped where its outputs are a dictionary or nested: converters of most formats
-    take tensors in a tuple only. Names are lost, the order is kept."""
+    """Wrap ``module`` if its outputs are nested or a dictionary, which most converters reject.
+
+    The outputs of the wrapper are one tuple, in the same order and without names.
+    """
     import torch
 
     plain = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -243,7 +253,7 @@ def _with_plain_outputs(module: nn.Module, outputs: object) -> nn.Module:
     if not flattened(outputs):
         raise StageError(
             "build",
-            f"the network gives {type(outputs).__name__} without a tensor in it",
+            f"the network returns {type(outputs).__name__} without a tensor in it",
             hint="its forward must return tensors, alone or in tuples, lists or dictionaries",
         )
     return _flat(module)
@@ -267,7 +277,7 @@ def _flat(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def summary(what: str) -> Iterator[None]:
-    """Whatever the network's own code raises in the block, as a failure that names the place."""
+    """Turn an exception of the network's own code into a failure that names the line."""
     try:
         yield
     except LatbenchError:
@@ -286,7 +296,7 @@ def summary(what: str) -> Iterator[None]:
 
 @contextmanager
 def _importable(search: tuple[str, ...]) -> Iterator[None]:
-    """``search`` as the import path, for the time of the block."""
+    """Use ``search`` as the import path within the block."""
     before = list(sys.path)
     sys.path[:] = search
     try:

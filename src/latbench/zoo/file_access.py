@@ -1,6 +1,6 @@
-"""Which files a user's code reads: the identity of a model does not know of them.
+"""Record the files that a user's model reads, because its identity does not cover them.
 
-What is opened through Python is seen, by an audit hook; what native code opens is not.
+An audit hook sees what is opened through Python, not what native code opens.
 """
 
 from __future__ import annotations
@@ -11,44 +11,67 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 CODE = (".py", ".pyc", ".pyi", ".so", ".dylib", ".dll")
-"""Python's own files are part of the identity, as far as they are imported."""
+"""Files of imported modules, which are part of the identity."""
 SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/opt", "/System", "/Library")
 
-_read: dict[str, None] = {}
-_noticing = False
-_hooked = False
+
+class FileReads:
+    """The files that were opened for reading within :meth:`recording`, in any thread."""
+
+    def __init__(self) -> None:
+        self._paths: set[str] = set()
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what is opened for reading in this block."""
+        recorders = _open_hook().recorders
+        recorders.append(self)
+        try:
+            yield
+        finally:
+            recorders.remove(self)
+
+    def add(self, path: str | bytes | os.PathLike[str]) -> None:
+        """Add one file."""
+        self._paths.add(os.path.realpath(os.fsdecode(path)))
+
+    def of_project(self, project: Path) -> tuple[str, ...]:
+        """Sorted paths of the user's files: all files in ``project``; elsewhere, those that belong
+        neither to the system nor to an installed package. Temporary files are left out."""
+        root = project.resolve()
+        return tuple(sorted(path for path in self._paths if _is_the_users(Path(path), root)))
 
 
-@contextmanager
-def record_file_reads() -> Iterator[None]:
-    """Remember what is opened for reading in this block, in whichever thread."""
-    global _noticing, _hooked
-    if not _hooked:
-        sys.addaudithook(_hook)
-        _hooked = True
-    _noticing = True
-    try:
-        yield
-    finally:
-        _noticing = False
+class _OpenHook:
+    """Passes on the paths of ``open`` events while something records."""
+
+    def __init__(self) -> None:
+        self.recorders: list[FileReads] = []
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event != "open" or not self.recorders:
+            return
+        path, _, flags = arguments
+        reads = isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR)
+        if reads and isinstance(path, str | bytes | os.PathLike):
+            for recorder in self.recorders:
+                recorder.add(path)
 
 
-def files_read(project: Path) -> tuple[str, ...]:
-    """Paths of those files, sorted: all that lie in ``project``; elsewhere not those of installed
-    packages and of the system; no temporary ones."""
-    return tuple(sorted(path for path in _read if _is_the_users(Path(path), project.resolve())))
+@cache
+def _open_hook() -> _OpenHook:
+    """The one hook of this process, installed on first use.
 
-
-def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if not _noticing or event != "open":
-        return
-    path, _, flags = arguments
-    reads = isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR)
-    if reads and isinstance(path, str | bytes | os.PathLike):
-        _read[os.path.realpath(os.fsdecode(path))] = None
+    An audit hook cannot be removed and is called for every event from then on. So there is only
+    one, and without a recorder it does nothing but compare the event's name.
+    """
+    hook = _OpenHook()
+    sys.addaudithook(hook)
+    return hook
 
 
 def _is_the_users(path: Path, project: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Methods that claim to cost nothing in inference, applied to a network and merged into it.
+"""Apply a method that claims to cost nothing at inference, merge it, and compare the graphs.
 
-What is deployed is then compared with the plain network: not by name, but operator by operator.
+The merged network is compared with the plain one operator by operator.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     Inputs = tuple[torch.Tensor, ...]
 
 TRAININGS = 2
-"""Whose weights are averaged: graphs and costs are the same for any number."""
+"""Number of trained networks to average: graphs and costs are the same for any number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plain:
-    """A network without any method: as it is trained, in float64, and what is deployed of it."""
+    """A network without the method: as trained, in float64, and its deployed graph."""
 
     model: ResolvedModel
     module: nn.Module
@@ -46,7 +46,7 @@ class Plain:
 
 
 def check_merge(method: Method, host: str) -> MergedGraphs:
-    """What ``method`` does to the network called ``host``. Raises :class:`LatbenchError`."""
+    """Apply ``method`` to the network ``host`` and merge it. Raises :class:`LatbenchError`."""
     plain = _plain(host)
     from latbench.zoo.nets import methods
 
@@ -62,10 +62,10 @@ def check_merge(method: Method, host: str) -> MergedGraphs:
 
 @lru_cache(maxsize=4)
 def _plain(host: str) -> Plain:
-    """Kept for the next method: several are shown on the same few networks."""
+    """The plain network, kept for the next method on the same host."""
     model = resolve(host, weights=None, batch=None, resolution=None, seed=0)
     if model.path is not None:
-        raise StageError("build", "a ready file is no network that a method could be applied to")
+        raise StageError("build", "a method cannot be applied to a pre-exported file")
     trained = build_trained(model)
     module, inputs = trained.module.double(), tuple(tensor.double() for tensor in trained.inputs)
     with summary(f"{host} cannot be exported in float64"):
@@ -78,7 +78,7 @@ def _plain(host: str) -> Plain:
 def compare_graphs(
     plain: Plain, applied: nn.Module, merged: nn.Module, *, same: bool
 ) -> MergedGraphs:
-    """``same``: whether ``merged`` means to compute what ``applied`` does."""
+    """Compare graphs; ``same``: whether ``merged`` must compute the same as ``applied``."""
     import torch
 
     inputs, apart = plain.inputs, None
@@ -116,13 +116,13 @@ class Node(NamedTuple):
 
     @property
     def is_operator(self) -> bool:
-        """And not an input, a weight or the output."""
+        """Whether it is neither an input nor a weight nor the output."""
         return self.what not in ("placeholder", "get_attr", "output")
 
 
 def graph(module: nn.Module, inputs: Inputs) -> list[Node]:
-    """In the graph's order. Weights have no names, which are their modules': order and shape say
-    which is which."""
+    """The exported nodes in order. Weights have no names, because these depend on the module
+    structure; order and shape identify them."""
     import torch
 
     program = torch.export.export(module, inputs, strict=False)
@@ -139,7 +139,7 @@ def graph(module: nn.Module, inputs: Inputs) -> list[Node]:
 
 
 def difference(plain: list[Node], merged: list[Node]) -> str | None:
-    """The first, and in operators rather than in what they take; ``None`` where there is none."""
+    """The first difference, in operators before connections; ``None`` if there is none."""
     if plain == merged:
         return None
     operators = [[(n.what, n.gives) for n in each if n.is_operator] for each in (plain, merged)]
@@ -153,7 +153,7 @@ def difference(plain: list[Node], merged: list[Node]) -> str | None:
 
 
 def _size(module: nn.Module, nodes: list[Node], inputs: Inputs) -> GraphSize:
-    # Of shapes alone: a copy, as its values are lost.
+    # A copy, because the move to `meta` loses the values.
     shapes = copy.deepcopy(module).to("meta")
     counts = count(shapes, tuple(tensor.to("meta") for tensor in inputs))
     return GraphSize(operators=_operators(nodes), parameters=counts.parameters, macs=counts.macs)

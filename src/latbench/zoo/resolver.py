@@ -1,7 +1,7 @@
-"""From the name of a model to its identity, and to the model when it is asked for.
+"""Resolve the name of a model to its identity.
 
-Resolving is light: it imports no torch and executes nothing of the user's, so that an artifact in
-the cache is found without either.
+Resolving imports no torch and executes no code of the user's, so that an artifact in the cache is
+found without either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from latbench.errors import UsageError
 from latbench.files import content_sha256
@@ -21,14 +21,14 @@ from latbench.schema.codec import digest
 from latbench.schema.request import Request
 from latbench.zoo import catalog
 from latbench.zoo.fingerprint import architecture_digest, find_module
-from latbench.zoo.model import ResolvedModel
+from latbench.zoo.model import ResolvedModel, Source
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
 
 TIMM = "timm:"
 LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
-"""How protobuf writes a key ``location`` and the size of its value, 7 bits in a byte."""
+"""The protobuf encoding of the key ``location`` and of its value's size, 7 bits per byte."""
 
 
 def resolve(
@@ -39,10 +39,10 @@ def resolve(
     resolution: tuple[int, int] | None,
     seed: int,
 ) -> ResolvedModel:
-    """The model called ``name``. Raises :class:`UsageError` where there is no such thing.
+    """The model called ``name``. Raises :class:`UsageError` if there is none.
 
     ``name`` is an entry of the zoo, ``timm:NAME``, ``package.module:factory``,
-    ``path/to/file.py:factory`` or a ready file of a format that an exporter reads.
+    ``path/to/file.py:factory`` or a pre-exported file of a format that an exporter reads.
     """
     if batch is not None and batch < 1:
         raise UsageError(f"batch must be at least 1, not {batch}")
@@ -60,12 +60,14 @@ def resolve(
             paper=paper,
         )
 
-    if ready_suffix(name):
+    if artifact_extension(name) is not None:
         if weights is not None:
-            raise UsageError("a ready file has its weights; --weights is for a model to export")
+            raise UsageError(
+                "--weights applies to a model that is exported, and a pre-exported file has its own"
+            )
         path = Path(name)
         return ResolvedModel(
-            identity=identity("file", f"sha256:{_ready_sha256(path)}"),
+            identity=identity("file", f"sha256:{_file_sha256(path)}"),
             weights=None,
             seed=seed,
             path=path.absolute(),
@@ -91,16 +93,10 @@ def resolve(
     )
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Source = Literal["zoo", "timm", "user", "file"]
-
-
 def _users_own(
     name: str, weights: Path | None, seed: int, identity: Callable[[Source, str], ModelIdentity]
 ) -> ResolvedModel:
-    """``package.module:factory`` or ``path/to/file.py:factory``."""
+    """A model of the user's own: ``package.module:factory`` or ``path/to/file.py:factory``."""
     where, _, factory = name.rpartition(":")
     if not factory.isidentifier():
         raise UsageError(
@@ -109,8 +105,8 @@ def _users_own(
         )
     if where.endswith(".py"):
         path = Path(where).absolute()
-        if not (_there(path) and path.is_file()):
-            raise UsageError(f"there is no file {where}")
+        if not (_exists(path) and path.is_file()):
+            raise UsageError(f"no such file: {where}")
         search, module = (str(path.parent), *sys.path), path.stem
     else:
         # The working directory, as for `python -m`; console scripts leave it out of sys.path.
@@ -118,8 +114,8 @@ def _users_own(
         found = find_module(module, search)
         if found is None:
             raise UsageError(
-                f"there is no module {where!r}",
-                hint="it is looked for in the working directory and among installed packages",
+                f"no module {where!r}",
+                hint="modules are searched in the working directory and in installed packages",
             )
         path = found
     return ResolvedModel(
@@ -132,33 +128,34 @@ def _users_own(
     )
 
 
-def ready_suffix(name: str) -> str | None:
-    """The ending of a ready file's name; ``None`` for a model that is built.
+def artifact_extension(name: str) -> str | None:
+    """The extension of a pre-exported file's name; ``None`` for a model that is built.
 
-    A colon, as in ``timm:NAME``, tells the two apart; it may stand in a folder's name, or after the
-    letter of a drive. An ending that no exporter reads is part of a name, unless there is such a
-    file.
+    A colon, as in ``timm:NAME``, marks a model that is built, unless it is part of a folder's name
+    or follows the letter of a drive. A name with an extension is a file if it exists or if an
+    exporter reads such files. The exporters are loaded only for the second question.
     """
-    suffix = Path(name).suffix.lower()
-    if not suffix or ":" in Path(name).name:
+    path = Path(name)
+    extension = path.suffix.lower()
+    if not extension or ":" in path.name:
         return None
-    return suffix if suffix in read_suffixes() or _there(Path(name)) else None
+    return extension if _exists(path) or extension in read_suffixes() else None
 
 
 def _weights(path: Path | None, seed: int) -> str:
     return f"seed:{seed}" if path is None else f"sha256:{_sha256(path, 'weights')}"
 
 
-def _there(path: Path) -> bool:
-    """Whether there is a file or folder that can be looked at."""
+def _exists(path: Path) -> bool:
+    """Whether a file or folder exists and can be accessed."""
     try:
         return path.exists()
-    except OSError:  # a name that is too long, a folder that must not be entered
+    except OSError:  # a name that is too long, or a folder without permission
         return False
 
 
-def _ready_sha256(path: Path) -> str:
-    """Of a ready file, and of the files beside it that hold its tensors where it names any."""
+def _file_sha256(path: Path) -> str:
+    """Digest of a pre-exported file and of the files next to it that hold its tensors, if any."""
     own = _sha256(path, "model")
     if path.is_dir():
         return own
@@ -174,16 +171,16 @@ def _ready_sha256(path: Path) -> str:
 
 
 def _external_data(path: Path) -> list[str]:
-    """The names, sorted, that a file's bytes hold in the way of ONNX's ``external_data``.
+    """The sorted file names in the ``external_data`` entries of an ONNX file.
 
-    They are looked for without a parser, since importing one takes longer than a hit in the cache.
-    What is found by mistake is hashed too, if there is such a file, which does no harm. Paths that
-    lead out of the folder are left out: a file that has one is refused when it is read.
+    They are found without a parser, because importing one takes longer than a cache hit. A name
+    found by mistake does no harm: if such a file exists, it is hashed too. Paths that lead out of
+    the folder are left out: a file with such a path is refused when it is read.
     """
     if not path.stat().st_size:
         return []
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        found = {_told(content, entry) for entry in LOCATION.finditer(content)}
+        found = {_value(content, entry) for entry in LOCATION.finditer(content)}
     names = {name.decode(errors="ignore") for name in found}
     return sorted(
         name
@@ -192,7 +189,7 @@ def _external_data(path: Path) -> list[str]:
     )
 
 
-def _told(content: mmap, entry: re.Match[bytes]) -> bytes:
+def _value(content: mmap, entry: re.Match[bytes]) -> bytes:
     size = sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(entry[1]))
     return content[entry.end() : entry.end() + size]
 
@@ -203,7 +200,7 @@ def _sha256(path: Path, what: str) -> str:
             raise UsageError(f"cannot read the {what} file {path}: it is a folder")
         return content_sha256(path)
     except ValueError as error:
-        raise UsageError(f"cannot take the {what} {path}: {error}") from error
+        raise UsageError(f"cannot use the {what} {path}: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read the {what} file {path}: {error.strerror}") from error
 
@@ -227,5 +224,5 @@ def resolve_model(request: Request) -> ResolvedModel:
 
 
 def identify(request: Request) -> ModelIdentity:
-    """Which network is meant, without building it."""
+    """The identity of the model that ``request`` names. Raises :class:`UsageError`."""
     return resolve_model(request).identity

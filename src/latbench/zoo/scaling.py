@@ -1,6 +1,6 @@
-"""MACs of a network at several sizes, products of two activations included.
+"""MACs of a network at several sizes, including products of two activations.
 
-Those are where quadratic cost hides, and :mod:`latbench.zoo.macs` leaves them out.
+Such products have quadratic cost, and :mod:`latbench.zoo.macs` leaves them out.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIDES = (224, 448, 672, 896)
-"""Multiples of 224, which strides of 32 and windows of 7 in all stages divide: no size pays for a
-padding that another has not."""
+"""Multiples of 224: strides of 32 and windows of 7 divide them in all stages, so that no size needs
+more padding than another."""
 GROWTH_BATCHES = (1, 2, 4, 8)
 
 
 def growth(name: str, over: Over) -> Growth:
-    """Of the model called ``name``. Raises :class:`StageError` where it cannot take the sizes."""
+    """Growth of model ``name`` over ``over``. Raises :class:`StageError` if a size is invalid."""
     if over == "time-steps":
-        raise StageError("build", "no builder here takes a number of time-steps")
+        raise StageError("build", "no builder accepts a number of time-steps")
     if over == "batch":
         sizes, models = GROWTH_BATCHES, [_resolved(name, None, batch) for batch in GROWTH_BATCHES]
     else:
@@ -40,7 +40,7 @@ def _resolved(name: str, resolution: tuple[int, int] | None, batch: int | None) 
 
 def _macs(model: ResolvedModel) -> int:
     if model.path is not None:
-        raise StageError("build", "a ready file is of one size")
+        raise StageError("build", "a pre-exported file has a fixed size")
     module = construct(model).eval()
     image, inputs = images(model, module)
     shape = "x".join(map(str, image.shape))
@@ -49,9 +49,9 @@ def _macs(model: ResolvedModel) -> int:
 
 
 def all_macs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
-    """Of convolutions and of all products; ``module`` is left without its values.
+    """MACs of convolutions and of all matrix products; ``module`` loses its values.
 
-    Nothing is computed: tensors are of shapes alone, so that an attention over 3136 tokens takes
+    Nothing is computed: tensors have shapes only, so that an attention over 3136 tokens takes
     neither time nor memory.
     """
     import torch

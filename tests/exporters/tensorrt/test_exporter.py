@@ -14,6 +14,7 @@ import pytest
 
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench.artifacts import export_worker
+from latbench.schema.request import make_request
 from latbench.worker import messages
 from latbench_exporters.tensorrt import exporter, gpu, rtx_exporter
 from support.models import TinyModel
@@ -335,18 +336,12 @@ def made_of(graph: Path) -> Any:
     folder = graph.parent / "made"
     folder.mkdir()
     request = messages.Export(
-        model=str(graph),
-        weights=None,
-        batch=4,
-        resolution=None,
-        seed=0,
+        request=make_request(str(graph), batch=4),
         format="tensorrt",
-        precision="fp32",
-        dims={},
         out=str(folder / "made.engine"),
         reference=str(folder / "reference.npz"),
     )
-    answer = export_worker._handle(request)
+    answer = export_worker.handle(request)
     assert isinstance(answer, messages.ExportDone)
     assert {path.name for path in folder.iterdir()} == {"made.engine", "reference.npz"}
     return answer.artifact

@@ -14,6 +14,7 @@ import pytest
 
 from latbench.api import ExportSpec, StageError, UsageError, make_inputs
 from latbench.artifacts import export_worker
+from latbench.schema.request import make_request
 from latbench.worker import messages
 from latbench_exporters.onnx.exporter import OnnxExporter
 from latbench_exporters.onnx.int8 import quantize
@@ -159,18 +160,12 @@ def test_a_ready_onnx_file_has_a_reference_without_a_gpu(
     graph, reference = tmp_path / "tiny.onnx", tmp_path / "reference.npz"
     exported = OnnxExporter().export(TinyModel(), ExportSpec(), graph)
     request = messages.Export(
-        model=str(graph),
-        weights=None,
-        batch=None,
-        resolution=None,
-        seed=3,
+        request=make_request(str(graph), seed=3),
         format="tensorrt-rtx",
-        precision="fp32",
-        dims={},
         out=str(tmp_path / "made.rtxengine"),
         reference=str(reference),
     )
-    answer = export_worker._handle(request)
+    answer = export_worker.handle(request)
     assert isinstance(answer, messages.ExportDone)
     assert answer.artifact.parity is None, "nothing here executes the engine"
     (expected,) = OnnxExporter().evaluate(graph, make_inputs(exported.inputs, 3))
@@ -235,9 +230,12 @@ def test_int8_is_symmetric_and_computes_the_same(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_graph_network_builds(tmp_path: Path, precision: str) -> None:
+    from latbench.zoo.lazy_model import LazyModel
     from latbench.zoo.resolver import resolve
 
-    model = resolve("mobilevig_ti", weights=None, batch=None, resolution=None, seed=0)
+    model = LazyModel(
+        resolved=resolve("mobilevig_ti", weights=None, batch=None, resolution=None, seed=0)
+    )
     sets = [make_inputs(model.inputs(), seed) for seed in range(2)]
     exported = rtx_exporter().export(
         model,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from latbench.errors import Failure
 from latbench.report.units import size
 from latbench.schema.artifact import Artifact
-from latbench.schema.record import Failure
 
 if TYPE_CHECKING:
     pass

@@ -1,0 +1,54 @@
+"""A resolved model as the exporters see it: its network is built on first use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latbench.schema.artifact import Counts, ModelIdentity, TensorSpec
+from latbench.zoo.builder import BuiltModel, build
+from latbench.zoo.model import ResolvedModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class LazyModel:
+    """Implements :class:`latbench.api.Model`.
+
+    Building takes seconds, so an exporter that refuses an option does so before.
+    """
+
+    resolved: ResolvedModel
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The identity that was resolved."""
+        return self.resolved.identity
+
+    def module(self) -> nn.Module:
+        """The network in its form, in eval mode. Raises :class:`StageError`."""
+        return self._built.module
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """One image tensor, NCHW, float32."""
+        return self._built.inputs
+
+    def counts(self) -> Counts:
+        """Counts of the network in its form, at the input's shape."""
+        return self._built.counts
+
+    def trained_parameters(self) -> int:
+        """Parameters before fusion and folding, all heads included."""
+        return self._built.trained_parameters
+
+    def files_read(self, project: Path) -> tuple[str, ...]:
+        """Files that a user's own model read: see :meth:`FileReads.of_project`."""
+        return self._built.reads.of_project(project)
+
+    @cached_property
+    def _built(self) -> BuiltModel:
+        return build(self.resolved)
