@@ -275,3 +275,14 @@ def test_timm_builds_the_networks_that_are_pinned() -> None:
         wrong.append(model.another(trained, deployed))
     assert len(wrong) > 60
     assert set(wrong) == {None}
+
+
+def test_files_in_the_working_directory_do_not_stop_the_counting_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A namesake of a standard module is not imported, so the program starts and answers."""
+    for name in ("json", "queue"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not the standard library')\n")
+    monkeypatch.chdir(tmp_path)
+    unknown = msgspec.structs.replace(ONE, build="no_such_model")
+    assert "unknown model 'no_such_model'" in str(count_one(unknown).missing)

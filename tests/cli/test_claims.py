@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -195,3 +198,35 @@ def test_sizes_that_are_known(latbench: Latbench) -> None:
     answers = {each["claim"]["id"]: each["verdict"]["static"]["answer"] for each in wrong.json}
     assert answers.pop("fbnet-b-smaller-than-mnv2-130") == "refuted"
     assert set(answers.values()) == {"confirmed"}
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_files_in_the_working_directory_change_no_verdict(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A module of the standard library that has a namesake there."""
+    if find_spec("timm") is None:
+        pytest.skip("needs the `timm` extra")
+
+    def check(folder: Path) -> list[dict[str, object]]:
+        command = [sys.executable, "-P", "-m", "latbench", "claims", "check"]
+        question = ["tinyvit-21m-params", "--question", "static", "--json"]
+        done = subprocess.run(
+            [*command, *question],
+            capture_output=True,
+            check=True,
+            cwd=folder,
+            env=environment,
+            timeout=300,
+        )
+        return [each["verdict"]["static"] for each in json.loads(done.stdout)]
+
+    clean, planted = tmp_path / "clean", tmp_path / "planted"
+    clean.mkdir()
+    planted.mkdir()
+    for name in ("json", "queue", "signal"):
+        (planted / f"{name}.py").write_text("raise RuntimeError('not the standard library')\n")
+    found = check(planted)
+    assert found == check(clean)
+    assert [each["answer"] for each in found] == ["confirmed"]

@@ -1,7 +1,7 @@
 """Parameters, MACs and graphs of the models that claims are about.
 
 Building a network imports PyTorch and executes the network's code, so a separate program does it
-(:mod:`latbench.zoo.count_worker`); a crash or a timeout concerns one model only.
+(:mod:`latbench.audit.count_worker`); a crash or a timeout concerns one model only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from latbench.zoo import catalog
 
 A = TypeVar("A", bound=messages.Message)
 
-PROGRAM = "latbench.zoo.count_worker"
+PROGRAM = "latbench.audit.count_worker"
 TIMEOUT_S = 900.0
 """For each model, and for each network that a method is applied to."""
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}

@@ -1,4 +1,4 @@
-"""Worker program ``python -m latbench.zoo.count_worker``: build models and count them."""
+"""Worker program ``python -m latbench.audit.count_worker``: build models and count them."""
 
 from __future__ import annotations
 
