@@ -48,8 +48,6 @@ SKIP: frozenset[str] = frozenset(
         "src/latbench/cli",
         "src/latbench/host",
         "src/latbench/report/html",
-        "src/latbench/report/plot",
-        "src/latbench/report/text",
         "src/latbench/schema",
         "src/latbench/store",
         "src/latbench/store/migrations/versions",

@@ -1,4 +1,4 @@
-"""``latbench run``: one point, or a sweep of many."""
+"""``latbench run``: one measurement, or a sweep of many."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from latbench.schema.protocol import TimingProtocol
 
 AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
-"""Options that may be given several times: every combination is a point of a sweep."""
+"""Repeatable options: every combination is a point of a sweep."""
 
 
 @click.command("run", cls=Command)
@@ -45,22 +45,20 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
     "sweep_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Measure the points of a YAML file instead.",
+    help="Measure the points of a YAML file.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the newest sweep of the same points.")
+@click.option("--resume", is_flag=True, help="Continue the newest sweep of the same points.")
 @click.option(
     "--order-seed",
     type=click.IntRange(min=0),
-    help="Draws the order of a sweep's points (default: drawn, and stored).",
+    help="Seed for the order of a sweep's points. [default: random, stored with the sweep]",
 )
 @click.option(
     "--require-precision",
     is_flag=True,
-    help="Exit with 4 where the protocol's target precision is not reached.",
+    help="Exit with status 4 if the target precision is not reached.",
 )
-@click.option(
-    "--profile", is_flag=True, help="Take the times of operators as well, apart from the samples."
-)
+@click.option("--profile", is_flag=True, help="Measure times by operator too, after the samples.")
 @strict_option
 @timeout_option
 @registry_option
@@ -86,14 +84,19 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Measure a model and store the record.
+    """Measure the latency of a model and store the record.
 
-    With several --model, --backend, --precision, --batch, --resolution or --threads, or with
-    --sweep, every combination is measured in random order, one record each; a point that fails ends
-    nothing, and --resume goes on after an interruption. A table comes at the end.
+    \b
+    latbench run mobilevig_ti --threads 1
+    latbench run model.onnx --budget 20
+    latbench run mobilevig_ti mobilevig_s --backend onnxruntime --backend tflite
 
-    Exit status: 0 measured, 2 the request makes no sense, 3 something could not be measured, 4 not
-    precise enough (with --require-precision).
+    With several models, --backend, --precision, --batch, --resolution or --threads, or with
+    --sweep, every combination is measured in random order, one record each, and a table is printed
+    at the end. A failing point does not stop the sweep; --resume continues an interrupted one.
+
+    Exit status: 0 measured, 2 invalid request, 3 something could not be measured, 4 not precise
+    enough (with --require-precision).
     """
     source = ctx.get_parameter_source("protocol")
     file = None if sweep_file is None else _read(sweep_file, ctx)
@@ -111,12 +114,12 @@ def command(
         block_calls=block_calls,
     )
     if require_precision and resolved.target_ppm is None:
-        raise click.UsageError(f"{resolved.label} aims at no precision; give one with --target")
+        raise click.UsageError(f"{resolved.label} has no target precision; set one with --target")
     if file is None and not given["model"]:
-        raise click.UsageError("name a model with --model, or a sweep with --sweep")
+        raise click.UsageError("name a model, or a sweep file with --sweep")
     if file is None and all(len(given[axis]) <= 1 for axis in AXES):
         if resume or order_seed is not None:
-            raise click.UsageError("--resume and --order-seed are of a sweep; this is one point")
+            raise click.UsageError("--resume and --order-seed apply to sweeps only")
         result = _one(resolved, given)
         _print(result, given["registry"], verbose=verbose, as_json=as_json)
         if result.record.outcome.status != "measured":
@@ -177,21 +180,21 @@ def _many(
             no_cache=given["no_cache"],
             timeout_s=given["timeout_s"],
             registry=given["registry"],
-            events=Events(warn=warn, step=_tell),
+            events=Events(warn=warn, step=_report_step),
             interrupted=interrupted,
         )
 
 
 def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
-    """The options as the file that they amount to."""
+    """The options as the equivalent sweep file."""
     from latbench.bench.sweep_spec import SweepFile
 
     if given["calibration"] is not None and "int8" not in given["precision"]:
-        raise click.UsageError("--calibration is of int8; give --precision int8 as well")
+        raise click.UsageError("--calibration requires --precision int8")
     for name, flag in (("dims", "--dim"), ("weights", "--weights")):
         if given[name]:
             raise click.UsageError(
-                f"{flag} is of one model; in a sweep give it to a point of a file"
+                f"{flag} applies to one model; in a sweep, set it in a point of a sweep file"
             )
     return SweepFile(
         models=given["model"],
@@ -208,8 +211,8 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
     )
 
 
-OF_THE_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "dims")
-"""What a sweep's file says itself."""
+IN_SWEEP_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "dims")
+"""Settings that a sweep file contains."""
 
 
 def _read(path: Path, ctx: click.Context) -> SweepFile:
@@ -218,9 +221,9 @@ def _read(path: Path, ctx: click.Context) -> SweepFile:
     from latbench.schema.yaml_document import parse
 
     line = click.core.ParameterSource.COMMANDLINE
-    if both := [name for name in OF_THE_FILE if ctx.get_parameter_source(name) is line]:
+    if both := [name for name in IN_SWEEP_FILE if ctx.get_parameter_source(name) is line]:
         flag = both[0].removesuffix("s") if both[0] in ("options", "dims") else both[0]
-        raise click.UsageError(f"with --sweep the file says what is measured; leave --{flag} out")
+        raise click.UsageError(f"--{flag} conflicts with --sweep: set it in the file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -228,7 +231,7 @@ def _read(path: Path, ctx: click.Context) -> SweepFile:
     return read_sweep(parse(content, str(path)))
 
 
-def _tell(step: SweepStep) -> None:
+def _report_step(step: SweepStep) -> None:
     from latbench.report.text.sweep import step_line
 
     click.echo(step_line(step), err=True)

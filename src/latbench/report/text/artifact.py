@@ -1,43 +1,28 @@
-"""Exported files and failures as lines."""
+"""Exported files as lines."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from latbench.errors import Failure
+from latbench.report.text.layout import labelled
 from latbench.report.units import size
 from latbench.schema.artifact import Artifact
 
-if TYPE_CHECKING:
-    pass
-
-from latbench.report.text.layout import labelled
-
 
 def parity(artifact: Artifact) -> str:
-    """How near the file's outputs are to the PyTorch model's."""
+    """How close the file's outputs are to the PyTorch model's."""
     found = artifact.parity
     if found is None:
-        return "outputs not compared" if artifact.model_counts else "a ready file"
+        return "outputs not compared" if artifact.model_counts else "a pre-exported file"
     near = [f"relative error {found.max_rel_error:.1g}"]
     if found.cosine is not None and artifact.precision != "fp32":
         near.append(f"cosine {found.cosine:.5f}")
     if found.top1_agreement_ppm is not None and artifact.precision != "fp32":
-        near.append(f"top-1 agrees in {found.top1_agreement_ppm / 1e4:.0f} %")
+        near.append(f"top-1 agrees in {found.top1_agreement_ppm / 1e4:.0f}%")
     inputs = f" on {found.inputs} inputs" if found.inputs > 1 else ""
     return f"{', '.join(near)} against {found.reference}{inputs} (allowed {found.tolerance:.0e})"
 
 
-def failure_lines(failure: Failure) -> list[str]:
-    """What went wrong and what to do."""
-    lines = [labelled("failed", f"at {failure.stage} ({failure.kind}): {failure.message}")]
-    if failure.hint:
-        lines.append(labelled("hint", failure.hint))
-    return lines
-
-
 def artifact_lines(artifact: Artifact, path: str) -> list[str]:
-    """An exported file, and what was checked about it."""
+    """An exported file and the checks on it."""
     shapes = ", ".join(
         f"{tensor.name} {'x'.join(map(str, tensor.shape))} {tensor.dtype}"
         for tensor in artifact.inputs
@@ -47,7 +32,7 @@ def artifact_lines(artifact: Artifact, path: str) -> list[str]:
         labelled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
         labelled("inputs", shapes),
         labelled("sha256", artifact.sha256),
-        labelled("made by", ", ".join(f"{k} {v}" for k, v in artifact.toolchain.items())),
+        labelled("toolchain", ", ".join(f"{k} {v}" for k, v in artifact.toolchain.items())),
         labelled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
     ]
     if (counts := artifact.counts) is not None:

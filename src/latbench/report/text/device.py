@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from latbench.report.text.layout import labelled
 from latbench.report.units import size
 from latbench.schema.environment import (
     Conditions,
@@ -13,16 +12,11 @@ from latbench.schema.environment import (
 )
 from latbench.schema.record import Record
 
-if TYPE_CHECKING:
-    pass
-
-from latbench.report.text.layout import labelled
-
 
 def device_lines(device: Device) -> list[str]:
-    """A device with the source of each fact."""
+    """A device, with the source of each fact."""
     lines = [f"{device.id}: {device.name} ({device.kind})"]
-    lines.append(labelled("reached by", device.transport or "not reached by latbench"))
+    lines.append(labelled("reached by", device.transport or "not reachable by latbench"))
     for name in ("soc", "cpu", "gpu", "npu", "memory_bytes", "os", "year", "backends"):
         fact: Fact | None = getattr(device, name)
         label = name.removesuffix("_bytes")
@@ -39,12 +33,12 @@ def device_lines(device: Device) -> list[str]:
 
 
 def cpu_line(machine: Machine, now: Conditions) -> str:
-    """The CPU and what of it may be used."""
+    """The CPU and how many of its cores are usable."""
     return f"{machine.cpu_model or 'unknown'}, {_cpus(now, machine.logical_cpus)}"
 
 
 def conditions(record: Record) -> str:
-    """What matters of the machine's state, before the run."""
+    """The machine's state before the run, as far as it matters."""
     before, machine = record.environment.before, record.environment.machine
     known = [
         _cpus(before, machine.logical_cpus),
@@ -52,7 +46,7 @@ def conditions(record: Record) -> str:
         {True: "turbo on", False: "turbo off", None: None}[before.turbo],
         f"{before.temperature_mc / 1000:.0f} °C" if before.temperature_mc is not None else None,
         f"load {before.load_1m_milli / 1000:.2f}" if before.load_1m_milli is not None else None,
-        f"under {machine.hypervisor}" if machine.hypervisor else None,
+        _virtualized(machine.hypervisor) if machine.hypervisor else None,
         {True: "on battery", False: "on mains", None: None}[before.on_battery],
     ]
     unknown = [
@@ -66,6 +60,10 @@ def conditions(record: Record) -> str:
     ]
     tail = [f"unknown: {', '.join(unknown)}"] if unknown else []
     return " · ".join([part for part in known if part] + tail)
+
+
+def _virtualized(hypervisor: str) -> str:
+    return f"virtualized ({hypervisor})"
 
 
 def _cpus(before: Conditions, logical: int | None) -> str:

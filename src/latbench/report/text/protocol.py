@@ -1,4 +1,4 @@
-"""Protocols as lines that a person reads."""
+"""Protocols as lines."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from latbench.schema.protocol import TimingProtocol, protocol_sha256
 
 
 def protocol_table(protocols: Iterable[TimingProtocol]) -> list[str]:
-    """One line each."""
-    return table(("protocol", "what"), ((p.label, p.what) for p in protocols))
+    """A table with a line for each protocol."""
+    return table(("protocol", "summary"), ((p.label, p.what) for p in protocols))
 
 
 def protocol_lines(protocol: TimingProtocol) -> list[str]:
-    """Everything about one."""
+    """Everything about one protocol."""
     processes = f"{protocol.processes}"
     if protocol.max_processes > protocol.processes:
         processes += f" to {protocol.max_processes}"
     if protocol.sessions > 1:
         processes += f", each loading the model {protocol.sessions} times"
     facts = [
-        ("what", protocol.what),
+        ("summary", protocol.what),
         ("source", protocol.source),
         *(("assumed" if i == 0 else "", text) for i, text in enumerate(protocol.assumed)),
         ("processes", processes),
         ("warm-up", _warmup(protocol)),
         (
             "load",
-            "back to back" if protocol.period_ns is None else f"every {time(protocol.period_ns)}",
+            "back to back"
+            if protocol.period_ns is None
+            else f"one call every {time(protocol.period_ns)}",
         ),
         ("samples", _samples(protocol)),
         ("stops", _stops(protocol)),
-        ("sentinel", f"{time(protocol.sentinel_ns)} a round" if protocol.sentinel_ns else "none"),
+        ("sentinel", f"{time(protocol.sentinel_ns)} per round" if protocol.sentinel_ns else "none"),
         ("statistic", _statistic(protocol)),
         ("clock", protocol.clock),
         ("timed", protocol.timed_region),
@@ -41,17 +43,19 @@ def protocol_lines(protocol: TimingProtocol) -> list[str]:
     ]
     if protocol.threads is not None:
         pinned = ", pinned to as many CPUs" if protocol.pinned else ""
-        facts.insert(-3, ("threads", f"{protocol.threads} unless named otherwise{pinned}"))
+        facts.insert(-3, ("threads", f"{protocol.threads} unless set with --threads{pinned}"))
     return [protocol.label, *(labelled(label, text) for label, text in facts)]
 
 
 def _warmup(protocol: TimingProtocol) -> str:
     parts = [f"{protocol.warmup_calls} calls after the first inference"]
     if protocol.warmup_ns:
-        parts.append(f"{time(protocol.warmup_ns)} in all")
-    limit = f"no longer than {time(protocol.warmup_limit_ns)}"
+        parts.append(f"{time(protocol.warmup_ns)} in total")
+    limit = f"at most {time(protocol.warmup_limit_ns)}"
     if protocol.warmup == "found":
-        return f"until the samples no longer change; at least {' and '.join(parts)}; {limit}"
+        return (
+            f"adaptive, until the samples no longer change; at least {' and '.join(parts)}; {limit}"
+        )
     return f"{' and '.join(parts)}; {limit}"
 
 
@@ -60,7 +64,7 @@ def _samples(protocol: TimingProtocol) -> str:
     if protocol.block_ns is not None:
         block = f"blocks of about {time(protocol.block_ns)}, at most {protocol.block_calls} calls"
     if protocol.settle_calls:
-        block += f", the first {protocol.settle_calls} not counted"
+        block += f", the first {protocol.settle_calls} discarded"
     if protocol.min_calls == 0 and protocol.min_ns == 0:
         return "the first inference only"
     least = f"at least {protocol.min_calls} calls"
@@ -70,9 +74,9 @@ def _samples(protocol: TimingProtocol) -> str:
 
 
 def _stops(protocol: TimingProtocol) -> str:
-    parts = ["when all calls are made"]
+    parts = ["when all calls are done"]
     if protocol.target_ppm is not None:
-        parts = [f"at ±{protocol.target_ppm / 1e4:g} %"]
+        parts = [f"at a precision of ±{protocol.target_ppm / 1e4:g}%"]
     if protocol.budget_ns is not None:
         parts.append(f"after {time(protocol.budget_ns)}")
     return " or ".join(parts)
