@@ -22,10 +22,10 @@ run: .venv/run.stamp  ## measure MobileViG-Ti on ONNX Runtime and store the reco
 	$(BIN)/latbench run --model mobilevig_ti --backend onnxruntime $(ARGS)
 
 test: .venv/test.stamp .venv/tflite-runtime.stamp  ## run all tests (12 to 30 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 fast: .venv/test.stamp  ## run the tests that finish in less than a minute
-	$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST) $(ARGS)
 
 format: .venv/test.stamp  ## format the code and apply the safe fixes of the linter
 	$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""Shared by all tests: nothing of the user's is touched, and a PostgreSQL server of one's own."""
+"""Fixtures of all tests: isolation from the user's files, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -65,10 +65,15 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _apart_from_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Registry, devices and cache below a folder of this test run; a cache may be kept by name."""
+    """Registry, devices and cache below a folder of this test run; a cache may be kept by name.
+
+    Exports take most of the time, so parallel workers share one cache, as programs of a user do.
+    """
     home = tmp_path_factory.mktemp("home")
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    shared = tmp_path_factory.getbasetemp().parent if parallel else home
     os.environ["LATBENCH_REGISTRY"] = str(home / "registry.db")
     os.environ["XDG_CONFIG_HOME"] = str(home / "config")
     os.environ["XDG_DATA_HOME"] = str(home / "data")
-    os.environ["LATBENCH_CACHE"] = os.environ.get("LATBENCH_TEST_CACHE") or str(home / "cache")
+    os.environ["LATBENCH_CACHE"] = os.environ.get("LATBENCH_TEST_CACHE") or str(shared / "cache")
     os.environ.pop("LATBENCH_DEVICES", None)
