@@ -51,7 +51,6 @@ SKIP: frozenset[str] = frozenset(
         "src/latbench/schema",
         "src/latbench/store",
         "src/latbench/store/migrations/versions",
-        "src/latbench/worker",
         "src/latbench/zoo",
     }
 )
