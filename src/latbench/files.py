@@ -1,4 +1,4 @@
-"""Content digests, and files written beside their destination and renamed."""
+"""Content digests, and writing files next to their destination before renaming them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from latbench.errors import LatbenchError
 
 
 def copy_beside(source: Path, target: Path) -> Path:
-    """Copy the file or folder ``source`` to ``target``, beside it first, then renamed.
+    """Copy the file or folder ``source`` to ``target``, by way of a temporary name next to it.
 
-    Into a folder it goes by its own name, unless that folder is itself such an artifact: one of the
-    same ending, with nothing in it that ``source`` has not. Raises :class:`LatbenchError`.
+    If ``target`` is a folder, the copy keeps its own name in it, unless the folder is such an
+    artifact itself: it has the same extension and contains nothing but what ``source`` contains.
+    Raises :class:`LatbenchError`.
     """
     try:
         target = _place(source, target)
@@ -30,10 +31,10 @@ def copy_beside(source: Path, target: Path) -> Path:
 def write_beside(
     target: Path, write: Callable[[Path], object], *, over_folder: bool = False
 ) -> None:
-    """Have ``write`` make a file beside ``target``, then rename it: never half of one.
+    """Let ``write`` create a file next to ``target``, then rename it: no partial file exists.
 
-    A folder at ``target`` is replaced only ``over_folder``; else it is an error, as all that is in
-    it would be lost. Raises :class:`LatbenchError`.
+    A folder at ``target`` is replaced only with ``over_folder``; otherwise it is an error, because
+    its contents would be lost. Raises :class:`LatbenchError`.
     """
     try:
         folder = target.is_dir()
@@ -52,7 +53,7 @@ def write_beside(
 
 
 def _place(source: Path, target: Path) -> Path:
-    """Where in, or instead of, ``target`` a copy of ``source`` goes."""
+    """The path of a copy of ``source``: ``target`` or a name in it."""
     if target.is_dir() and not (source.is_dir() and target.suffix == source.suffix):
         target /= source.name
     if target.is_dir() and source.is_dir():
@@ -60,7 +61,7 @@ def _place(source: Path, target: Path) -> Path:
         if strange := sorted(part.name for part in target.iterdir() if part.name not in own):
             raise LatbenchError(
                 f"{target} is a folder with other things in it, such as {strange[0]}",
-                hint="name another place, or a folder of another ending to put it into",
+                hint="choose another place, or a folder with another extension to put it into",
             )
     return target
 
@@ -73,7 +74,7 @@ def _unwritable(target: Path, error: OSError) -> LatbenchError:
 
 
 def _reason(error: OSError) -> str:
-    """In words. Of several files at once :mod:`shutil` raises a list of its own."""
+    """The reason in words. For several files :mod:`shutil` raises a list."""
     if isinstance(error, shutil.Error) and error.args and error.args[0]:
         return str(error.args[0][0][-1])
     return error.strerror or str(error)
@@ -110,8 +111,8 @@ def _file_sha256(path: Path) -> str:
 
 
 def replace_path(source: Path, target: Path) -> None:
-    """Rename ``source`` to ``target``, which is replaced. A folder can only replace none, so an
-    older one is renamed away first."""
+    """Rename ``source`` to ``target``, which is replaced. A folder cannot replace another one, so
+    an older one is renamed first."""
     if not target.is_dir():
         os.replace(source, target)  # noqa: PTH105 - says what it does
         return
@@ -120,7 +121,7 @@ def replace_path(source: Path, target: Path) -> None:
     try:
         os.replace(source, target)  # noqa: PTH105
     except BaseException:
-        # Where the old one cannot go back, another program has put a new one there.
+        # If the old one cannot be restored, another program has created a new one.
         with suppress(OSError):
             os.replace(old, target)  # noqa: PTH105
         raise

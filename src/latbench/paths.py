@@ -1,4 +1,4 @@
-"""Where the user's own things are: the cache, the registry, and files that they write."""
+"""Locations of the cache, the registry and the user's own files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def cache_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Of the registry. Raises :class:`LatbenchError`."""
+    """The folder of the registry. Raises :class:`LatbenchError`."""
     own = "Library/Application Support/latbench"
     return _of_user(own, "LOCALAPPDATA", "XDG_DATA_HOME", ".local/share")
 
 
 def config_folder() -> Path:
-    """Of the user's own devices and claims. Raises :class:`LatbenchError`."""
+    """The folder of the user's own devices and claims. Raises :class:`LatbenchError`."""
     own = "Library/Application Support/latbench"
     return _of_user(own, "APPDATA", "XDG_CONFIG_HOME", ".config")
 

@@ -1,4 +1,4 @@
-"""Exporters and runners, found by their entry points: first-party ones come in like anyone's."""
+"""Find exporters and runners by their entry points, first-party ones like any other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_exporter(format: str) -> Exporter:
 
 
 def loaded_exporters() -> tuple[list[Exporter], dict[str, UsageError]]:
-    """All installed exporters, and by format why others cannot be loaded."""
+    """All installed exporters, and the errors of those that cannot be loaded, by format."""
     loaded: list[Exporter] = []
     broken: dict[str, UsageError] = {}
     for name in format_names():
@@ -49,8 +49,10 @@ def loaded_exporters() -> tuple[list[Exporter], dict[str, UsageError]]:
 
 
 def read_suffixes() -> set[str]:
-    """Endings of the ready files that any installed exporter takes; one that cannot be loaded
-    takes none, and costs the others nothing."""
+    """Extensions of the pre-exported files that the installed exporters read.
+
+    An exporter that cannot be loaded is left out.
+    """
     return {suffix for exporter in loaded_exporters()[0] for suffix in exporter.reads}
 
 
@@ -60,10 +62,11 @@ def exporters_of(runner: Runner) -> list[Exporter]:
 
 
 def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
-    """An exporter of the first format that ``runner`` executes and that is installed; with
-    ``suffix``, the first that takes ready files with that ending.
+    """An installed exporter of the first format that ``runner`` executes.
 
-    Raises :class:`UsageError` where there is none.
+    With ``suffix``, the first one that reads pre-exported files with that extension.
+
+    Raises :class:`UsageError` if there is none.
     """
     installed = exporters_of(runner)
     if not installed:
@@ -78,14 +81,14 @@ def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
             return exporter
     takes = [ending for exporter in installed for ending in exporter.reads]
     raise UnfitError(
-        f"backend {runner.name!r} takes no ready {suffix} files"
+        f"backend {runner.name!r} cannot read pre-exported {suffix} files"
         + (f", only {listed(takes)}" if takes else ""),
         hint=_who_takes(suffix),
     )
 
 
 def _who_takes(suffix: str) -> str | None:
-    """Which backends take ready files with that ending, and which could not be asked."""
+    """Which backends read pre-exported files with that extension, and which cannot be loaded."""
     able, broken = [], []
     for name in runner_names():
         try:
@@ -105,31 +108,31 @@ def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
     origins = {entry.dist.name for entry in found if entry.dist}
     if len(origins) > 1:
         raise UsageError(
-            f"{what} {name!r} is offered by several packages: {listed(sorted(origins))}",
+            f"{what} {name!r} is provided by several packages: {listed(sorted(origins))}",
             hint="uninstall all but one",
         )
     try:
         return found[0].load()()
     except Exception as error:
-        # Somebody else's code, which may raise anything.
+        # Third-party code may raise anything.
         raise UsageError(
             f"{what} {name!r} cannot be loaded from {found[0].value}: "
             f"{type(error).__name__}: {first_line(error, 'no reason given')}",
-            hint="re-install the package that offers it",
+            hint="re-install the package that provides it",
         ) from error
 
 
 def check_export(exporter: Exporter, precision: str) -> None:
-    """Refuse a precision that the format cannot have."""
+    """Raise :class:`UnfitError` for a precision that the format does not support."""
     if precision not in exporter.precisions:
         raise UnfitError(
             f"{exporter.format} cannot be exported in {precision}",
-            hint=f"it can be in: {', '.join(exporter.precisions)}",
+            hint=f"supported: {', '.join(exporter.precisions)}",
         )
 
 
 def check_options(what: str, options: Mapping[str, str], known: Mapping[str, str]) -> None:
-    """Refuse options that neither the runner nor the exporter takes."""
+    """Raise :class:`UsageError` for an option that is not among the ``known`` ones."""
     for name in options:
         if name not in known:
             raise UsageError(f"{what} has no option {name!r}", hint=suggest(name, known))

@@ -54,8 +54,8 @@ def test_without_images_it_is_seeded_and_not_what_outputs_are_compared_on() -> N
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (None, "there is no folder"),
-        ({}, "there are no images"),
+        (None, "no such folder"),
+        ({}, "no images in"),
         ({"a.png": b"no picture"}, "a.png is not an image"),
         ({"a.jpg": b"\xff\xd8\xff\xe0"}, "a.jpg is not an image"),
     ],

@@ -62,7 +62,7 @@ def test_calibrated_on_images(latbench: Latbench, images: Path) -> None:
     ("arguments", "words"),
     [
         (("--precision", "int4"), "unknown precision 'int4'"),
-        (("--precision", "int8", "--backend", "fake"), "it can be in: fp32"),
+        (("--precision", "int8", "--backend", "fake"), "supported: fp32"),
         (("--calibration", "x"), "give --precision int8 as well"),
         (("--precision", "int8", "--calibration", "nowhere"), "there is no folder"),
         (("--option", "opset=16"), "17 to 23"),

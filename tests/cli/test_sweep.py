@@ -63,11 +63,11 @@ def test_a_point_that_fails_ends_nothing(latbench: Latbench, tmp_path: Path) -> 
     assert sorted(str(r["status"]) for r in rows(done)) == ["failed", "measured"]
     (over,) = done.json["passed_over"]
     assert "cannot be exported in int8" in over["reason"]
-    assert over["hint"] == "it can be in: fp32"
+    assert over["hint"] == "supported: fp32"
     shown = latbench("run", "--sweep", "sweep.yaml", *FAST)
     (told,) = (line for line in shown.out.splitlines() if line.startswith("passed over"))
     assert told.startswith("passed over: mobilevig_ti · fake · int8")
-    assert told.endswith("(it can be in: fp32)")
+    assert told.endswith("(supported: fp32)")
     assert "SIGSEGV" in shown.out
 
 

@@ -1,9 +1,9 @@
-"""Artifacts, addressed by content, and the keys under which they are found again.
+"""Artifacts, addressed by content, and the keys under which they are found.
 
 ``artifacts/<sha256><suffix>`` is the file or the folder of files, ``references/<sha256>.npz`` the
-outputs that it must give and ``keys/<key>.json`` what was made from what. Everything is written
-beside its place and renamed, so a reader never sees half a file. A file whose digest no longer fits
-is set aside, never used.
+expected outputs and ``keys/<key>.json`` the artifact of a key. Everything is written next to its
+destination and renamed, so a reader never sees a partial file. A file whose digest does not match
+is set aside and never used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STALE_S = 24 * 3600
 
 
 class Entry(Value, frozen=True, kw_only=True):
-    """What is stored under a key."""
+    """The value stored under a key."""
 
     artifact: Artifact
     reference_sha256: str
@@ -35,7 +35,7 @@ class Entry(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class CachedArtifact:
-    """An artifact and where its files are."""
+    """An artifact and the paths of its files."""
 
     artifact: Artifact
     path: Path
@@ -49,10 +49,10 @@ class ArtifactCache:
         self._root = root
 
     def find(self, key: str, suffix: str) -> CachedArtifact | None:
-        """The artifact under ``key`` if it is there and whole.
+        """The artifact under ``key``; ``None`` if it is missing.
 
-        Raises :class:`ArtifactChanged` where a file is there and is not what was
-        written: it has been set aside by then, so that looking again finds nothing.
+        Raises :class:`ArtifactChanged` if a file is not what was written. The file has then been
+        set aside, so the next call returns ``None``.
         """
         try:
             entry = msgspec.json.decode(self._key(key).read_bytes(), type=Entry)
@@ -81,7 +81,7 @@ class ArtifactCache:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A folder of one's own on the cache's file system, removed at the end."""
+        """A temporary folder on the file system of the cache, removed at the end."""
         try:
             (self._root / "tmp").mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -89,7 +89,7 @@ class ArtifactCache:
         except OSError as error:
             raise LatbenchError(
                 f"cannot write to the artifact cache {self._root}: {error.strerror}",
-                hint="make room or permit writing there, or set LATBENCH_CACHE to another folder",
+                hint="free space or permit writing there, or set LATBENCH_CACHE to another folder",
             ) from error
         try:
             yield folder
@@ -106,7 +106,7 @@ class ArtifactCache:
     def store(
         self, key: str, artifact: Artifact, suffix: str, made: Path, reference: Path
     ) -> CachedArtifact:
-        """Move the files of a workspace to their places; the key comes last."""
+        """Move the files of a workspace to their destinations, the key last."""
         entry = Entry(artifact=artifact, reference_sha256=content_sha256(reference))
         cached = self._cached(entry, suffix)
         written = made.with_name("key.json")
@@ -123,7 +123,7 @@ class ArtifactCache:
         except OSError as error:
             raise LatbenchError(
                 f"cannot write to the artifact cache {self._root}: {error.strerror}",
-                hint="make room there, or set LATBENCH_CACHE to another folder",
+                hint="free space there, or set LATBENCH_CACHE to another folder",
             ) from error
         return cached
 
@@ -136,8 +136,8 @@ class ArtifactCache:
                 raise
 
     def _whole(self, target: Path, artifact: Artifact) -> bool:
-        """Whether a folder is there already and is the artifact. Unlike a file it cannot be
-        replaced in one step, and another worker may be reading it."""
+        """Whether the folder exists and is the artifact. Unlike a file, a folder cannot be replaced
+        in one step, and another worker may be reading it."""
         with suppress(OSError, ValueError):
             return content_sha256(target) == artifact.sha256
         return False

@@ -1,7 +1,7 @@
-"""Inputs from which the ranges of activations are taken for static int8.
+"""Calibration inputs, from which static int8 takes the ranges of activations.
 
-A folder of images of the kind that the model is for, or, without one, seeded noise: enough to time
-a quantised network, not to judge its accuracy.
+They are images from a folder or, by default, seeded noise. Noise is enough to time a quantized
+network, but not to judge its accuracy.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 SEEDED = 16
-"""Sets of seeded inputs."""
+"""Number of seeded input sets."""
 MOST = 128
-"""Images that are read of a folder, the first by name."""
+"""Most images that are read from a folder, the first ones by name."""
 FIRST_SEED = 1_000_000
-"""Seeds of calibration inputs; far from those that outputs are compared on."""
+"""First seed of calibration inputs, far from the seeds of the comparison of outputs."""
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's channels (Russakovsky et al. 2015): what most vision models are trained with."""
+"""Statistics of the ImageNet channels (Russakovsky et al. 2015), as most vision models use."""
 
 
 def identify_calibration(folder: str | None) -> str:
-    """What tells one calibration from another: part of an artifact's key and of its details.
+    """The identity of the calibration data, for an artifact's key and details.
 
-    Raises :class:`UsageError` where there are no images.
+    Raises :class:`UsageError` if there are no images.
     """
     if folder is None:
         return f"seeded:{SEEDED}"
@@ -44,16 +44,16 @@ def identify_calibration(folder: str | None) -> str:
 
 
 def load(folder: str | None, specs: Sequence[TensorSpec]) -> tuple[tuple[Array, ...], ...]:
-    """Sets of inputs for ``specs``, batch and all."""
+    """Input sets for ``specs``, including the batch dimension."""
     if folder is None:
         return tuple(make_inputs(specs, FIRST_SEED + k) for k in range(SEEDED))
     if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].shape[1] != 3:
-        raise UsageError("images calibrate a model with one input of 3 channels, which this is not")
+        raise UsageError("images can calibrate only a model with one input of 3 channels")
     batch, _, height, width = specs[0].shape
     images = [_read(path, height, width) for path in _images(Path(folder))]
     import numpy as np
 
-    # The last batch is filled up from the start, so that every image is seen.
+    # Images from the start fill the last batch, so that every image is used.
     rounds = -(-len(images) // batch)
     filled = [images[i % len(images)] for i in range(rounds * batch)]
     return tuple(
@@ -65,7 +65,7 @@ def load(folder: str | None, specs: Sequence[TensorSpec]) -> tuple[tuple[Array, 
 def _images(folder: Path) -> list[Path]:
     try:
         if not folder.is_dir():
-            raise UsageError(f"there is no folder of calibration images {folder}")
+            raise UsageError(f"no such folder of calibration images: {folder}")
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS)
     except OSError as error:
         raise UsageError(
@@ -73,8 +73,8 @@ def _images(folder: Path) -> list[Path]:
         ) from error
     if not found:
         raise UsageError(
-            f"there are no images in {folder}",
-            hint=f"files that end in {', '.join(IMAGE_EXTENSIONS)}",
+            f"no images in {folder}",
+            hint=f"images have one of the extensions {', '.join(IMAGE_EXTENSIONS)}",
         )
     return found[:MOST]
 
@@ -89,7 +89,7 @@ def _digest(images: Sequence[Path]) -> str:
 
 
 def _read(path: Path, height: int, width: int) -> Array:
-    """Scaled so that it covers the input, cut to its middle, normalised as ImageNet is; CHW."""
+    """The image scaled to cover the input, center-cropped, normalized as ImageNet; CHW."""
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
@@ -113,7 +113,7 @@ def _read(path: Path, height: int, width: int) -> Array:
 
 
 def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """In 8 bits a channel. Pillow itself cuts 16 bits off at 255."""
+    """The image with 8 bits per channel. Pillow itself clips 16-bit values at 255."""
     import numpy as np
     from PIL import Image
 

@@ -17,7 +17,7 @@ def cpu_quota_milli(root: Path) -> int | None:
 
 
 def throttled_ns(root: Path) -> int | None:
-    """How long the group has been throttled since it was made; ``None`` where it is not counted."""
+    """How long the group has been throttled since its creation; ``None`` if that is not counted."""
     for folder in (*_folders(root, "", MOUNT), *_folders(root, "cpu", f"{MOUNT}/cpu")):
         text = read(folder / "cpu.stat") or ""
         if found := re.search(r"^throttled_usec (\d+)$", text, re.M):

@@ -1,4 +1,4 @@
-"""What the machine did between two moments: read by the process that is timed, around each block.
+"""Activity of the machine between two moments, read by the timed process around each block.
 
 A pair takes some 0.1 ms on Linux and is never taken while samples are. What cannot be read, or has
 vanished in between, is ``None``.
@@ -35,7 +35,7 @@ class Snapshot:
 
 
 def snapshot(root: Path = Path("/")) -> Snapshot:
-    """The counters now. ``root`` stands before /proc and /sys."""
+    """The counters now. ``root`` is prepended to /proc and /sys."""
     on_linux = sys.platform == "linux"
     busy, steal = _busy(root) if on_linux else (_busy_elsewhere(), None)
     return Snapshot(
@@ -50,7 +50,7 @@ def snapshot(root: Path = Path("/")) -> Snapshot:
 
 
 def between(before: Snapshot, after: Snapshot, root: Path = Path("/")) -> Readings:
-    """What happened between two snapshots, and how fast and how hot the CPUs are now."""
+    """The changes between two snapshots, and the current frequency and temperature of the CPUs."""
     on_linux = sys.platform == "linux"
     cpu = after.cpu_ns - before.cpu_ns
     busy = _difference(before.busy_ns, after.busy_ns)
@@ -70,7 +70,7 @@ def between(before: Snapshot, after: Snapshot, root: Path = Path("/")) -> Readin
 
 
 def _difference(before: int | None, after: int | None) -> int | None:
-    """Counters only grow; one that shrank was of threads that have ended, or of another boot."""
+    """The growth of a counter. One that shrank belongs to ended threads or to another boot."""
     if before is None or after is None or after < before:
         return None
     return after - before

@@ -1,4 +1,4 @@
-"""What this machine is and how it is doing: the one reader of the environment.
+"""Facts and conditions of this machine: the one reader of the environment.
 
 What cannot be read is ``None``; nothing is guessed. Readings are taken before and after samples,
 never while they are taken. On Linux everything is read from /proc and /sys, without a process being
@@ -32,7 +32,7 @@ SYSCTL_TIMEOUT_S = 5
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
-    """What does not change while the machine is up. ``root`` stands before /proc and /sys."""
+    """Facts that do not change while the machine is up. ``root`` is prepended to /proc and /sys."""
     import psutil
 
     on_linux = sys.platform == "linux"
@@ -55,7 +55,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
 
 
 def read_conditions(root: Path = Path("/")) -> Conditions:
-    """What can change from one minute to the next. Takes a few milliseconds, starts nothing."""
+    """Conditions that can change within minutes. Takes a few milliseconds, starts no process."""
     import psutil
 
     on_linux = sys.platform == "linux"
@@ -79,7 +79,7 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may really use: its affinity, limited by the group's quota."""
+    """CPUs available to this process (affinity, cgroup quota)."""
     return _usable(cgroup.cpu_quota_milli(Path("/")) if sys.platform == "linux" else None)
 
 
@@ -100,7 +100,7 @@ def read_software(packages: Iterable[str]) -> Software:
 
 
 def this_device(machine: Machine) -> Device:
-    """This machine's row, made on the fly.
+    """This machine's row, derived from its facts.
 
     Its id is made of the CPU model and the number of CPUs, so that it is the same on the next
     machine of the kind, in a fresh container too: the host's name is in the record.

@@ -1,4 +1,4 @@
-"""Facts and readings from /proc and /sys. ``root`` stands before both, so that trees can be kept.
+"""Facts and readings from /proc and /sys. ``root`` is prepended to both, for tests.
 
 Every function gives ``None`` where a file is missing, unreadable or holds something unexpected.
 """
@@ -14,7 +14,7 @@ from latbench.schema.environment import Cache
 
 CPUS = "sys/devices/system/cpu"
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scpi_sensors")
-"""hwmon drivers whose sensors sit in the CPU."""
+"""hwmon drivers with sensors in the CPU."""
 ZONES = ("x86_pkg_temp", "cpu", "soc")
 """Beginnings of thermal zone types that mean the CPU."""
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10_000_000
@@ -30,7 +30,7 @@ def read(path: Path) -> str | None:
 
 
 def number(path: Path) -> int | None:
-    """A file that holds one whole number, not below zero."""
+    """A file with one non-negative integer."""
     text = read(path)
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,19}", text) else None
 
@@ -42,7 +42,7 @@ def os_name(root: Path) -> str | None:
 
 
 def cpu_model(root: Path) -> str | None:
-    """The name that the CPU gives itself; on ARM, which has none, implementer and part numbers."""
+    """The model name of the CPU; on ARM, which has none, implementer and part numbers."""
     text = read(root / "proc/cpuinfo") or ""
     if name := _field(text, "model name"):
         return " ".join(name.split())
@@ -98,7 +98,7 @@ def smt(root: Path) -> bool | None:
 
 
 def hypervisor(root: Path) -> str | None:
-    """Who virtualises this machine, as far as it says; ``None``: nobody, or it does not say."""
+    """The hypervisor of this machine; ``None`` if there is none or it is not reported."""
     if name := read(root / "sys/hypervisor/type"):
         return name
     vendor = read(root / "sys/class/dmi/id/sys_vendor") or ""
@@ -117,7 +117,7 @@ def governors(root: Path) -> tuple[str, ...] | None:
 
 
 def frequencies_khz(root: Path) -> tuple[int, ...] | None:
-    """Current frequency of each CPU, as cpufreq says; not where there is no cpufreq."""
+    """Current frequency of each CPU according to cpufreq; empty without cpufreq."""
     found = [number(path) for path in _cpu_files(root, "cpufreq/scaling_cur_freq")]
     return tuple(khz for khz in found if khz is not None) or None
 
@@ -132,7 +132,7 @@ def turbo(root: Path) -> bool | None:
 
 
 def cpu_temperature_mc(root: Path) -> int | None:
-    """The hottest sensor that is known to sit in the CPU, in millidegrees."""
+    """Temperature of the hottest sensor known to be in the CPU, in millidegrees."""
     sensors: list[Path] = []
     for chip in (root / "sys/class/hwmon").glob("hwmon*"):
         if read(chip / "name") in SENSORS:
@@ -145,7 +145,7 @@ def cpu_temperature_mc(root: Path) -> int | None:
 
 
 def steal_ns(root: Path) -> int | None:
-    """CPU time, over all CPUs since boot, that the hypervisor gave to others."""
+    """CPU time over all CPUs since boot that the hypervisor gave to other guests."""
     found = re.search(r"^cpu +(?:\d+ +){7}(\d+)", read(root / "proc/stat") or "", re.M)
     return int(found[1]) * NS_PER_TICK if found else None
 
@@ -166,7 +166,7 @@ def _topology(root: Path, name: str) -> list[int]:
 
 
 def _listed(path: Path) -> int | None:
-    """How many CPUs a list such as ``0-3,8`` names."""
+    """The number of CPUs in a list such as ``0-3,8``."""
     text = read(path)
     if not text or not re.fullmatch(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", text):
         return None

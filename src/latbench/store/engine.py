@@ -1,4 +1,4 @@
-"""Connections: where the registry is, how its engine behaves, and its errors in plain words."""
+"""Connections to the registry: its location, its engine and its errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def registry_url(named: str | None) -> URL:
 
 
 def make_engine(url: URL, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Engine:
-    """An engine for ``url``, with what keeps an acknowledged record safe switched on."""
+    """An engine for ``url`` with the settings that make a committed record durable."""
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite(url, lock_timeout_s)
@@ -91,7 +91,7 @@ HINTS = (
 
 
 def shown(url: URL) -> str:
-    """How the registry is called in messages: a path, or the URL without its password."""
+    """The name of the registry in messages: a path, or the URL without its password."""
     if url.get_backend_name() == "sqlite":
         return url.database or ":memory:"
     return url.render_as_string(hide_password=True).replace("+psycopg", "")

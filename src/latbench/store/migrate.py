@@ -1,4 +1,4 @@
-"""Brings a database to the schema that this version writes, or says why it will not."""
+"""Migrate a database to the schema of this version, or report why that is not possible."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from latbench.errors import RegistryError
 from latbench.store.engine import LOCK_TIMEOUT_S, shown
 
 HEAD = "0004"
-"""The newest revision in ``migrations/versions``; asked for without importing Alembic (0.2 s)."""
+"""The newest revision in ``migrations/versions``; known without importing Alembic (0.2 s)."""
 KNOWN = ("0001", "0002", "0003", "0004")
 LOCK = 0x1A7B
 """PostgreSQL advisory lock under which migrations run."""
 
 
 def require_current(engine: Engine, *, create: bool) -> None:
-    """Return if the schema is current; make or migrate it if ``create``; else raise."""
+    """Return if the schema is current; create or migrate it with ``create``; otherwise raise."""
     with engine.connect() as connection:
         found = _revision(connection)
         if found == HEAD:
@@ -28,8 +28,8 @@ def require_current(engine: Engine, *, create: bool) -> None:
         raise RegistryError(
             f"there are no records in {shown(engine.url)} yet"
             if found is None
-            else f"the registry {shown(engine.url)} is of an older version ({found})",
-            hint="the first `latbench run` makes it ready",
+            else f"the registry {shown(engine.url)} has an older version ({found})",
+            hint="the first `latbench run` migrates or creates it",
         )
     _migrate(engine)
 
@@ -52,7 +52,7 @@ def _refuse_strangers(connection: Connection, found: str | None) -> None:
         if tables:
             raise RegistryError(
                 f"{where} is not a latbench registry: it holds {', '.join(sorted(tables)[:5])}",
-                hint="name another file with --registry",
+                hint="choose another file with --registry",
             )
 
 
@@ -70,16 +70,16 @@ def _migrate(engine: Engine) -> None:
     ):
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"select pg_advisory_xact_lock({LOCK})"))
-        # Whoever came first has done it by now; then there is nothing left to do.
+        # If another process migrated first, nothing is left to do.
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
 def _write_ahead(engine: Engine) -> None:
-    """Switch the file to WAL, once for all: readers then never wait for a writer.
+    """Switch the file to WAL permanently, so that readers never wait for a writer.
 
-    SQLite does not wait for a lock here, whatever its time-out, so several processes that open a
-    new file at once have to try again.
+    SQLite does not wait for a lock here, whatever its timeout, so several processes that open a new
+    file at once must retry.
     """
     connection = engine.raw_connection()
     deadline = time.monotonic() + LOCK_TIMEOUT_S

@@ -1,4 +1,4 @@
-"""The registry: records in, records out."""
+"""The registry: store records and verdicts, and find them again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from latbench.store.tables import latest, machines, records, traces, verdicts
 
 
 class Row(Value, frozen=True, kw_only=True):
-    """What a list shows of a record, without decoding it."""
+    """The columns of a record in a list, without decoding the record."""
 
     id: str
     created_unix_ns: int
@@ -34,24 +34,24 @@ class Row(Value, frozen=True, kw_only=True):
     status: str
     precision: str
     input: str | None
-    """Shape of the first input, e.g. ``1x3x224x224``; ``None`` where there was no artifact."""
+    """Shape of the first input, e.g. ``1x3x224x224``; ``None`` if there was no artifact."""
     threads: int | None
-    """As they really were; ``None`` where no session was open, or its runtime has none."""
+    """Actual number; ``None`` if no session was opened or the runtime reports none."""
     protocol: str
     options: str | None
-    """Of the backend and its exporter, as they were asked for, e.g. ``form=trained``; ``None``
-    where there were none, and in rows from before they were listed."""
+    """Requested options of the backend and its exporter, e.g. ``form=trained``; ``None`` if there
+    were none, and in rows from before this column existed."""
     median_ns: int | None
     sample_count: int
 
 
 GROUP = ("device", "model", "backend", "requested_backend")
-"""What one group of the latest records shares. What was asked for is part of it: a fallback does
-not displace a record of the backend that was used for its own sake."""
+"""Columns that identify a group of which the latest record is kept. The requested backend is one:
+a fallback does not replace a record of the backend that was requested itself."""
 SHORT_ID = 7
-"""Characters of a shortened id, at least."""
+"""Minimum length of a shortened id."""
 TRAINED = "form=trained"
-"""Records of the trained form are never the latest of their model: it is not what is shipped."""
+"""Records of the trained form never count as the latest: that form is not deployed."""
 
 
 class Registry:
@@ -66,8 +66,8 @@ class Registry:
     ) -> Registry:
         """Open the registry at ``url`` (else ``LATBENCH_REGISTRY``, else the user's own).
 
-        With ``create`` a missing one is made and an older one migrated. Raises
-        :class:`RegistryError` where it cannot be used and :class:`UsageError` for an unknown URL.
+        With ``create``, a missing registry is created and an older one migrated. Raises
+        :class:`RegistryError` if it cannot be used, and :class:`UsageError` for an unknown URL.
         """
         parsed = registry_url(url)
         if parsed.get_backend_name() == "sqlite":
@@ -98,13 +98,13 @@ class Registry:
         return shown(self._engine.url)
 
     def add(self, record: Record) -> None:
-        """Store one record: all of it or, on an error, nothing."""
+        """Store one record completely or, on an error, not at all."""
         self.add_many((record,))
 
     def add_many(self, new: Sequence[Record]) -> None:
-        """Store records in one transaction. When it returns they survive a power cut.
+        """Store records in one transaction. When this returns, they survive a power cut.
 
-        Raises :class:`RegistryError`, also where a record of the same id is there already.
+        Raises :class:`RegistryError`, also if a record with the same id exists.
         """
         if not new:
             return
@@ -131,7 +131,7 @@ class Registry:
                 insert(records).on_conflict_do_nothing().returning(records.c.id), rows
             )
             if taken := {record.id for record in new} - set(stored.scalars()):
-                # Leaving the block by an error takes the whole transaction back.
+                # An error that leaves the block rolls back the whole transaction.
                 raise RegistryError(f"already in {self.url}: {', '.join(sorted(taken)[:3])}")
             if of_traces := [row for record in new for row in trace_rows(record)]:
                 connection.execute(traces.insert(), of_traces)
@@ -143,9 +143,9 @@ class Registry:
                 )
 
     def get(self, id: str) -> Record:
-        """The record of that id, or of the only one that begins so.
+        """The record with that id, or the only one whose id begins with it.
 
-        Raises :class:`UsageError` where there is none or more than one.
+        Raises :class:`UsageError` if there is none or more than one.
         """
         with translated(self._engine.url), self._engine.connect() as connection:
             found = connection.execute(_whole(records.c.id == id)).mappings().all()
@@ -173,7 +173,7 @@ class Registry:
             return tuple(found.scalars())
 
     def short_ids(self, ids: Iterable[str], *, least: int = SHORT_ID) -> dict[str, str]:
-        """The shortest start of each id, ``least`` characters or more, that no other record has."""
+        """The shortest unique prefix of each id, of at least ``least`` characters."""
         found = {}
         with translated(self._engine.url), self._engine.connect() as connection:
             for id in ids:
@@ -203,8 +203,8 @@ class Registry:
         return self._rows(query if device is None else query.where(latest.c.device == device))
 
     def of_sweep(self, sweep: str) -> tuple[Record, ...]:
-        """All records of the sweep whose id begins so, in the order of its points; several of a
-        point that was interrupted and then repeated."""
+        """All records of the sweep whose id begins with ``sweep``, in the order of its points. A
+        point that was interrupted and repeated has several."""
         with translated(self._engine.url), self._engine.connect() as connection:
             ids = connection.execute(
                 select(records.c.id)
@@ -215,7 +215,7 @@ class Registry:
         return tuple(sorted(found, key=lambda record: record.sweep.point if record.sweep else 0))
 
     def latest_sweep(self, points_sha256: str | None = None) -> str | None:
-        """The newest sweep, or the newest of just these points; ``None`` where there is none."""
+        """The newest sweep, or the newest one with these points; ``None`` if there is none."""
         query = select(func.max(records.c.sweep))
         if points_sha256 is not None:
             query = query.where(records.c.sweep_points == points_sha256)
@@ -223,7 +223,7 @@ class Registry:
             return connection.execute(query).scalar_one_or_none()
 
     def add_verdicts(self, new: Sequence[StoredVerdict]) -> None:
-        """Store verdicts in one transaction; of two on one claim at one time, the first.
+        """Store verdicts in one transaction; of two for one claim at the same time, the first.
 
         Raises :class:`RegistryError`.
         """
@@ -246,8 +246,7 @@ class Registry:
             connection.execute(insert(verdicts).on_conflict_do_nothing(), rows)
 
     def verdicts_on(self, claim: str) -> tuple[list[StoredVerdict], list[str]]:
-        """All that were stored on the claim of that id, the newest first; and why others cannot be
-        read."""
+        """All verdicts on the claim, the newest first, and why others cannot be read."""
         query = (
             select(verdicts.c.claim, verdicts.c.body)
             .where(verdicts.c.claim == claim)
@@ -256,7 +255,7 @@ class Registry:
         return self._verdicts(query)
 
     def newest_verdicts(self, claims: Collection[str]) -> tuple[list[StoredVerdict], list[str]]:
-        """The newest on each of the claims of these ids; and why others cannot be read."""
+        """The newest verdict on each of the claims, and why others cannot be read."""
         newest = (
             select(verdicts.c.claim, func.max(verdicts.c.created_unix_ns).label("at"))
             .where(verdicts.c.claim.in_(claims))
@@ -273,7 +272,7 @@ class Registry:
         )
 
     def count(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         with translated(self._engine.url), self._engine.connect() as connection:
             return connection.execute(select(func.count()).select_from(records)).scalar_one()
 
@@ -297,7 +296,7 @@ class Registry:
 
 
 def _shared_start(one: str, two: str) -> int:
-    """How many leading characters two ids share."""
+    """The length of the common prefix of two ids."""
     pairs = zip(one, two, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(two)))
 
@@ -307,7 +306,7 @@ def _listed(table: Table) -> list[Column[Any]]:
 
 
 def _insert(dialect: str) -> Any:
-    """``insert`` with ON CONFLICT; of the dialect in use alone, as either takes 25 ms to import."""
+    """``insert`` with ON CONFLICT for the dialect in use; importing either takes 25 ms."""
     if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
@@ -318,23 +317,24 @@ def _insert(dialect: str) -> Any:
 
 
 def _prepared(url: URL, *, create: bool) -> URL:
-    """The folder of an SQLite file made; for reading what may not be written, a read-only URL."""
+    """Create the folder of an SQLite file. For a file without write permission, return a read-only
+    URL."""
     path = Path(url.database or "")
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
         elif not path.exists():
             raise RegistryError(
-                f"there is no registry at {path} yet", hint="the first `latbench run` makes it"
+                f"there is no registry at {path} yet", hint="the first `latbench run` creates it"
             )
     except OSError as error:
         raise RegistryError(
-            f"cannot make the folder of the registry {path}: {error.strerror}",
-            hint="permit writing there, or name another place with --registry or LATBENCH_REGISTRY",
+            f"cannot create the folder of the registry {path}: {error.strerror}",
+            hint="permit writing there, or set another place: --registry or LATBENCH_REGISTRY",
         ) from error
     if create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         return url
-    # Where SQLite may not write its shared-memory file, it must be told that nobody else does.
+    # If SQLite cannot write its shared-memory file, it must know that nobody else writes.
     return url.set(
         database=f"file:{quote(str(path))}", query={"mode": "ro", "immutable": "1", "uri": "true"}
     )
@@ -351,7 +351,8 @@ def _whole(where: Any) -> Select[Any]:
 def _none_or_many(id: str, found: list[str], where: str) -> UsageError:
     if found:
         return UsageError(
-            f"several records begin with {id!r}: {', '.join(found[:3])}", hint="give more of the id"
+            f"several records begin with {id!r}: {', '.join(found[:3])}",
+            hint="give more characters of the id",
         )
     return UsageError(
         f"no record {id!r} in {where}", hint="`latbench show` lists the latest of each group"

@@ -1,4 +1,4 @@
-"""What was measured is kept, whatever happens to the registry."""
+"""Keep what was measured even if the registry cannot store it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def keep(records: Sequence[Record], store: Registry) -> None:
-    """Store them; where the registry will not take them, leave them in files.
+    """Store the records; if the registry fails, write them to files.
 
-    Ctrl-C takes effect once they are safe. Raises :class:`RegistryError` where they are not in the
-    registry: it says where they are.
+    Ctrl-C takes effect once they are safe. Raises :class:`RegistryError` with their location if
+    they are not in the registry.
     """
     with _undisturbed():
         try:
@@ -34,27 +34,27 @@ def keep(records: Sequence[Record], store: Registry) -> None:
 
 
 def _rescued(records: Sequence[Record], error: RegistryError) -> RegistryError:
-    """Write them to files in the first folder that takes them, else to standard error."""
+    """Write the records to files in the first writable folder, else to standard error."""
     folders: tuple[Callable[[], Path], ...] = (
         Path.cwd,
         Path.home,
         lambda: Path(tempfile.gettempdir()),
     )
     for folder in folders:
-        # A working directory may be gone, a user without a home, a disk full.
+        # The working directory may not exist, the user may have no home, the disk may be full.
         with suppress(OSError, RuntimeError, LatbenchError):
             listed = " ".join(str(_written(record, folder())) for record in records)
             return RegistryError(
                 f"{error.message}. The measurement is not lost: {listed}",
-                hint=f"mend the registry, then: latbench import {listed}",
+                hint=f"repair the registry, then run: latbench import {listed}",
             )
     with suppress(OSError):
         for record in records:
             sys.stderr.write(f"{encode_record(record).decode()}\n")
     return RegistryError(
-        f"{error.message}, and no file can be written. The measurement is on standard error alone",
-        hint="copy each record, a line of JSON, into a file, mend the registry, then: "
-        "latbench import FILE",
+        f"{error.message}, and no file can be written. The measurement is only on standard error",
+        hint="copy each record, a line of JSON, into a file, repair the registry, then "
+        "run: latbench import FILE",
     )
 
 
@@ -66,12 +66,12 @@ def _written(record: Record, folder: Path) -> Path:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM take effect after the block."""
+    """Delay Ctrl-C and SIGTERM until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in the main thread alone.
+        yield  # Python handles signals only in the main thread.
         return
     held: list[int] = []
-    # A handler that is None is not Python's, and could not be put back.
+    # A handler that is None was not set by Python and cannot be restored.
     known = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
     previous = {n: signal.signal(n, lambda number, frame: held.append(number)) for n in known}
     try:

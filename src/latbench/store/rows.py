@@ -1,4 +1,4 @@
-"""A record as the rows of the tables, and back."""
+"""Convert a record to rows of the tables and back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from latbench.schema.record import Record
 
 
 def machine_row(record: Record) -> dict[str, Any]:
-    """Of ``machines``."""
+    """The row of ``machines``."""
     machine = record.environment.machine
     return {"digest": digest(machine), "body": msgspec.json.encode(machine).decode()}
 
 
 def record_row(record: Record) -> dict[str, Any]:
-    """Of ``records``, with all that ``latest`` holds too."""
+    """The row of ``records``, including the columns of ``latest``."""
     tree = msgspec.to_builtins(record)
     threads = record.runtime.settings.get("threads", "") if record.runtime else ""
     inputs = record.artifact.inputs if record.artifact else ()
@@ -59,7 +59,7 @@ def record_row(record: Record) -> dict[str, Any]:
 
 
 def trace_rows(record: Record) -> Iterable[dict[str, Any]]:
-    """Of ``traces``."""
+    """The rows of ``traces``."""
     for role, sessions in (
         ("model", record.outcome.traces),
         ("sentinel", record.outcome.sentinel),

@@ -1,4 +1,4 @@
-"""The tables, as they are at the head of the migrations."""
+"""The tables, as of the newest migration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ machines = Table(
     Column("digest", Text, primary_key=True),
     Column("body", Text, nullable=False),
 )
-"""Machine facts, once for each machine: the longest part of a record, and the same in all."""
+"""Machine facts, stored once per machine: the longest part of a record, and always the same."""
 
 records = Table(
     "records",
@@ -49,7 +49,7 @@ records = Table(
     Index("records_by_sweep", "sweep_points", "sweep"),
     Index("records_by_group", "model", "device", "backend", "created_unix_ns"),
 )
-"""The record without its traces and machine facts, and the columns that lists are made from."""
+"""The record without its traces and machine facts, and the columns of lists."""
 
 traces = Table(
     "traces",
@@ -70,7 +70,7 @@ traces = Table(
     Column("beside", LargeBinary),
     Column("peak_rss_bytes", BigInteger),
 )
-"""What the clock said in one session: blobs of ``latbench.schema.codec``. ``role`` is ``model`` or
+"""The times of one session: blobs of ``latbench.schema.codec``. ``role`` is ``model`` or
 ``sentinel``."""
 
 verdicts = Table(
@@ -80,7 +80,7 @@ verdicts = Table(
     Column("created_unix_ns", BigInteger, primary_key=True),
     Column("body", Text, nullable=False),
 )
-"""What was said of claims, by which version, from which records."""
+"""Verdicts on claims, with the version of latbench and the records."""
 
 latest = Table(
     "latest",

@@ -1,4 +1,4 @@
-"""The models that are written here: names, inputs, and the counts that they must have."""
+"""The zoo's models: names, inputs and exact counts."""
 
 from __future__ import annotations
 

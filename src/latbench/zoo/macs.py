@@ -1,4 +1,4 @@
-"""Counts of a PyTorch module, taken while it runs, as ``core.records.Counts`` defines them."""
+"""Count a PyTorch module while it runs: see :class:`~latbench.schema.artifact.Counts`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form in which a network would be shipped: branches fused, BatchNorm folded."""
+"""The deploy form of a network: branches fused, BatchNorm folded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FUSION_TOLERANCE = 1e-4
-"""Relative; folding in fp32 has been seen to move outputs by 1e-6."""
+"""Relative tolerance; folding in fp32 moved outputs by 1e-6."""
 
 
 def deploy_form(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
@@ -128,7 +128,7 @@ def _foldable(part: nn.Module) -> bool:
 
 
 def _remainder(norm: nn.Module) -> nn.Module:
-    """What is left of a BatchNorm that has been folded."""
+    """Replacement of a folded BatchNorm."""
     from torch import nn
 
     act = getattr(norm, "act", None)

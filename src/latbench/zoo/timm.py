@@ -1,4 +1,4 @@
-"""timm's models by name, also beside a torchvision whose compiled part does not load."""
+"""timm's models by name, even if the compiled part of torchvision does not load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPERATORS = ("nms", "qnms")
 
 
 def build_timm(name: str, resolution: tuple[int, int] | None) -> nn.Module:
-    """The model with timm's own initialisation, for ``resolution`` if it must know it.
+    """The model with timm's own initialization, for ``resolution`` if it must know it.
 
     Raises :class:`UsageError` for an unknown name, with the nearest ones.
     """
@@ -41,7 +41,7 @@ def build_timm(name: str, resolution: tuple[int, int] | None) -> nn.Module:
 
 
 def has(name: str) -> bool:
-    """Whether timm is here and has a model of that name."""
+    """Whether timm is installed and has a model of that name."""
     return importlib.util.find_spec("timm") is not None and _import_timm().is_model(name)
 
 

@@ -1,4 +1,4 @@
-"""Weights: seeded ones that no exporter can fold away, or the user's, read without executing."""
+"""Weights: seeded ones that no exporter can fold away, or the user's, read as plain data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 5
 
 
 def seed_weights(module: nn.Module, seed: int) -> None:
-    """Redraw what the network's own initialisation left constant, in place.
+    """Redraw what the network's own initialization left constant, in place.
 
     A branch that is multiplied by zero (zero-initialised BatchNorm scales) or almost zero (layer
     scales of 1e-5) can be folded away by an exporter or hides an error from the parity check, and
@@ -166,7 +166,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _refuse_programs(path: Path) -> None:
-    """TorchScript archives are zip files with code in them; torch would say so less clearly."""
+    """Refuse TorchScript archives, zip files with code, with a clearer message than torch's."""
     if path.stat().st_size == 0:
         raise UsageError(f"{path.name} is empty")
     if not zipfile.is_zipfile(path):
@@ -181,7 +181,7 @@ def _refuse_programs(path: Path) -> None:
 
 
 def _without_prefix(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names as the model has them: data-parallel training puts ``module.`` before each."""
+    """The names without the prefix ``module.`` that data-parallel training adds."""
     if given and all(name.startswith("module.") for name in given):
         return {name.removeprefix("module."): tensor for name, tensor in given.items()}
     return given
@@ -190,7 +190,7 @@ def _without_prefix(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _without_counters(
     given: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """BatchNorm's batch counters do nothing in inference; files without them are sound."""
+    """Add BatchNorm's batch counters if they are missing: inference does not use them."""
     counters = {
         name: tensor
         for name, tensor in expected.items()
