@@ -68,7 +68,7 @@ def test_an_exporters_code_is_its_own_and_what_it_imports(format: str) -> None:
     own, more = FIRST_PARTY[format]
     sources = exporter_sources(type(load_exporter(format)).__module__)
     backends = {name.split(".")[1] for name in sources if "." in name}
-    shared = {"packages", "ready"}
+    shared = {"packages", "pre_exported"}
     assert own in backends
     assert backends - shared == {own, *more}, sorted(sources)
 
