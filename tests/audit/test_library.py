@@ -140,10 +140,10 @@ def test_a_percentage_of_speed_is_read_both_ways() -> None:
     [
         ("  by: authors\n", "", 7, "missing required field `by`"),
         ('"2.30"', "2.30", 9, "claims[0].says.figure: expected `str`, got `float`"),
-        ('"2.30"', '"fast"', 9, "'fast' is no figure"),
+        ('"2.30"', '"fast"', 9, "'fast' is not a value"),
         ('"2.30"', '"0"', 9, "is impossible"),
         ('"2.30"', '"99999999"', 9, "is impossible"),
-        ("unit: ms", "unit: images/s", 9, "'images/s' is no unit of latency"),
+        ("unit: ms", "unit: images/s", 9, "'images/s' is not a unit of latency"),
         ("metric: latency", "metric: beauty", 9, "claims[0].says.metric"),
         ("kind: value", "kind: boast", 9, "claims[0].says.kind"),
         ("device: pixel-8", "device: pixel-88", 11, "unknown device 'pixel-88'"),
@@ -154,12 +154,12 @@ def test_a_percentage_of_speed_is_read_both_ways() -> None:
         ("precision: fp32", "precision: fp31", 11, "unknown precision 'fp31'"),
         ("resolution: 224", "resolution: 22400", 11, "more than 8192"),
         ("open: [os, ", "open: [", 11, "missing os"),
-        ("open: [os, ", "open: [os, batch, ", 12, "batch is open here and known"),
+        ("open: [os, ", "open: [os, batch, ", 12, "batch is open, but `conditions` gives a value"),
         ("open: [os, ", "open: [os, mood, ", 12, "unknown condition 'mood'"),
         ("  by: authors", "  conflicts: [nobody]\n  by: authors", 13, "unknown claim 'nobody'"),
         ("  by: authors", "  bye: authors\n  by: authors", 13, "claims[0].bye: unknown key"),
         ("id: first", "id: First One", 7, "'First One' is no id"),
-        (VALUE, '{kind: ratio, metric: latency, figure: "25", unit: "%", sense: less, against: resnet50}', 9, "a percentage of speed is of time or of rate"),
+        (VALUE, '{kind: ratio, metric: latency, figure: "25", unit: "%", sense: less, against: resnet50}', 9, "a percentage of speed refers to time or to rate"),
         (VALUE, '{kind: ratio, metric: latency, figure: "0.5", unit: x, sense: less, against: resnet50}', 9, "0.5x less contradicts itself"),
         (VALUE, '{kind: ratio, metric: latency, figure: "120", unit: "%", sense: less, against: resnet50, reading: time}', 9, "120 % less, meant of time, is impossible"),
         (VALUE, '{kind: ratio, metric: latency, figure: "200", unit: "%", sense: more, against: resnet50, reading: rate}', 9, "200 % more, meant of rate, is impossible"),
@@ -167,11 +167,11 @@ def test_a_percentage_of_speed_is_read_both_ways() -> None:
         (VALUE, '{kind: ratio, metric: throughput, figure: "90", unit: "%", sense: less, against: resnet50, around_percent: 20}', 9, "90 % less is impossible"),
         (VALUE, '{kind: ratio, metric: latency, figure: "1.5", unit: x, sense: less, against: resnet50, around_percent: -100}', 9, "says.around_percent: must be above 0"),
         (VALUE, '{kind: value, metric: throughput, figure: "0-100", unit: images/s}', 9, "throughput of 0-100 images/s is impossible"),
-        (VALUE, '{kind: bound, metric: latency, figure: "2-3", unit: ms, sense: below}', 9, "a bound is one figure, not a range"),
+        (VALUE, '{kind: bound, metric: latency, figure: "2-3", unit: ms, sense: below}', 9, "a bound is a single value, not a range"),
         (VALUE, '{kind: scaling, metric: macs, over: tokens, exponent: -1}', 9, "says.exponent: must be at least 0"),
-        (VALUE, '{kind: ordering, metric: latency, sense: less, against: mine}', 9, "a model compared with itself"),
+        (VALUE, '{kind: ordering, metric: latency, sense: less, against: mine}', 9, "the model is compared with itself"),
         (VALUE, '{kind: parity, metric: latency, against: resnet50, tolerance_percent: 90, tolerance_from: source}', 9, "must be above 0"),
-        (VALUE, '{kind: size, metric: parameters, figure: "5", unit: M}', 11, "parameters depend on no device"),
+        (VALUE, '{kind: size, metric: parameters, figure: "5", unit: M}', 11, "parameters do not depend on the device"),
     ],
 )  # fmt: skip
 def test_a_bad_entry_is_named_and_the_others_load(
@@ -209,7 +209,7 @@ def test_models_are_checked_too(tmp_path: Path) -> None:
         ("{id: mine, name: Mine, build: mobilevig_ti, parameters: 0}", "must be at least 1"),
         ("{id: mine, name: Mine, build: mobilevig_ti, deployed_parameters: -1}", "at least 1"),
         ("{id: mine, name: Mine, build: mobilevig_ti, parameters: 5.2}", "models[0].parameters"),
-        ("{id: mine, name: Mine, absent: x, parameters: 5}", "goes to `counts`"),
+        ("{id: mine, name: Mine, absent: x, parameters: 5}", "put published counts in `counts`"),
     ):
         path = tmp_path / "own.yaml"
         path.write_text(HEAD.replace("{id: mine, name: Mine, build: mobilevig_ti}", row))

@@ -106,8 +106,8 @@ def test_parameters_are_of_the_form_that_is_published(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("trained", "deployed", "words"),
     [
-        (21_841, 900, "timm:one has 21,841 parameters, and the network that is meant has 1,000"),
-        (1000, 1000, "timm:one has 1,000 parameters in its deploy form, and the network that"),
+        (21_841, 900, "timm:one has 21,841 parameters, but the claimed network has 1,000"),
+        (1000, 1000, "timm:one has 1,000 parameters in its deploy form, but the claimed network"),
     ],
 )
 def test_another_network_of_that_name_is_not_counted(

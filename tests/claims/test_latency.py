@@ -154,7 +154,7 @@ def test_a_unit_that_nobody_knows_counts_for_no_accelerator() -> None:
 
 def test_what_is_left_open_is_told() -> None:
     found = of_value(value("2.30", open=["precision"]), timed(2.3))
-    assert "the source leaves precision open: this is fp32" in found.reasons
+    assert "the source leaves precision open; measured with fp32" in found.reasons
 
 
 TRAINED, DEPLOYED = 5_271_074, 4_724_012

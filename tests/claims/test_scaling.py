@@ -106,7 +106,7 @@ def test_the_rule(exponent: float, counted: CountedModel, expected: str) -> None
     assert found.answer == expected, found
     assert bool(found.needs) == (expected == "inconclusive")
     assert found.unit == "exponent"
-    assert "896 pixels a side" in found.reasons[0]
+    assert "896 pixels per side" in found.reasons[0]
 
 
 def test_what_was_not_counted_is_not_testable() -> None:

@@ -238,7 +238,7 @@ def test_a_verdict_says_the_same_in_other_words() -> None:
         changed(one, reasons=("in other words",), needs=("more",)),
         changed(one, found=2.0 + 1e-9),
     ):
-        assert one.says_the_same(same)
+        assert one.same_result(same)
     for other in (
         stored("confirmed", 1),
         changed(one, where="bench-cpu, onnxruntime"),
@@ -249,7 +249,7 @@ def test_a_verdict_says_the_same_in_other_words() -> None:
         changed(one, claimed=(0.0, 5.0)),
         msgspec.structs.replace(one, answers=()),
     ):
-        assert not one.says_the_same(other)
+        assert not one.same_result(other)
 
 
 def test_no_verdicts_need_no_lock(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def stored_verdicts(
             answers=each.given(),
         )
         old = before.get(claim.id)
-        if new.answers and (old is None or not new.says_the_same(old)):
+        if new.answers and (old is None or not new.same_result(old)):
             found.append(new)
     return tuple(found)
 

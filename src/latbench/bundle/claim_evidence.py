@@ -122,7 +122,7 @@ def require_same(stored: ClaimEvidence, now: Sequence[StoredAnswer], writer: str
                 f"follows {new.answer!r}",
                 hint=hint,
             )
-        if not old.says_the_same(new):
+        if not old.same_result(new):
             raise BundleError(
                 f"claim {claim}, {old.question}: the stored figures do not follow from the records",
                 hint=hint,

@@ -1,1 +1,1 @@
-"""Published numbers, their conditions, and verdicts on them. Pure."""
+"""Published numbers, their conditions and the verdicts on them. This package is pure."""

@@ -1,18 +1,18 @@
-"""Which conditions a claim needs to be repeated, and how many of them are known."""
+"""Conditions that are needed to repeat a claim's measurement, and how many of them are known."""
 
 from __future__ import annotations
 
 from latbench.claims.model import Claim
 from latbench.claims.statements import StatedIdentity, StatedScaling
 
-HOW = ("protocol", "warmup_calls", "calls", "statistic")
-OF_TIME = (
+PROCEDURE = ("protocol", "warmup_calls", "calls", "statistic")
+TIMING_CONDITIONS = (
     *("device", "os", "backend", "backend_version", "compute_unit", "precision", "batch"),
-    *("resolution", "threads", "input", *HOW),
+    *("resolution", "threads", "input", *PROCEDURE),
 )
-OF_METRIC: dict[str, tuple[str, ...]] = {
-    "latency": OF_TIME,
-    "throughput": OF_TIME,
+METRIC_CONDITIONS: dict[str, tuple[str, ...]] = {
+    "latency": TIMING_CONDITIONS,
+    "throughput": TIMING_CONDITIONS,
     "parameters": ("counting",),
     "macs": ("resolution", "counting"),
     "size": ("counting",),
@@ -24,16 +24,16 @@ OF_METRIC: dict[str, tuple[str, ...]] = {
 
 
 def applicable(claim: Claim) -> tuple[str, ...]:
-    """The conditions without which the figure cannot be repeated."""
+    """Return the conditions that are needed to repeat the measurement."""
     if isinstance(claim.says, StatedIdentity | StatedScaling):
         return ()
-    names = OF_METRIC[claim.says.metric]
-    # Threads of the host say little of what another unit computes.
+    names = METRIC_CONDITIONS[claim.says.metric]
+    # The number of host threads hardly affects a measurement on another compute unit.
     host = claim.conditions.compute_unit in (None, "cpu", "all", "cpu-and-gpu")
     return names if host else tuple(name for name in names if name != "threads")
 
 
 def completeness(claim: Claim) -> tuple[int, int]:
-    """How many of the conditions that matter are known, and how many there are."""
+    """Return how many of the applicable conditions are known, and how many apply."""
     names = applicable(claim)
     return sum(getattr(claim.conditions, name) is not None for name in names), len(names)

@@ -1,4 +1,4 @@
-"""Whether a record was taken under the conditions that a claim names."""
+"""Compare the conditions of a record with those that a claim names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latbench.schema.record import Record
 from latbench.schema.value import Value
 
 PLACING = ("provider", "provider_options", "strict_placement", "delegate", "device", "mode")
-"""Options that a claim's ``provider`` speaks of, whatever its backend calls it."""
+"""Options that a claim's ``provider`` may refer to; their names depend on the backend."""
 
 
 Condition = Literal[
@@ -40,7 +40,7 @@ class Mismatch(Value, frozen=True, kw_only=True):
 
     condition: Condition
     detail: str
-    """Both values, in words."""
+    """Both values as text."""
 
     @property
     def text(self) -> str:
@@ -51,9 +51,9 @@ class Mismatch(Value, frozen=True, kw_only=True):
 def condition_mismatches(
     record: Record, claim: Claim, *, other: bool = False
 ) -> tuple[Mismatch, ...]:
-    """Conditions that the claim names and the record does not meet.
+    """Return the conditions that the claim names and the record does not meet.
 
-    With ``other``, the conditions are those of the model that the claim's model is compared with.
+    With ``other``, use the conditions of the model that the claim's model is compared with.
     """
     wanted = claim.conditions
     size = (wanted.against_resolution if other else None) or wanted.resolution
@@ -65,7 +65,7 @@ def condition_mismatches(
         ("resolution", size and (size, size), resolution(record)),
         ("threads", wanted.threads and str(wanted.threads), threads(record)),
     ]
-    # Backends call it by different names: provider, delegate, mode.
+    # The option's name depends on the backend: provider, delegate, mode.
     named = (wanted.provider or "").lower() in {each.lower() for each in settings(record).values()}
     pairs.append(("provider", wanted.provider, wanted.provider if named else "another"))
     found = [_mismatch(name, a, b) for name, a, b in pairs if a and a != b]
@@ -74,7 +74,8 @@ def condition_mismatches(
 
 
 def unlike_each_other(one: Record, two: Record, claim: Claim) -> tuple[Mismatch, ...]:
-    """Conditions that differ between the records of two models, and that the claim leaves open."""
+    """Return conditions that differ between records of two models and that the claim leaves
+    open."""
     own = one.request.resolution is None and two.request.resolution is None
     free = claim.conditions.against_resolution is not None or own
     pairs: list[tuple[Condition, object, object]] = [
@@ -94,7 +95,7 @@ def _mismatch(condition: Condition, a: object, b: object) -> Mismatch:
 
 
 def undeclared_options(record: Record, claim: Claim) -> dict[str, str]:
-    """Those of which the claim says nothing."""
+    """Return the record's own options that the claim does not mention."""
     named = claim.conditions
     said = set(PLACING) if named.provider is not None else set()
     said |= {"compute_units"} if named.compute_unit is not None else set()
@@ -102,32 +103,34 @@ def undeclared_options(record: Record, claim: Claim) -> dict[str, str]:
 
 
 def left_open(claim: Claim, record: Record) -> dict[str, str]:
-    """Of the conditions that the source leaves open and that matter most, what the record had."""
+    """Return the record's precision and threads where the source leaves them open."""
     had = {"precision": precision_of(record), "threads": threads(record)}
     return {name: value for name in claim.open if (value := had.get(name)) is not None}
 
 
 def _unit_mismatch(record: Record, unit: str | None) -> Mismatch | None:
-    """The mismatch of a record that ran elsewhere than on the named unit, or nobody knows where."""
+    """Return the mismatch if the record ran on another unit, or its placement is unknown."""
     detail: str | None = None
     placement = record.runtime.placement if record.runtime else None
     if unit in ("all", "cpu-and-gpu"):
-        # What the runtime was free to use, not what it used: Core ML's own setting.
+        # Core ML's setting limits the units that the runtime may use; it does not name those used.
         allowed = settings(record).get("compute_units")
         if allowed != {"all": "all", "cpu-and-gpu": "cpu_and_gpu"}[unit]:
             detail = f"{unit} and {allowed or 'another'}"
     elif unit is not None and (placement is None or placement.known == "unknown"):
-        # A backend that has nothing but the CPU need not report it.
+        # A backend that supports only the CPU does not have to report it.
         if unit != "cpu":
-            detail = f"{unit}, and what ran where is not known"
+            detail = f"{unit}, and the placement is unknown"
     elif unit is not None and placement is not None and not _mostly(placement.units, unit):
         detail = f"{unit} and {', '.join(placement.units)}"
     return None if detail is None else Mismatch(condition="compute unit", detail=detail)
 
 
 def _mostly(units: Mapping[str, int | None], unit: str) -> bool:
-    """Whether the unit computes more than half of the operators, the CPU the rest; all of them
-    where it is the CPU, or where nobody counted."""
+    """Whether the unit computes more than half of the operators and the CPU the rest.
+
+    If the unit is the CPU, or operators were not counted, it must compute all of them.
+    """
     used = {name: operators for name, operators in units.items() if operators != 0}
     on = {name: count for name, count in used.items() if unit_of(name) == unit}
     rest = {name: count for name, count in used.items() if name not in on}
@@ -135,8 +138,8 @@ def _mostly(units: Mapping[str, int | None], unit: str) -> bool:
         return bool(on)
     counted = all(count is not None for count in used.values())
     ours, others = (sum(count or 0 for count in part.values()) for part in (on, rest))
-    beside = all(unit_of(name) == "cpu" for name in rest)
-    return unit != "cpu" and counted and beside and ours > others
+    rest_on_cpu = all(unit_of(name) == "cpu" for name in rest)
+    return unit != "cpu" and counted and rest_on_cpu and ours > others
 
 
 def _listed(options: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
-"""One record, or two of a comparison, held against what a claim says.
+"""Compare one record, or the two of a comparison, with a claim.
 
-A value is confirmed by two one-sided tests within the claim's margin (Schuirmann 1987), refuted
-where its 95 % interval lies outside of it.
+Two one-sided tests within the claim's margin (Schuirmann 1987) confirm a value. A 95 % interval
+that lies outside of the margin refutes it.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 RatioInterval = tuple[float, float]
 RAN = ("open", "warmup", "time")
-"""Stages at which a network that does not run on a device fails."""
+"""Stages at which a failure shows that a network does not run on a device."""
 OUTSIDE = ("unavailable", "timeout")
-"""Failures there that say nothing of it all the same."""
+"""Kinds of failure in these stages that do not show that the network cannot run."""
 MARGIN_PERCENT = 5.0
-"""Of claims that declare none, as published ones do: our choice."""
+"""Default margin of claims that declare none, which includes all published ones. Our choice."""
 TRIMMED = 0.2
-"""Share of the samples that a trimmed mean leaves out at either end, where the source says no
-more: as MobileOne's ModelBench does."""
+"""Share of the samples that a trimmed mean drops at either end if the source does not specify it.
+MobileOne's ModelBench uses the same share."""
 
 
 def check_value(claim: Claim, record: Record) -> Answer:
-    """A value or bound against one record."""
+    """Compare a value or bound with one record."""
     place = place_of(record)
     if claim.figure == FAILED:
         return _failed(record, place)
@@ -69,39 +69,39 @@ def check_value(claim: Claim, record: Record) -> Answer:
 
 
 def check_order(claim: Claim, pair: RecordPair) -> Answer:
-    """The direction alone; of a parity, sameness within its tolerance."""
+    """Check only the direction of a comparison; for a parity, equality within its tolerance."""
     says = claim.says
     if isinstance(says, StatedParity):
         return check_ratio(claim, pair)
     assert isinstance(says, StatedRatio | StatedDifference | StatedOrdering)
-    told = compare(*pair, margin=0.0)
+    result = compare(*pair, margin=0.0)
     if (why := _unsound(pair)) is not None:
-        return _of(told, pair, "inconclusive", why)
-    if told.verdict in ("faster", "slower"):
+        return _compared(result, pair, "inconclusive", why)
+    if result.verdict in ("faster", "slower"):
         answer: AnswerName = (
-            "confirmed" if (told.verdict == "faster") == direction(says) else "refuted"
+            "confirmed" if (result.verdict == "faster") == direction(says) else "refuted"
         )
-        return _of(told, pair, answer)
-    return _of(told, pair, "inconclusive")
+        return _compared(result, pair, answer)
+    return _compared(result, pair, "inconclusive")
 
 
 def check_ratio(claim: Claim, pair: RecordPair) -> Answer:
-    """The size of a ratio, difference or parity against two records."""
+    """Compare the size of a ratio, difference or parity with two records."""
     says = claim.says
-    told = compare(*pair)
+    result = compare(*pair)
     if (why := _unsound(pair)) is not None:
-        return _of(told, pair, "inconclusive", why)
-    if not told.interleaved:
-        return _of(told, pair, "inconclusive", "a size is told of models timed in turn only")
-    if told.ratio is None or told.interval is None or told.equivalence is None:
-        return _of(told, pair, "inconclusive")
+        return _compared(result, pair, "inconclusive", why)
+    if not result.interleaved:
+        return _compared(result, pair, "inconclusive", "a ratio needs interleaved measurements")
+    if result.ratio is None or result.interval is None or result.equivalence is None:
+        return _compared(result, pair, "inconclusive")
     place, ids = place_of(pair[1]), (pair[0].id, pair[1].id)
     if isinstance(says, StatedDifference):
         return _differed(claim, says, pair, place, ids)
     return combined(
         {
             name: _tested(
-                told.equivalence, told.interval, wanted, told.ratio, place, ids, unit="ratio"
+                result.equivalence, result.interval, wanted, result.ratio, place, ids, unit="ratio"
             )
             for name, wanted in _wanted_ratios(claim).items()
         }
@@ -109,7 +109,7 @@ def check_ratio(claim: Claim, pair: RecordPair) -> Answer:
 
 
 def direction(says: StatedRatio | StatedDifference | StatedOrdering) -> bool | None:
-    """Whether the claim is that the model takes less time; ``None`` where it may be either."""
+    """Whether the claim says that the model takes less time; ``None`` if it allows both."""
     if not isinstance(says, StatedRatio):
         return (says.sense == "less") == (says.metric == "latency")
     ends = [end for interval in quotients(says).values() for end in interval]
@@ -118,15 +118,15 @@ def direction(says: StatedRatio | StatedDifference | StatedOrdering) -> bool | N
 
 
 def _failed(record: Record, place: Place) -> Answer:
-    """Against the claim that the network does not run there."""
+    """Check the claim that the network does not run on the device."""
     failure, status = record.outcome.failure, record.outcome.status
     if status == "interrupted":
-        return _cannot("it was interrupted", place, record)
+        return _cannot("the run was interrupted", place, record)
     if failure is not None and (failure.stage not in RAN or failure.kind in OUTSIDE):
-        return _cannot(f"it failed for another reason: {failure.message}", place, record)
+        return _cannot(f"the run failed for another reason: {failure.message}", place, record)
     return Answer(
         answer="refuted" if status == "measured" else "confirmed",
-        reasons=("it runs here" if status == "measured" else "it failed here as well",),
+        reasons=("the model runs here" if status == "measured" else "the model failed here too",),
         where=place.text,
         place=place,
         records=(record.id,),
@@ -136,7 +136,7 @@ def _failed(record: Record, place: Place) -> Answer:
 def _differed(
     claim: Claim, says: StatedDifference, pair: RecordPair, place: Place, ids: tuple[str, ...]
 ) -> Answer:
-    """The difference within each process, in the claim's sense, against the printed one."""
+    """Compare the differences within each process, in the claim's sense, with the published one."""
     rate = says.metric == "throughput"
     one, two = (
         {
@@ -161,8 +161,11 @@ def _differed(
 
 
 def _wanted(claim: Claim, record: Record) -> RatioInterval:
-    """Between what latency, in ns, confirms: the printed digits, widened by the margin; of a bound
-    the figure itself, which is a threshold and was not rounded."""
+    """Return the range of latencies, in ns, that confirms the claim.
+
+    It is the range of the printed digits, widened by the margin. A bound is used as it is: a
+    threshold is not rounded.
+    """
     figure = stated_figure(claim)
     assert figure is not None
     rate = claim.says.metric == "throughput"
@@ -182,9 +185,9 @@ def _wanted(claim: Claim, record: Record) -> RatioInterval:
 
 
 def _wanted_ratios(claim: Claim) -> dict[str, RatioInterval]:
-    """For each reading, between what the ratio of latencies must lie.
+    """Return, for each reading, the range in which the ratio of latencies must lie.
 
-    The margin is at most half of the claimed effect: "3 % less" is not confirmed by more.
+    The margin is at most half of the claimed effect: a slower model does not confirm "3 % less".
     """
     says = claim.says
     if isinstance(says, StatedParity):
@@ -208,30 +211,31 @@ def _margin(claim: Claim) -> float:
 
 
 def _usable(claim: Claim, record: Record) -> tuple[str | None, list[float]]:
-    """Why a record cannot carry an answer, and the latency of each of its processes."""
+    """Return why a record cannot be used (or ``None``), and the latency of each of its
+    processes."""
     summary = summarize(record)
     if record.outcome.status != "measured" or summary is None:
         failure = record.outcome.failure
         return f"the run {record.outcome.status}{f': {failure.message}' if failure else ''}", []
     if record.protocol.statistic.kind == "cold":
-        return f"under {record.protocol.label} there is no warm latency", []
+        return f"protocol {record.protocol.label} does not measure warm latency", []
     if record.protocol.period_ns is not None and record.protocol.label != claim.conditions.protocol:
-        return f"under {record.protocol.label} inferences are not back to back", []
+        return f"protocol {record.protocol.label} does not run inferences back to back", []
     if summary.reliability == "unreliable":
-        return f"not to be trusted: {'; '.join(summary.reasons)}", []
+        return f"unreliable: {'; '.join(summary.reasons)}", []
     if record.protocol.label == claim.conditions.protocol:
-        # As the authors' tool counts: its own warm-up, its own statistic.
+        # The authors' protocol defines its own warm-up and statistic.
         return None, process_numbers(record)
     statistic = claim.conditions.statistic or "median"
     parts = process_samples(record.outcome.traces).values()
     values = [_statistic(part, statistic) for part in parts]
     if None in values:
-        return f"no latency here is a {statistic}, as the source's is", []
+        return f"the source reports the {statistic}, which latbench does not compute", []
     return None, [value for value in values if value is not None]
 
 
 def _statistic(part: Array, name: str) -> float | None:
-    """Of the samples of one process; ``None`` for a statistic of another name."""
+    """Return a statistic of one process's samples; ``None`` if its name is unknown."""
     import numpy as np
 
     if name == "median":
@@ -246,7 +250,7 @@ def _statistic(part: Array, name: str) -> float | None:
 
 def _unsound(pair: RecordPair) -> str | None:
     reasons = [why for record in pair for why in unsound(record)]
-    return f"not to be trusted: {'; '.join(dict.fromkeys(reasons))}" if reasons else None
+    return f"unreliable: {'; '.join(dict.fromkeys(reasons))}" if reasons else None
 
 
 def _middle(part: Array) -> float:
@@ -268,7 +272,7 @@ def _tested(
     inside = wanted[0] <= narrow[0] and narrow[1] <= wanted[1]
     outside = wide[1] < wanted[0] or wanted[1] < wide[0]
     answer: AnswerName = "confirmed" if inside else "refuted" if outside else "inconclusive"
-    needs = ("more processes: its interval reaches over the edge of the margin",)
+    needs = ("more processes: the interval crosses the edge of the margin",)
     return Answer(
         answer=answer,
         needs=needs if answer == "inconclusive" else (),
@@ -282,20 +286,24 @@ def _tested(
     )
 
 
-def _of(told: Comparison, pair: RecordPair, answer: AnswerName, why: str = "") -> Answer:
+def _compared(result: Comparison, pair: RecordPair, answer: AnswerName, why: str = "") -> Answer:
     needs: tuple[str, ...] = ()
     if answer == "inconclusive":
         complete = all(record.outcome.status == "measured" for record in pair)
-        effort = told.to_tell.processes if told.to_tell and complete else None
-        needs = (f"about {effort} processes" if effort else "both timed in turn: latbench compare",)
+        effort = result.to_tell.processes if result.to_tell and complete else None
+        needs = (
+            f"about {effort} processes"
+            if effort
+            else "an interleaved measurement of both models: latbench compare",
+        )
     return Answer(
         answer=answer,
-        reasons=(*([why] if why else []), *told.reasons),
+        reasons=(*([why] if why else []), *result.reasons),
         needs=needs,
         where=place_of(pair[1]).text,
         place=place_of(pair[1]),
-        found=told.ratio,
-        interval=told.interval,
+        found=result.ratio,
+        interval=result.interval,
         unit="ratio",
         records=(pair[0].id, pair[1].id),
     )

@@ -1,8 +1,8 @@
-"""The verdict on a claim: a pure function of the claim, records, and counts.
+"""Compute the verdict on a claim: a pure function of the claim, records and counts.
 
-Three questions are answered apart, because they can be answered in different places: whether the
-figure holds on just the device that it names, whether a comparison holds on any one device, and
-whether the model is of the size that is claimed, which any machine can count.
+Three questions are answered separately, because they need different machines: whether the value
+holds on exactly the device that the claim names, whether a comparison holds on any one device, and
+whether the model has the claimed size, which any machine can count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from latbench.schema.record import Record
 
 
 def verdict(claim: Claim, records: Sequence[Record], bench: CheckContext) -> Verdict:
-    """All that ``records`` and ``bench`` say of ``claim``."""
+    """Return the verdict on ``claim`` from ``records`` and ``bench``."""
     unmeasured = _unmeasured(claim, bench)
     if isinstance(claim.says, StatedOrdering | StatedParity) and unmeasured is not None:
         return Verdict(claim=claim.id, value=None, ordering=(unmeasured,), static=None)
@@ -45,19 +45,19 @@ def verdict(claim: Claim, records: Sequence[Record], bench: CheckContext) -> Ver
 
 
 def _unmeasured(claim: Claim, bench: CheckContext) -> Answer | None:
-    """On what is neither timed nor counted: memory, accuracy."""
+    """Return the answer for a metric that is neither timed nor counted: memory, accuracy."""
     metric = claim.says.metric
     if metric in (*TIMED, *COUNTED):
         return None
     return untestable_reason(claim, bench) or Answer(
         answer="not testable here",
-        reasons=(f"{metric} cannot be measured here",),
+        reasons=(f"latbench does not measure {metric}",),
         needs=(f"a measurement of {metric}",),
     )
 
 
 def restricted(verdict: Verdict, questions: Sequence[str]) -> Verdict:
-    """The answers to these questions alone."""
+    """Return a verdict with only the answers to these questions."""
     return Verdict(
         claim=verdict.claim,
         value=verdict.value if "value" in questions else None,
@@ -67,7 +67,7 @@ def restricted(verdict: Verdict, questions: Sequence[str]) -> Verdict:
 
 
 def worst_answer(verdicts: Sequence[Verdict]) -> AnswerName:
-    """The worst answer of all: a refuted one, else one that tells nothing, else confirmed."""
+    """Return the worst answer: refuted, else inconclusive, else confirmed."""
     found = {answer.answer for each in verdicts for answer in each.answers()}
     if "refuted" in found:
         return "refuted"

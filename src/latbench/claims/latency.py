@@ -1,6 +1,6 @@
-"""Whether timed claims hold: the figure on just what it names, a comparison on any device.
+"""Check timed claims: a value under exactly its conditions, a comparison on any device.
 
-Which records are looked at, and what they say together where there are several.
+This module selects the records to use and combines their answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from latbench.claims.equivalence import (
 )
 from latbench.claims.matching import (
     RecordPair,
-    in_turn,
+    is_interleaved,
     is_of,
     pairing_problems,
     pairs_of,
@@ -51,18 +51,23 @@ from latbench.schema.record import Record
 
 
 def value_answer(claim: Claim, records: Sequence[Record], bench: CheckContext) -> Answer | None:
-    """On exactly the named device, backend, precision, batch and resolution.
+    """Check the value on exactly the named device, backend, precision, batch and resolution.
 
-    ``None`` where the claim gives no figure of its own that is timed.
+    ``None`` if the claim does not state a timed value.
     """
     says = claim.says
     if isinstance(says, StatedIdentity | StatedScaling):
         if says.metric not in TIMED:
             return None
-        why, needs = "no records of one model over a range of sizes are compared", "such records"
+        why, needs = (
+            "latbench does not compare records of one model over a range of sizes",
+            "such records",
+        )
         if isinstance(says, StatedIdentity):
-            why = "no record says that its model is merged; whether the graphs are the same, the "
-            why += "static question tells"
+            why = (
+                "records do not state whether their model is merged; the static question compares "
+            )
+            why += "the graphs"
             needs = "records of a merged model and of its plain one"
         return untestable_reason(claim, bench) or Answer(
             answer="not testable here", reasons=(why,), needs=(needs,)
@@ -77,7 +82,7 @@ def value_answer(claim: Claim, records: Sequence[Record], bench: CheckContext) -
     if says.metric not in TIMED:
         return Answer(
             answer="not testable here",
-            reasons=(f"{says.metric} cannot be measured here",),
+            reasons=(f"latbench does not measure {says.metric}",),
             needs=(f"a measurement of {says.metric}",),
         )
     unnamed = [n for n in ("device", "backend") if getattr(claim.conditions, n) is None]
@@ -91,9 +96,9 @@ def value_answer(claim: Claim, records: Sequence[Record], bench: CheckContext) -
             if not condition_mismatches(pair[1], claim)
             and not condition_mismatches(pair[0], claim, other=True)
         ]
-        # Those that were not timed in turn tell no size, and are only named where there are no
+        # Pairs that were not interleaved cannot confirm a ratio; one is reported if there are no
         # others.
-        pairs = [pair for pair in pairs if in_turn(pair)] or pairs[:1]
+        pairs = [pair for pair in pairs if is_interleaved(pair)] or pairs[:1]
         found = [Found(check_ratio(claim, pair), pair[1]) for pair in pairs]
     else:
         fit = [
@@ -110,7 +115,7 @@ def value_answer(claim: Claim, records: Sequence[Record], bench: CheckContext) -
 def ordering_answers(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[Answer, ...]:
-    """For each device and backend that has records of both models, whether the comparison holds."""
+    """Check the comparison on each device and backend that has records of both models."""
     says = claim.says
     comparing = StatedRatio | StatedDifference | StatedOrdering | StatedParity
     if not isinstance(says, comparing) or says.metric not in TIMED:
@@ -127,13 +132,16 @@ def ordering_answers(
 
 
 def _at(claim: Claim, pairs: Sequence[RecordPair]) -> Answer:
-    """What all pairs of one place say that were taken alike: in turn if any were, under the claim's
-    own precision and threads if any were, else as the newest."""
+    """Combine the pairs of one place that were measured under the same conditions.
+
+    Interleaved pairs are preferred, then pairs with the claim's own precision and threads, then the
+    newest.
+    """
 
     def rank(pair: RecordPair) -> tuple[bool, ...]:
         had = claim.conditions
         return (
-            in_turn(pair),
+            is_interleaved(pair),
             all(record.outcome.status == "measured" for record in pair),
             not own_options(pair[1]),
             precision_of(pair[1]) == had.precision,
@@ -141,8 +149,8 @@ def _at(claim: Claim, pairs: Sequence[RecordPair]) -> Answer:
         )
 
     best = max(pairs, key=rank)
-    if not in_turn(best):
-        # Any two records of the models make such a pair: the newest two stand for all.
+    if not is_interleaved(best):
+        # Any two records of the models form such a pair, so the newest two represent all.
         return _elsewhere(claim, check_order(claim, best), best)
     alike = [
         pair
@@ -150,15 +158,15 @@ def _at(claim: Claim, pairs: Sequence[RecordPair]) -> Answer:
         if (rank(pair), precision_of(pair[1]), threads(pair[1]), batch(pair[1]))
         == (rank(best), precision_of(best[1]), threads(best[1]), batch(best[1]))
     ]
-    told = agreed([check_order(claim, pair) for pair in alike])
-    assert told is not None
-    return _elsewhere(claim, told, best)
+    found = agreed([check_order(claim, pair) for pair in alike])
+    assert found is not None
+    return _elsewhere(claim, found, best)
 
 
 def _elsewhere(claim: Claim, answer: Answer, pair: RecordPair) -> Answer:
-    """The answer, which says so where it is not of what the source timed."""
+    """Add reasons to the answer for each condition that differs from the source's."""
     had, mine = claim.conditions, pair[1]
-    told = [
+    notes = [
         f"{name} here: {here}, in the source: {there}"
         for name, there, here in (
             ("precision", had.precision, precision_of(mine)),
@@ -167,15 +175,15 @@ def _elsewhere(claim: Claim, answer: Answer, pair: RecordPair) -> Answer:
         if there and there != here
     ]
     if had.statistic not in (None, "median") and isinstance(claim.says, StatedRatio):
-        told.append(f"of medians; the source's are of the {had.statistic}")
+        notes.append(f"ratio of medians; the source reports the {had.statistic}")
     named = ", ".join(name for name in (had.device, had.backend) if name is not None)
     if named and (had.device, had.backend) != (mine.device.id, mine.backend):
-        told.append(f"the source says it of {named}")
-    return msgspec.structs.replace(answer, reasons=(*answer.reasons, *told))
+        notes.append(f"the source measured on {named}")
+    return msgspec.structs.replace(answer, reasons=(*answer.reasons, *notes))
 
 
 def _none_yet(claim: Claim, bench: CheckContext, device: str | None, left: Sequence[str]) -> Answer:
-    """Without records: what is missing for there to be any, and why some were ``left`` out."""
+    """Return the answer if no record can be used: what is missing, and why some were left out."""
     missing = []
     for id in (claim.model, claim.against):
         model = bench.models.get(id) if id is not None else None
@@ -189,11 +197,14 @@ def _none_yet(claim: Claim, bench: CheckContext, device: str | None, left: Seque
     if missing:
         return Answer(
             answer="not testable here",
-            reasons=("no records of it", *left),
+            reasons=("there are no records of it", *left),
             needs=tuple(missing),
         )
     return Answer(
         answer="inconclusive",
-        reasons=("no records of just this yet" if left else "no records yet", *left),
+        reasons=(
+            "no records under exactly these conditions yet" if left else "no records yet",
+            *left,
+        ),
         needs=(f"latbench claims check {claim.id} --measure",),
     )

@@ -1,6 +1,6 @@
-"""Which stored records a claim may be checked with.
+"""Select the stored records that can be used to check a claim.
 
-A record of a fallback backend never counts: it is no evidence about the requested backend.
+A record of a fallback backend is never used: it is not evidence about the requested backend.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from latbench.claims.verdict import CheckContext, Place
 from latbench.defaults import SIMULATED
 from latbench.schema.record import Record
 
-OF_COMPARISONS: frozenset[Condition] = frozenset({"batch", "resolution"})
-"""Conditions that a comparison on another device must share with the claim."""
+COMPARISON_CONDITIONS: frozenset[Condition] = frozenset({"batch", "resolution"})
+"""Conditions of the claim that a comparison on another device must meet too."""
 RecordPair = tuple[Record, Record]
 """A record of the other model, and one of the claim's model."""
 
 
 def is_of(record: Record, id: str | None, claim: Claim, bench: CheckContext) -> bool:
-    """Whether the record is of that model, and can be used for ``claim`` at all."""
+    """Whether the record measured that model and can be used for ``claim``."""
     model = bench.models.get(id) if id is not None else None
     return (
         model is not None
@@ -40,7 +40,7 @@ def is_of(record: Record, id: str | None, claim: Claim, bench: CheckContext) -> 
 
 
 def pairs_of(claim: Claim, records: Sequence[Record], bench: CheckContext) -> list[RecordPair]:
-    """Pairs of records that may be compared: interleaved ones first, then the newest."""
+    """Return pairs of records that can be compared: interleaved ones first, then the newest."""
     ours, theirs = _both(claim, records, bench)
     found = [
         (other, mine)
@@ -50,22 +50,22 @@ def pairs_of(claim: Claim, records: Sequence[Record], bench: CheckContext) -> li
     ]
     return sorted(
         found,
-        key=lambda pair: (in_turn(pair), pair[1].created_unix_ns, pair[0].created_unix_ns),
+        key=lambda pair: (is_interleaved(pair), pair[1].created_unix_ns, pair[0].created_unix_ns),
         reverse=True,
     )
 
 
-def in_turn(pair: RecordPair) -> bool:
-    """Whether the two were timed block by block."""
+def is_interleaved(pair: RecordPair) -> bool:
+    """Whether the two models were timed in alternating blocks."""
     a, b = pair[0].interleaved, pair[1].interleaved
     return a is not None and b is not None and a.comparison == b.comparison
 
 
 def unused(claim: Claim, records: Sequence[Record], bench: CheckContext) -> tuple[str, ...]:
-    """Why records of the claim's models were not used for the published value itself.
+    """Return why records of the claim's models were not used to check the published value.
 
-    Each kind of reason is given once, with the number of records. Records of other devices are left
-    out: most records are.
+    Each kind of reason is given once, with the number of records. Records of other devices are
+    omitted, because most records are of other devices.
     """
     here = [record for record in records if record.device.id == claim.conditions.device]
     found = {**_others(claim, records, bench), **_by_text(_reasons(claim, here, bench))}
@@ -75,11 +75,11 @@ def unused(claim: Claim, records: Sequence[Record], bench: CheckContext) -> tupl
 def pairing_problems(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[str, ...]:
-    """Why records of the two models cannot be compared, on any device."""
+    """Return why records of the two models cannot be compared on any device."""
     kept = {
         mismatch: ids
         for mismatch, ids in _reasons(claim, records, bench).items()
-        if mismatch.condition in OF_COMPARISONS
+        if mismatch.condition in COMPARISON_CONDITIONS
     }
     found = {**_others(claim, records, bench), **_by_text(kept)}
     return (*_counted(found), *_newest_pair_mismatch(claim, records, bench))
@@ -91,7 +91,7 @@ def place_of(record: Record) -> Place:
 
 
 def _called(record: Record, claim: Claim, bench: CheckContext) -> ClaimedModel | None:
-    """The model of the claim that is built by the record's name."""
+    """Return the claim's model that has the record's model name."""
     for id in (claim.model, claim.against):
         model = bench.models.get(id) if id is not None else None
         if model is not None and model.build == record.model.name:
@@ -100,7 +100,7 @@ def _called(record: Record, claim: Claim, bench: CheckContext) -> ClaimedModel |
 
 
 def _others(claim: Claim, records: Sequence[Record], bench: CheckContext) -> dict[str, list[str]]:
-    """Records under the name of a model of the claim that measured another network, by reason."""
+    """Group records that have the model's name but measured another network, by reason."""
     found: dict[str, list[str]] = {}
     for record in records:
         model = _called(record, claim, bench)
@@ -113,7 +113,7 @@ def _others(claim: Claim, records: Sequence[Record], bench: CheckContext) -> dic
 def _reasons(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> dict[Mismatch, list[str]]:
-    """Records of the claim's models by the conditions that they do not meet."""
+    """Group records of the claim's models by the conditions that they do not meet."""
     found: dict[Mismatch, list[str]] = {}
     for record in records:
         other = not is_of(record, claim.model, claim, bench)
@@ -130,7 +130,8 @@ def _by_text(found: Mapping[Mismatch, list[str]]) -> dict[str, list[str]]:
 def _newest_pair_mismatch(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[str, ...]:
-    """Why the newest usable records of the two models are not compared, or which are missing."""
+    """Return why the newest usable records of the two models are not compared, or which are
+    missing."""
     if claim.against is None:
         return ()
     ours, theirs = _both(claim, records, bench)
@@ -138,7 +139,7 @@ def _newest_pair_mismatch(
         return ()
     if not ours or not theirs:
         there, missing = (claim.against, claim.model) if theirs else (claim.model, claim.against)
-        return (f"there are records of {there} and none of {missing}",)
+        return (f"there are records of {there} but none of {missing}",)
     one, two = (max(side, key=lambda record: record.created_unix_ns) for side in (theirs, ours))
     unlike = (mismatch.text for mismatch in unlike_each_other(one, two, claim))
     reasons = (*unlike, *incomparable(one, two))
@@ -156,7 +157,7 @@ def _counted(found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 def _both(
     claim: Claim, records: Sequence[Record], bench: CheckContext
 ) -> tuple[list[Record], list[Record]]:
-    """Records of the claim's model, and of the one that it is compared with, at their sizes."""
+    """Return records of the claim's model and of the one it is compared with, at their sizes."""
     return (
         [r for r in records if _fits(r, claim.model, claim, bench, other=False)],
         [r for r in records if _fits(r, claim.against, claim, bench, other=True)],
@@ -164,14 +165,14 @@ def _both(
 
 
 def _another_network(record: Record, model: ClaimedModel) -> str | None:
-    """Why a record measured another network than the model, ``None`` if it did not.
+    """Return why a record did not measure the model's network; ``None`` if it did.
 
-    The form and the number of parameters decide: a builder's name may come to mean another network.
+    The form and the number of parameters decide, because a builder's name can change its meaning.
     """
     artifact = record.artifact
     form = record.request.options.get("form", artifact.details.get("form") if artifact else None)
     if form not in (None, "deploy"):
-        return f"it measured the {form} form, and claims are about the deploy form"
+        return f"it measured the {form} form, but claims are about the deploy form"
     if artifact is None:
         return None
     deployed = artifact.model_counts.parameters if artifact.model_counts else None
@@ -181,8 +182,8 @@ def _another_network(record: Record, model: ClaimedModel) -> str | None:
 def _fits(
     record: Record, id: str | None, claim: Claim, bench: CheckContext, *, other: bool
 ) -> bool:
-    """Whether a record is of that model, at the batch and resolution that the claim names."""
+    """Whether a record measured that model at the batch and resolution that the claim names."""
     if not is_of(record, id, claim, bench):
         return False
     missed = {each.condition for each in condition_mismatches(record, claim, other=other)}
-    return missed.isdisjoint(OF_COMPARISONS)
+    return missed.isdisjoint(COMPARISON_CONDITIONS)

@@ -1,7 +1,7 @@
-"""A published figure: what it says, of which model, under which conditions, and who says so.
+"""Define a published claim: its statement, model, conditions and source.
 
-Nine kinds of statement are kept apart, because each is confirmed or refuted in its own way
-(:mod:`latbench.claims.judge`). A figure is kept as it is printed: ``"2.30"`` says more than 2.3.
+There are nine kinds of statement, because each is confirmed or refuted in its own way
+(:mod:`latbench.claims.judge`). A value is stored as printed: ``"2.30"`` is more precise than 2.3.
 """
 
 from __future__ import annotations
@@ -19,26 +19,29 @@ class ClaimSource(Value, frozen=True, kw_only=True):
     title: str
     arxiv: str | None = None
     arxiv_checked: bool | None = None
-    """Whether the number was seen to be this paper's."""
+    """Whether the arXiv number was checked against this paper."""
     year: int | None = None
     url: str | None = None
     note: str | None = None
-    """How its figures were taken, as far as it is known."""
+    """How its values were measured, as far as it is known."""
 
 
 class Citation(Value, frozen=True, kw_only=True):
-    """Where in which source, in its words where they are known."""
+    """A location in a source, with a quote if it is known."""
 
     id: str
     where: str
     quote: str | None = None
     version: str | None = None
-    """Of a text whose claims changed between versions."""
+    """Version of the text, if its claims changed between versions."""
 
 
 class ClaimConditions(Value, frozen=True, kw_only=True):
-    """How the figure was taken. ``None``: left open by the source, or of no meaning here; which of
-    the two, :attr:`Claim.open` says."""
+    """How the published value was measured.
+
+    ``None`` means that the source leaves the condition open or that it does not apply;
+    :attr:`Claim.open` lists the open ones.
+    """
 
     device: str | None = None
     os: str | None = None
@@ -51,10 +54,10 @@ class ClaimConditions(Value, frozen=True, kw_only=True):
     batch: int | None = None
     resolution: int | None = None
     against_resolution: int | None = None
-    """Of the model that it is compared with, where that is another one."""
+    """Resolution of the model that it is compared with, if it differs."""
     threads: int | None = None
     input: str | None = None
-    """What an inference is given: a picture, a tensor on the host or on the device."""
+    """Kind of input of an inference: a picture, a tensor on the host or on the device."""
     protocol: str | None = None
     warmup_calls: int | None = None
     calls: int | None = None
@@ -64,18 +67,18 @@ class ClaimConditions(Value, frozen=True, kw_only=True):
 
 
 class Correction(Value, frozen=True, kw_only=True):
-    """What the source elsewhere, or arithmetic, makes of the printed figure."""
+    """A correction of the printed value, from elsewhere in the source or from arithmetic."""
 
     figure: str
     reason: str
 
 
 class StatedCounts(Value, frozen=True, kw_only=True):
-    """Parameters and MACs of a model that nothing here builds: ``"4800000"``, ``"4.8 M"``."""
+    """Parameters and MACs of a model that latbench cannot build: ``"4800000"``, ``"4.8 M"``."""
 
     source: str
     counted: bool = False
-    """Counted in the authors' own code, not read in a table."""
+    """Counted in the authors' own code, not taken from a table."""
     parameters: str | None = None
     macs: str | None = None
 
@@ -93,38 +96,37 @@ class ClaimedModel(Value, frozen=True, kw_only=True):
     id: str
     name: str
     build: str | None = None
-    """A name that ``latbench run --model`` takes."""
+    """A name that ``latbench run --model`` accepts."""
     parameters: int | None = None
-    """Exactly, as it is trained and with all its heads: a network of another count is another one.
-    """
+    """Exact number in the trained form with all heads. Another number means another network."""
     deployed_parameters: int | None = None
-    """Exactly, in its deploy form: tells a network whose branches were not fused."""
+    """Exact number in the deploy form. It identifies a network whose branches were not fused."""
     form: Literal["trained", "deployed"] = "trained"
-    """Which one published parameter counts are of."""
+    """The form that published parameter counts refer to."""
     counts: StatedCounts | None = None
     uncounted: Uncounted | None = None
     absent: str | None = None
-    """Why nothing here builds it."""
+    """Why latbench cannot build it."""
     unreleased: bool = False
-    """Its authors released no architecture: nobody can build it."""
+    """Its authors did not release the architecture, so nobody can build it."""
 
     def another(self, trained: int | None, deployed: int | None) -> str | None:
-        """Why a network of so many parameters is not this one; unknown counts tell nothing."""
+        """Return why a network with these parameter counts is not this one; ``None`` is unknown."""
         for found, pinned, form in (
             (trained, self.parameters, ""),
             (deployed, self.deployed_parameters, " in its deploy form"),
         ):
             if found is not None and pinned is not None and found != pinned:
                 return (
-                    f"{self.build} has {found:,} parameters{form}, and the network that is meant "
-                    f"has {pinned:,}: another head, a branch that was not fused, or another "
-                    "network of that name"
+                    f"{self.build} has {found:,} parameters{form}, but the claimed network has "
+                    f"{pinned:,}: it has another head, a branch that was not fused, or is another "
+                    "network with the same name"
                 )
         return None
 
 
 class Claim(Value, frozen=True, kw_only=True):
-    """One published figure."""
+    """One published claim."""
 
     id: str
     model: str
@@ -136,20 +138,20 @@ class Claim(Value, frozen=True, kw_only=True):
     by: Literal["authors", "third party", "user report"]
     headline: bool = False
     confidence: Literal["high", "medium", "low"] = "high"
-    """That the source says this."""
+    """Confidence that the source states this."""
     margin_percent: float | None = None
-    """How far a measured value may be off to be called confirmed."""
+    """How far a measured value may differ and still confirm the claim."""
     correction: Correction | None = None
     conflicts: tuple[str, ...] = ()
     unverifiable: str | None = None
     """Why nobody could check it."""
     out_of_scope: str | None = None
-    """Why this toolkit does not: video, training, ..."""
+    """Why latbench does not check it: video, training, ..."""
     note: str | None = None
 
     @property
     def kind(self) -> str:
-        """``value``, ``ratio``, ..."""
+        """Kind of the statement: ``value``, ``ratio``, ..."""
         return str(type(self.says).__struct_config__.tag)
 
     @property
@@ -160,6 +162,6 @@ class Claim(Value, frozen=True, kw_only=True):
 
     @property
     def figure(self) -> str | None:
-        """As printed."""
+        """The published value as printed."""
         found: str | None = getattr(self.says, "figure", None)
         return found

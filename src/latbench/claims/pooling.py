@@ -1,4 +1,4 @@
-"""What several records say together of one claim."""
+"""Combine the answers of several records to one claim."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from latbench.claims.verdict import Answer
 from latbench.schema.protocol_catalog import shipped
 from latbench.schema.record import Record
 
-TOLD = ("confirmed", "refuted")
+CONCLUSIVE = ("confirmed", "refuted")
 
 
 @dataclass(frozen=True)
 class Found:
-    """An answer, and the record that it is of."""
+    """An answer and the record that it is based on."""
 
     answer: Answer
     record: Record
 
 
 def pool_answers(claim: Claim, found: Sequence[Found]) -> Answer | None:
-    """The answer of records under the authors' own protocol where it is one that is known here and
-    they tell; what others say stands beside it.
+    """Combine the answers, and prefer records under the authors' own protocol.
 
-    Without such records another protocol can confirm and not refute: it may be why they differ.
+    If that protocol is known and its records are conclusive, they decide; the answer of the other
+    records is added as a reason.
+
+    Without such records another protocol can confirm but not refute, because the protocol may be
+    the reason for the difference.
     """
     plain = [each for each in found if not undeclared_options(each.record, claim)]
     if not plain and found:
@@ -40,59 +43,66 @@ def pool_answers(claim: Claim, found: Sequence[Found]) -> Answer | None:
     if ours is None or not known:
         return theirs or ours
     others = dict.fromkeys(f.record.protocol.label for f in found if f.record.protocol.label != own)
-    beside = f"under {', '.join(others)}: {ours.answer}"
-    if theirs is not None and theirs.answer in TOLD:
+    other_answer = f"under {', '.join(others)}: {ours.answer}"
+    if theirs is not None and theirs.answer in CONCLUSIVE:
         return msgspec.structs.replace(
             theirs,
-            reasons=(*theirs.reasons, f"under {own}, as the source; {beside}"),
+            reasons=(*theirs.reasons, f"under {own}, the source's protocol; {other_answer}"),
             records=tuple(dict.fromkeys((*theirs.records, *ours.records))),
         )
     if ours.answer != "refuted":
         return ours
-    short = theirs.reasons if theirs is not None else (f"no records under {own}, the source's",)
+    short = (
+        theirs.reasons
+        if theirs is not None
+        else (f"no records under {own}, the source's protocol",)
+    )
     return msgspec.structs.replace(
         ours,
         answer="inconclusive",
-        reasons=(*ours.reasons, beside, *short),
+        reasons=(*ours.reasons, other_answer, *short),
         needs=(f"a run with --protocol {own} --processes 6",),
     )
 
 
 def _with_options(claim: Claim, found: Sequence[Found]) -> Answer | None:
-    """Options of which the claim says nothing may be why figures differ: such records can confirm
-    and not refute."""
-    told = _under_open_conditions(claim, found)
-    if told is None or told.answer != "refuted":
-        return told
+    """Combine records with options that the claim does not mention.
+
+    They can confirm but not refute, because the options may be the reason for a difference.
+    """
+    answer = _under_open_conditions(claim, found)
+    if answer is None or answer.answer != "refuted":
+        return answer
     options = undeclared_options(found[0].record, claim)
     named = ", ".join(f"{key}={value}" for key, value in options.items())
     return msgspec.structs.replace(
-        told,
+        answer,
         answer="inconclusive",
-        reasons=(*told.reasons, f"with {named}, of which the source says nothing: refuted"),
+        reasons=(*answer.reasons, f"refuted with {named}, which the source does not mention"),
         needs=("a run without these options",),
     )
 
 
 def agreed(found: Sequence[Answer]) -> Answer | None:
-    """What records of the same conditions say: the most precise of them decides, for as long as no
-    other one lies elsewhere and says something else.
+    """Combine the answers of records under the same conditions.
 
-    Its width says nothing of where it lies, so that measuring again and again makes no false
-    answer likelier; all are named, because all were looked at.
+    The most precise answer decides, unless a disjoint interval gives another answer.
+
+    The width of an interval does not depend on its position, so repeated measurements do not make a
+    false answer more likely. All records are listed, because all were considered.
     """
     if not found:
         return None
     records = tuple(dict.fromkeys(id for answer in found for id in answer.records))
     measured = [answer for answer in found if answer.interval is not None]
-    told = {answer.answer for answer in found if answer.answer in TOLD}
+    conclusive = {answer.answer for answer in found if answer.answer in CONCLUSIVE}
     if measured:
         best = min(measured, key=_width)
         elsewhere = [other for other in measured if _disjoint(best, other)]
         apart = any(other.answer != best.answer for other in elsewhere)
     else:
-        best = next((answer for answer in found if answer.answer in TOLD), found[0])
-        apart = len(told) > 1
+        best = next((answer for answer in found if answer.answer in CONCLUSIVE), found[0])
+        apart = len(conclusive) > 1
     if not apart:
         return msgspec.structs.replace(best, records=records)
     return Answer(
@@ -100,9 +110,9 @@ def agreed(found: Sequence[Answer]) -> Answer | None:
         reasons=tuple(
             f"{', '.join(answer.records)}: {answer.answer}"
             for answer in found
-            if answer.interval is not None or answer.answer in TOLD
+            if answer.interval is not None or answer.answer in CONCLUSIVE
         ),
-        needs=("a reason why records of the same conditions differ",),
+        needs=("a reason why records under the same conditions differ",),
         where=best.where,
         place=best.place,
         records=records,
@@ -110,8 +120,10 @@ def agreed(found: Sequence[Answer]) -> Answer | None:
 
 
 def _under_open_conditions(claim: Claim, found: Sequence[Found]) -> Answer | None:
-    """Of what the source leaves open any value may be meant: one that confirms is enough, and one
-    alone that refutes is not."""
+    """Combine records over the values of conditions that the source leaves open.
+
+    The source may mean any value: one that confirms is enough, and one alone cannot refute.
+    """
     groups: dict[tuple[tuple[str, str], ...], list[Answer]] = {}
     for each in found:
         key = tuple(sorted(left_open(claim, each.record).items()))
@@ -123,9 +135,9 @@ def _under_open_conditions(claim: Claim, found: Sequence[Found]) -> Answer | Non
         ((key, a) for key, a in answers.items() if a.answer == "confirmed"),
         next(iter(answers.items())),
     )
-    told = tuple(f"the source leaves {name} open: this is {value}" for name, value in key)
+    notes = tuple(f"the source leaves {name} open; measured with {value}" for name, value in key)
     if first.answer == "confirmed" or not key:
-        return msgspec.structs.replace(first, reasons=(*first.reasons, *told))
+        return msgspec.structs.replace(first, reasons=(*first.reasons, *notes))
     open_ = sorted({name for each in answers for name, _ in each})
     tried = "; ".join(
         f"with {', '.join(f'{name} {value}' for name, value in each)}: {answer.answer}"

@@ -1,7 +1,8 @@
-"""Printed figures: what interval of values the printed digits stand for, in the metric's own unit.
+"""Parse printed values into the interval that the digits stand for, in the metric's own unit.
 
-``"0.78"`` stands for 0.775 to 0.785; a fraction (``"1/4"``) for all that is nearer to one fourth
-than to one third or fifth: 1/4.5 to 1/3.5; a range (``"5-2500"``) for all that it holds.
+``"0.78"`` stands for 0.775 to 0.785. A fraction (``"1/4"``) stands for all values nearer to one
+fourth than to one third or one fifth: 1/4.5 to 1/3.5. A range (``"5-2500"``) stands for all values
+in it.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ UNITS: dict[str, dict[str, float]] = {
     "memory": {"B": 1.0, "kB": 1e3, "KB": 1024.0, "KiB": 1024.0, "MB": 1e6, "MiB": 1024.0**2},
     "accuracy": {"%": 1.0},
 }
-"""Latency is in nanoseconds, throughput in images a second, memory in bytes (KB as makers of
-microcontrollers use it)."""
+"""Latency is in nanoseconds, throughput in images per second, memory in bytes (KB has 1024 bytes,
+as vendors of microcontrollers use it)."""
 
 
 Quotient = tuple[float, float]
 
 
 class PrintedValue(Value, frozen=True, kw_only=True):
-    """``value`` is the middle; ``None`` for a range."""
+    """A printed value and its interval. ``value`` is the middle, or ``None`` for a range."""
 
     value: float | None
     low: float
@@ -43,7 +44,7 @@ class PrintedValue(Value, frozen=True, kw_only=True):
     range: bool = False
 
     def scaled(self, scale: float) -> PrintedValue:
-        """In another unit."""
+        """Return the value in another unit."""
         value = None if self.value is None else self.value * scale
         return PrintedValue(
             value=value, low=self.low * scale, high=self.high * scale, range=self.range
@@ -51,7 +52,7 @@ class PrintedValue(Value, frozen=True, kw_only=True):
 
 
 def parse_figure(text: str) -> PrintedValue | None:
-    """``None`` where it is neither a number nor a fraction nor a range of numbers."""
+    """Parse a number, a fraction or a range of numbers; ``None`` for any other text."""
     if found := NUMBER.fullmatch(text):
         value, half = float(text), 0.5 * 10.0 ** -len(found[2] or "")
         return PrintedValue(value=value, low=value - half, high=value + half)
@@ -68,7 +69,7 @@ def parse_figure(text: str) -> PrintedValue | None:
 
 
 def parse_count(text: str) -> PrintedValue | None:
-    """``"4.8 M"``, or ``"291.1-295.6 M"`` by several countings; an integer alone is exact."""
+    """Parse a count: ``"4.8 M"`` or a range ``"291.1-295.6 M"``; a plain integer is exact."""
     if (found := COUNT.fullmatch(text)) is None or (figure := parse_figure(found[1])) is None:
         return None
     if not found[2] and figure.value is not None and "." not in text:
@@ -77,7 +78,7 @@ def parse_count(text: str) -> PrintedValue | None:
 
 
 def stated_figure(claim: Claim, metric: str | None = None) -> PrintedValue | None:
-    """The claim's figure in the metric's own unit; of a ratio, without a unit."""
+    """Return the claim's value in the metric's own unit; a ratio has no unit."""
     text, unit = claim.figure, getattr(claim.says, "unit", "")
     figure = parse_figure(text) if text else None
     if figure is None or isinstance(claim.says, StatedRatio):
@@ -86,10 +87,10 @@ def stated_figure(claim: Claim, metric: str | None = None) -> PrintedValue | Non
 
 
 def quotients(says: StatedRatio) -> dict[str, Quotient]:
-    """For each reading that is possible, between what the metric over the other model's must lie.
+    """Return, for each possible reading, the range of the metric over the other model's.
 
-    Of a speed, the metric is the time of one inference: "25 % faster" is 0.75 where it is meant of
-    time and 0.8 where it is meant of the rate. "200 % slower" can be meant of time alone.
+    For a speed, the metric is the time of one inference: "25 % faster" is 0.75 if it refers to time
+    and 0.8 if it refers to the rate. "200 % slower" can refer only to time.
     """
     figure = parse_figure(says.figure)
     if figure is None:
@@ -105,7 +106,7 @@ def quotients(says: StatedRatio) -> dict[str, Quotient]:
         found = {"": near if says.sense == "more" else _inverse(near)}
     else:
         more = 1 + near[0], 1 + near[1]
-        # "Around" may reach beyond 100 % less, where there is nothing; the figure itself may not.
+        # The "around" tolerance may exceed 100 % less and is cut at 0; the value itself may not.
         less = (max(0.0, 1 - near[1]), max(0.0, 1 - near[0])) if high <= 1 else None
         time, rate = (less, more) if says.sense == "less" else (more, less)
         if says.metric != "latency":
@@ -113,7 +114,7 @@ def quotients(says: StatedRatio) -> dict[str, Quotient]:
         else:
             both = {"time": time, "rate": _inverse(rate) if rate is not None else None}
             found = {name: both[name] for name in both if says.reading in (name, "open")}
-    # A quotient of rates is turned into one of times, so it may not be 0.
+    # A quotient of rates is inverted to one of times, so it must not be 0.
     rates = says.metric == "throughput"
     return {
         name: ends
@@ -122,6 +123,6 @@ def quotients(says: StatedRatio) -> dict[str, Quotient]:
     }
 
 
-def _inverse(of: Quotient) -> Quotient | None:
-    """``None`` where it has no end."""
-    return (1 / of[1], 1 / of[0]) if of[0] > 0 else None
+def _inverse(quotient: Quotient) -> Quotient | None:
+    """Return the inverse range; ``None`` if it is unbounded."""
+    return (1 / quotient[1], 1 / quotient[0]) if quotient[0] > 0 else None

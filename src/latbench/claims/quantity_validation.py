@@ -1,4 +1,4 @@
-"""What a claim's figure must not say: no number, no unit of the metric, what is impossible."""
+"""Validate a claim's value: its number, its unit and whether it is possible."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SANE: dict[str, tuple[float, float]] = {
     "memory": (1.0, 1e13),
     "accuracy": (0.0, 100.0),
 }
-"""1 µs to an hour, and so on: outside of these a unit or a digit is wrong."""
+"""Plausible ranges (latency: 1 µs to an hour). Outside of them a unit or a digit is wrong."""
 
 
 class Problem(Value, frozen=True, kw_only=True):
-    """One mistake, and where in the entry it stands."""
+    """One mistake in an entry, and its path."""
 
     path: Path
     message: str
@@ -45,11 +45,11 @@ class Problem(Value, frozen=True, kw_only=True):
 
 
 def figure_problems(claim: Claim) -> Iterator[Problem]:
-    """Everything that is wrong with what is said; none for a figure that can be held against one
-    that is found."""
+    """Yield every problem of the statement; none if its value can be compared with a measured
+    one."""
     says = claim.says
     if isinstance(says, StatedRatio):
-        yield from _of_the_ratio(says)
+        yield from _ratio_problems(says)
         return
     if isinstance(says, StatedParity) and not 0 < says.tolerance_percent <= 50:
         yield Problem(path=("says", "tolerance_percent"), message="must be above 0 and at most 50")
@@ -68,7 +68,7 @@ def figure_problems(claim: Claim) -> Iterator[Problem]:
     if says.unit not in units:
         yield Problem(
             path=("says", "unit"),
-            message=f"{says.unit!r} is no unit of {says.metric}",
+            message=f"{says.unit!r} is not a unit of {says.metric}",
             hint=f"known: {', '.join(unit or '(empty)' for unit in units)}",
         )
         return
@@ -76,12 +76,12 @@ def figure_problems(claim: Claim) -> Iterator[Problem]:
         return
     figure = stated_figure(claim)
     if figure is None:
-        yield _no_figure(("says", "figure"), says.figure)
+        yield _invalid_figure(("says", "figure"), says.figure)
         return
     low, high = SANE[says.metric]
-    # A difference may be as small as it likes.
+    # A difference has no lower limit.
     least = 0.0 if isinstance(says, StatedDifference) else low
-    # The time of an inference is one over its rate.
+    # The time of an inference is the inverse of its rate, so a rate of 0 is invalid.
     endless = isinstance(says, StatedValue) and says.metric == "throughput" and figure.low <= 0
     if figure.high < least or figure.low > high or figure.value == 0 or endless:
         yield Problem(
@@ -91,31 +91,31 @@ def figure_problems(claim: Claim) -> Iterator[Problem]:
     if isinstance(says, StatedBound) and figure.value is None:
         yield Problem(
             path=("says", "figure"),
-            message=f"{says.sense} {says.figure}: a bound is one figure, not a range",
+            message=f"{says.sense} {says.figure}: a bound is a single value, not a range",
         )
     if claim.correction is not None and parse_figure(claim.correction.figure) is None:
-        yield _no_figure(("correction", "figure"), claim.correction.figure)
+        yield _invalid_figure(("correction", "figure"), claim.correction.figure)
     if claim.correction is not None and claim.correction.figure == says.figure:
-        yield Problem(path=("correction", "figure"), message="is the printed figure")
+        yield Problem(path=("correction", "figure"), message="equals the printed value")
 
 
-def _of_the_ratio(says: StatedRatio) -> Iterator[Problem]:
+def _ratio_problems(says: StatedRatio) -> Iterator[Problem]:
     figure = parse_figure(says.figure)
     if figure is None:
-        yield _no_figure(("says", "figure"), says.figure)
+        yield _invalid_figure(("says", "figure"), says.figure)
         return
     ambiguous = says.metric == "latency" and says.unit == "%" and says.sense != "of"
     if ambiguous and says.reading is None:
         yield Problem(
             path=("says", "reading"),
-            message="a percentage of speed is of time or of rate",
-            hint="`time`, `rate`, or `open` where the source does not say",
+            message="missing: a percentage of speed refers to time or to rate",
+            hint="set `time`, `rate`, or `open` if the source does not say",
         )
     if not ambiguous and says.reading is not None:
         yield Problem(
             path=("says", "reading"),
-            message="only a percentage of latency has one",
-            hint='"1.5x faster" is the same of time and of rate',
+            message="only a percentage of latency has a reading",
+            hint='"1.5x faster" means the same for time and for rate',
         )
     around = says.around_percent
     if around is not None and not 0 < around <= 100:
@@ -127,24 +127,24 @@ def _of_the_ratio(says: StatedRatio) -> Iterator[Problem]:
         yield Problem(
             path=("says", "figure"),
             message=f"{says.figure}x {says.sense} contradicts itself",
-            hint="`sense: of` for a fraction",
+            hint="use `sense: of` for a fraction",
         )
-    told = f"{says.figure}{' %' if says.unit == '%' else 'x'} {says.sense}"
+    statement = f"{says.figure}{' %' if says.unit == '%' else 'x'} {says.sense}"
     if figure.value == 0:
-        yield Problem(path=("says", "figure"), message=f"{told} is impossible")
+        yield Problem(path=("says", "figure"), message=f"{statement} is impossible")
     elif not quotients(says) and (says.reading is not None or not ambiguous):
-        meant = f", meant of {says.reading}," if says.reading in ("time", "rate") else ""
+        meant = f" (reading: {says.reading})" if says.reading in ("time", "rate") else ""
         yield Problem(
             path=("says", "figure"),
-            message=f"{told}{meant} is impossible",
-            hint="100 % less leaves nothing, and a range from 0 has no inverse; `around_percent` "
-            "widens the figure",
+            message=f"{statement}{meant} is impossible",
+            hint="100 % less leaves nothing, and a range from 0 has no inverse; use "
+            "`around_percent` to widen the value",
         )
 
 
-def _no_figure(path: Path, text: str) -> Problem:
+def _invalid_figure(path: Path, text: str) -> Problem:
     return Problem(
         path=path,
-        message=f"{text!r} is no figure",
-        hint='as printed: "2.30", "1/4" or "5-2500"; "failed" for a value where it did not run',
+        message=f"{text!r} is not a value",
+        hint='write it as printed: "2.30", "1/4" or "5-2500"; "failed" if the model did not run',
     )

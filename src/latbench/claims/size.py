@@ -1,8 +1,8 @@
-"""Whether parameters, MACs and graphs are as claimed: by counting and building, on any machine.
+"""Check claimed parameters, MACs and graphs by counting and building, on any machine.
 
-The margin is the rounding of the printed digits, no more; a bound has none. Published counts (of
-models that nothing here builds) can refute a claim by their authors' own figures; to confirm it
-takes a count.
+The margin is only the rounding of the printed digits; a bound has none. Published counts (for
+models that latbench cannot build) can refute a claim by the authors' own values; confirming it
+needs a count.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ from latbench.claims.verdict import (
 
 Interval = tuple[float, float]
 CONVENTIONS = {"macs": 0.03, "parameters": 0.005}
-"""Profilers that count normalisation, activations, pooling or biases too come out higher: FBNet-B
-291.1 or 295.6 M by two of its authors' own, GreedyViG-B 5.06 or 5.2 G. Of parameters, tables of
-positions are counted by some: Pyramid ViG-B has 92.98 M with its own and 92.58 M without."""
+"""Relative difference between counting conventions. Profilers that also count normalization,
+activations, pooling or biases give higher values: FBNet-B has 291.1 or 295.6 M with two profilers
+of its authors, GreedyViG-B 5.06 or 5.2 G. Some count tables of positions as parameters: Pyramid
+ViG-B has 92.98 M with them and 92.58 M without."""
 WITH_PRODUCTS = ("fvcore",)
 """Profilers, as ``conditions.counting`` names them, that count products of two activations."""
 MARK = {"parameters": "parameters", "macs": "MACs"}
 
 
 def static_answer(claim: Claim, bench: CheckContext) -> Answer | None:
-    """``None`` where the claim says nothing that could be counted."""
+    """Check what can be counted; ``None`` if the claim states nothing countable."""
     metric, identity = claim.says.metric, isinstance(claim.says, StatedIdentity)
     if metric not in COUNTED and not identity:
         return None
@@ -59,13 +60,13 @@ def static_answer(claim: Claim, bench: CheckContext) -> Answer | None:
             found = _answer(claim, bench, name, bool(more))
             mark = MARK[name]
             if more is not None:
-                mark += " with products of activations" if more else " of layers with weights alone"
+                mark += " with products of activations" if more else " of layers with weights only"
             readings[mark] = found
     return combined(readings)
 
 
 def _countings(claim: Claim, bench: CheckContext) -> tuple[bool | None, ...]:
-    """Without and with products of activations; ``None`` where the models have none."""
+    """Return whether to count products of activations; ``(None,)`` if the models have none."""
     ids = (claim.model, claim.against)
     if not any(id in bench.counts and bench.counts[id].more_macs for id in ids if id is not None):
         return (None,)
@@ -85,15 +86,15 @@ def _answer(claim: Claim, bench: CheckContext, metric: str, more: bool) -> Answe
     interval = _found(claim, one, two)
     wanted = _claimed(claim, metric)
     place = _place(interval, wanted)
-    needs = ("exact counts: the published ones are rounded",) if place == "inconclusive" else ()
+    needs = ("exact counts: the published counts are rounded",) if place == "inconclusive" else ()
     if place == "refuted" and "counting" in claim.open:
         slack = 1 + CONVENTIONS[metric]
         if _place(interval, (wanted[0] / slack, wanted[1] * slack)) != "refuted":
             place = "inconclusive"
-            needs = ("what the source counts: profilers differ by so much",)
+            needs = ("the counting convention of the source: profilers differ by this much",)
     stated = _stated(claim, bench)
     ratio = isinstance(claim.says, StatedRatio | StatedParity | StatedOrdering)
-    told = Answer(
+    answer = Answer(
         answer=place,
         reasons=(*_shown(claim, bench, metric, one, two), *stated),
         claimed=wanted if all(abs(end) < 1e300 for end in wanted) else None,
@@ -105,28 +106,28 @@ def _answer(claim: Claim, bench: CheckContext, metric: str, more: bool) -> Answe
     if place == "confirmed" and stated:
         return Answer(
             answer="inconclusive",
-            reasons=("agrees with published counts", *told.reasons),
+            reasons=("agrees with published counts", *answer.reasons),
             needs=("the architecture, to count it",),
-            claimed=told.claimed,
-            found=told.found,
-            interval=told.interval,
-            unit=told.unit,
+            claimed=answer.claimed,
+            found=answer.found,
+            interval=answer.interval,
+            unit=answer.unit,
         )
-    return told
+    return answer
 
 
 def _count(id: str | None, bench: CheckContext, metric: str, more: bool) -> PrintedValue | str:
-    """The count, or why there is none."""
+    """Return the count, or why it is missing."""
     assert id is not None
     model, counted = bench.models.get(id), bench.counts.get(id)
     name = model.name if model else id
     if counted is None:
-        return f"{name}: {model.absent if model and model.absent else 'it was not counted'}"
+        return f"{name}: {model.absent if model and model.absent else 'its size was not counted'}"
     if counted.missing is not None:
         return f"{name}: {counted.missing}"
     found: PrintedValue | None = getattr(counted, metric)
     if found is None:
-        return f"{name}: its source gives no {MARK[metric]}"
+        return f"{name}: its source does not give {MARK[metric]}"
     if more and counted.more_macs and found.value is not None:
         found = PrintedValue(
             value=found.value + counted.more_macs,
@@ -147,7 +148,7 @@ def _found(claim: Claim, one: PrintedValue, two: PrintedValue | None) -> Interva
 
 
 def _claimed(claim: Claim, metric: str) -> Interval:
-    """Between what the found value must lie; infinite where there is no end."""
+    """Return the range in which the found value must lie; an open end is infinite."""
     says, infinite = claim.says, float("inf")
     if isinstance(says, StatedRatio):
         return quotients(says)[""]
@@ -173,13 +174,16 @@ def _place(found: Interval, wanted: Interval) -> Literal["confirmed", "refuted",
 
 
 def _stated(claim: Claim, bench: CheckContext) -> tuple[str, ...]:
-    """Which of the counts are published ones."""
+    """Return a reason for each count that is published and not counted here."""
     found = []
     for id in (claim.model, claim.against):
         counted: CountedModel | None = bench.counts.get(id) if id is not None else None
         if counted is not None and not counted.counted:
             assert id is not None
-            found.append(f"{bench.models[id].name} is as published, not counted: {counted.source}")
+            found.append(
+                f"{bench.models[id].name} has a published count, not one by latbench: "
+                f"{counted.source}"
+            )
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of statements that papers make."""
+"""Define the kinds of statements that papers make."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Metric = Literal[
     "time-steps",
     "training-memory",
 ]
-"""``size``: parameters or MACs, the source does not say which."""
+"""``size``: parameters or MACs; the source does not specify which."""
 
 
 Sense = Literal["less", "more", "of"]
-"""Of the metric: "1.5x faster" is a ratio of latency, ``less``; "a third of the parameters" ``of``.
-"""
+"""Direction of the metric: "1.5x faster" is a ratio of latency with ``less``; "a third of the
+parameters" has ``of``."""
 
 
 ComputeUnit = Literal["cpu", "gpu", "npu", "cpu-and-gpu", "all"]
@@ -36,7 +36,7 @@ COUNTED = ("parameters", "macs", "size")
 
 
 class StatedValue(Value, frozen=True, kw_only=True, tag_field="kind", tag="value"):
-    """ "0.78 ms". The figure may be ``failed``: the source says that it does not run there."""
+    """ "0.78 ms". The value may be ``failed``: the source states that the model does not run."""
 
     metric: Literal["latency", "throughput", "accuracy"]
     figure: str
@@ -52,10 +52,9 @@ class StatedRatio(Value, frozen=True, kw_only=True, tag_field="kind", tag="ratio
     sense: Sense
     against: str
     reading: Literal["time", "rate", "open"] | None = None
-    """Of a percentage of speed: 25 % less time, 25 % more inferences, or the source does not
-    say."""
+    """Meaning of a percentage of speed: 25 % less time, 25 % more inferences, or not specified."""
     around_percent: float | None = None
-    """For figures that the source calls approximate ("around one third")."""
+    """Tolerance for values that the source calls approximate ("around one third")."""
 
 
 class StatedDifference(Value, frozen=True, kw_only=True, tag_field="kind", tag="difference"):
@@ -83,7 +82,7 @@ class StatedParity(Value, frozen=True, kw_only=True, tag_field="kind", tag="pari
     against: str
     tolerance_percent: float
     tolerance_from: Literal["source", "registry"]
-    """``registry``: the source gives none, and this is what we hold it to."""
+    """``registry``: the source does not give a tolerance, so latbench chose this one."""
 
 
 class StatedBound(Value, frozen=True, kw_only=True, tag_field="kind", tag="bound"):
@@ -104,7 +103,7 @@ class StatedSize(Value, frozen=True, kw_only=True, tag_field="kind", tag="size")
 
 
 class StatedScaling(Value, frozen=True, kw_only=True, tag_field="kind", tag="scaling"):
-    """ "linear in the number of tokens": the metric grows with its ``exponent``-th power."""
+    """ "linear in the number of tokens": the metric grows with the ``exponent``-th power."""
 
     metric: Literal["latency", "macs", "memory"]
     over: Over
@@ -112,15 +111,15 @@ class StatedScaling(Value, frozen=True, kw_only=True, tag_field="kind", tag="sca
 
 
 class StatedIdentity(Value, frozen=True, kw_only=True, tag_field="kind", tag="identity"):
-    """ "without any additional inference cost": what is deployed is the plain model."""
+    """ "without any additional inference cost": the deployed model is the plain one."""
 
     metric: Literal["latency", "memory"]
     method: str
     against: str
     merges: Method | None = None
-    """The method as it can be applied to a network here and merged into it."""
+    """The method that latbench can apply to a network and merge into it."""
     hosts: tuple[str, ...] = ()
-    """Networks that it is shown on, as ``latbench run --model`` takes them; without any, the one of
+    """Networks to check it on, as ``latbench run --model`` accepts them. Default: the network of
     ``against``."""
 
 

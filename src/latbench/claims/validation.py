@@ -1,4 +1,4 @@
-"""What a claim must not say: missing, contradictory and impossible fields."""
+"""Validate claims: find missing, contradictory and impossible fields."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from latbench.schema.value import Value
 ID = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
 CLAIMED_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-weights", "amp")
 MOST_BATCH = {"phone": 64, "tablet": 64, "board": 256}
-"""No published figure is near these; a larger one is a row meant for another device."""
+"""Published batches are far below these limits; a larger one belongs to another device."""
 MOST_PIXELS = 8192
 OWN_DEVICE = "a device of your own needs a row in your devices.yaml, named by LATBENCH_DEVICES"
 
 
 class Known(Value, frozen=True, kw_only=True):
-    """What a claim may refer to."""
+    """Models, devices and sources that a claim can refer to."""
 
     models: Mapping[str, ClaimedModel]
     devices: Mapping[str, Device]
@@ -34,22 +34,24 @@ class Known(Value, frozen=True, kw_only=True):
 
 
 def claim_problems(claim: Claim, known: Known) -> list[Problem]:
-    """Everything that is wrong with a claim; none for a good one."""
+    """Return every problem of a claim; empty if it is valid."""
     return [
-        *_of_the_names(claim, known),
+        *_name_problems(claim, known),
         *figure_problems(claim),
-        *_of_the_conditions(claim),
-        *_of_the_device(claim, known),
+        *_conditions_problems(claim),
+        *_device_problems(claim, known),
     ]
 
 
 def model_problems(model: ClaimedModel) -> list[Problem]:
-    """Everything that is wrong with a row of a model."""
+    """Return every problem of a model's row; empty if it is valid."""
     found = []
     if not ID.fullmatch(model.id):
-        found.append(_no_id(model.id))
+        found.append(_invalid_id(model.id))
     if model.build is None and model.absent is None:
-        found.append(Problem(path=("absent",), message="missing: without `build` it says why"))
+        found.append(
+            Problem(path=("absent",), message="missing: a model without `build` needs a reason")
+        )
     if model.build is not None and model.absent is not None:
         found.append(Problem(path=("absent",), message="contradicts `build`"))
     if model.build is not None and model.unreleased:
@@ -62,8 +64,8 @@ def model_problems(model: ClaimedModel) -> list[Problem]:
             found.append(
                 Problem(
                     path=(name,),
-                    message="is of the network that `build` names, and there is none",
-                    hint="what is published goes to `counts`",
+                    message="needs `build`: it is the count of the network that `build` names",
+                    hint="put published counts in `counts`",
                 )
             )
     for name in ("parameters", "macs"):
@@ -71,41 +73,43 @@ def model_problems(model: ClaimedModel) -> list[Problem]:
         if text is not None and parse_count(text) is None:
             found.append(
                 Problem(
-                    path=("counts", name), message=f"{text!r} is no count", hint='as in "4.8 M"'
+                    path=("counts", name),
+                    message=f"{text!r} is not a count",
+                    hint='example: "4.8 M"',
                 )
             )
     return found
 
 
-def _of_the_names(claim: Claim, known: Known) -> Iterator[Problem]:
+def _name_problems(claim: Claim, known: Known) -> Iterator[Problem]:
     if not ID.fullmatch(claim.id):
-        yield _no_id(claim.id)
+        yield _invalid_id(claim.id)
     for path, id in ((("model",), claim.model), (("says", "against"), claim.against)):
         if id is not None and id not in known.models:
             yield _unknown(path, "model", id, known.models)
     if claim.against == claim.model:
-        yield Problem(path=("says", "against"), message="a model compared with itself")
+        yield Problem(path=("says", "against"), message="the model is compared with itself")
     if claim.source.id not in known.sources:
         yield _unknown(("source", "id"), "source", claim.source.id, known.sources)
     if claim.id in claim.conflicts:
-        yield Problem(path=("conflicts",), message="a claim in conflict with itself")
+        yield Problem(path=("conflicts",), message="the claim lists itself as a conflict")
 
 
-def _of_the_conditions(claim: Claim) -> Iterator[Problem]:
+def _conditions_problems(claim: Claim) -> Iterator[Problem]:
     conditions = claim.conditions
     for i, name in enumerate(claim.open):
         if name not in ClaimConditions.__struct_fields__:
             yield _unknown(("open", i), "condition", name, ClaimConditions.__struct_fields__)
         elif getattr(conditions, name) is not None:
             yield Problem(
-                path=("open", i), message=f"{name} is open here and known in `conditions`"
+                path=("open", i), message=f"{name} is open, but `conditions` gives a value"
             )
     for name in applicable(claim):
         if getattr(conditions, name) is None and name not in claim.open:
             yield Problem(
                 path=("conditions",),
                 message=f"missing {name}",
-                hint=f"give it, or name it in `open` if the source leaves it open: open: [{name}]",
+                hint=f"add it, or list it in `open` if the source does not give it: open: [{name}]",
             )
     for name in ("batch", "resolution", "against_resolution", "threads", "calls"):
         value = getattr(conditions, name)
@@ -122,22 +126,24 @@ def _of_the_conditions(claim: Claim) -> Iterator[Problem]:
         )
     if conditions.against_resolution is not None and claim.against is None:
         yield Problem(
-            path=("conditions", "against_resolution"), message="nothing is compared with it"
+            path=("conditions", "against_resolution"), message="the claim does not compare models"
         )
     if claim.says.metric in COUNTED and conditions.device is not None:
         yield Problem(
-            path=("conditions", "device"), message=f"{claim.says.metric} depend on no device"
+            path=("conditions", "device"),
+            message=f"{claim.says.metric} do not depend on the device",
         )
     if claim.margin_percent is not None:
         if claim.says.metric not in TIMED:
             yield Problem(
-                path=("margin_percent",), message="counts are held to their printed digits"
+                path=("margin_percent",),
+                message="invalid for counts, which are compared with the printed digits",
             )
         elif not 0 < claim.margin_percent <= 50:
             yield Problem(path=("margin_percent",), message="must be above 0 and at most 50")
 
 
-def _of_the_device(claim: Claim, known: Known) -> Iterator[Problem]:
+def _device_problems(claim: Claim, known: Known) -> Iterator[Problem]:
     conditions, path = claim.conditions, ("conditions", "device")
     if conditions.device is None:
         return
@@ -151,7 +157,7 @@ def _of_the_device(claim: Claim, known: Known) -> Iterator[Problem]:
         yield Problem(
             path=("conditions", "batch"),
             message=f"batch {conditions.batch} on a {device.kind} ({device.id}) is impossible",
-            hint=f"at most {most}: is it a figure of another device?",
+            hint=f"the limit is {most}; check whether the value belongs to another device",
         )
     if device.kind == "gpu" and conditions.compute_unit == "npu":
         yield Problem(
@@ -169,11 +175,11 @@ def _of_the_device(claim: Claim, known: Known) -> Iterator[Problem]:
         )
 
 
-def _no_id(id: str) -> Problem:
+def _invalid_id(id: str) -> Problem:
     return Problem(
         path=("id",),
-        message=f"{id!r} is no id",
-        hint="small letters and digits, in parts joined by - _ or .",
+        message=f"{id!r} is not a valid id",
+        hint="use lowercase letters and digits, in parts joined by - _ or .",
     )
 
 

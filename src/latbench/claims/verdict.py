@@ -1,4 +1,4 @@
-"""What a check of a claim answers, and what it may use."""
+"""Define the result of checking a claim, and the context that a check can use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latbench.schema.graph import Growth, MergeCheck
 from latbench.schema.value import Value
 
 CLOSE = 1e-6
-"""Relative difference of figures between versions of numpy that is no difference."""
+"""Relative difference of values that is ignored; versions of numpy differ by less."""
 AnswerName = Literal["confirmed", "refuted", "inconclusive", "not testable here", "unverifiable"]
 
 
@@ -27,31 +27,31 @@ class Place(Value, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """Device and backend, as they are printed."""
+        """Device and backend as text."""
         return f"{self.device}, {self.backend}"
 
 
 class Answer(Value, frozen=True, kw_only=True):
-    """To one question, on one device where it is one of a device.
+    """The answer to one question, for one device if the question depends on a device.
 
-    ``inconclusive``: ``needs`` says what an answer would take. ``not testable here``: ``needs``
-    says which hardware or fact is missing. ``unverifiable``: nobody could check it; the reasons
-    say why.
+    ``inconclusive``: ``needs`` lists what a conclusive answer requires. ``not testable here``:
+    ``needs`` lists the missing hardware or facts. ``unverifiable``: nobody could check it; the
+    reasons state why.
     """
 
     answer: AnswerName
     reasons: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     where: str | None = None
-    """Device and backend that the answer is of."""
+    """Device and backend that the answer applies to."""
     claimed: tuple[float, float] | None = None
-    """Within which a figure would confirm, in the unit that ``found`` has."""
+    """Range of values that confirms the claim, in the unit of ``found``."""
     found: float | None = None
     interval: tuple[float, float] | None = None
     unit: Unit | None = None
     records: tuple[str, ...] = ()
     place: Place | None = None
-    """``where`` as a value, of an answer that rests on a latency."""
+    """``where`` as a value, for an answer that is based on a latency."""
 
 
 Question = Literal["value", "ordering", "static"]
@@ -59,7 +59,7 @@ QUESTIONS: tuple[Question, ...] = ("static", "value", "ordering")
 
 
 class StoredAnswer(Value, frozen=True, kw_only=True):
-    """An answer as it was given, to be stored: an open end of a range is ``None``."""
+    """An answer in its stored form: an open end of a range is ``None``."""
 
     question: Question
     answer: AnswerName
@@ -71,10 +71,10 @@ class StoredAnswer(Value, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     needs: tuple[str, ...]
 
-    def says_the_same(self, other: StoredAnswer) -> bool:
-        """Whether question, answer, where it is of, its records and figures are the same.
+    def same_result(self, other: StoredAnswer) -> bool:
+        """Whether the question, answer, place, records and values are the same.
 
-        Its words are not compared: a later version may say the same in other ones.
+        Texts are not compared, because a later version may word them differently.
         """
         return (
             (self.question, self.answer, self.where, self.records)
@@ -93,9 +93,9 @@ def _close(a: float | None, b: float | None) -> bool:
 
 
 class StoredVerdict(Value, frozen=True, kw_only=True):
-    """What was said of a claim, as it was worded then, by which version and seen from where.
+    """A verdict as it was given: the claim's wording, the version and the device at that time.
 
-    It follows from the records that the answers name, and can be computed from them again.
+    It can be computed again from the records that the answers name.
     """
 
     claim: Claim
@@ -104,30 +104,30 @@ class StoredVerdict(Value, frozen=True, kw_only=True):
     device: str
     answers: tuple[StoredAnswer, ...]
 
-    def says_the_same(self, other: StoredVerdict) -> bool:
-        """Whether its answers do, whenever and by whichever version they were given."""
+    def same_result(self, other: StoredVerdict) -> bool:
+        """Whether all answers are the same; the time and version are ignored."""
         return len(self.answers) == len(other.answers) and all(
-            one.says_the_same(two) for one, two in zip(self.answers, other.answers, strict=True)
+            one.same_result(two) for one, two in zip(self.answers, other.answers, strict=True)
         )
 
 
 class Verdict(Value, frozen=True, kw_only=True):
-    """Three independent answers; ``None`` and empty where the claim does not ask the question."""
+    """Answers to three independent questions; ``None`` or empty if a question does not apply."""
 
     claim: str
     value: Answer | None
-    """Whether the figure holds on just the device, and so on, that it names."""
+    """Whether the value holds under exactly the claim's conditions."""
     ordering: tuple[Answer, ...]
-    """Whether the comparison holds: one answer for each device, and they may differ."""
+    """Whether the comparison holds: one answer for each device. They can differ."""
     static: Answer | None
-    """Whether parameters and MACs are as it says."""
+    """Whether parameters and MACs match the claim."""
 
     def answers(self) -> tuple[Answer, ...]:
-        """All that were given."""
+        """Return all answers."""
         return tuple(answer for answers in self.by_question().values() for answer in answers)
 
     def by_question(self) -> dict[Question, tuple[Answer, ...]]:
-        """All that were given to each of the three."""
+        """Return the answers to each of the three questions."""
         return {
             "static": (self.static,) if self.static is not None else (),
             "value": (self.value,) if self.value is not None else (),
@@ -135,7 +135,7 @@ class Verdict(Value, frozen=True, kw_only=True):
         }
 
     def given(self) -> tuple[StoredAnswer, ...]:
-        """The answers as they are stored."""
+        """Return the answers in their stored form."""
         return tuple(
             StoredAnswer(
                 question=question,
@@ -154,7 +154,7 @@ class Verdict(Value, frozen=True, kw_only=True):
 
 
 def _ends(interval: tuple[float, float] | None) -> tuple[float | None, float | None] | None:
-    """JSON has no infinity."""
+    """Replace infinite ends by ``None``, because JSON cannot represent infinity."""
     if interval is None:
         return None
     low, high = (end if math.isfinite(end) else None for end in interval)
@@ -162,35 +162,35 @@ def _ends(interval: tuple[float, float] | None) -> tuple[float | None, float | N
 
 
 class CountedModel(Value, frozen=True, kw_only=True):
-    """Parameters and MACs of a model, each as an interval: exact where it was counted."""
+    """Parameters and MACs of a model, each as an interval, which is exact if it was counted."""
 
     parameters: PrintedValue | None = None
     macs: PrintedValue | None = None
     more_macs: int = 0
-    """That our counting leaves out; see :class:`~latbench.claims.model.Uncounted`."""
+    """MACs that our counting omits; see :class:`~latbench.claims.model.Uncounted`."""
     source: str | None = None
-    """Of published counts; ``None`` where they were counted here."""
+    """Source of published counts; ``None`` if latbench counted them."""
     counted: bool = True
     missing: str | None = None
-    """Why there are none."""
+    """Why the counts are missing."""
     growth: Growth | None = None
-    """Of a claim how MACs grow."""
+    """For a claim about how MACs grow."""
     shown: tuple[MergeCheck, ...] = ()
-    """Of a claim that a method costs nothing: what it did to each network."""
+    """For a claim that a method adds no cost: its effect on each network."""
 
 
 class CheckContext(Value, frozen=True, kw_only=True):
-    """What can be reached from here."""
+    """Models, counts, devices and backends that are available here."""
 
     models: Mapping[str, ClaimedModel]
     counts: Mapping[str, CountedModel]
-    """Of the models that were asked for."""
+    """Counts of the requested models."""
     devices: frozenset[str] = frozenset()
     backends: frozenset[str] = frozenset()
 
 
 def untestable_reason(claim: Claim, bench: CheckContext) -> Answer | None:
-    """The answer to every question about a claim that nothing here, or nobody, can check."""
+    """Return the answer to every question of a claim that cannot be checked here, or at all."""
     if claim.unverifiable is not None:
         return Answer(answer="unverifiable", reasons=(claim.unverifiable,))
     for id in (claim.model, claim.against):
@@ -207,16 +207,16 @@ def untestable_reason(claim: Claim, bench: CheckContext) -> Answer | None:
 
 
 def combined(readings: Mapping[str, Answer]) -> Answer:
-    """One answer from those under each reading of the claim: that on which all agree."""
+    """Combine the answers under each reading of the claim; they must agree."""
     answers = list(readings.values())
     if len({answer.answer for answer in answers}) == 1:
         first = answers[0]
         if len(answers) == 1:
             return first
-        told = tuple(f"{name}: {why}" for name, a in readings.items() for why in a.reasons)
+        reasons = tuple(f"{name}: {why}" for name, a in readings.items() for why in a.reasons)
         return Answer(
             answer=first.answer,
-            reasons=told,
+            reasons=reasons,
             needs=first.needs,
             where=first.where,
             place=first.place,
@@ -229,10 +229,10 @@ def combined(readings: Mapping[str, Answer]) -> Answer:
     return Answer(
         answer="inconclusive",
         reasons=tuple(
-            f"{answer.answer} if {name} is meant{': ' + '; '.join(answer.reasons)}"
+            f"{answer.answer} if it means {name}{': ' + '; '.join(answer.reasons)}"
             for name, answer in readings.items()
         ),
-        needs=("a source that says which one is meant",),
+        needs=("a source that specifies which one it means",),
         where=answers[0].where,
         place=answers[0].place,
         records=answers[0].records,
