@@ -365,7 +365,7 @@ def test_files_of_one_name_are_the_same_model_only_by_their_digest() -> None:
         return msgspec.structs.replace(record, model=model)
 
     check_same_model(side_of(of_file("a", "x")), side_of(of_file("b", "x", "copy.onnx")))
-    with pytest.raises(UsageError, match=r"two files of the name net\.onnx"):
+    with pytest.raises(UsageError, match=r"two files named net\.onnx"):
         check_same_model(side_of(of_file("a", "x")), side_of(of_file("b", "y")))
 
 

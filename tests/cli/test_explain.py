@@ -153,7 +153,7 @@ def test_a_claim_and_what_it_leaves_open(latbench: Latbench, tmp_path: Path, cla
     ("says", "words"),
     [
         ('{kind: bound, metric: latency, figure: "80", unit: ms, sense: below}', "is a bound"),
-        ("{kind: value, metric: latency, figure: failed, unit: ms}", "is not one latency"),
+        ("{kind: value, metric: latency, figure: failed, unit: ms}", "is not a single latency"),
     ],
 )
 def test_claims_without_a_latency(
@@ -185,13 +185,13 @@ def test_bad_input(latbench: Latbench, tmp_path: Path) -> None:
     for one, two, words in (
         ("nothing-of-that-name", a, "no claim has this id"),
         (a, "nothing", "no record 'nothing'"),
-        (a, a, "would be explained by itself"),
+        (a, a, "both sides are record"),
         (a, other.json["record"]["id"], "different models: mobilevig_ti and mobilevig_s"),
         (failed.json["record"]["id"], a, "it failed"),
-        ("tinynet-e-macs", failed.json["record"]["id"], "it failed"),
-        (instead.id, a, "says nothing of what was asked for"),
+        ("tinynet-e-macs", failed.json["record"]["id"], "the run failed"),
+        (instead.id, a, "is not evidence about that backend"),
         ("mobilevig-ti-latency-iphone13mini", other.json["record"]["id"], "is of MobileViG-Ti"),
-        ("tinynet-e-macs", a, "states no latency"),
+        ("tinynet-e-macs", a, "does not state a latency"),
     ):
         done = latbench("claims", "explain", one, "--against", two)
         assert done.status == 2, done

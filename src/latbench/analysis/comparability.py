@@ -1,4 +1,4 @@
-"""Whether two stored records may be compared at all."""
+"""Check whether two stored records can be compared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from latbench.schema.record import Record
 
 
 def incomparable(a: Record, b: Record) -> tuple[str, ...]:
-    """Fields that must not differ between records that are compared, and do, with both values.
+    """Return fields that differ but must not differ between compared records, with both values.
 
-    What may differ is what can be compared: models, artifacts, backends, threads, precisions and
-    options. Empty where the two can be compared.
+    Models, artifacts, backends, threads, precisions and options may differ, because they can be
+    compared. Empty if the two records can be compared.
     """
     pairs = (
         ("device", a.device.id, b.device.id),
@@ -47,11 +47,11 @@ def same_sentinel(a: Record, b: Record) -> bool:
         and y is not None
         and x.sha256 is not None
         and (x.name, x.sha256, a.backend) == (y.name, y.sha256, b.backend)
-        # The sentinel runs as the model does: with other threads it is another yardstick.
+        # The sentinel has the model's settings: with other threads it is a different reference.
         and a.runtime is not None
         and b.runtime is not None
         and (a.runtime.settings, a.runtime.version) == (b.runtime.settings, b.runtime.version)
-        # One that was lost early says less than the models alone.
+        # A sentinel that was lost early is less precise than the models alone.
         and min(len(sentinel_best_case(a)), len(sentinel_best_case(b))) >= FEWEST
     )
 

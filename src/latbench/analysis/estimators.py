@@ -1,4 +1,4 @@
-"""One number of a record's samples: its own protocol's, or as another would have made it."""
+"""Compute one value from a record's samples, with its own statistic or another one."""
 
 from __future__ import annotations
 
@@ -32,18 +32,22 @@ if TYPE_CHECKING:
 
 
 SampleScope = Literal["cold", "all timed calls", "warm", "last level"]
-"""Of which samples a number is made: load and first inference; all calls after the protocol's
-warm-up; those after the warm-up that is found in them; those of the last level."""
-OF_KIND: dict[str, SampleScope] = {"cold": "cold", "median": "warm", "last level": "last level"}
+"""Samples that a value is computed from: load and first inference; all calls after the protocol's
+warm-up; calls after the detected warm-up; calls of the last level."""
+SCOPE_BY_KIND: dict[str, SampleScope] = {
+    "cold": "cold",
+    "median": "warm",
+    "last level": "last level",
+}
 
 
 def regime_of(statistic: Statistic) -> SampleScope:
-    """Which samples a protocol with this statistic counts."""
-    return OF_KIND.get(statistic.kind, "all timed calls")
+    """Return the samples that a protocol with this statistic uses."""
+    return SCOPE_BY_KIND.get(statistic.kind, "all timed calls")
 
 
 def statistic_name(statistic: Statistic) -> str:
-    """What is made of them, whichever they are."""
+    """Return the name of the statistic, without its samples."""
     if statistic.kind == "quantile":
         return f"p{(statistic.quantile_milli or 500) / 10:g}"
     if statistic.kind not in ("mean", "throughput"):
@@ -54,7 +58,7 @@ def statistic_name(statistic: Statistic) -> str:
 
 
 def restated_ns(record: Record, scope: SampleScope, statistic: Statistic) -> float | None:
-    """Nanoseconds an inference; ``None`` where the record has no such samples."""
+    """Return nanoseconds per inference; ``None`` if the record has no such samples."""
     if scope != "cold" and record.protocol.statistic.kind == "cold":
         return None
     return estimate_ns(sessions(record, disturbed(record)), scope, statistic)
@@ -63,7 +67,8 @@ def restated_ns(record: Record, scope: SampleScope, statistic: Statistic) -> flo
 def estimate_ns(
     runs: Sequence[SegmentedSession], scope: SampleScope, statistic: Statistic
 ) -> float | None:
-    """Of all samples of a scope, nanoseconds an inference; ``None`` where there are none."""
+    """Estimate nanoseconds per inference from all samples of a scope; ``None`` if there are
+    none."""
     parts = [(run.trace.process, _samples(run, scope)) for run in runs]
     parts = [part for part in parts if len(part[1])]
     value = _estimate(parts, statistic) if parts else 0.0
@@ -71,12 +76,12 @@ def estimate_ns(
 
 
 def process_numbers(record: Record) -> list[float]:
-    """What the record's own protocol makes of each process alone, in nanoseconds an inference."""
+    """Return the protocol's own statistic for each process, in nanoseconds per inference."""
     return numbers_by_process(sessions(record, disturbed(record)), record.protocol.statistic)
 
 
 def numbers_by_process(runs: Sequence[SegmentedSession], statistic: Statistic) -> list[float]:
-    """The same of sessions in which their warm-up and levels are found already."""
+    """Return a statistic for each process from segmented sessions."""
     parts: dict[int, list[tuple[int, Array]]] = {}
     for run in runs:
         kept = _samples(run, regime_of(statistic))
@@ -99,7 +104,7 @@ def _samples(run: SegmentedSession, scope: SampleScope) -> Array:
 def _estimate(parts: Sequence[tuple[int, Array]], statistic: Statistic) -> float:
     import numpy as np
 
-    if statistic.kind in OF_KIND:
+    if statistic.kind in SCOPE_BY_KIND:
         return median(float(np.median(part)) for part in by_process(parts).values())
     kept = np.sort(np.concatenate([_trimmed(part, statistic) for _, part in parts]))
     if statistic.kind == "quantile":
@@ -108,7 +113,7 @@ def _estimate(parts: Sequence[tuple[int, Array]], statistic: Statistic) -> float
 
 
 def _trimmed(values: Array, statistic: Statistic) -> Array:
-    """Of each session; of one too short to be trimmed, all."""
+    """Trim the samples of a session, unless it is too short."""
     import numpy as np
 
     low, high = statistic.trim_low, statistic.trim_high
@@ -116,23 +121,23 @@ def _trimmed(values: Array, statistic: Statistic) -> Array:
 
 
 BEST_CASE = 0.1
-"""Lower quantiles hang on single lucky samples, higher ones on how much of the time the machine
-was disturbed: ``benchmarks/truth/README.md`` has the comparison."""
+"""Quantile of the best-case latency. Lower quantiles depend on single lucky samples, higher ones on
+the share of time that was disturbed: ``benchmarks/truth/README.md`` has the comparison."""
 
 
 SEQUENTIAL_CONFIDENCE = 0.965
-"""Stopping when the interval is narrow favours intervals that are narrow by luck: made for 95 %,
-they contained the truth in 91 to 93 % of simulated runs; made for 96.5 %, in 92 to 97 %."""
+"""Stopping when the interval is narrow favors intervals that are narrow by chance. With 95 %, they
+contained the true value in 91 to 93 % of simulated runs; with 96.5 %, in 92 to 97 %."""
 
 
 def typical_ns(record: Record) -> int | None:
-    """The typical latency of a measured record; ``None`` for a failed or interrupted one."""
+    """Return the median latency of a measured record; ``None`` if it failed or was interrupted."""
     if record.outcome.status != "measured":
         return None
     parts = list(process_samples(record.outcome.traces).values())
     if not parts:
         return None
-    # A float next to 2**63 rounds up to it, which is no 64-bit integer any more.
+    # A float next to 2**63 rounds up to it, which does not fit a signed 64-bit integer.
     return min(round(median(median_of(part) for part in parts)), 2**63 - 1)
 
 
@@ -149,7 +154,7 @@ def estimate_so_far(traces: Sequence[Trace]) -> tuple[float, float | None] | Non
 
 
 def run_is_precise(traces: Sequence[Trace], target: float) -> bool:
-    """Whether the interval of the typical latency of these processes is within ±``target``."""
+    """Whether the interval of the latency over these processes is within ±``target``."""
     parts = list(process_samples(traces).values())
     if not parts:
         return False
@@ -160,12 +165,13 @@ def run_is_precise(traces: Sequence[Trace], target: float) -> bool:
 
 
 def interval_of(numbers: Sequence[float], confidence: float) -> tuple[float, float] | None:
-    """The interval of the processes' median; ``None`` if there are too few processes."""
+    """Return the interval of the median over processes; ``None`` if there are too few."""
     return order_interval(numbers, confidence) or student_interval(numbers, confidence)
 
 
 def half_width_of(numbers: Sequence[float], confidence: float) -> float | None:
-    """Of the interval of the processes' median, relative to it."""
+    """Return the half-width of the interval of the median over processes, relative to the
+    median."""
     interval = interval_of(numbers, confidence)
     middle = median(numbers) if numbers else 0
     return (interval[1] - interval[0]) / 2 / middle if interval and middle else None
@@ -174,12 +180,12 @@ def half_width_of(numbers: Sequence[float], confidence: float) -> float | None:
 def over_processes(
     parts: Sequence[Array], of: Callable[[Array], float], confidence: float, q: float
 ) -> tuple[float, tuple[float, float] | None, Literal["processes", "within"] | None]:
-    """The median over processes, its interval, and the level at which that was made."""
+    """Return the median over processes, its interval, and the level that the interval covers."""
     values = [of(part) for part in parts]
     interval = interval_of(values, confidence)
     if interval is not None:
         return median(values), interval, "processes"
-    # Of two processes that differ, what each is sure of by itself; between them nothing is known.
+    # Too few processes for an interval between them: use the hull of the intervals within each.
     alone = [serial_interval([part], q, confidence)[0] for part in parts]
     known = [each for each in alone if each is not None]
     if len(known) < len(parts):
@@ -189,12 +195,12 @@ def over_processes(
 
 
 def median_of(values: Array) -> float:
-    """The median, interpolated."""
+    """Return the interpolated median."""
     import numpy as np
 
     return float(np.median(values))
 
 
 def low_quantile(values: Array) -> float:
-    """The undisturbed latency."""
+    """Return the best-case latency (10th percentile)."""
     return interpolated(values, BEST_CASE)

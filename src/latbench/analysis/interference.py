@@ -1,5 +1,8 @@
-"""Which blocks something else disturbed, by rules that look at readings and never at the block's
-own samples: leaving out what was slow would make any number look good."""
+"""Find blocks that were disturbed by something else.
+
+The rules use readings and never the block's own samples, because dropping slow samples would bias
+the result.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,26 @@ from latbench.schema.record import Record
 from latbench.schema.trace import Readings, Trace
 
 WAIT = 0.02
-"""Share of a block that the worker's threads, together, waited for a CPU."""
+"""Share of a block's time that the worker's threads together may wait for a CPU."""
 STEAL = 0.10
-"""Share of the CPUs' time taken by the hypervisor."""
+"""Share of the CPUs' time that the hypervisor may take."""
 TICKS_NS = 20_000_000
-"""Two ticks of the kernel's counter: one may be of before the block."""
+"""Two ticks of the kernel's counter, because one may belong to the time before the block."""
 SPARE = 0.25
-"""CPUs by which the worker's threads and everything else together may exceed the machine's."""
+"""Number of CPUs by which the worker's threads and other load together may exceed the machine's."""
 SWITCHES_PER_S = 50
-"""Involuntary switches; the rule where run-queue wait is not known."""
+"""Limit of involuntary context switches, used if the run-queue wait is unknown."""
 SLOWER = 0.9
 """Share of the run's highest frequency below which the CPUs count as slowed down."""
 SENTINEL = 1.10
-"""How much slower than undisturbed the sentinel may be beside a block."""
+"""Limit of the sentinel's latency next to a block, relative to its best case."""
 
 Marks = tuple[tuple[frozenset[str], ...], ...]
-"""For each trace, for each of its blocks, why it counts as disturbed; empty: it does not."""
+"""Reasons why each block of each trace counts as disturbed; empty if it does not."""
 
 
 def disturbed(record: Record) -> Marks:
-    """Why each block of the model counts as disturbed."""
+    """Return the reasons why each block of the model counts as disturbed."""
     traces = record.outcome.traces
     highest = max(
         (
@@ -41,12 +44,12 @@ def disturbed(record: Record) -> Marks:
         ),
         default=0,
     )
-    beside = _slow_sentinel(record.outcome.sentinel)
+    slow = _slow_sentinel(record.outcome.sentinel)
     cpus = record.environment.machine.logical_cpus or record.environment.before.usable_cpus
     return tuple(
         tuple(
             frozenset(
-                (*_by_readings(block.readings, cpus, highest), *beside.get(_place(trace, i), ()))
+                (*_by_readings(block.readings, cpus, highest), *slow.get(_place(trace, i), ()))
             )
             for i, block in enumerate(trace.blocks)
         )
@@ -69,8 +72,8 @@ def _by_readings(readings: Readings | None, cpus: int, highest_khz: int) -> Sequ
     if readings.throttled_ns:
         reasons.append("the CPU quota throttled it")
     if readings.others_ns is not None and readings.cpu_ns is not None:
-        # What the worker would have used; others alone are no disturbance while there are CPUs
-        # to spare. All that is busy cannot exceed the CPUs, hence the threads and not their time.
+        # Other load is not a disturbance while CPUs are idle. Count the worker's threads and not
+        # their CPU time, because the total CPU time cannot exceed the number of CPUs.
         threads = max(1, round((readings.cpu_ns + (readings.wait_ns or 0)) / wall))
         if readings.others_ns > max(cpus - threads + SPARE, SPARE) * wall:
             reasons.append("others used the CPUs")
@@ -80,7 +83,7 @@ def _by_readings(readings: Readings | None, cpus: int, highest_khz: int) -> Sequ
 
 
 def _slow_sentinel(traces: Sequence[Trace]) -> Mapping[tuple[int, int, int], Sequence[str]]:
-    """Places at which the sentinel, which does the same work each time, was slow."""
+    """Return the blocks next to which the sentinel, whose work never changes, was slow."""
     import numpy as np
 
     medians = {

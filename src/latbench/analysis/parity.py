@@ -1,4 +1,4 @@
-"""Is the thing that is timed the model? Counts against counts, outputs against outputs."""
+"""Check that the timed artifact is the model: compare counts and outputs."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ TOLERANCE = {
     "int8": 1.0,
     "int8-weights": 1.0,
 }
-"""Precision -> bound on the relative error of outputs. Sound fp32 exports measure 1e-7 to 1e-5,
-fp16 1e-4 to 4e-3, bf16 up to 1e-2. Of int8 the error of the worst element says little: there the
-cosine is what is bounded."""
+"""Precision -> bound on the relative error of outputs. Correct fp32 exports measure 1e-7 to 1e-5,
+fp16 1e-4 to 4e-3, bf16 up to 1e-2. For int8 the error of the worst element is not informative, so
+the cosine is bounded instead."""
 COSINE = {"int8": 0.8, "int8-weights": 0.9}
 """Precision -> bound on the cosine between outputs and reference. A wrong scale or a swapped axis
-gives about 0; of networks with random weights static int8 measured 0.986 and above, int8 weights
-0.9985."""
+gives about 0; networks with random weights measured 0.986 and above with static int8, and 0.9985
+with int8 weights."""
 MISSING_BYTES = {"fp16": 0.5, "bf16": 0.5, "int8": 0.25, "int8-weights": 0.25}
-"""Precision -> bytes of a parameter in it over those in fp32."""
+"""Precision -> bytes of a parameter relative to fp32."""
 MOST_BYTES = 0.75
-"""Share of the model's bytes that a file exported in a lower precision may have: a converter that
-leaves everything as it was gives 1."""
+"""Largest share of the model's bytes in a file exported in a lower precision. A converter that does
+not change the precision gives 1."""
 MISSING_PARAMETERS = 0.005
-"""Share of the parameters' bytes that a file may lack. Exporters may compute small tables ahead (a
-relative position bias is gathered once), never weights. More than the model has is not an error:
-the table computed ahead is larger than what it came from."""
+"""Share of the parameters' bytes that may be missing in a file. Exporters may precompute small
+tables (a relative position bias is gathered once), but not weights. More bytes than in the model
+are not an error, because a precomputed table is larger than its source."""
 
 
 def tolerance_of(precision: str) -> float:
-    """The bound on the relative error, for a precision of the file or of the runtime; of one that
-    is not known, the strictest."""
+    """Return the bound on the relative error for a precision; the strictest if it is unknown."""
     return TOLERANCE.get(precision, TOLERANCE["fp32"])
 
 
@@ -52,15 +51,15 @@ def check_counts(
 
     ``foldable_bytes`` of the model's parameters may be folded into others: those of BatchNorms.
 
-    A converter that finds a branch multiplied by zero removes it: the outputs stay equal and the
-    latency is of another network. Counting finds that.
+    A converter removes a branch that is multiplied by zero: the outputs stay equal, but the latency
+    is that of another network. Counts detect this.
     """
     if artifact is None:
         raise _mismatch("the exported graph cannot be counted")
-    # A 1x1 convolution and a product are the same work, and converters write one as the other.
+    # A 1x1 convolution and a product do the same work, and converters replace one by the other.
     if sum(artifact.operators.values()) != sum(model.operators.values()):
         raise _mismatch(
-            f"operators: the model calls {_listed(model.operators)}, the file holds "
+            f"operators: the model has {_listed(model.operators)}, the file has "
             f"{_listed(artifact.operators)}"
         )
     if artifact.macs != model.macs:
@@ -77,20 +76,22 @@ def check_counts(
 
 
 def check_share(model: Counts, artifact: Counts, precision: str) -> None:
-    """Raise :class:`StageError` where most of the parameters are not in a lower ``precision``."""
+    """Raise :class:`StageError` if most of the parameters are not in the lower ``precision``."""
     if precision in MISSING_BYTES and artifact.parameter_bytes > model.parameter_bytes * MOST_BYTES:
         raise _mismatch(
-            f"bytes of parameters: {artifact.parameter_bytes:,} in the file, hardly fewer than the "
-            f"model's {model.parameter_bytes:,}; most of it is not in {precision}"
+            f"bytes of parameters: {artifact.parameter_bytes:,} in the file, but "
+            f"{model.parameter_bytes:,} in the model; most of the file is not in {precision}"
         )
 
 
 def errors(reference: Sequence[Array], candidate: Sequence[Array]) -> tuple[float, float]:
-    """Largest absolute error, and largest relative one: of each output over its own largest
-    absolute reference value, so that a small output counts beside a large one. One whose reference
-    is all zero is held to the largest value of all.
+    """Return the largest absolute and the largest relative error.
 
-    Infinite where shapes, counts or finiteness differ.
+    The relative error of each output is relative to its own largest absolute reference value, so
+    that a small output counts as much as a large one. An output whose reference is all zero is
+    compared with the largest value of all outputs.
+
+    Both are infinite if shapes, counts or finiteness differ.
     """
     import numpy as np
 
@@ -111,8 +112,10 @@ def errors(reference: Sequence[Array], candidate: Sequence[Array]) -> tuple[floa
 
 
 def cosine(reference: Sequence[Array], candidate: Sequence[Array]) -> float | None:
-    """Smallest cosine between an output and its reference; ``None`` where they cannot be compared
-    or one is all zero."""
+    """Return the smallest cosine between an output and its reference.
+
+    ``None`` if they cannot be compared or one is all zero.
+    """
     import numpy as np
 
     if [a.shape for a in reference] != [a.shape for a in candidate]:
@@ -129,8 +132,10 @@ def cosine(reference: Sequence[Array], candidate: Sequence[Array]) -> float | No
 
 
 def top1_agreement(reference: Sequence[Array], candidate: Sequence[Array]) -> float | None:
-    """Share of the rows of the first output whose largest element is where the reference's is;
-    ``None`` where that is no table of scores (batch, classes)."""
+    """Return the share of rows of the first output with the same largest element as the reference.
+
+    ``None`` if the output is not a table of scores (batch, classes).
+    """
     import numpy as np
 
     if not reference or reference[0].ndim != 2 or reference[0].shape[1] < 2:
@@ -141,14 +146,14 @@ def top1_agreement(reference: Sequence[Array], candidate: Sequence[Array]) -> fl
 
 
 def check_cosine(found: float | None, precision: str, stage: Stage, what: str) -> None:
-    """Raise :class:`StageError` where the cosine is below what ``precision`` must reach."""
+    """Raise :class:`StageError` if the cosine is below the bound of ``precision``."""
     bound = COSINE.get(precision)
     if bound is not None and not (found is not None and found >= bound):
         shown = "undefined" if found is None else f"{found:.3f}"
         raise StageError(
             stage,
             f"{what}: cosine to the reference {shown}, at least {bound} is needed",
-            hint="calibrate with images of the kind that the model is for (--calibration FOLDER)"
+            hint="calibrate with images like those the model is used for (--calibration FOLDER)"
             if (stage, precision) == ("verify", "int8")
             else "try other options, or another version of the exporter or runtime",
             kind="mismatch",
@@ -156,19 +161,19 @@ def check_cosine(found: float | None, precision: str, stage: Stage, what: str) -
 
 
 def check_parity(error: float, tolerance: float, stage: Stage, what: str) -> None:
-    """Raise :class:`StageError` where a relative ``error`` is above ``tolerance``."""
+    """Raise :class:`StageError` if a relative ``error`` is above ``tolerance``."""
     if not error <= tolerance:
         raise StageError(
             stage,
             f"{what}: relative error {error:.2g}, allowed {tolerance:.2g}",
-            hint="the numbers would be of another function than the model's; try other options "
+            hint="the artifact does not compute the same function as the model; try other options "
             "or another version of the exporter or runtime",
             kind="mismatch",
         )
 
 
 def denormals(arrays: Sequence[Array]) -> int:
-    """How many elements are denormal: some units compute them many times slower."""
+    """Count denormal elements, which some compute units process many times slower."""
     import numpy as np
 
     found = 0
@@ -180,7 +185,7 @@ def denormals(arrays: Sequence[Array]) -> int:
 
 
 def finite(arrays: Sequence[Array]) -> bool:
-    """Whether no element is NaN or infinite."""
+    """Whether all elements are finite."""
     import numpy as np
 
     return all(bool(np.all(np.isfinite(array))) for array in arrays if array.dtype.kind == "f")
@@ -190,8 +195,8 @@ def _mismatch(message: str) -> StageError:
     return StageError(
         "verify",
         message,
-        hint="the converter changed the network: all-zero weights let it leave branches out, and "
-        "some operations it writes as convolutions or computes twice",
+        hint="the converter changed the network: it can remove branches with all-zero weights, and "
+        "can replace operations by convolutions or compute them twice",
         kind="mismatch",
     )
 

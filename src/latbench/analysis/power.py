@@ -1,4 +1,4 @@
-"""Where the variance comes from, and what a target precision or a smallest effect takes.
+"""Estimate variance components, and the effort for a target precision or a smallest effect.
 
 The levels at which repeated measurements vary are nested: an inference in a block, a block in a
 process, a process in a build. Kalibera & Jones 2013 (*Rigorous benchmarking in reasonable time*,
@@ -28,7 +28,7 @@ MEDIAN_COST = 1.571
 
 
 class Component(Value, frozen=True, kw_only=True):
-    """Variation at one level, with that of the levels below taken off."""
+    """Variation at one level, without that of the levels below."""
 
     level: str
     deviation: float | None
@@ -37,18 +37,18 @@ class Component(Value, frozen=True, kw_only=True):
 
 
 class Estimate(Value, frozen=True, kw_only=True):
-    """What one goal takes."""
+    """The effort for one goal."""
 
     goal: str
     processes: int
-    """Of a comparison: pairs."""
+    """Number of processes; for a comparison, of pairs."""
     seconds: float
     how: str | None = None
-    """The command that does it."""
+    """The command that reaches the goal."""
 
 
 class Plan(Value, frozen=True, kw_only=True):
-    """Made from a pilot; as good as the pilot is like what follows."""
+    """A plan computed from a pilot. It is valid if later runs vary like the pilot."""
 
     processes: int
     blocks_per_process: int
@@ -57,18 +57,18 @@ class Plan(Value, frozen=True, kw_only=True):
     components: tuple[Component, ...]
     seconds_per_process: float
     best_blocks: int
-    """Blocks in a process for the least time to any given precision."""
+    """Blocks per process that reach a given precision in the least time."""
     estimates: tuple[Estimate, ...]
 
 
 def plan(
     pilots: Sequence[Record], *, precision: float, effect: float, same_build: bool
 ) -> Plan | None:
-    """From pilot records, one for each build; ``None`` where they hold too little.
+    """Compute a plan from pilot records, one per build; ``None`` if they have too few processes.
 
-    ``precision`` is the wanted half-width of the interval and ``effect`` the smallest change to be
-    found by an interleaved comparison, both relative. ``same_build``: whether exporting again gave
-    the very same file.
+    ``precision`` is the target half-width of the interval and ``effect`` the smallest change that
+    an interleaved comparison should detect, both relative. ``same_build``: whether exporting again
+    gave an identical file.
     """
     builds = [_processes(record) for record in pilots]
     if not builds or min(len(processes) for processes in builds) < 3:
@@ -77,8 +77,8 @@ def plan(
     calls = round(median(len(block) for block in blocks))
     per_process = round(median(len(process) for processes in builds for process in processes))
     iteration = _pooled([_within(block) for block in blocks if len(block) > 1])
-    # Samples in a block hang together, so what a block's median varies by is measured, not
-    # derived from them; `block` is what the next level sees of both.
+    # Samples in a block are correlated, so the variance of a block's median is measured and not
+    # derived from them; `block` contains both levels.
     block = _pooled(
         [variance([_log(b) for b in p]) for processes in builds for p in processes if len(p) > 1]
     )
@@ -106,7 +106,9 @@ def plan(
         components=(
             build,
             Component(level="process", deviation=sqrt(between)),
-            Component(level="block", deviation=sqrt(max(0.0, block - _of_calls(iteration, calls)))),
+            Component(
+                level="block", deviation=sqrt(max(0.0, block - _calls_variance(iteration, calls)))
+            ),
             Component(level="iteration", deviation=sqrt(iteration)),
         ),
         seconds_per_process=each_s,
@@ -125,14 +127,15 @@ def plan(
                 precision,
                 best_s,
             ),
-            # Two of them, and no neighbour's ups and downs shared: interleaving does better.
+            # Variance of two independent sides; interleaving removes shared variation and does
+            # better.
             _estimate(
                 f"finding a change of {100 * effect:g}% by comparison",
                 2 * of_side,
                 effect,
                 pair_s,
                 power=POWER,
-                # What is within the margin is the same.
+                # A change within the margin is reported as the same.
                 how="latbench compare" + (f" --margin {50 * effect:g}" if effect <= MARGIN else ""),
                 exact=True,
             ),
@@ -141,7 +144,7 @@ def plan(
 
 
 def _processes(record: Record) -> list[list[Sequence[int]]]:
-    """The samples that count of each block, by process."""
+    """Return the warm samples of each block, by process."""
     found: dict[int, list[Sequence[int]]] = {}
     for trace in record.outcome.traces:
         kept = [block for block in warm_blocks(trace).values() if min(block) > 0]
@@ -173,9 +176,12 @@ def _estimate(
     how: str | None = None,
     exact: bool = False,
 ) -> Estimate:
-    """``power``: how likely a change of ``half_width`` is to be found; one half where it is only to
-    be the half-width of the interval. ``how`` gets the budget that it takes beyond the usual, and
-    the number of processes where ``exact``: a comparison would stop when its interval is narrow."""
+    """Estimate the processes and time for a goal.
+
+    ``power`` is the probability of detecting a change of ``half_width``; 0.5 if that is only the
+    half-width of the interval. If necessary, ``how`` is extended by a budget, and by the number of
+    processes if ``exact``, because a comparison would stop when its interval is narrow.
+    """
     z = NormalDist().inv_cdf(0.5 + SEQUENTIAL_CONFIDENCE / 2) + NormalDist().inv_cdf(power)
     needed = max(FEWEST, ceil(MEDIAN_COST * z**2 * process / half_width**2))
     seconds = needed * each_s
@@ -189,8 +195,10 @@ def _estimate(
 
 
 def _process_s(protocol: TimingProtocol, overhead_s: float) -> float:
-    """What a process of the protocol takes, its sentinel's included, if starting one, loading and
-    warming up take ``overhead_s``."""
+    """Return the seconds per process of the protocol, including its sentinel.
+
+    ``overhead_s`` is the time to start a process, load and warm up.
+    """
     timed_s = protocol.min_ns / 1e9
     if protocol.sentinel_ns is None:
         return overhead_s + timed_s
@@ -198,13 +206,13 @@ def _process_s(protocol: TimingProtocol, overhead_s: float) -> float:
     return 2 * overhead_s + timed_s * (1 + share)
 
 
-def _of_calls(iteration: float, calls: int) -> float:
-    """What a block's median would vary by if its calls were independent."""
+def _calls_variance(iteration: float, calls: int) -> float:
+    """Return the variance of a block's median if its calls were independent."""
     return MEDIAN_COST * iteration / max(calls, 1)
 
 
 def _within(block: Sequence[int]) -> float:
-    """Variance of a block's samples, relative, outliers not counted by their size."""
+    """Return the relative variance of a block's samples, robust against outliers."""
     import numpy as np
 
     values = np.asarray(block, dtype=np.float64)

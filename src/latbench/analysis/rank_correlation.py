@@ -1,4 +1,4 @@
-"""Whether two lists of numbers put the same things in the same order."""
+"""Compute rank correlation: whether two lists of numbers have the same order."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ RESAMPLES = 2000
 
 
 class Tau(Value, frozen=True, kw_only=True):
-    """Kendall's rank correlation, and its 95 % interval where there are enough groups for one."""
+    """Kendall's rank correlation, and its 95 % interval if there are enough groups."""
 
     value: float
     interval: tuple[float, float] | None
     pairs: int
     groups: int
-    """Of pairs: what was drawn from for the interval."""
+    """Number of groups of pairs that the bootstrap draws from."""
 
 
 def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Kendall's tau-b, which allows for ties (Kendall 1945, *Biometrika* 33); ``None`` where one of
-    the two does not vary."""
+    """Compute Kendall's tau-b, which allows for ties (Kendall 1945, *Biometrika* 33).
+
+    ``None`` if one of the two lists does not vary.
+    """
     return _tau(*_signs(pairs)) if pairs else None
 
 
 def tau_with_interval(
     pairs: Sequence[tuple[float, float]], groups: Sequence[Hashable] | None = None, *, seed: int = 0
 ) -> Tau | None:
-    """Kendall's tau with the percentile interval of a bootstrap (Efron 1979) over ``groups``.
+    """Compute Kendall's tau with a percentile bootstrap interval (Efron 1979) over ``groups``.
 
     Pairs of one group are drawn together, as they do not vary independently (Davison & Hinkley
     1997, *Bootstrap Methods and their Application*, 3.8); without groups each pair is one. ``None``
@@ -66,7 +68,7 @@ def tau_with_interval(
 
 
 def _signs(pairs: Sequence[tuple[float, float]]) -> tuple[Array, Array]:
-    """For each of the two, the sign of the difference of every two values."""
+    """Return the signs of all pairwise differences, for each of the two lists."""
     import numpy as np
 
     values = np.asarray(pairs, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The regimes that the sessions of a record were in."""
+"""Find the regimes of a record's sessions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RegimeName = Literal["cold", "burst", "steady", "sustained", "duty-cycled", "cha
 
 
 class Regime(Value, frozen=True, kw_only=True):
-    """A state in which processes were seen, and its typical latency there.
+    """A state of the processes, and the median latency in it.
 
     ``cold``: the first inference. ``burst``: a faster level before a slower one that stays.
-    ``steady``: the last level. ``sustained``: a last level that goes on beyond a minute without a
+    ``steady``: the last level. ``sustained``: a last level that continues beyond a minute without a
     pause.
-    ``duty-cycled``: with idle gaps. ``changing``: levels that come and go.
+    ``duty-cycled``: with idle gaps. ``changing``: levels that alternate.
     """
 
     name: RegimeName
@@ -40,7 +40,7 @@ class Regime(Value, frozen=True, kw_only=True):
 
 
 def regimes_of(record: Record, runs: Sequence[SegmentedSession]) -> tuple[Regime, ...]:
-    """The regimes that the sessions of ``record`` were in, each with its median latency."""
+    """Return the regimes of the sessions of ``record``, each with its median latency."""
     found: dict[RegimeName, list[float]] = {}
     for run in runs:
         if run.trace.first_ns is not None:
@@ -58,7 +58,7 @@ def regimes_of(record: Record, runs: Sequence[SegmentedSession]) -> tuple[Regime
             found.setdefault("burst", []).append(median_of(run.all[: run.burst]))
         elif len(medians) > 1 and medians[0] < medians[-1]:
             found.setdefault("burst", []).append(medians[0])
-        # One after another without a pause, so their sum is the time that has passed.
+        # Inferences run back to back, so their sum is the elapsed time.
         last: RegimeName = "sustained" if run.all.sum() >= SUSTAINED_NS else "steady"
         found.setdefault(last, []).append(medians[-1])
     return tuple(

@@ -1,6 +1,6 @@
-"""What is found in each session of a record: its warm-up, its levels, the samples that count.
+"""Segment each session of a record into warm-up, levels and counted samples.
 
-The level below :mod:`latbench.analysis.summary`, which makes figures of it.
+:mod:`latbench.analysis.summary` computes values from the segments.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SegmentedSession:
-    """One session with what was found in it."""
+    """One session with its warm-up, burst and levels."""
 
     def __init__(self, trace: Trace, marks: Sequence[frozenset[str]]) -> None:
         import numpy as np
@@ -35,13 +35,13 @@ class SegmentedSession:
         self.trace = trace
         self.counted, self.all, self.warmup, self.burst, first = _warmed(trace)
         self.steady = self.all[first:]
-        """The samples that count: after the warm-up phase, and after warm-up as it was found."""
+        """Counted samples: those after the warm-up phase and after the detected warm-up."""
         counts = [len(block.sample_ns) - block.settle_calls for block in trace.blocks]
         undisturbed = np.repeat([not why for why in marks], counts)
         self.quiet = np.flatnonzero(undisturbed) + len(self.all) - len(undisturbed)
-        """Where samples of undisturbed blocks are that count."""
+        """Indices of the counted samples in undisturbed blocks."""
         self.quiet = self.quiet[self.quiet >= first]
-        # A disturbance that is known as such is no change of the model's own level.
+        # A known disturbance is not a change of the model's own level.
         at = (
             self.quiet
             if 2 * len(self.quiet) > len(self.steady)
@@ -53,7 +53,7 @@ class SegmentedSession:
         self.trend = trend(self.all[at]) if len(found) == 1 else 0.0
 
     def level_medians(self) -> list[float]:
-        """The median of each level."""
+        """Return the median of each level."""
         import numpy as np
 
         stops = (*self.starts[1:], len(self.all))
@@ -64,7 +64,7 @@ class SegmentedSession:
 
 
 def sessions(record: Record, marks: Marks) -> list[SegmentedSession]:
-    """Those with samples; in a protocol of cold starts, those with a first inference."""
+    """Return sessions with samples; for cold-start protocols, those with a first inference."""
     cold = record.protocol.statistic.kind == "cold"
     return [
         SegmentedSession(trace, why)
@@ -74,7 +74,7 @@ def sessions(record: Record, marks: Marks) -> list[SegmentedSession]:
 
 
 def process_samples(traces: Sequence[Trace]) -> dict[int, Array]:
-    """The samples that count, by process: after warm-up as it was found."""
+    """Return the samples after the detected warm-up, by process."""
     found = []
     for trace in traces:
         if has_samples(trace):
@@ -84,7 +84,7 @@ def process_samples(traces: Sequence[Trace]) -> dict[int, Array]:
 
 
 def by_process(values: Sequence[tuple[int, Array]]) -> dict[int, Array]:
-    """The samples of each process, its sessions one after another."""
+    """Return the samples of each process, with its sessions concatenated."""
     import numpy as np
 
     grouped: dict[int, list[Array]] = {}
@@ -94,7 +94,7 @@ def by_process(values: Sequence[tuple[int, Array]]) -> dict[int, Array]:
 
 
 def samples(trace: Trace) -> list[int]:
-    """All counted samples of one session, in order, warm-up and settling calls left out."""
+    """Return all samples of one session in order, without warm-up and discarded calls."""
     return [ns for block in trace.blocks for ns in counted(block)]
 
 
@@ -104,22 +104,22 @@ def has_samples(trace: Trace) -> bool:
 
 
 def counted(block: Block) -> tuple[int, ...]:
-    """A block's samples without its settling calls."""
+    """Return a block's samples without its discarded calls."""
     return block.sample_ns[block.settle_calls :]
 
 
 def paired_ratios(below: Sequence[Trace], above: Sequence[Trace]) -> list[float]:
-    """``above`` over ``below``, one ratio for each process that both have.
+    """Return the ratio of ``above`` to ``below`` for each process that both have.
 
-    Of two blocks of one round, timed one after the other, the ratio of their medians; of a process,
-    the median of these. What the machine does for longer than a round is in both. On a shared
-    two-core machine whose processes' medians varied by 2.2 %, these varied by 0.5 to 0.6 %; ratios
-    of the two's 10th percentiles by 0.8 to 1.2 % (``docs/decisions/0007``).
+    The two blocks of a round, timed one after the other, give the ratio of their medians; a process
+    gives the median of these ratios. Disturbances that last longer than a round affect both blocks.
+    On a shared two-core machine where the processes' medians varied by 2.2 %, these ratios varied
+    by 0.5 to 0.6 %, and ratios of 10th percentiles by 0.8 to 1.2 % (``docs/decisions/0007``).
     """
-    beside = {(trace.process, trace.session): trace for trace in below}
+    partners = {(trace.process, trace.session): trace for trace in below}
     found: dict[int, list[float]] = {}
     for trace in above:
-        other = beside.get((trace.process, trace.session))
+        other = partners.get((trace.process, trace.session))
         if other is None:
             continue
         bottoms, tops = warm_blocks(other), warm_blocks(trace)
@@ -131,7 +131,7 @@ def paired_ratios(below: Sequence[Trace], above: Sequence[Trace]) -> list[float]
 
 
 def warm_blocks(trace: Trace) -> dict[int, Sequence[int]]:
-    """The counted samples of each block that come after the warm-up as it was found."""
+    """Return the samples of each block after the detected warm-up."""
     if not has_samples(trace):
         return {}
     *_, first = _warmed(trace)
@@ -145,12 +145,12 @@ def warm_blocks(trace: Trace) -> dict[int, Sequence[int]]:
 
 
 def _warmed(trace: Trace) -> tuple[Array, Array, int | None, int, int]:
-    """The counted samples; all with warm-up before them; the warm-up found; the burst found; where
-    what counts begins."""
+    """Return the counted samples, all samples with warm-up, the ends of warm-up and burst, and the
+    index of the first sample to use."""
     import numpy as np
 
     counted = samples(trace)
-    # In a protocol of cold starts the first inference is all there is.
+    # A cold-start protocol has only the first inference.
     values = np.asarray(counted or [trace.first_ns or 0], dtype=np.float64)
     before = np.asarray(trace.warmup_ns if counted else (), dtype=np.float64)
     joined = np.concatenate((before, values))

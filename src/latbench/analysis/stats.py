@@ -1,6 +1,6 @@
-"""Estimators: each with what it assumes and where it is from.
+"""Statistical estimators, each with its assumptions and source.
 
-All of them take plain numbers. None knows what a record is.
+All of them take plain numbers and are independent of records.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 CONFIDENCE = 0.95
-"""Of every interval that is shown."""
+"""Confidence level of every interval that is shown."""
 FEWEST = 6
-"""Values of which an interval can be made without assuming a shape: 1 - 2 / 2**6 is 96.9 %."""
+"""Least number of values for an interval without assuming a shape: 1 - 2 / 2**6 is 96.9 %."""
 SUPPORT = 0.99
-"""A percentile is shown where the largest sample lies above it with this probability."""
+"""A percentile is shown if the largest sample lies above it with this probability."""
 FEWEST_BATCHES = 8
 CORRELATED = 0.35
-"""Autocorrelation of the last few batches with which an interval can still be made."""
+"""Largest autocorrelation of the last few batches that still allows an interval."""
 
 
 def order_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:
-    """Interval for the median of the distribution that ``values`` are independent draws from.
+    """Return an interval for the median of the distribution of independent ``values``.
 
     Order statistics at the ranks of the sign test, interpolated between the two neighbouring
     coverages (Hettmansperger & Sheather 1986, *Statistics & Probability Letters* 4; Nyblom 1992).
-    Assumes independence and nothing else of importance: the interpolation is exact for symmetric
-    shapes and off by less than 0.5 % of coverage for an exponential or log-normal one (simulated
-    for 6 to 30 values). ``None`` below :data:`FEWEST` values.
+    Assumes only independence: the interpolation is exact for symmetric shapes, and its coverage is
+    off by less than 0.5 % for an exponential or log-normal shape (simulated for 6 to 30 values).
+    ``None`` below :data:`FEWEST` values.
     """
     ordered, n = sorted(values), len(values)
     if n < FEWEST:
@@ -51,10 +51,10 @@ def order_interval(values: Sequence[float], confidence: float) -> tuple[float, f
 
 
 def student_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:
-    """Interval for the centre of 3 or more positive ``values``, as if their logs were normal.
+    """Return an interval for the center of 3 or more positive ``values`` with normal logarithms.
 
-    For fewer values than :func:`order_interval` needs. ``None`` below three values or where one is
-    not positive.
+    For fewer values than :func:`order_interval` needs. ``None`` below three values or if one is not
+    positive.
     """
     n = len(values)
     if n < 3 or min(values) <= 0:
@@ -67,7 +67,7 @@ def student_interval(values: Sequence[float], confidence: float) -> tuple[float,
 
 
 def student_quantile(p: float, dof: float) -> float:
-    """Quantile of Student's t, for 2 degrees of freedom and more.
+    """Return a quantile of Student's t, for 2 degrees of freedom and more.
 
     Expansion in powers of 1/dof (Abramowitz & Stegun 1964, 26.7.5); within 1.5 % at 2 degrees,
     within 0.1 % from 5 on.
@@ -83,7 +83,7 @@ def student_quantile(p: float, dof: float) -> float:
 
 
 def quantile(ordered: Array, q: float) -> float:
-    """The smallest of the ``ordered`` values that at least ``q`` of all are at or below.
+    """Return the smallest of the ``ordered`` values that at least ``q`` of all do not exceed.
 
     Hyndman & Fan 1996, type 1: always a value that was measured.
     """
@@ -92,9 +92,9 @@ def quantile(ordered: Array, q: float) -> float:
 
 
 def interpolated(values: Array, q: float) -> float:
-    """The ``q`` quantile between the two nearest values (type 7, ``numpy.quantile``'s own).
+    """Return the ``q`` quantile, interpolated between neighbors (type 7, as ``numpy.quantile``).
 
-    Of a short array a tenth of what numpy's takes; it is asked for once a process and record.
+    For a short array it takes a tenth of numpy's time; it is called for each process and record.
     """
     import numpy as np
 
@@ -108,7 +108,8 @@ def interpolated(values: Array, q: float) -> float:
 def serial_interval(
     parts: Sequence[Array], q: float, confidence: float
 ) -> tuple[tuple[float, float] | None, float]:
-    """Interval for the ``q`` quantile of autocorrelated samples, and how many they are worth.
+    """Return an interval for the ``q`` quantile of autocorrelated samples, and their effective
+    number.
 
     ``parts`` are stretches of samples in order, one for each process. The share of samples at or
     below the quantile is a mean. Its interval is Student's, and is turned into one for the quantile
@@ -125,7 +126,7 @@ def serial_interval(
     pooled = np.sort(np.concatenate(parts))
     n = len(pooled)
     shares = [(part <= quantile(pooled, q)).astype(np.float64) for part in parts]
-    # Each part around its own mean: how parts differ is counted apart.
+    # Each part around its own mean, because the variance between parts is computed separately.
     means = _batch_means([share - share.mean() for share in shares])
     if len(means) < FEWEST_BATCHES:
         return None, 0.0
@@ -143,15 +144,15 @@ def serial_interval(
 
 
 def supported(q: float, worth: float) -> bool:
-    """Whether ``worth`` independent samples say anything of the ``q`` quantile, ``q`` >= 0.5.
+    """Whether ``worth`` independent samples support the ``q`` quantile, ``q`` >= 0.5.
 
-    44 for a p90, 459 for a p99 (Hahn & Meeker 1991, *Statistical Intervals*).
+    A p90 needs 44, a p99 459 (Hahn & Meeker 1991, *Statistical Intervals*).
     """
     return worth >= log(1 - SUPPORT) / log(q)
 
 
 def kendall_p(values: Sequence[float]) -> float:
-    """Two-sided p-value of a trend: Kendall's tau against order (Mann 1945).
+    """Return the two-sided p-value of a trend: Kendall's tau against order (Mann 1945).
 
     Exact up to 30 values, by the normal approximation beyond. Below 4 values, or with ties only, 1.
     """
@@ -161,7 +162,7 @@ def kendall_p(values: Sequence[float]) -> float:
         for i, earlier in enumerate(values)
         for later in values[i + 1 :]
     ]
-    # Of two equal values nobody knows which is the larger: half of the ties count against.
+    # The order of two equal values is unknown: half of the ties count against a trend.
     discordant = (len(pairs) - abs(sum(pairs))) // 2
     if n < 4 or not any(pairs):
         return 1.0
@@ -179,14 +180,14 @@ def kendall_p(values: Sequence[float]) -> float:
 
 
 def robust_deviation(values: Array) -> float:
-    """Standard deviation as the median absolute deviation gives it for a normal shape."""
+    """Return the standard deviation estimated from the median absolute deviation."""
     import numpy as np
 
     return 1.4826 * middle(np.abs(values - middle(values)))
 
 
 def middle(values: Array) -> float:
-    """The median of a short array, at a fifth of what ``numpy.median`` takes for one."""
+    """Return the median of a short array, in a fifth of the time of ``numpy.median``."""
     import numpy as np
 
     ordered, half = np.sort(values), len(values) // 2
@@ -196,7 +197,7 @@ def middle(values: Array) -> float:
 
 
 def lag1(values: Array) -> float:
-    """Autocorrelation from each value to the next; 0 where the values do not vary."""
+    """Return the autocorrelation of each value with the next; 0 if the values do not vary."""
     import numpy as np
 
     centred = values - np.mean(values)
@@ -205,7 +206,8 @@ def lag1(values: Array) -> float:
 
 
 def _batch_means(parts: Sequence[Array]) -> Array:
-    """Means of batches of equal size, the size doubled until neighbours are hardly correlated."""
+    """Return means of equal batches, with the size doubled until neighbors are nearly
+    uncorrelated."""
 
     total = sum(len(part) for part in parts)
     size = max(1, total // 256)
@@ -214,7 +216,7 @@ def _batch_means(parts: Sequence[Array]) -> Array:
         means, size = _means(parts, size * 2), size * 2
     if len(means) < FEWEST_BATCHES:
         return means[:0]
-    # Too few are left to make them longer, and they still hang together: they would say too little.
+    # Too few batches are left to make them longer, and they are still too correlated to use.
     return means if lag1(means) <= CORRELATED else means[:0]
 
 

@@ -1,7 +1,7 @@
-"""Where the warm-up of a process ends, and where its level changes afterwards.
+"""Detect where the warm-up of a process ends, and where its level changes afterwards.
 
-Both are found from the samples alone; both may answer that there is no steady state. Barrett et
-al. 2017 (*Virtual machine warmup blows hot and cold*, OOPSLA) show why neither may be assumed.
+Both use only the samples, and both can find that there is no steady state. Barrett et al. 2017
+(*Virtual machine warmup blows hot and cold*, OOPSLA) show why a steady state must not be assumed.
 """
 
 from __future__ import annotations
@@ -22,34 +22,35 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 FEWEST_SAMPLES = 16
-"""Below this nothing is found: the samples are taken as they are."""
+"""With fewer samples, no warm-up is detected and all samples are used."""
 SCANS = ((0.75, 0.61, 2.3), (0.95, 0.44, 1.1))
-"""Quantile of the later half; the share of samples above it from which slow at first is likelier
-than steady; and the score that is believed: six and two samples in a row."""
+"""Quantile of the later half; the share of samples above it at which a slow start is more likely
+than steady; and the score needed to accept it: six and two samples in a row."""
 CHANGE = 0.02
-"""Relative change of level that matters."""
+"""Smallest relative change of level that is detected."""
 SCORE = 5.0
-"""Standard errors by which two levels must differ."""
+"""Number of standard errors by which two levels must differ."""
 BATCHES = 40
 FEWEST_IN_LEVEL = 8
-"""Batches: a level lasts a fifth of what was timed, a burst of interference does not."""
+"""Least number of batches in a level. A level lasts a fifth of the run; interference is shorter."""
 FEWEST_IN_BURST = 8
-"""Samples."""
-HARDLY = 0.5
-"""Autocorrelation of what two levels leave, below which the batches are taken as independent."""
+"""Least number of samples in a burst."""
+MOST_CORRELATION = 0.5
+"""Autocorrelation of the residuals of two levels below which batches are treated as independent."""
 LEVEL_OVERLAP = 0.75
-"""Share of the pairs of batches, one before and one after, that must differ as the levels do."""
+"""Share of pairs of batches (one before, one after) that must differ in the levels' direction."""
 LEVELS = 3
 """A process with more levels than this has no steady state."""
 
 
 def warmup_end(samples: Array) -> int | None:
-    """How many of the first ``samples`` of a process are warm-up; ``None``: it does not end.
+    """Return how many of the first ``samples`` of a process are warm-up; ``None`` if it does not
+    end.
 
     The later half of the samples is the reference. Warm-up lasts as long as samples above one of
-    its high quantiles are likelier under "nine of ten are slow" than under its own share: the place
-    where the running sum of log-likelihood ratios is largest (a scan for one change of a Bernoulli
-    share; Page 1954). Samples count by rank, so that outliers of any size weigh the same.
+    its high quantiles are more likely under "nine of ten are slow" than under its own share: the
+    place where the running sum of log-likelihood ratios is largest (a scan for one change of a
+    Bernoulli share; Page 1954). Samples count by rank, so that outliers of any size weigh the same.
     """
     import numpy as np
 
@@ -68,12 +69,13 @@ def warmup_end(samples: Array) -> int | None:
 
 
 def burst_end(samples: Array) -> int:
-    """How many of the first ``samples`` of a process are a burst: faster than what follows, as on a
-    phone before it slows itself down. 0: none is found.
+    """Return how many of the first ``samples`` of a process are a burst; 0 if there is none.
 
-    The scan of :func:`warmup_end` with the samples' signs changed. At least
-    :data:`FEWEST_IN_BURST` of them, faster by :data:`CHANGE`; one of a fifth and more is a level of
-    its own, for :func:`levels` to find.
+    A burst is faster than the rest, as on a phone before it throttles.
+
+    This is the scan of :func:`warmup_end` with inverted signs. A burst has at least
+    :data:`FEWEST_IN_BURST` samples and is faster by :data:`CHANGE`. A fifth of the samples or more
+    is a level of its own, which :func:`levels` finds.
     """
     import numpy as np
 
@@ -81,18 +83,19 @@ def burst_end(samples: Array) -> int:
     if not FEWEST_IN_BURST <= end <= len(samples) // 5:
         return 0
     fast, rest = middle(samples[:end]), np.sort(samples[end:])
-    # Samples that hang together wander: what is no faster than they get is no burst.
+    # Correlated samples drift: a start that is not faster than the fastest later samples is no
+    # burst.
     wander = quantile(rest, 0.01)
     return end if fast < min(wander, (1 - CHANGE) * middle(rest)) else 0
 
 
 def levels(samples: Array) -> tuple[int, ...]:
-    """Where a new level begins: indices into ``samples``, 0 the first.
+    """Return the indices into ``samples`` at which a level begins; the first is 0.
 
     Binary segmentation (Scott & Knott 1974; Fryzlewicz 2014 reviews it) of the medians of up to
-    :data:`BATCHES` batches. A split is believed where its two medians differ by :data:`CHANGE` and
-    by :data:`SCORE` standard errors, these from the median absolute deviation within the two sides
-    and widened for the autocorrelation that is left there.
+    :data:`BATCHES` batches. A split is accepted if its two medians differ by :data:`CHANGE` and by
+    :data:`SCORE` standard errors. These are computed from the median absolute deviation within the
+    two sides and widened for the remaining autocorrelation.
     """
     medians, size = _batch_medians(samples)
     if len(medians) < 2 * FEWEST_IN_LEVEL:
@@ -102,11 +105,11 @@ def levels(samples: Array) -> tuple[int, ...]:
 
 
 def trend(samples: Array) -> float:
-    """Relative change from the first to the last sample by a straight line; 0 where none is found.
+    """Return the relative change from the first to the last sample of a fitted line; 0 if none.
 
-    Least squares through the medians of batches, believed by the same two rules as a change of
+    Least squares through the medians of batches, accepted by the same two rules as a change of
     level: at least :data:`CHANGE`, and :data:`SCORE` standard errors of the slope, widened for the
-    autocorrelation of what the line leaves.
+    autocorrelation of the residuals.
     """
     import numpy as np
 
@@ -126,12 +129,12 @@ def trend(samples: Array) -> float:
 
 
 def has_steady_state(samples: int, starts: tuple[int, ...]) -> bool:
-    """Whether the last of the levels that :func:`levels` found is one to speak of."""
+    """Whether the last level that :func:`levels` found is long enough to be a steady state."""
     return len(starts) <= LEVELS and samples - starts[-1] >= samples // 4
 
 
 def _batch_medians(samples: Array) -> tuple[Array, int]:
-    """Medians of up to :data:`BATCHES` batches of equal size, and that size."""
+    """Return medians of up to :data:`BATCHES` batches of equal size, and that size."""
     import numpy as np
 
     size = max(1, -(-len(samples) // BATCHES))
@@ -148,7 +151,7 @@ def _split(medians: Array, start: int, stop: int) -> list[int]:
         left, right = middle(part[:k]), middle(part[k:])
         rest = np.concatenate((part[:k] - left, part[k:] - right))
         error = robust_deviation(rest) * sqrt(1 / k + 1 / (len(part) - k))
-        # A clock's resolution bounds how well a level can be known.
+        # The clock's resolution limits the precision of a level.
         error = max(error, 1e-6 * abs(left), 1e-9)
         score = abs(right - left) / error
         if score > best:
@@ -159,19 +162,21 @@ def _split(medians: Array, start: int, stop: int) -> list[int]:
                 change = abs(right - left) / min(abs(left), abs(right)) if left and right else 0.0
     if where is None or best < SCORE or change < CHANGE:
         return []
-    if _comes_and_goes(part[: where - start], part[where - start :]):
+    if _alternates(part[: where - start], part[where - start :]):
         return []
     return [*_split(medians, start, where), where, *_split(medians, where, stop)]
 
 
-def _comes_and_goes(left: Array, right: Array) -> bool:
-    """Whether batches on either side take the other side's values by chance, as of two modes that
-    alternate: more than half of them are equal, and the median deviation says that they do not
-    vary. By Mann & Whitney's share of pairs that differ one way. Where what is left hangs together,
-    it has levels of its own."""
+def _alternates(left: Array, right: Array) -> bool:
+    """Whether batches on either side take values of the other side, as with two alternating modes.
+
+    In that case more than half of the batches are equal and the median deviation is 0. The test is
+    Mann & Whitney's share of pairs that differ in one direction. Correlated residuals have levels
+    of their own.
+    """
     import numpy as np
 
-    if lag1(np.concatenate((left - np.mean(left), right - np.mean(right)))) >= HARDLY:
+    if lag1(np.concatenate((left - np.mean(left), right - np.mean(right)))) >= MOST_CORRELATION:
         return False
     above = np.sign(right[:, None] - left[None, :])
     return abs(float(above.mean())) < 2 * LEVEL_OVERLAP - 1

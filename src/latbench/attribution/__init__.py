@@ -1,1 +1,1 @@
-"""Why two latencies of one model differ. Pure."""
+"""Attribute the difference of two latencies of one model to factors. This package is pure."""

@@ -1,4 +1,4 @@
-"""From two sides and what was measured between them to an account of their ratio."""
+"""Compute the contribution of each factor to the ratio of two latencies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import exp, log
 from statistics import mean
 
 from latbench.analysis.estimators import restated_ns, statistic_name
-from latbench.attribution.factors import OF_THE_DAY, FactorComparison
+from latbench.attribution.factors import PRESENT_STATE, FactorComparison
 from latbench.attribution.shapley import (
     Account,
     Configuration,
@@ -34,7 +34,7 @@ PLAUSIBLE = (
     Statistic(kind="mean"),
     Statistic(kind="quantile", quantile_milli=900),
 )
-"""What a source that does not name its statistic may have printed."""
+"""Statistics that a source may have used if it does not name one."""
 ORDER: tuple[How, ...] = ("measured", "computed", "open", "fields")
 
 
@@ -47,11 +47,11 @@ class Alternative(Value, frozen=True, kw_only=True):
 
 Key = Configuration | Alternative
 Round = Mapping[Key, Record]
-"""What was measured in one round."""
+"""Records measured in one round."""
 
 
 class AttributionPlan(Value, frozen=True, kw_only=True):
-    """What is to be found out in which way."""
+    """Factors to measure, to compute and to report only."""
 
     between: FactorComparison
     measured: tuple[str, ...]
@@ -59,26 +59,26 @@ class AttributionPlan(Value, frozen=True, kw_only=True):
     computed: tuple[str, ...]
     alternatives: tuple[Alternative, ...]
     reasons: dict[str, str]
-    """Of each other factor, why nothing is said of it."""
+    """Why each other factor has no contribution."""
     here: tuple[bool, bool] = (True, True)
     """Whether A's and B's devices are this one."""
 
     @property
     def settled(self) -> bool:
-        """Whether what is measured at A's end has every setting that A had."""
-        found = (*self.measured, *self.computed, *OF_THE_DAY)
+        """Whether a measurement at A's end has all of A's settings."""
+        found = (*self.measured, *self.computed, *PRESENT_STATE)
         return all(each.name in found for each in self.between.differ)
 
     @property
     def where(self) -> str:
-        """Said of what is measured where only one of them is."""
+        """Text that names the device of the measurements if only one side's device is this one."""
         return "" if all(self.here) else f", on {'B' if self.here[1] else 'A'}'s device"
 
 
 def account(
     a: Side, b: Side, plan: AttributionPlan, rounds: Sequence[Round], notes: Sequence[str]
 ) -> Account | None:
-    """``None`` where what was measured takes no factor apart from the others."""
+    """Compute the breakdown; ``None`` if the measurements do not separate any factor."""
     design: Design = "none"
     ways = 0
     cells = [_logs(each, a, b, plan) for each in rounds]
@@ -88,7 +88,7 @@ def account(
             return None
         per_round, design, ways = found
     else:
-        per_round = _of_stored(a, b, plan)
+        per_round = _stored_shares(a, b, plan)
     names = per_round[0].keys() if per_round else ()
     shares = {name: over_rounds([each[name] for each in per_round]) for name in names}
     together = over_rounds([sum(each.values()) for each in per_round] or [0.0])
@@ -118,7 +118,7 @@ def account(
 
 
 def _logs(measured: Round, a: Side, b: Side, plan: AttributionPlan) -> dict[Configuration, float]:
-    """Of each measured configuration, with each way of making a number of its samples."""
+    """Return log latencies of each measured configuration, for each way to compute a value."""
     logs = {}
     for key, record in measured.items():
         if isinstance(key, Alternative):
@@ -131,7 +131,7 @@ def _logs(measured: Round, a: Side, b: Side, plan: AttributionPlan) -> dict[Conf
 
 
 def _again(cells: Sequence[Mapping[Configuration, float]], end: Configuration) -> float | None:
-    """A side's number as it is now: geometric mean over rounds."""
+    """Return a side's latency measured again: the geometric mean over rounds."""
     found = [each[end] for each in cells if end in each]
     return exp(mean(found)) if found else None
 
@@ -147,8 +147,10 @@ def _number(
 def _shares(
     rounds: Sequence[Mapping[Configuration, float]], plan: AttributionPlan
 ) -> tuple[list[dict[str, float]], Design, int] | None:
-    """Of each factor in each round, and over how many orders; what could not be had in one round is
-    left out of all."""
+    """Return each factor's share in each round, the design and the number of orders.
+
+    A configuration that is missing in one round is omitted from all.
+    """
     factors = (*plan.measured, *plan.computed)
     common = set.intersection(*(set(each) for each in rounds))
     rounds = [{key: each[key] for key in common} for each in rounds]
@@ -160,8 +162,8 @@ def _shares(
     return found, "one at a time", 0
 
 
-def _of_stored(a: Side, b: Side, plan: AttributionPlan) -> list[dict[str, float]]:
-    """Shares of what is computed, from the stored samples of either side: their mean."""
+def _stored_shares(a: Side, b: Side, plan: AttributionPlan) -> list[dict[str, float]]:
+    """Return shares of the computed factors: the mean over both sides' stored samples."""
     found = []
     for record in (a.record, b.record):
         if record is None:
@@ -213,7 +215,7 @@ def _part(
 def _plausible(
     name: str, plan: AttributionPlan, b: Side, rounds: Sequence[Round]
 ) -> dict[str, float] | None:
-    """What an open factor accounts for, by the plausible values that A may have had."""
+    """Return the contribution of an open factor for each plausible value that A may have had."""
     found: dict[str, float] = {}
     if name == "statistic" and b.record is not None:
         for statistic in PLAUSIBLE:

@@ -1,4 +1,4 @@
-"""What is known of how a number was taken, by factor: of a record all, of a claim what it says."""
+"""Collect the known conditions of a latency by factor, from a record or a claim."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ from latbench.schema.record import Record
 from latbench.schema.value import Value
 
 Facts = Mapping[str, str | None]
-"""Factor -> value. ``None``: it matters and is not known. A factor that is not there has no meaning
-for that number."""
+"""Factor -> value. ``None``: the factor applies but is unknown. A missing factor does not apply."""
 OPTION = "option "
 FORM = "model form"
 ON_HOST, ON_DEVICE = "tensor on the host", "tensor on the device"
 UNKNOWN = ("backend version", "compute unit")
-"""What every record has, known or not."""
-OF_THE_DAY = (
+"""Factors that every record has, even if their value is unknown."""
+PRESENT_STATE = (
     *("device", "os", "kernel", "hypervisor", "memory", "backend version", "exporter", "latbench"),
     "model source",
 )
-"""What a number is measured with, and no setting of it: taken again, it is as it is now."""
+"""Factors that are not settings: a new measurement has their present values."""
 
 
 class FactorComparison(Value, frozen=True, kw_only=True):
-    """The two sides, factor by factor."""
+    """The factors in which two sides differ or agree."""
 
     differ: tuple[Difference, ...]
     alike: dict[str, str]
 
 
 def facts_of(record: Record) -> Facts:
-    """Of a measured record."""
+    """Return the factors of a measured record."""
     shape, machine, size = shape_of(record), record.environment.machine, resolution(record)
     settings = record.runtime.settings if record.runtime else {}
     found: dict[str, str | None] = {
@@ -69,7 +68,7 @@ def facts_of(record: Record) -> Facts:
         if record.artifact is not None
         else None,
         "latbench": record.environment.software.latbench,
-        "timed": "in turn with another model" if record.interleaved else "alone",
+        "timed": "interleaved with another model" if record.interleaved else "alone",
         "protocol": protocol_name(record.protocol),
         "regime": regime_of(record.protocol.statistic),
         "statistic": statistic_name(record.protocol.statistic),
@@ -83,7 +82,7 @@ def facts_of(record: Record) -> Facts:
 
 
 def facts_of_claim(claim: Claim) -> Facts:
-    """Of a published figure."""
+    """Return the factors of a published value."""
     had = claim.conditions
     found: dict[str, str | None] = {
         "device": had.device,
@@ -112,7 +111,7 @@ def facts_of_claim(claim: Claim) -> Facts:
 
 
 def protocol_name(protocol: TimingProtocol) -> str:
-    """With its hash where it is not as shipped; how precise it is to get does not count."""
+    """Return the label, with a hash if the protocol was changed; stopping rules are ignored."""
     ours = shipped(protocol.label)
     if ours is not None and without_stopping(ours) == without_stopping(protocol):
         return protocol.label
@@ -120,15 +119,20 @@ def protocol_name(protocol: TimingProtocol) -> str:
 
 
 def without_stopping(protocol: TimingProtocol) -> TimingProtocol:
-    """Equal for protocols whose numbers are of the same thing: more processes only repeat it."""
+    """Return the protocol without stopping rules, because more processes only repeat the
+    measurement.
+    """
     return msgspec.structs.replace(
         protocol, processes=1, max_processes=1, target_ppm=None, budget_ns=None
     )
 
 
 def compare_factors(a: Facts, b: Facts, *, options: bool) -> FactorComparison:
-    """What differs or may, and what is alike; consequences of another difference are left out.
-    ``options``: an option that one of them does not name has its default there."""
+    """Return factors that differ or may differ, and those that agree.
+
+    Factors that differ only as a consequence of another difference are omitted.
+    With ``options``, an option that one side does not name has its default there.
+    """
     names = [*b, *(name for name in a if name not in b)]
     pairs = {
         name: (_value(a, name), _value(b, name))
@@ -151,8 +155,10 @@ def _value(facts: Facts, name: str) -> str | None:
 
 
 def _causes(name: str, pair: tuple[str | None, str | None], records: bool) -> Iterator[str]:
-    """Factors of which a difference in ``name`` is a consequence; ``records``: of two records,
-    where nobody has stated it by itself."""
+    """Yield factors whose difference explains a difference in ``name``.
+
+    ``records``: both sides are records, in which the compute unit follows from the backend.
+    """
     if name in ("backend version", "exporter"):
         yield "backend"
     if name in ("kernel", "hypervisor", "memory"):
@@ -176,7 +182,7 @@ def _unit(record: Record) -> str | None:
 
 
 def _input(record: Record) -> str:
-    """Sessions put inputs where the runtime wants them, before anything is timed."""
+    """Return the kind of input. Sessions move inputs to the runtime's memory before timing."""
     settings = record.runtime.settings if record.runtime else {}
     if settings.get("input_bits") == "8":
         return "picture"
@@ -184,7 +190,7 @@ def _input(record: Record) -> str:
 
 
 def _input_shape(record: Record) -> str | None:
-    """Without the batch, where it is more than one picture or none: ``resolution`` says those."""
+    """Return the input shapes without the batch; ``None`` for one image, see ``resolution``."""
     inputs = record.artifact.inputs if record.artifact else ()
     if len(inputs) == 1 and len(inputs[0].shape) == 4:
         return None
@@ -192,7 +198,7 @@ def _input_shape(record: Record) -> str | None:
 
 
 def _calibration(record: Record) -> str | None:
-    """By what is in the folder, where that was recorded: it may have changed since."""
+    """Return the recorded content of the calibration folder, which may have changed since."""
     folder = record.request.calibration
     if record.request.precision != "int8":
         return None

@@ -1,4 +1,4 @@
-"""Settings that can be switched one factor at a time: a request and a protocol."""
+"""Settings (a request and a protocol) that can be switched one factor at a time."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FIELDS: dict[str, tuple[str, ...]] = {
 
 
 class Setup(Value, frozen=True, kw_only=True):
-    """What would have to be asked for to take a number like a side's."""
+    """The request and protocol that repeat a side's measurement."""
 
     request: Request
     protocol: TimingProtocol
 
 
 def setup_of(record: Record) -> Setup:
-    """As it really was: with the threads that there were."""
+    """Return the setup of a record, with the number of threads that it really used."""
     settings = record.runtime.settings if record.runtime else {}
     threads = settings.get("threads", "")
     return Setup(
@@ -49,15 +49,15 @@ def setup_of(record: Record) -> Setup:
 
 
 def setup_of_claim(claim: Claim, other: Setup) -> Setup:
-    """``other`` with what the source says of these settings."""
+    """Return ``other`` with the settings that the source states."""
     had = claim.conditions
-    said = {
+    stated = {
         "precision": had.precision,
         "threads": had.threads,
         "batch": had.batch,
         "resolution": None if had.resolution is None else (had.resolution, had.resolution),
     }
-    known = {name: value for name, value in said.items() if value is not None}
+    known = {name: value for name, value in stated.items() if value is not None}
     return Setup(
         request=msgspec.structs.replace(other.request, **known),
         protocol=shipped(claim.conditions.protocol) or other.protocol,
@@ -65,7 +65,7 @@ def setup_of_claim(claim: Claim, other: Setup) -> Setup:
 
 
 def limited(protocol: TimingProtocol, budget_ns: int) -> TimingProtocol:
-    """One that goes on until it is precise, for so long: rounds make the interval."""
+    """Limit the budget of a protocol with a target, because the rounds provide the interval."""
     if protocol.target_ppm is None:
         return protocol
     budget_ns = min(budget_ns, protocol.budget_ns or budget_ns)
@@ -73,22 +73,22 @@ def limited(protocol: TimingProtocol, budget_ns: int) -> TimingProtocol:
 
 
 def can_switch(factor: str) -> bool:
-    """Whether it is a setting at all."""
+    """Whether the factor is a setting that can be switched."""
     return factor in FIELDS or factor in (FORM, "protocol") or factor.startswith(OPTION)
 
 
 def configured(
     base: Setup, a: Setup, b: Setup, switched: Collection[str], at_b: Collection[str]
 ) -> Setup:
-    """``base`` with each of the ``switched`` factors as ``b`` has it, or as ``a`` has it."""
-    made = base
+    """Return ``base`` with each of the ``switched`` factors set to the value of ``b`` or ``a``."""
+    setup = base
     for factor in switched:
-        made = switch(made, factor, b if factor in at_b else a)
-    return made
+        setup = switch(setup, factor, b if factor in at_b else a)
+    return setup
 
 
 def switch(setup: Setup, factor: str, to: Setup) -> Setup:
-    """``setup`` with one factor as ``to`` has it."""
+    """Return ``setup`` with one factor set to the value of ``to``."""
     if factor == "protocol":
         return msgspec.structs.replace(setup, protocol=to.protocol)
     if factor in FIELDS:

@@ -1,7 +1,7 @@
-"""How much of the ratio of two latencies each of the factors that differ accounts for.
+"""Compute how much each factor contributes to the ratio of two latencies.
 
-A *configuration* is named by the factors that have B's value in it; the others have A's. Everything
-here is computed in logarithms of latencies: there shares add up, and ratios multiply.
+A *configuration* is the set of factors that have B's value; the others have A's. All computations
+use logarithms of latencies, in which shares add up; ratios multiply.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from latbench.schema.value import Value
 Configuration = frozenset[str]
 Design = Literal["factorial", "one at a time", "none"]
 MOST = 3
-"""Factors of which every combination is measured: eight configurations."""
+"""Largest number of factors for which every combination is measured: eight configurations."""
 How = Literal["measured", "computed", "fields", "open"]
-"""``computed``: from samples that are there. ``fields``: only known to differ. ``open``: the source
-does not say what A's value is."""
+"""``computed``: from stored samples. ``fields``: only known to differ. ``open``: the source does
+not give A's value."""
 
 
 class Difference(Value, frozen=True, kw_only=True):
-    """A factor in which the two sides differ, or may; ``None``: not known."""
+    """A factor in which the two sides differ or may differ. ``None`` is unknown."""
 
     name: str
     a: str | None
@@ -32,58 +32,61 @@ class Difference(Value, frozen=True, kw_only=True):
 
 
 class Share(Value, frozen=True, kw_only=True):
-    """B's latency over A's, as far as one thing accounts for it."""
+    """Contribution to the ratio of B's latency to A's."""
 
     ratio: float
     interval: tuple[float, float] | None
-    """Over rounds; ``None`` where there are too few."""
+    """Interval over rounds; ``None`` if there are too few."""
 
 
 class Part(Value, frozen=True, kw_only=True):
-    """A row of an account."""
+    """A row of a breakdown."""
 
     factor: str
     a: str | None
     b: str | None
     how: How
     why: str
-    """How it is known, or why it is not."""
+    """How the contribution was obtained, or why it is unknown."""
     share: Share | None = None
     range: tuple[float, float] | None = None
-    """Of an open one: what it accounts for where A had one of the plausible values."""
+    """For an open factor: its contribution over the plausible values of A."""
 
 
 class Account(Value, frozen=True, kw_only=True):
-    """Why B's number is another than A's. All ratios are B over A."""
+    """Breakdown of the difference between two latencies. All ratios are B over A."""
 
     a: str
     b: str
     a_ns: float
     b_ns: float
-    """The claimed or recorded numbers."""
+    """The claimed or recorded latencies."""
     a_again_ns: float | None
     b_again_ns: float | None
-    """Measured again; ``None`` where that was not done, or the device is not here."""
+    """Latencies measured again; ``None`` if not measured, or if the device is not available."""
     ratio: float
     parts: tuple[Part, ...]
     together: Share
     """All shares multiplied."""
     left: Share
-    """What no share accounts for: the ratio over ``together``."""
+    """Unexplained part: the ratio divided by ``together``."""
     rounds: int
     configurations: int
-    """Measured in each round."""
+    """Configurations measured in each round."""
     design: Design
     orders: int
-    """Of switching the factors, over which the shares of a factorial design are averaged."""
+    """Number of orders of switching the factors, over which a factorial design averages."""
     alike: dict[str, str]
     records: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def configurations(factors: Sequence[str]) -> list[Configuration]:
-    """Those to measure: all of up to :data:`MOST` factors; of more, both ends and what is one
-    factor away from an end."""
+    """Return the configurations to measure.
+
+    For up to :data:`MOST` factors, all combinations; for more, both ends and the configurations
+    that differ from an end in one factor.
+    """
     if len(factors) <= MOST:
         return list(subsets(factors))
     ends = (frozenset[str](), frozenset(factors))
@@ -93,12 +96,14 @@ def configurations(factors: Sequence[str]) -> list[Configuration]:
 def shapley(
     factors: Collection[str], logs: Mapping[Configuration, float]
 ) -> dict[str, float] | None:
-    """The share of each factor in log(B / A): the average over all orders in which the factors can
-    be switched, one after another, of what switching it changes (Shapley 1953, *A value for
-    n-person games*). They add up to the whole and depend on no order.
+    """Return the share of each factor in log(B / A).
 
-    A configuration that is not in ``logs`` could not be had; orders that lead through one are left
-    out. ``None`` where no order is left.
+    It is the average change when the factor is switched, over all orders in which the factors can
+    be switched one after another (Shapley 1953, *A value for n-person games*). The shares add up to
+    the whole and do not depend on an order.
+
+    A configuration that is not in ``logs`` could not be measured; orders through it are omitted.
+    ``None`` if no order is left.
     """
     whole = frozenset(factors)
     before = _orders(whole, logs, frozenset())
@@ -116,7 +121,7 @@ def shapley(
 
 
 def orders(factors: Collection[str], logs: Mapping[Configuration, float]) -> int:
-    """In how many orders the factors can be switched, through configurations that could be had."""
+    """Return the number of orders of switching the factors through measured configurations."""
     whole = frozenset(factors)
     return _orders(whole, logs, frozenset()).get(whole, 0)
 
@@ -124,8 +129,10 @@ def orders(factors: Collection[str], logs: Mapping[Configuration, float]) -> int
 def one_at_a_time(
     factors: Collection[str], logs: Mapping[Configuration, float]
 ) -> dict[str, float]:
-    """What switching each factor alone changes, the average of doing so from either end. These need
-    not add up. A factor that could be switched from neither end is left out."""
+    """Return the change from switching each factor alone, averaged over both ends.
+
+    The shares need not add up. A factor that could not be switched from either end is omitted.
+    """
     whole, nothing = frozenset(factors), Configuration()
     shares: dict[str, float] = {}
     for name in sorted(whole):
@@ -137,14 +144,16 @@ def one_at_a_time(
 
 
 def over_rounds(logs: Sequence[float]) -> Share:
-    """The mean over rounds, and Student's interval: log-latencies of repeated runs are near enough
-    to normal, and there are few of them."""
+    """Return the mean over rounds with Student's interval.
+
+    Log latencies of repeated runs are approximately normal, and there are few of them.
+    """
     interval = student_interval([exp(value) for value in logs], CONFIDENCE)
     return Share(ratio=exp(sum(logs) / len(logs)), interval=interval)
 
 
 def residual(ratio: float, together: Share) -> Share:
-    """What is left of ``ratio``."""
+    """Return the part of ``ratio`` that ``together`` does not explain."""
     low, high = together.interval or (None, None)
     return Share(
         ratio=ratio / together.ratio,
@@ -155,7 +164,7 @@ def residual(ratio: float, together: Share) -> Share:
 def _orders(
     whole: Configuration, logs: Mapping[Configuration, float], end: Configuration
 ) -> dict[Configuration, int]:
-    """In how many orders each configuration is reached from ``end``, which is empty or whole."""
+    """Return in how many orders each configuration is reached from ``end`` (empty or whole)."""
     ways = {end: 1} if end in logs else {}
     for size in range(len(whole)):
         for start in [each for each in ways if len(each ^ end) == size]:
@@ -167,6 +176,6 @@ def _orders(
 
 
 def subsets(names: Sequence[str]) -> Iterator[Configuration]:
-    """Each one, the empty one first."""
+    """Yield all subsets, the empty one first."""
     for size in range(len(names) + 1):
         yield from map(frozenset, combinations(names, size))

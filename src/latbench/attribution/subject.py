@@ -1,4 +1,4 @@
-"""The two numbers whose ratio is to be accounted for."""
+"""Define the two latencies whose ratio is broken down."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from latbench.schema.record import Record
 from latbench.schema.value import Value
 
 STATED = {"mean": Statistic(kind="mean"), "median": Statistic(kind="median")}
-"""What a claim's statistic means, where no protocol says more."""
+"""Meaning of a claim's statistic if its protocol is unknown."""
 
 
 class Side(Value, frozen=True, kw_only=True):
-    """One of the two numbers."""
+    """One of the two latencies, with its conditions."""
 
     label: str
     ns: float
@@ -31,21 +31,21 @@ class Side(Value, frozen=True, kw_only=True):
 
 
 def side_of(record: Record) -> Side:
-    """A record's number, by its protocol's own statistic. Raises :class:`UsageError`."""
+    """Return a record's latency by its protocol's own statistic. Raise :class:`UsageError`."""
     if record.outcome.status != "measured":
         failure = record.outcome.failure
         why = f": {failure.message}" if failure else ""
-        raise UsageError(f"record {record.id} has no latency, it {record.outcome.status}{why}")
+        raise UsageError(f"record {record.id} has no latency: the run {record.outcome.status}{why}")
     if record.backend != record.request.backend:
         raise UsageError(
-            f"record {record.id} is of {record.backend} because {record.request.backend} could not "
-            "run: it says nothing of what was asked for",
+            f"record {record.id} was measured with {record.backend} because "
+            f"{record.request.backend} could not run: it is not evidence about that backend",
             hint=f"measure with --backend {record.backend}",
         )
     statistic = record.protocol.statistic
     ns = restated_ns(record, regime_of(statistic), statistic)
     if ns is None:
-        raise UsageError(f"record {record.id} has no sample that its statistic could be made of")
+        raise UsageError(f"record {record.id} has no samples for its statistic")
     return Side(
         label=f"record {record.id}",
         ns=ns,
@@ -58,15 +58,18 @@ def side_of(record: Record) -> Side:
 
 
 def side_of_claim(claim: Claim, model: ClaimedModel, against: Side) -> Side:
-    """A claimed latency. What the source leaves out is as on the other side, or open. Raises
-    :class:`UsageError` for a claim of something else, or of another model."""
+    """Return a claimed latency. Settings that the source omits are those of the other side, or
+    open.
+
+    Raise :class:`UsageError` if the claim is not about a latency or is about another model.
+    """
     ns = _claimed_ns(claim)
     record = against.record
     if record is None or record.model.name != model.build:
         other = record.model.name if record is not None else "nothing"
         raise UsageError(
-            f"claim {claim.id} is of {model.name} ({model.build or 'not built here'}), the record "
-            f"of {other}",
+            f"claim {claim.id} is about {model.name} ({model.build or 'not built here'}), but the "
+            f"record is about {other}",
             hint=f"latbench history --model {model.build}" if model.build else None,
         )
     protocol = shipped(claim.conditions.protocol)
@@ -84,25 +87,25 @@ def side_of_claim(claim: Claim, model: ClaimedModel, against: Side) -> Side:
 
 
 def _claimed_ns(claim: Claim) -> float:
-    """Nanoseconds an inference."""
+    """Return the claimed nanoseconds per inference."""
     metric, figure = claim.says.metric, stated_figure(claim)
     batch = claim.conditions.batch
     if claim.kind != "value" or metric not in ("latency", "throughput"):
         raise UsageError(
-            f"claim {claim.id} states no latency: it is a {claim.kind} of {metric}",
+            f"claim {claim.id} does not state a latency: it is a {claim.kind} of {metric}",
             hint="latbench claims list --kind value --metric latency",
         )
     if figure is None or not figure.value or (metric == "throughput" and batch is None):
-        raise UsageError(f"the figure of claim {claim.id}, {claim.figure}, is not one latency")
+        raise UsageError(f"the value of claim {claim.id}, {claim.figure}, is not a single latency")
     return figure.value if metric == "latency" else (batch or 1) * 1e9 / figure.value
 
 
 def check_same_model(a: Side, b: Side) -> None:
-    """Raises :class:`UsageError` for two records of which nothing is to be explained."""
+    """Raise :class:`UsageError` for the same record twice or records of different models."""
     if a.record is None or b.record is None:
         return
     if a.record.id == b.record.id:
-        raise UsageError(f"{a.record.id} would be explained by itself", hint="name two records")
+        raise UsageError(f"both sides are record {a.record.id}", hint="name two different records")
     one, two = a.record.model, b.record.model
     if "file" in (one.source, two.source):
         same = one.architecture == two.architecture
@@ -111,8 +114,8 @@ def check_same_model(a: Side, b: Side) -> None:
     if not same:
         names = f"{one.name} and {two.name}"
         if one.name == two.name:
-            names = f"two files of the name {one.name}"
+            names = f"two files named {one.name}"
         raise UsageError(
             f"these are records of different models: {names}",
-            hint="latbench compare --records says which is faster",
+            hint="use latbench compare --records to compare their latencies",
         )
