@@ -97,7 +97,7 @@ def test_a_bundle_travels(
     assert "signature" in wrong.err
     shown = latbench("bundle", "show", made)
     assert "confirmed: 6.40" in shown.out
-    assert "95% interval" in shown.out
+    assert "95% CI" in shown.out
     there = latbench("bundle", "import", made)
     assert (there.status, there.out) == (0, "stored 0, skipped 1 that are there already\n")
     new = latbench("bundle", "import", made, LATBENCH_REGISTRY=str(tmp_path / "other.db"))

@@ -177,7 +177,7 @@ def test_an_unavailable_backend_falls_back_and_says_so(latbench: Latbench) -> No
     ran = latbench(*arguments, **unplugged)
     assert ran.status == 0, ran
     assert ran.out.splitlines()[0].startswith(
-        "fake could not run here (the fake device is unplugged); what follows is onnxruntime"
+        "FALLBACK: fake could not run here (the fake device is unplugged); what follows is onnxruntime"
     )
     record = latbench(*arguments, "--json", **unplugged).json["record"]
     assert (record["request"]["backend"], record["backend"]) == ("fake", "onnxruntime")
