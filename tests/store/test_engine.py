@@ -23,7 +23,7 @@ from latbench.errors import LatbenchError, RegistryError, UsageError
 from latbench.schema.blobs import pack_ns
 from latbench.schema.codec import decode_record
 from latbench.store import migrate
-from latbench.store.engine import make_engine, registry_url
+from latbench.store.engine import make_engine, registry_url, shown
 from latbench.store.registry import Registry
 from latbench.store.tables import metadata
 from support.environment import GOLDEN, child_environment
@@ -295,6 +295,16 @@ def test_an_unreachable_server_and_no_word_of_the_password() -> None:
         Registry.open("postgresql://me:secret@127.0.0.1:1/db")
     assert "secret" not in caught.value.message
     assert "is the server running" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me:secret@host/lab", "postgresql://me@host/lab?password=secret&sslmode=require"],
+)
+def test_a_password_is_masked_wherever_it_stands_in_the_url(url: str) -> None:
+    text = shown(registry_url(url))
+    assert "secret" not in text
+    assert "***" in text or "%2A%2A%2A" in text
 
 
 def test_a_missing_database(postgresql: str) -> None:

@@ -94,6 +94,8 @@ def shown(url: URL) -> str:
     """The name of the registry in messages: a path, or the URL without its password."""
     if url.get_backend_name() == "sqlite":
         return url.database or ":memory:"
+    if "password" in url.query:
+        url = url.update_query_dict({"password": "***"})
     return url.render_as_string(hide_password=True).replace("+psycopg", "")
 
 
