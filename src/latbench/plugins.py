@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from latbench.api import Exporter, Runner
+from latbench.defaults import FALLBACK
 from latbench.errors import (
     UnfitError,
     UsageError,
@@ -85,6 +86,28 @@ def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
         + (f", only {listed(takes)}" if takes else ""),
         hint=_who_takes(suffix),
     )
+
+
+def backend_for(extension: str | None) -> str:
+    """The backend for a request that names none.
+
+    Models that are exported run on the fallback backend, and so do files that it reads. For another
+    file ``extension`` it is the first backend, by name, that reads it: one that runs here, if any.
+    Without one the answer is the fallback backend, whose error says so.
+    """
+    if extension is None or extension in _read_by(FALLBACK):
+        return FALLBACK
+    able = [name for name in runner_names() if extension in _read_by(name)]
+    here = [name for name in able if load_runner(name).probe().available]
+    return next(iter((*here, *able)), FALLBACK)
+
+
+def _read_by(backend: str) -> set[str]:
+    """Extensions of the pre-exported files that a backend takes; none if it cannot be loaded."""
+    try:
+        return {each for exporter in exporters_of(load_runner(backend)) for each in exporter.reads}
+    except UsageError:
+        return set()
 
 
 def _who_takes(suffix: str) -> str | None:

@@ -17,7 +17,7 @@ from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import StageError, UsageError, failure_of
 from latbench.paths import cache_folder
-from latbench.plugins import check_export, check_options, exporter_for, load_runner
+from latbench.plugins import backend_for, check_export, check_options, exporter_for, load_runner
 from latbench.schema.artifact import ModelIdentity
 from latbench.schema.environment import Device
 from latbench.schema.protocol import TimingProtocol
@@ -85,13 +85,12 @@ def resolve_protocol(
 def read_request(request: Request | str, protocol: TimingProtocol) -> Request:
     """Return the request that a text stands for, with defaults for what it does not name.
 
-    These are the fallback backend, this machine, and ``protocol``.
+    These are this machine and ``protocol``; the backend follows from the model.
     """
     if isinstance(request, str):
         return side_request(request, protocol=protocol.label)
     return msgspec.structs.replace(
         request,
-        backend=request.backend or FALLBACK,
         device=request.device or LOCAL,
         protocol=request.protocol or protocol.label,
     )
@@ -105,6 +104,8 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
     """
     check_request(request)
     model = resolve_model(request)
+    if not request.backend:
+        request = msgspec.structs.replace(request, backend=backend_for(model.file_extension))
     row = device.row(request.device)
     runner = load_runner(request.backend)
     exporter = exporter_for(runner, model.file_extension)

@@ -10,7 +10,7 @@ from latbench.analysis.summary import Summary, summarize
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_request
 from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
-from latbench.defaults import FALLBACK, LOCAL, RUN_PROTOCOL, TIMEOUT_S
+from latbench.defaults import LOCAL, RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.local import LocalDevice
 from latbench.errors import StageError
 from latbench.events import SILENT, Events
@@ -32,7 +32,7 @@ class RunResult:
 def run(
     model: str,
     *,
-    backend: str = FALLBACK,
+    backend: str | None = None,
     device: str = LOCAL,
     weights: str | Path | None = None,
     batch: int | None = None,
@@ -56,6 +56,9 @@ def run(
 ) -> RunResult:
     """Measure ``model`` on ``backend`` and store the record.
 
+    Without a ``backend``, the extension of a pre-exported file chooses it; other models run on
+    ONNX Runtime.
+
     ``model`` is a name of the zoo, ``timm:NAME``, ``package.module:factory``,
     ``path/to/file.py:factory`` or a pre-exported file that the backend accepts. ``resolution`` is
     in pixels, height before width. ``threads`` defaults to the CPUs available to this process.
@@ -67,7 +70,7 @@ def run(
     """
     request = make_request(
         model,
-        backend=backend,
+        backend=backend or "",
         device=device,
         weights=weights,
         batch=batch,

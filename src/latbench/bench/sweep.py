@@ -248,7 +248,8 @@ def _resolve_points(
     for each in requests:
         request = msgspec.structs.replace(read_request(each, protocol), protocol=protocol.label)
         try:
-            points.append(_Point(request=request, resolved=resolve_request(request, device)))
+            resolved = resolve_request(request, device)
+            points.append(_Point(request=resolved.request, resolved=resolved))
         except UnfitError as error:
             points.append(_Point(request=request, resolved=error))
     return points

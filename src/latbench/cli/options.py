@@ -214,10 +214,10 @@ def backend_options(*, many: bool = False) -> Callable[[F], F]:
                 option(
                     "--backend",
                     multiple=many,
-                    default=(FALLBACK,) if many else FALLBACK,
+                    default=() if many else "",
                     metavar="NAME",
                     help="Runtime that executes the model (`latbench backends`). "
-                    f"[default: {FALLBACK}]",
+                    f"[default: by the extension of a file, else {FALLBACK}]",
                     shell_complete=completion.backends,
                     group=group,
                 ),

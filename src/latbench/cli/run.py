@@ -23,7 +23,7 @@ from latbench.cli.options import (
     warn,
 )
 from latbench.cli.terminal import echo_result, live_events, width
-from latbench.defaults import RUN_PROTOCOL
+from latbench.defaults import FALLBACK, RUN_PROTOCOL
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
             )
     return SweepFile(
         models=given["model"],
-        backends=given["backend"],
+        backends=given["backend"] or (FALLBACK,),
         precisions=given["precision"],
         batches=given["batch"] or (None,),
         resolutions=tuple("x".join(map(str, size)) for size in given["resolution"]) or (None,),

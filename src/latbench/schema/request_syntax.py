@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from latbench.defaults import FALLBACK, LOCAL
+from latbench.defaults import LOCAL
 from latbench.errors import UsageError
 from latbench.schema.request import Request, make_request
 
@@ -23,7 +23,7 @@ SIDE_KEYS = (
 
 
 DEFAULTS: Mapping[str, Any] = {
-    "backend": FALLBACK,
+    "backend": "",
     "device": LOCAL,
     "weights": None,
     "batch": None,
