@@ -231,6 +231,7 @@ def test_a_claim_is_not_answered_with_another_models_builder(id: str, other: str
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 def test_counts_are_those_of_a_record(tmp_path: Path) -> None:
     """The program's own, of a network that is small enough to count by hand."""
     from latbench.zoo.builder import build as build_model

@@ -130,6 +130,7 @@ def test_parts_of_tensors_are_converted(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(tiny: ExportedFile, tmp_path: Path) -> None:
     path = tmp_path / "again.ncnn"
     code = (

@@ -136,6 +136,7 @@ def open_and_add(url: str, start: int, barrier_at: float) -> None:
             registry.add(numbered(i))
 
 
+@pytest.mark.slow
 def test_many_open_a_new_one_and_write_at_once(url: str) -> None:
     context = multiprocessing.get_context("spawn")
     at = time.time() + 3
@@ -164,6 +165,7 @@ with Registry.open(sys.argv[1], lock_timeout_s=60) as registry:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_that_was_acknowledged(url: str) -> None:
     acknowledged: list[int] = []
     for round_ in range(8):

@@ -213,6 +213,7 @@ def test_a_package_as_coremltools_writes_it_is_normalised(package: Path, tmp_pat
     assert len(digests) == 1
 
 
+@pytest.mark.slow
 def test_a_new_interpreter_writes_the_same_bytes(made: Path, tmp_path: Path) -> None:
     """Orders of sets depend on the seed of hashes."""
     out = tmp_path / "again.mlpackage"

@@ -46,6 +46,7 @@ def test_nothing_is_pickled_in_the_file(tiny: ExportedFile) -> None:
             assert b"site-packages" not in content, "no path of the machine that made it"
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(tiny: ExportedFile, tmp_path: Path) -> None:
     path = tmp_path / "by_another_name.pt2"
     code = (
