@@ -65,9 +65,9 @@ def test_a_point_that_fails_ends_nothing(latbench: Latbench, tmp_path: Path) -> 
     assert "cannot be exported in int8" in over["reason"]
     assert over["hint"] == "supported: fp32"
     shown = latbench("run", "--sweep", "sweep.yaml", *FAST)
-    (told,) = (line for line in shown.out.splitlines() if line.startswith("skipped"))
-    assert told.startswith("skipped: mobilevig_ti · fake · int8")
-    assert told.endswith("(supported: fp32)")
+    (skipped,) = (line for line in shown.out.splitlines() if line.startswith("skipped"))
+    assert skipped.startswith("skipped: mobilevig_ti · fake · int8")
+    assert skipped.endswith("(supported: fp32)")
     assert "SIGSEGV" in shown.out
 
 
@@ -247,13 +247,13 @@ def test_an_edited_network_is_another_sweep(latbench: Latbench, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--sweep", "s.yaml", "--threads", "2"), "leave --threads out"),
-        (("--sweep", "s.yaml", "--option", "noise=0"), "leave --option out"),
+        (("--sweep", "s.yaml", "--threads", "2"), "--threads conflicts with --sweep"),
+        (("--sweep", "s.yaml", "--option", "noise=0"), "--option conflicts with --sweep"),
         ((*MODELS, "--device", "iphone-13-mini"), "cannot be reached from here"),
-        ((*MODELS, "--weights", "w.pth"), "give it to a point of a file"),
-        (("--model", "mobilevig_ti", "--resume"), "this is one point"),
-        (("--model", "mobilevig_ti", "--order-seed", "1"), "this is one point"),
-        ((*MODELS, "--calibration", "images"), "give --precision int8 as well"),
+        ((*MODELS, "--weights", "w.pth"), "set it in a point of a sweep file"),
+        (("--model", "mobilevig_ti", "--resume"), "apply to sweeps only"),
+        (("--model", "mobilevig_ti", "--order-seed", "1"), "apply to sweeps only"),
+        ((*MODELS, "--calibration", "images"), "--calibration requires --precision int8"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(
