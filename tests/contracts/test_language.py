@@ -35,7 +35,6 @@ HABITS = {
 WORDS = re.compile("|".join(f"(?:{habit})" for habit in HABITS), re.IGNORECASE)
 SKIP: frozenset[str] = frozenset(
     {
-        "README.md",
         "docs/BACKENDS.md",
         "docs/METHODOLOGY.md",
         "exporters/latbench_exporters/tensorrt",

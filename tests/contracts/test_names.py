@@ -13,12 +13,13 @@ SOURCE = ROOT / "src/latbench"
 SHARED = {
     "SCHEMA": "the version of each stored format, read with its module's name",
     "compare": "`latbench.compare` measures two sides; the analysis compares two records",
+    "handle": "the handler of each worker program",
     "main": "the entry point of each program",
 }
 """Names that several modules define on purpose, and why."""
 LOCAL = frozenset(
     {"AXES", "FORM", "FORMATS", "GROUPS", "KINDS", "MARK", "MOST", "QUESTIONS", "SHOWN", "TIMED"}
-    | {"TIMEOUT_S", "UNITS"}
+    | {"MS", "PROGRAM", "TIMEOUT_HINT", "TIMEOUT_S", "UNITS"}
 )
 """Constants that are read in their own module only; a new one needs a name of its own."""
 
