@@ -150,8 +150,8 @@ def test_a_killed_worker_in_a_comparison(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("compare", "mobilevig_ti", "threads=two"), "threads is a whole number"),
-        (("compare", "threads=1", "threads=2"), "names no model"),
+        (("compare", "mobilevig_ti", "threads=two"), "threads must be an integer"),
+        (("compare", "threads=1", "threads=2"), "has no model"),
         (("compare", "mobilevig_ti", "mobilevig_s,small"), "KEY=VALUE"),
         (("compare", "mobilevig_ti", "mobilevig_ti,nois=1"), "nois"),
         (("compare", "mobilevig_ti", "mobilevig_xx"), "mobilevig_s"),

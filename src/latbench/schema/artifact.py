@@ -16,7 +16,7 @@ class TensorSpec(Value, frozen=True, kw_only=True):
 
 
 class Counts(Value, frozen=True, kw_only=True):
-    """What a model or an artifact consists of.
+    """Numbers of MACs, parameters and operators of a model or an artifact.
 
     ``macs`` are the multiply-accumulates of convolutions and of products with constant weights
     (linear layers), at the artifact's input shape, batch included. Products of two activations
@@ -31,44 +31,45 @@ class Counts(Value, frozen=True, kw_only=True):
 
 
 class Parity(Value, frozen=True, kw_only=True):
-    """How far an artifact's outputs are from the reference's, on the same seeded inputs."""
+    """Differences between the outputs of an artifact and the reference, on the same seeded
+    inputs."""
 
     reference: str
     seed: int
     max_abs_error: float
     max_rel_error: float
-    """Largest relative error of an output: over its own largest absolute reference value, or over
-    the largest of all where its own are all zero."""
+    """Largest relative error of an output, relative to its own largest absolute reference value, or
+    to the largest of all outputs if its own are all zero."""
     tolerance: float
     """The bound on ``max_rel_error`` that was enforced."""
     inputs: int = 1
-    """How many sets of seeded inputs were compared."""
+    """Number of sets of seeded inputs that were compared."""
     cosine: float | None = None
     """Smallest cosine between outputs and reference; ``None`` in records from before schema 3, or
-    where one of them is all zero."""
+    if one of them is all zero."""
     top1_agreement_ppm: int | None = None
-    """Rows of the first output whose largest element is where the reference's is, in millionths;
-    ``None`` where the first output is no table of scores."""
+    """Share of rows of the first output with the same largest element as the reference, in
+    millionths; ``None`` if the first output is not a table of scores."""
 
 
 class ModelIdentity(Value, frozen=True, kw_only=True):
-    """Which network, with which weights, at which input."""
+    """The network, its weights and its input size."""
 
     name: str
     source: Literal["zoo", "timm", "user", "file"]
     architecture: str
-    """``sha256:`` of the architecture's source, or of a ready file with the external data that it
-    names."""
+    """``sha256:`` of the architecture's source, or of a pre-exported file with the external
+    data that it names."""
     weights: str
-    """``seed:N``, ``sha256:`` of the weights file, or ``file`` where they came with the model."""
+    """``seed:N``, ``sha256:`` of the weights file, or ``file`` if they came with the model."""
     batch: int | None
     resolution: tuple[int, int] | None
-    """Height and width; ``None`` where the model's own default was left in place."""
+    """Height and width; ``None`` if the model's own default was used."""
     paper: str | None = None
 
 
 class Artifact(Value, frozen=True, kw_only=True):
-    """One exported file, addressed by its digest, and what was checked about it."""
+    """One exported file, addressed by its digest, with the results of its checks."""
 
     sha256: str
     size_bytes: int
@@ -79,10 +80,10 @@ class Artifact(Value, frozen=True, kw_only=True):
     counts: Counts | None
     """As read back from the file."""
     model_counts: Counts | None
-    """Of the PyTorch model in the form that was exported, its deploy form unless ``details`` say
-    otherwise; ``None`` for a ready file."""
+    """Counts of the PyTorch model in the exported form, which is the deploy form unless ``details``
+    name another; ``None`` for a pre-exported file."""
     trained_parameters: int | None
-    """Parameters of the model as published (before fusion); ``None`` for a ready file."""
+    """Parameters of the model as published (before fusion); ``None`` for a pre-exported file."""
     parity: Parity | None
     details: dict[str, str]
     toolchain: dict[str, str]

@@ -1,4 +1,4 @@
-"""Integer series packed for the registry."""
+"""Pack integer series for the registry."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WIDTHS = {4: "I", 8: "Q"}
 
 
 def pack_ns(values: Sequence[int]) -> bytes:
-    """Nanoseconds as a compressed blob.
+    """Pack nanoseconds into a compressed blob.
 
     Header: version, bytes per value (4 where all values fit, else 8), count as unsigned 64-bit
     little-endian. Then the values, little-endian, the first bytes of all, then the second bytes and
     so on (which zlib packs 15 % tighter than one value after the other), through zlib.
-    Raises :class:`ValueError` for a value below 0 or from 2**64.
+    Raise :class:`ValueError` for a value below 0 or from 2**64.
     """
     width = 4 if max(values, default=0) < 2**32 else 8
     try:
@@ -40,12 +40,12 @@ def pack_ns(values: Sequence[int]) -> bytes:
 
 
 def unpack_ns(blob: bytes) -> tuple[int, ...]:
-    """What :func:`pack_ns` packed. Raises :class:`LatbenchError` for anything else."""
+    """Unpack a blob of :func:`pack_ns`. Raise :class:`LatbenchError` for anything else."""
     if len(blob) < HEADER_BYTES or blob[0] != BLOB_VERSION or blob[1] not in WIDTHS:
         raise _damaged("its header is unknown")
     width, count = blob[1], int.from_bytes(blob[2:HEADER_BYTES], "little")
     size = count * width
-    # The header bounds what is unpacked; zlib itself never packs tighter than about 1 : 1032.
+    # The header limits the unpacked size; zlib's compression ratio never exceeds about 1032 : 1.
     if size > (len(blob) + 64) * 1100:
         raise _damaged("its count is larger than its bytes can hold")
     unpacker = zlib.decompressobj()
@@ -54,7 +54,7 @@ def unpack_ns(blob: bytes) -> tuple[int, ...]:
     except zlib.error as error:
         raise _damaged(str(error)) from error
     if len(shuffled) != size or not unpacker.eof or unpacker.unused_data:
-        raise _damaged("its length is not what its header says")
+        raise _damaged("its length does not match its header")
     plain = bytearray(size)
     for i in range(width):
         plain[i::width] = shuffled[i * count : (i + 1) * count]
@@ -62,21 +62,21 @@ def unpack_ns(blob: bytes) -> tuple[int, ...]:
 
 
 def pack_json(value: object) -> bytes:
-    """Any value as compressed JSON: the length as unsigned 64-bit little-endian, then zlib."""
+    """Pack a value as compressed JSON: the length as unsigned 64-bit little-endian, then zlib."""
     plain = msgspec.json.encode(value)
     return len(plain).to_bytes(8, "little") + zlib.compress(plain)
 
 
 def unpack_json(blob: bytes) -> Any:
-    """What :func:`pack_json` packed. Raises :class:`LatbenchError` for anything else."""
+    """Unpack a blob of :func:`pack_json`. Raise :class:`LatbenchError` for anything else."""
     size = int.from_bytes(blob[:8], "little")
     if len(blob) < 8 or size > (len(blob) + 64) * 1100:
-        raise _damaged("its length is more than its bytes can hold")
+        raise _damaged("its length is larger than its bytes can hold")
     unpacker = zlib.decompressobj()
     try:
         plain = unpacker.decompress(blob[8:], size + 1)
         if len(plain) != size or not unpacker.eof:
-            raise _damaged("its length is not what its header says")
+            raise _damaged("its length does not match its header")
         return msgspec.json.decode(plain)
     except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(str(error)) from error

@@ -1,4 +1,4 @@
-"""Records as JSON, samples as blobs: ``docs/FORMAT.md`` is this file in words."""
+"""Encode and decode records as JSON. ``docs/FORMAT.md`` documents the format."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ LONGEST_NS = 2**62
 
 
 def encode_record(record: Record) -> bytes:
-    """The whole record as one JSON object."""
+    """Encode the whole record as one JSON object."""
     return msgspec.json.encode(record)
 
 
 def decode_record(
     data: bytes, *, schema: int = SCHEMA, migrations: Mapping[int, Migration] = MIGRATIONS
 ) -> Record:
-    """The record in ``data``, brought up to date a schema at a time.
+    """Decode the record in ``data`` and migrate it to the current schema, one step at a time.
 
-    Raises :class:`LatbenchError` where it is of a newer schema, damaged, or has wrong fields.
+    Raise :class:`LatbenchError` if it has a newer schema, is damaged, or has wrong fields.
     """
     try:
         tree = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LatbenchError(
-            f"this is not a record: {error}", hint="the file is damaged, or not a JSON record"
+            f"not a record: {error}", hint="the file is damaged, or is not a JSON record"
         ) from error
     return convert_record(tree, schema=schema, migrations=migrations)
 
@@ -39,11 +39,11 @@ def decode_record(
 def convert_record(
     tree: object, *, schema: int = SCHEMA, migrations: Mapping[int, Migration] = MIGRATIONS
 ) -> Record:
-    """As :func:`decode_record`, from JSON that has been read already."""
+    """Convert decoded JSON to a record, as :func:`decode_record` does."""
     found = tree.get("schema") if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or not isinstance(found, int) or found < 1:
         raise LatbenchError(
-            "this is not a record: it has no schema number", hint="a record says `schema` first"
+            "not a record: it has no schema number", hint="a record starts with the field `schema`"
         )
     if found > schema:
         raise LatbenchError(
@@ -56,7 +56,7 @@ def convert_record(
             tree = migrations[step](tree)
         record = msgspec.convert(tree, Record)
     except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
-        missing = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        missing = f"missing field {error}" if isinstance(error, KeyError) else str(error)
         raise LatbenchError(
             f"the record has a wrong field: {missing}", hint="it is damaged or was edited by hand"
         ) from error
@@ -65,7 +65,7 @@ def convert_record(
 
 
 def _check_numbers(record: Record) -> None:
-    """Refuse what no clock gives and no registry can hold."""
+    """Reject numbers that are impossible or that the registry cannot store."""
     traces = (*record.outcome.traces, *record.outcome.sentinel)
     share = record.protocol.statistic.quantile_milli
     numbers = (
@@ -77,14 +77,14 @@ def _check_numbers(record: Record) -> None:
     for name, value, most in numbers:
         if not 0 <= value <= most:
             raise LatbenchError(
-                f"the record holds a number that cannot be: {value} in {name}",
+                f"the record contains an impossible number: {value} in {name}",
                 hint="the record was edited or damaged",
             )
     _check_times(record)
 
 
 def _check_times(record: Record) -> None:
-    """Refuse times that no clock gives."""
+    """Reject impossible times and inconsistent numbers of samples."""
     for role in ("traces", "sentinel"):
         for i, trace in enumerate(getattr(record.outcome, role)):
             parts = (
@@ -105,7 +105,7 @@ def _check_times(record: Record) -> None:
                 if values and not 0 <= min(values) <= max(values) < LONGEST_NS:
                     worst = min(values) if min(values) < 0 else max(values)
                     raise LatbenchError(
-                        f"the record holds a time that cannot be: {worst} ns in "
+                        f"the record contains an impossible time: {worst} ns in "
                         f"outcome.{role}[{i}].{name}",
                         hint="the clock went backwards, or the record was edited or damaged",
                     )
@@ -119,12 +119,13 @@ def _check_times(record: Record) -> None:
                         )
                 if not 0 <= block.settle_calls <= len(block.sample_ns):
                     raise LatbenchError(
-                        f"outcome.{role}[{i}].blocks[{j}] lets {block.settle_calls} of "
-                        f"{len(block.sample_ns)} samples settle",
+                        f"outcome.{role}[{i}].blocks[{j}] discards {block.settle_calls} of "
+                        f"{len(block.sample_ns)} samples",
                         hint="the record was edited or damaged",
                     )
 
 
 def digest(value: object) -> str:
-    """Hexadecimal SHA-256 of the canonical JSON of ``value`` (keys sorted, no spaces)."""
+    """Return the hexadecimal SHA-256 of the canonical JSON of ``value`` (keys sorted, no
+    spaces)."""
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()

@@ -8,20 +8,20 @@ from latbench.schema.value import Value
 
 
 class Fact(Value, frozen=True, kw_only=True):
-    """A device fact and where it was read."""
+    """A device fact and its source."""
 
     value: str | int | float | bool | tuple[str, ...]
     source: str
 
 
 class Device(Value, frozen=True, kw_only=True):
-    """One row of ``devices.yaml``: facts with a source, or ``None``. No behaviour."""
+    """One row of ``devices.yaml``: facts with a source, or ``None``."""
 
     id: str
     name: str
     kind: Literal["phone", "tablet", "laptop", "desktop", "server", "board", "gpu", "unknown"]
     transport: Literal["local", "ssh", "adb", "apple"] | None = None
-    """How latbench would reach it; ``None`` where the row only documents published claims."""
+    """How latbench reaches it; ``None`` if the row only documents published claims."""
     soc: Fact | None = None
     cpu: Fact | None = None
     gpu: Fact | None = None
@@ -44,7 +44,7 @@ class Cache(Value, frozen=True, kw_only=True):
 
 
 class Machine(Value, frozen=True, kw_only=True):
-    """What does not change while a machine is up."""
+    """Properties that do not change while a machine is running."""
 
     hostname: str | None
     os: str | None
@@ -63,24 +63,24 @@ class Machine(Value, frozen=True, kw_only=True):
 
 
 class Software(Value, frozen=True, kw_only=True):
-    """Versions that matter for a number."""
+    """Versions of software that affect a measurement."""
 
     latbench: str
     python: str
     packages: dict[str, str]
     commit: str | None
-    """Commit of the working directory's repository, ``+dirty`` where it has changes."""
+    """Commit of the working directory's repository, ``+dirty`` if it has changes."""
 
 
 class Conditions(Value, frozen=True, kw_only=True):
-    """What can change from one minute to the next."""
+    """State of the machine that can change within minutes."""
 
     unix_ns: int
     affinity: tuple[int, ...] | None
     cpu_quota_milli: int | None
     """CPU bandwidth limit of the control group, in thousandths of a CPU; ``None``: no limit."""
     usable_cpus: int
-    """CPUs that this process may really use: affinity and quota together."""
+    """CPUs that this process can use, given affinity and quota."""
     governor: tuple[str, ...] | None
     turbo: bool | None
     frequency_khz: tuple[int, ...] | None
@@ -89,7 +89,7 @@ class Conditions(Value, frozen=True, kw_only=True):
     memory_available_bytes: int | None
     load_1m_milli: int | None
     throttled_ns: int | None
-    """Time that the control group has been throttled, since it was made."""
+    """Time that the control group has been throttled since it was created."""
     steal_ns: int | None
     """Time taken by the hypervisor for others, over all CPUs, since boot."""
     on_battery: bool | None

@@ -1,4 +1,4 @@
-"""What was found by building a network at several sizes, or without a method and with it."""
+"""Results of building a network at several sizes, or with and without a method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Method = Literal["scale-and-shift", "averaged-weights"]
 
 
 class Growth(Value, frozen=True, kw_only=True):
-    """MACs at several sizes, products of two activations included."""
+    """MACs at several sizes, including products of two activations."""
 
     over: Over
     sizes: tuple[int, ...]
@@ -21,14 +21,14 @@ class Growth(Value, frozen=True, kw_only=True):
     macs: tuple[int, ...]
 
     def sound(self) -> bool:
-        """Whether exponents can be taken."""
+        """Whether exponents can be computed."""
         ascending = all(0 < one < two for one, two in pairwise(self.sizes))
         return len(self.sizes) == len(self.macs) >= 3 and ascending and min(self.macs) > 0
 
     def exponents(self) -> tuple[float, ...]:
-        """Between each two sizes, the power of the amount with which MACs grow.
+        """Return, between each two sizes, the exponent with which MACs grow.
 
-        Tokens are patches, whose number grows as that of pixels does: with the square of a side.
+        Tokens are patches, whose number grows like that of pixels: with the square of the side.
         """
         power = 1 if self.over == "batch" else 2
         steps = zip(pairwise(self.sizes), pairwise(self.macs), strict=True)
@@ -36,7 +36,7 @@ class Growth(Value, frozen=True, kw_only=True):
 
 
 class GraphSize(Value, frozen=True, kw_only=True):
-    """Of a network in the form in which it is deployed."""
+    """Size of a network in its deploy form."""
 
     operators: int
     parameters: int
@@ -49,17 +49,17 @@ class MergedGraphs(Value, frozen=True, kw_only=True):
     plain: GraphSize
     merged: GraphSize
     unmerged_operators: int
-    """With the method applied: more, or the comparison could not fail."""
+    """Operators with the method applied. It must be larger, or the comparison could not fail."""
     difference: str | None = None
-    """Where the merged graph first differs from the plain one in operators, connections, shapes or
-    constants; ``None``: in nothing but the weights' values."""
+    """First difference between the merged and the plain graph in operators, connections, shapes or
+    constants; ``None`` if only the values of weights differ."""
     apart: float | None = None
     """Largest difference between outputs of the method applied and merged, in float64, relative to
-    the largest output; ``None`` where merging means to compute something else."""
+    the largest output; ``None`` if merging changes the computed function on purpose."""
 
 
 class MergeCheck(Value, frozen=True, kw_only=True):
-    """What a method did to one network."""
+    """Effect of a method on one network."""
 
     host: str
     built: MergedGraphs | None = None

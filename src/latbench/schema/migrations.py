@@ -1,4 +1,4 @@
-"""Steps from older record schemas to the current one."""
+"""Migrate records from older schemas to the current one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
-    """Schema 2 knows protocols of all kinds; schema 1 had one kind, with fixed counts."""
+    """Migrate to schema 2, which has protocols of all kinds; schema 1 had only fixed counts."""
     old = tree["protocol"]
     calls = old["blocks"] * old["block_calls"]
     protocol = {
@@ -45,9 +45,9 @@ def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(tree: dict[str, Any]) -> dict[str, Any]:
-    """Schema 3 adds fields; here there was no such thing."""
+    """Migrate to schema 3, which adds fields for features that older records did not have."""
     return {**tree, "schema": 3, "fallback": None, "sweep": None}
 
 
 MIGRATIONS: Mapping[int, Migration] = {1: _from_1, 2: _from_2}
-"""Schema -> how a record of it becomes one of the next schema. The first schema is 1."""
+"""Schema -> function that migrates a record to the next schema. The first schema is 1."""

@@ -1,4 +1,4 @@
-"""The precisions that an artifact can be exported in."""
+"""Define the precisions that an artifact can be exported in."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""How a number is taken: protocols as data, ours and those that others' numbers were taken by.
+"""Timing protocols as data: latbench's own and those of other tools.
 
 A protocol is a named, versioned value. A record stores it *resolved*, with its hash, because the
-same command of a tool means something else a version later. Nothing here executes anything:
-:mod:`latbench.bench.executor` carries a protocol out, :mod:`latbench.analysis.summary` computes
-its statistic.
+meaning of a tool's command can change between versions. :mod:`latbench.bench.executor` executes a
+protocol, and :mod:`latbench.analysis.summary` computes its statistic.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ S = 1_000_000_000
 
 
 class Statistic(Value, frozen=True, kw_only=True):
-    """What is made of the samples.
+    """How a value is computed from the samples.
 
-    ``median``: of the processes' medians. ``last level``: of the medians of their last levels,
-    where the latency changes while it is timed. ``mean`` and ``quantile``: of all samples together.
-    ``throughput``: images per second, from the mean. ``cold``: load time and first inference
-    together, the median over processes.
+    ``median``: median of the processes' medians. ``last level``: median of the medians of their
+    last levels, if the latency changes during the run. ``mean`` and ``quantile``: over all samples.
+    ``throughput``: images per second, from the mean. ``cold``: median over processes of load time
+    plus first inference.
     """
 
     kind: Literal["median", "last level", "mean", "quantile", "throughput", "cold"]
     quantile_milli: int | None = None
     trim_low: int = 0
-    """How many of the lowest samples of each session are left out first."""
+    """Number of lowest samples of each session that are dropped first."""
     trim_high: int = 0
 
 
 class TimingProtocol(Value, frozen=True, kw_only=True):
-    """A load pattern, what is left out, when to stop, and what is made of it.
+    """A load pattern with its warm-up, stopping rule and statistic.
 
-    A run is processes; a process is sessions (the model loaded anew); a session is the first
-    inference, warm-up, and blocks of back-to-back calls.
+    A run has processes; a process has sessions, each of which loads the model; a session has the
+    first inference, warm-up, and blocks of back-to-back calls.
     """
 
     name: str
@@ -47,51 +46,53 @@ class TimingProtocol(Value, frozen=True, kw_only=True):
     what: str
     source: str
     assumed: tuple[str, ...] = ()
-    """What the source leaves open, and what was taken for it."""
+    """Assumptions for what the source leaves open."""
 
     processes: int
-    """Fresh processes, at least."""
+    """Least number of new processes."""
     max_processes: int
-    """As many at most, where ``target_ppm`` is not reached with fewer."""
+    """Largest number of processes, if ``target_ppm`` is not reached with fewer."""
     sessions: int = 1
-    """How often each process loads the model."""
+    """Number of times that each process loads the model."""
     threads: int | None = None
-    """Where the source says it: as many, unless the request names another number."""
+    """Number of threads if the source states it; the request can override it."""
     pinned: bool = False
-    """Whether a process may use only as many CPUs as it has threads."""
+    """Whether a process is limited to as many CPUs as it has threads."""
 
     warmup: Literal["fixed", "found"]
-    """Whether warm-up ends as said below, or when the samples no longer change, but not before."""
+    """``fixed``: warm-up ends by the fields below. ``found``: it ends when the samples no longer
+    change, but not before these limits."""
     warmup_calls: int
-    """At least so many calls after the first inference, which is always kept apart."""
+    """Least number of calls after the first inference, which is always stored separately."""
     warmup_ns: int = 0
-    """At least so long, the first inference included."""
+    """Least duration, including the first inference."""
     warmup_limit_ns: int
-    """And no longer, found or not."""
+    """Largest duration, even if the end of warm-up was not detected."""
 
     period_ns: int | None = None
-    """From the start of one inference to the next; ``None``: back to back."""
+    """Time from the start of one inference to the next; ``None``: back to back."""
     block_calls: int
-    """Calls in a block at most; readings are taken and models alternate between blocks."""
+    """Largest number of calls in a block. Readings are taken and models alternate between
+    blocks."""
     block_ns: int | None = None
-    """A block takes about so long, if that is fewer calls; ``None``: always ``block_calls``."""
+    """Approximate duration of a block if that is fewer calls; ``None``: always ``block_calls``."""
     settle_calls: int = 0
-    """Calls at the start of each block that are timed and kept, not counted: another model's data
-    were in the caches before. The first call of a block was 5 to 13 % slower on ONNX Runtime, the
-    second 1 %."""
+    """Discarded calls at the start of each block: timed and stored, but not counted, because the
+    caches hold another model's data. On ONNX Runtime the first call of a block was 5 to 13 %
+    slower, the second 1 %."""
     min_calls: int
-    """A session goes on until it has so many counted calls ..."""
+    """Least number of counted calls in a session."""
     min_ns: int = 0
-    """... and has timed for so long ..."""
+    """Least timed duration of a session."""
     max_ns: int
-    """... but begins no new block after it has timed for so long."""
+    """Timed duration after which a session does not start another block."""
 
     target_ppm: int | None = None
-    """Half-width of the interval to reach, in millionths of the latency."""
+    """Target half-width of the interval, in millionths of the latency."""
     budget_ns: int | None = None
-    """Begin nothing new after so long, process starts included."""
+    """Total duration, including process starts, after which no other session starts."""
     sentinel_ns: int | None = None
-    """The sentinel's share of each round; ``None``: no sentinel."""
+    """Duration of the sentinel in each round; ``None``: no sentinel."""
 
     statistic: Statistic
     clock: str = "perf_counter_ns"
@@ -101,28 +102,28 @@ class TimingProtocol(Value, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """``name@version``."""
+        """The protocol's name and version: ``name@version``."""
         return f"{self.name}@{self.version}"
 
 
 def protocol_sha256(protocol: TimingProtocol) -> str:
-    """Hexadecimal SHA-256 of the canonical JSON of the resolved protocol."""
+    """Return the hexadecimal SHA-256 of the canonical JSON of the resolved protocol."""
     return hashlib.sha256(msgspec.json.encode(protocol, order="sorted")).hexdigest()
 
 
 def calls_that_fit(calls: int, call_ns: int, left_ns: int) -> int:
-    """How many of ``calls`` calls of ``call_ns`` each fit into ``left_ns``, at least one.
+    """Return how many of ``calls`` calls of ``call_ns`` fit into ``left_ns``, at least one.
 
-    A model of seconds must not take an hour because the protocol was written for milliseconds.
+    A model that takes seconds must not run for an hour with a protocol designed for milliseconds.
     """
     return max(1, min(calls, left_ns // max(call_ns, 1)))
 
 
 def block_calls(protocol: TimingProtocol, call_ns: int) -> int:
-    """Calls of a block, for a model that takes about ``call_ns``.
+    """Return the calls per block for a model that takes about ``call_ns``.
 
-    Where a block begins with settling calls, never fewer than four times as many after them: they
-    would otherwise be a large part of it.
+    A block with discarded calls has at least four times as many counted calls, so that the
+    discarded ones are a small part of it.
     """
     if protocol.block_ns is None:
         return protocol.block_calls

@@ -1,4 +1,4 @@
-"""The protocols that latbench ships."""
+"""Define the protocols that latbench ships."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WARM = TimingProtocol(
     version=1,
     what="typical warm latency to ±1 %, its warm-up found, beside a sentinel",
     source="latbench, docs/METHODOLOGY.md",
-    # Six is the fewest processes with a distribution-free 95 % interval: see core.stats.
+    # Six is the fewest processes with a distribution-free 95 % interval: see analysis.stats.
     processes=6,
     max_processes=60,
     warmup="found",
@@ -297,10 +297,12 @@ _OTHERS = (
 
 
 SHIPPED = (WARM, QUICK, COMPARE, FIXED, *_OTHERS)
-"""Every protocol that can be named, ours first."""
+"""All shipped protocols, with latbench's own first."""
 
 
 def shipped(label: str | None) -> TimingProtocol | None:
-    """The protocol of that label, as in ``timm@1``. A name without a version says of a source which
-    tool it used and not how: it stands for no protocol."""
+    """Return the protocol with this label, such as ``timm@1``; ``None`` if there is none.
+
+    A name without a version is not a label: it names a source's tool but not how it was used.
+    """
     return next((protocol for protocol in SHIPPED if protocol.label == label), None)

@@ -1,4 +1,4 @@
-"""Protocols by name, and with some of their numbers overridden."""
+"""Look up protocols by name, and override some of their numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_TIMEOUT_S = 7 * 24 * 3600
 
 
 def named_protocol(name: str) -> TimingProtocol:
-    """The shipped protocol ``name@version``; without a version the newest of that name."""
+    """Return the shipped protocol ``name@version``; without a version, the newest."""
     found = [p for p in SHIPPED if name in (p.label, p.name)]
     if not found:
         raise UsageError(
@@ -31,10 +31,10 @@ def changed_protocol(
     calls: int | None = None,
     block_calls: int | None = None,
 ) -> TimingProtocol:
-    """``protocol`` with some of its numbers changed; the hash in the record then differs too.
+    """Return ``protocol`` with some numbers changed; the hash in the record then differs too.
 
-    ``target`` is a relative half-width. A number of processes is exact; a number of warm-up calls
-    is fixed; a number of calls for each session has no minimal time beside it.
+    ``target`` is a relative half-width. A number of processes is exact, a number of warm-up calls
+    is fixed, and a number of calls per session replaces the minimal duration.
     """
     changes: dict[str, object] = {}
     if budget_s is not None:
@@ -52,7 +52,9 @@ def changed_protocol(
     cold = protocol.statistic.kind == "cold"
     if cold and not (calls is None and target is None):
         option = "--calls" if calls is not None else "--target"
-        raise UsageError(f"{protocol.label} times the first inference only: it takes no {option}")
+        raise UsageError(
+            f"{option} is invalid with {protocol.label}, which times only the first inference"
+        )
     if calls is not None:
         changes |= {"min_calls": calls, "min_ns": 0}
     if block_calls is not None:
@@ -66,7 +68,7 @@ def _above_zero(what: str, value: float, unit: str) -> None:
 
 
 def check_protocol(protocol: TimingProtocol, timeout_s: float) -> None:
-    """Refuse numbers with which nothing can be timed."""
+    """Reject invalid numbers. Raise :class:`UsageError`."""
     if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
         raise UsageError(
             f"the timeout must be above 0 and at most {LONGEST_TIMEOUT_S} s, not {timeout_s:g}"
@@ -78,9 +80,9 @@ def check_protocol(protocol: TimingProtocol, timeout_s: float) -> None:
         if getattr(protocol, name) < 0:
             raise UsageError(f"{name.replace('_', ' ')} must not be negative")
     if protocol.statistic.kind == "cold" and protocol.target_ppm is not None:
-        raise UsageError("a protocol of cold starts does not stop when it is precise enough")
+        raise UsageError("a target precision is invalid for a cold-start protocol")
     if protocol.max_processes < protocol.processes:
         raise UsageError(
-            f"at most {protocol.max_processes} processes are fewer than the "
-            f"{protocol.processes} at least"
+            f"the largest number of processes ({protocol.max_processes}) must be at least the "
+            f"smallest ({protocol.processes})"
         )

@@ -1,7 +1,7 @@
-"""The record: what was asked for, what was timed, where, how, and what the clock said.
+"""The record: the request, the measured artifact, device and protocol, and the raw times.
 
 These structs are the stored format (``docs/FORMAT.md``). A record holds facts only; everything that
-is computed from it (median, interval, trust) lives in :mod:`latbench.analysis.summary`.
+is computed from it (median, interval, reliability) is in :mod:`latbench.analysis.summary`.
 
 Units are in the names: ``_ns`` nanoseconds, ``_bytes``, ``_mc`` millidegrees Celsius, ``_khz``,
 ``_milli`` thousandths. ``None`` means that a fact is not known; it never means zero.
@@ -23,23 +23,23 @@ SCHEMA = 3
 
 
 class Outcome(Value, frozen=True, kw_only=True):
-    """The traces, complete or up to where it ended, and why it ended early where it did."""
+    """The traces, complete or up to the end of the run, and why it ended early if it did."""
 
     status: Literal["measured", "failed", "interrupted"]
     stopped: Literal["complete", "precise", "budget", "processes"] | None = None
-    """Why a measured run ended: all calls made, precise enough, budget spent, or as many processes
-    as the protocol allows without being precise enough."""
+    """Why a measured run ended: all calls done, target precision reached, budget spent, or largest
+    number of processes reached before the target precision."""
     traces: tuple[Trace, ...] = ()
     sentinel: tuple[Trace, ...] = ()
-    """Of the sentinel that alternated with the model, block by block."""
+    """Traces of the sentinel, whose blocks alternated with the model's."""
     checks: tuple[OutputCheck, ...] = ()
     profile: Profile | None = None
-    """``None`` where none was asked for."""
+    """``None`` if no profile was requested."""
     failure: Failure | None = None
 
 
 class Runtime(Value, frozen=True, kw_only=True):
-    """The program that executed the artifact, its settings as they really were, and placement."""
+    """The program that executed the artifact, its effective settings, and placement."""
 
     name: str
     version: str | None
@@ -48,23 +48,23 @@ class Runtime(Value, frozen=True, kw_only=True):
 
 
 class Sentinel(Value, frozen=True, kw_only=True):
-    """The fixed workload that alternated with the model, or why there was none."""
+    """The fixed workload that alternated with the model, or why it is missing."""
 
     name: str | None
-    """With its version; latencies over sentinels of different names are not comparable."""
+    """Name with version. Latencies normalized by different sentinels are not comparable."""
     sha256: str | None
     absent: str | None = None
 
 
 class Fallback(Value, frozen=True, kw_only=True):
-    """The backend that was asked for could not run here, and another one was used."""
+    """The requested backend could not run here, and another one was used."""
 
     reason: str
     hint: str | None
     artifact: Artifact | None = None
-    """What was exported and checked for the backend that was asked for, never executed by it."""
+    """Artifact that was exported and checked for the requested backend but not executed by it."""
     failure: Failure | None = None
-    """Why that artifact could not be had."""
+    """Why that artifact could not be exported."""
 
 
 class SweepPoint(Value, frozen=True, kw_only=True):
@@ -73,18 +73,19 @@ class SweepPoint(Value, frozen=True, kw_only=True):
     sweep: str
     """Shared by the records of one sweep."""
     points_sha256: str
-    """Of all its points and its protocol: equal where the same was asked for."""
+    """Digest of all points and the protocol; equal for equal sweeps."""
     point: int
-    """Which of the points, in the order in which they were given."""
+    """Index of the point, in the given order."""
     points: int
     order_seed: int
     """Seed of the random order in which they were measured."""
 
 
 class Interleaved(Value, frozen=True, kw_only=True):
-    """The record's part in a comparison whose parts were timed in turn, block by block.
+    """The record's part in an interleaved comparison.
 
-    Block ``i`` of session ``j`` of process ``k`` was timed beside the same of the other parts.
+    Block ``i`` of session ``j`` of process ``k`` was timed next to the same block of the other
+    parts.
     """
 
     comparison: str
@@ -111,13 +112,13 @@ class Record(Value, frozen=True, kw_only=True):
     environment: Environment
     protocol: TimingProtocol
     protocol_sha256: str
-    """Of the canonical JSON of ``protocol``: equal where numbers were taken alike."""
+    """Digest of the canonical JSON of ``protocol``; equal for equal protocols."""
     sentinel: Sentinel | None
-    """``None`` where the protocol asks for none."""
+    """``None`` if the protocol has no sentinel."""
     interleaved: Interleaved | None
-    """``None`` where nothing was compared."""
+    """``None`` if the record is not part of a comparison."""
     fallback: Fallback | None
-    """``None`` where the backend that was asked for is the one that was used."""
+    """``None`` if the requested backend was used."""
     sweep: SweepPoint | None
-    """``None`` for a run of its own."""
+    """``None`` if the record is not part of a sweep."""
     outcome: Outcome

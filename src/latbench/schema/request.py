@@ -1,4 +1,4 @@
-"""What is asked for, as a value that makes sense, or :class:`UsageError` with what to do."""
+"""Define and validate measurement requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Request(Value, frozen=True, kw_only=True):
-    """What was asked for, in the user's words."""
+    """A measurement request, as the user entered it."""
 
     model: str
     backend: str
@@ -28,9 +28,9 @@ class Request(Value, frozen=True, kw_only=True):
     options: dict[str, str]
     dims: dict[str, int]
     protocol: str | None = None
-    """As named, ``None`` in records from before protocols had names."""
+    """Requested name; ``None`` in records from before protocols had names."""
     calibration: str | None = None
-    """Where the images came from that int8 was calibrated with; ``None``: seeded data."""
+    """Folder of the images for int8 calibration; ``None``: seeded data."""
 
 
 def make_request(
@@ -49,7 +49,7 @@ def make_request(
     options: Mapping[str, str] | None = None,
     calibration: str | Path | None = None,
 ) -> Request:
-    """The request as a value, its numbers checked."""
+    """Create a request and check its values. Raise :class:`UsageError`."""
     request = Request(
         model=model,
         backend=backend,
@@ -70,14 +70,14 @@ def make_request(
 
 
 def check_request(request: Request) -> None:
-    """Refuse values that no model and no backend accepts. Raises :class:`UsageError`."""
+    """Reject values that no model or backend accepts. Raise :class:`UsageError`."""
     precision, threads, seed = request.precision, request.threads, request.seed
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", hint=suggest(precision, PRECISIONS))
     if request.calibration is not None and precision != "int8":
         raise UsageError(
             f"--calibration requires --precision int8 (got {precision})",
-            hint="give --precision int8 as well",
+            hint="add --precision int8",
         )
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")

@@ -1,4 +1,4 @@
-"""Requests written as text: ``[MODEL][,KEY=VALUE]...``."""
+"""Parse requests written as text: ``[MODEL][,KEY=VALUE]...``."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def side_request(side: str, **common: Any) -> Request:
-    """One side of a comparison: ``[MODEL][,KEY=VALUE]...`` over what both sides have in common.
+    """Parse one side of a comparison: ``[MODEL][,KEY=VALUE]...`` on top of the common settings.
 
-    A key that is none of :data:`SIDE_KEYS` is an option of the backend.
+    A key that is not in :data:`SIDE_KEYS` is an option of the backend.
     """
     fields = {**DEFAULTS, **common}
     fields["options"] = dict(common.get("options") or {})
@@ -54,7 +54,7 @@ def side_request(side: str, **common: Any) -> Request:
             )
         elif key in ("threads", "batch", "seed"):
             if not value.isdecimal():
-                raise UsageError(f"{side!r}: {key} is a whole number, not {value!r}")
+                raise UsageError(f"{side!r}: {key} must be an integer, not {value!r}")
             fields[key] = int(value)
         elif key == "resolution":
             fields[key] = read_resolution(value)
@@ -65,13 +65,14 @@ def side_request(side: str, **common: Any) -> Request:
     model = fields.pop("model", None)
     if not model:
         raise UsageError(
-            f"{side!r} names no model", hint="name one on each side, or one for both with --model"
+            f"{side!r} has no model",
+            hint="add a model to each side, or set one for both with --model",
         )
     return make_request(model, **fields)
 
 
 def read_resolution(text: str) -> tuple[int, int]:
-    """Height and width from ``224`` or ``480x640``. Raises :class:`UsageError`."""
+    """Parse height and width from ``224`` or ``480x640``. Raise :class:`UsageError`."""
     parts = text.lower().split("x")
     if len(parts) in (1, 2) and all(part.isdecimal() and int(part) > 0 for part in parts):
         return int(parts[0]), int(parts[-1])

@@ -1,4 +1,4 @@
-"""Seeded inputs that any program in any language can make again, bit for bit.
+"""Generate seeded inputs that any program in any language can reproduce bit for bit.
 
 Element ``i`` of input ``k`` comes from SplitMix64 (Steele, Lea & Flood 2014, OOPSLA) applied to the
 counter ``seed * 2**32 + k * 2**56 + i`` (modulo 2**64), so that a runner on a phone needs no file.
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def make_inputs(specs: Sequence[TensorSpec], seed: int) -> tuple[Array, ...]:
-    """Arrays for ``specs``.
+    """Generate arrays for ``specs``.
 
-    Floats are uniform on [-sqrt 3, sqrt 3): zero mean and unit variance, as a normalised image has.
+    Floats are uniform on [-sqrt 3, sqrt 3): zero mean and unit variance, as a normalized image has.
     Integers and booleans are 0 or 1, which is a valid index into any axis longer than one.
     """
     return tuple(_make(spec, seed, k) for k, spec in enumerate(specs))

@@ -1,4 +1,4 @@
-"""What one session measured: samples, blocks, readings, operator times, placement."""
+"""Measurements of one session: samples, blocks, readings, operator times, placement."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from latbench.schema.value import Value
 
 
 class Placement(Value, frozen=True, kw_only=True):
-    """What ran where, and how well that is known."""
+    """The compute units that the operators ran on, and how certain that is."""
 
     units: dict[str, int | None]
     """Compute unit, execution provider or delegate -> operators placed on it (``None``: not
     known)."""
     known: Literal["proven", "planned", "unknown"]
-    """``proven``: seen in a profile, or nothing else was there to run on. ``planned``: what the
-    runtime says that it will do."""
+    """``proven``: observed in a profile, or only one unit is possible. ``planned``: reported by the
+    runtime before execution."""
     note: str | None = None
     partitions: int | None = None
-    """Runs of equal unit in the order of execution, 1 at least; each border may cost a copy."""
+    """Number of consecutive groups on the same unit, at least 1; each border may cost a copy."""
 
 
 class Capability(Value, frozen=True, kw_only=True):
-    """Whether a backend can run here, with what, and otherwise why not and what to do."""
+    """Whether a backend can run here and on which units; otherwise the reason and a hint."""
 
     available: bool
     version: str | None = None
@@ -34,50 +34,50 @@ class Capability(Value, frozen=True, kw_only=True):
 
 
 class Readings(Value, frozen=True, kw_only=True):
-    """What the machine did while one block was timed; read just before and just after it.
+    """State of the machine during one block, read just before and just after it.
 
-    Differences between the two, unless a field says otherwise.
+    Values are differences between the two readings unless noted otherwise.
     """
 
     wall_ns: int
     cpu_ns: int | None
     """CPU time of the worker, all its threads."""
     wait_ns: int | None
-    """How long the worker's threads were ready to run and had no CPU (Linux: run-queue wait)."""
+    """Time that the worker's threads were ready to run but had no CPU (Linux: run-queue wait)."""
     involuntary_switches: int | None
     others_ns: int | None
-    """CPU time of everything else on the machine, all CPUs; known to some 10 ms."""
+    """CPU time of everything else on the machine, over all CPUs; resolution about 10 ms."""
     steal_ns: int | None
-    """CPU time that the hypervisor gave to others, all CPUs; known to some 10 ms."""
+    """CPU time that the hypervisor gave to others, over all CPUs; resolution about 10 ms."""
     throttled_ns: int | None
     frequency_khz: int | None
-    """Of the fastest CPU, after the block: idle ones clock down and that means nothing."""
+    """Frequency of the fastest CPU after the block, because idle CPUs clock down."""
     temperature_mc: int | None
     """The hottest CPU sensor, after the block."""
 
 
 class Block(Value, frozen=True, kw_only=True):
-    """Back-to-back inferences. ``start_ns`` counts from the moment the session was open."""
+    """Back-to-back inferences. ``start_ns`` is relative to the opening of the session."""
 
     start_ns: int
     sample_ns: tuple[int, ...]
     settle_calls: int = 0
-    """How many of the first samples are not counted: something else ran just before."""
+    """Number of discarded first samples, which follow another program's or model's work."""
     readings: Readings | None = None
     beside_ns: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
-    """The same inferences by other clocks, by name: ``call`` (around the call from the host),
-    ``device`` (by the device itself), ``transfers`` (copies in and out). Nothing is computed from
-    them that is not named so."""
+    """Times of the same inferences from other clocks, by name: ``call`` (around the call from the
+    host), ``device`` (from the device itself), ``transfers`` (copies in and out). They are used
+    only for values with the same name."""
 
 
 class Trace(Value, frozen=True, kw_only=True):
-    """What the clock said in one session, in order."""
+    """Times measured in one session, in order."""
 
     process: int
     session: int = 0
-    """Which of the process's sessions, from 0: some protocols load the model anew."""
+    """Index of the session in its process, from 0: some protocols reload the model."""
     opened_ns: int | None = None
-    """When the session was open, since the run began."""
+    """Time at which the session was open, since the start of the run."""
     load_ns: int
     first_ns: int | None
     warmup_ns: tuple[int, ...]
@@ -90,7 +90,7 @@ class OperatorTime(Value, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    """As the runtime calls it: ``Conv``, ``XNNPACK GEMM``, …"""
+    """The runtime's name for the kind: ``Conv``, ``XNNPACK GEMM``, …"""
     time_ns: int
     """Mean over the profiled calls."""
     unit: str | None = None
@@ -98,10 +98,10 @@ class OperatorTime(Value, frozen=True, kw_only=True):
 
 
 class Profile(Value, frozen=True, kw_only=True):
-    """Where the time goes, by operator, taken after and apart from the timed samples."""
+    """Time per operator, measured after and separately from the timed samples."""
 
     source: str
-    """What measured it, with its version."""
+    """The profiler, with its version."""
     calls: int
     total_ns: int
     """Mean of the profiled inferences; operators need not sum to it."""
@@ -110,12 +110,12 @@ class Profile(Value, frozen=True, kw_only=True):
 
 
 class OutputCheck(Value, frozen=True, kw_only=True):
-    """The outputs of the timed session, after timing, looked at."""
+    """Check of the timed session's outputs after timing."""
 
     process: int
     finite: bool
     denormals: int
     max_rel_error: float | None
-    """Against the reference; ``None``: not comparable, for its shape or for what is not finite."""
+    """Error relative to the reference; ``None`` if shapes differ or values are not finite."""
     tolerance: float
     cosine: float | None = None

@@ -1,4 +1,4 @@
-"""The base of all values."""
+"""Define the base class of all values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import msgspec
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An immutable value with named fields and a strict codec.
 
-    Subclasses repeat ``frozen`` and ``kw_only``: the first for type checkers, the second because it
-    concerns only the fields of the class that says it.
+    Subclasses repeat ``frozen`` for type checkers, and ``kw_only`` because it applies only to the
+    fields of the class that sets it.
     """

@@ -1,9 +1,8 @@
 """A strict reader of the product's YAML files: text in, values out, errors with file, line and key.
 
-A data file needs mappings, lists and plain scalars. What else YAML offers is refused: anchors and
-aliases (a few lines of them expand to gigabytes), tags (which name code), several documents,
-duplicate keys, and words that turn into something else (`no`, `1:30`, dates stay what they look
-like: text).
+A data file needs mappings, lists and plain scalars. Other features of YAML are rejected: anchors
+and aliases (a few lines can expand to gigabytes), tags (which can name code), several documents and
+duplicate keys. Words such as `no`, `1:30` and dates are not converted but stay text.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
 class Document:
-    """A file that has been read, with the line of each of its values."""
+    """A parsed file with the line of each value."""
 
     def __init__(self, where: str, tree: object, lines: dict[YamlPath, int]) -> None:
         self._where = where
@@ -38,14 +37,14 @@ class Document:
         self.tree = tree
 
     def convert(self, type: type[T]) -> T:
-        """The whole document as a value of ``type``. Raises :class:`UsageError`."""
+        """Convert the whole document to ``type``. Raise :class:`UsageError`."""
         try:
             return msgspec.convert(self.tree, type)
         except msgspec.ValidationError as error:
             raise self._explained(str(error), type) from error
 
     def error(self, path: YamlPath, message: str, hint: str | None = None) -> UsageError:
-        """An error about the value at ``path``, or about the nearest one above it."""
+        """Return an error about the value at ``path``, or about its nearest known parent."""
         line = next(
             (self._lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self._lines), 1
         )
@@ -53,11 +52,11 @@ class Document:
         return UsageError(f"{self._where}:{line}: {key}{message}", hint=hint)
 
     def place(self, path: YamlPath) -> str:
-        """File and line of the value at ``path``."""
+        """Return file and line of the value at ``path``."""
         return f"{self._where}:{self._lines[path]}"
 
     def _explained(self, message: str, type: type) -> UsageError:
-        """msgspec names the place as ``$.devices[3].soc``; a key it names is on that line too."""
+        """Add file and line to msgspec's error, which has a path such as ``$.devices[3].soc``."""
         text, _, place = message.partition(" - at `$")
         path = _parsed(place.rstrip("`"))
         unknown = re.search(r"unknown field `(.+)`$", text)
@@ -73,7 +72,7 @@ class Document:
 
 
 def parse(content: str | bytes, where: str) -> Document:
-    """Read one YAML document; ``where`` is what messages call it. Raises :class:`UsageError`."""
+    """Parse one YAML document; messages call it ``where``. Raise :class:`UsageError`."""
     import yaml
 
     try:
@@ -82,7 +81,7 @@ def parse(content: str | bytes, where: str) -> Document:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(f"{where}:{line}: not UTF-8 text") from error
     if len(text) > LIMIT_BYTES:
-        raise UsageError(f"{where}: {len(text)} characters; at most {LIMIT_BYTES} are read")
+        raise UsageError(f"{where}: {len(text)} characters, but the limit is {LIMIT_BYTES}")
     loader: Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         return _Reader(where).document(loader)
@@ -92,14 +91,14 @@ def parse(content: str | bytes, where: str) -> Document:
             f"{where}:{mark.line + 1 if mark else 1}: {error.problem or error.context}"
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        # The reader of characters has no marks: it meets control characters and lone surrogates.
+        # Errors from control characters and lone surrogates have no line marks.
         raise UsageError(f"{where}: {first_line(error)}") from error
     finally:
         loader.dispose()
 
 
 class _Reader:
-    """Builds the tree from the parser's events, so that nothing is ever expanded or constructed."""
+    """Build the tree from the parser's events, so that nothing is expanded or constructed."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -155,14 +154,14 @@ class _Reader:
             event = loader.get_event()
             line = _line(event)
             if not isinstance(event, yaml.ScalarEvent) or event.anchor or event.tag:
-                raise self._refused(event, "a key that is not a plain word")
+                raise self._refused(event, "a key that is not a plain scalar")
             key: str = event.value
             if key == "<<":
                 raise self._refused(event, "a merge key (<<)")
             if key in entries:
                 raise UsageError(
                     f"{self._where}:{line}: {_shown((*path, key))}: "
-                    f"the key stands here a second time (first on line "
+                    f"duplicate key (first on line "
                     f"{self._lines[(*path, key)]})"
                 )
             self._lines[(*path, key)] = line
@@ -173,7 +172,7 @@ class _Reader:
     def _refused(self, event: Any, what: str) -> UsageError:
         return UsageError(
             f"{self._where}:{_line(event)}: {what} is not allowed here",
-            hint="only mappings, lists and plain values are read",
+            hint="use only mappings, lists and plain values",
         )
 
 
@@ -183,7 +182,8 @@ def _line(event: Any) -> int:
 
 
 def _scalar(text: str) -> object:
-    """A plain scalar by YAML 1.2's core rules, without octal, hexadecimal, infinity or NaN."""
+    """Parse a plain scalar by YAML 1.2's core rules, without octal, hexadecimal, infinity or
+    NaN."""
     if text in WORDS:
         return WORDS[text]
     if INTEGER.fullmatch(text):
@@ -192,7 +192,7 @@ def _scalar(text: str) -> object:
 
 
 def _parsed(place: str) -> YamlPath:
-    """``.devices[3].soc`` -> ``("devices", 3, "soc")``."""
+    """Parse a path: ``.devices[3].soc`` -> ``("devices", 3, "soc")``."""
     return tuple(
         int(index) if index else name for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", place)
     )
@@ -205,7 +205,7 @@ def _shown(path: Iterable[str | int]) -> str:
 
 
 def _known_fields(type: Any, path: YamlPath) -> tuple[str, ...]:
-    """Fields of the struct at ``path`` inside of ``type``."""
+    """Return the fields of the struct at ``path`` inside ``type``."""
     info = msgspec.inspect.type_info(type)
     for part in path:
         info = next(iter(_structs(_step(info, part))), info)
@@ -224,7 +224,7 @@ def _step(info: Any, part: str | int) -> Any:
 
 
 def _structs(info: Any) -> list[Any]:
-    """The struct that a description is of, through unions and collections."""
+    """Return the structs that a type description contains, through unions and collections."""
     if isinstance(info, msgspec.inspect.StructType):
         return [info]
     if isinstance(info, msgspec.inspect.UnionType):
