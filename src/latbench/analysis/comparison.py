@@ -1,8 +1,9 @@
-"""Whether B is faster than A, slower, the same within a margin, or cannot be told.
+"""Decide whether B is faster than A, slower, the same within a margin, or inconclusive.
 
-Parts that were timed in turn are compared block by block: the ratio of two blocks of one round, the
-median of these in a process, then the median over processes with an interval. Records that were
-taken one after another have no such pairs, and what the machine did in between is in their ratio.
+Interleaved parts are compared block by block: the ratio of the two blocks of a round, the median of
+these ratios in a process, then the median over processes with an interval. Records that were
+measured one after another have no such pairs, so their ratio includes changes of the machine in
+between.
 """
 
 from __future__ import annotations
@@ -36,60 +37,60 @@ Quantity = Literal["typical", "best-case"]
 QUANTILE: dict[Quantity, float] = {"typical": 0.5, "best-case": BEST_CASE}
 EQUIVALENCE = 0.935
 """Two one-sided tests at 5 % each are one interval at 90 % (Schuirmann 1987, *J. Pharmacokinetics
-and Biopharmaceutics* 15). As for the 95 % interval, stopping when it is narrow has its price: made
-for 90 %, "same" was said of a difference as large as the margin in up to 8 % of simulated
-comparisons; made for 93.5 %, in up to 5 %."""
+and Biopharmaceutics* 15). As for the 95 % interval, stopping when it is narrow increases errors:
+with 90 %, the verdict was "same" for a difference as large as the margin in up to 8 % of simulated
+comparisons; with 93.5 %, in up to 5 %."""
 SEPARATE_RUNS_MARGIN = 0.10
-"""How far records of one machine that were not timed in turn must differ: their own intervals do
-not hold what changes between runs, 6 to 17 % on a shared machine (``docs/METHODOLOGY.md``)."""
+"""Least difference between records of one machine that were not interleaved. Their intervals do not
+include changes between runs, which are 6 to 17 % on a shared machine (``docs/METHODOLOGY.md``)."""
 LEAST_MARGIN = 0.001
 POWER = 0.8
-"""How likely a verdict should be after as many processes as it is said to take."""
+"""Target probability of a verdict after the estimated number of processes."""
 
 
 class Effort(Value, frozen=True, kw_only=True):
-    """What a verdict would take, if the rest is like what was seen."""
+    """The estimated effort for a verdict, if later processes vary like the measured ones."""
 
     processes: int
     seconds: float | None
 
 
 class Comparison(Value, frozen=True, kw_only=True):
-    """B against A. Ratios are B over A: above 1, B is slower."""
+    """B compared with A. Ratios are B over A: above 1, B is slower."""
 
     verdict: Literal["faster", "slower", "same", "inconclusive"]
-    """Of B."""
+    """Verdict on B."""
     reasons: tuple[str, ...]
     quantity: Quantity
-    """What the verdict rests on."""
+    """The quantity that the verdict is based on."""
     margin: float
     interleaved: bool
     processes: int
-    """Pairs of processes; the fewer of the two where they were not interleaved."""
+    """Pairs of processes; the smaller number of the two if they were not interleaved."""
     ratio: float | None
     interval: tuple[float, float] | None
     equivalence: tuple[float, float] | None
     """The interval for "same"."""
     half_width: float | None
-    """Of the interval, relative."""
+    """Relative half-width of the interval."""
     other_ratio: float | None
-    """Of the other quantity."""
+    """Ratio of the other quantity."""
     other_interval: tuple[float, float] | None
     process_ratios: tuple[float, ...]
     to_tell: Effort | None
-    """``None`` where it is told, or no amount is enough to say."""
+    """Effort for a verdict; ``None`` if there is one, or if the effort cannot be estimated."""
 
 
 def compare(
     a: Record, b: Record, *, margin: float = MARGIN, quantity: Quantity = "typical"
 ) -> Comparison:
-    """The verdict on two records, interleaved or not. See :func:`incomparable` first."""
+    """Compare two records, interleaved or not. Check :func:`incomparable` first."""
     pair = a.interleaved, b.interleaved
     together = (
         pair[0] is not None and pair[1] is not None and pair[0].comparison == pair[1].comparison
     )
     one, two = process_samples(a.outcome.traces), process_samples(b.outcome.traces)
-    against = _of_failure(a, b)
+    against = _failure_reasons(a, b)
     other: Quantity = "typical" if quantity == "best-case" else "best-case"
     if together:
         ratios, beside = paired_ratios(a.outcome.traces, b.outcome.traces), _low_ratios(one, two)
@@ -133,8 +134,8 @@ def ratio_is_precise(
 ) -> bool:
     """Whether the interval of the ratio of that ``quantity`` is within ±``target``.
 
-    Its width alone decides when an interleaved comparison ends, never its place: stopping as soon
-    as a difference shows would find differences that are not there.
+    Only its width decides when an interleaved comparison ends, not its position: stopping as soon
+    as a difference appears would find false differences.
     """
     interval = order_interval(_ratios(a, b, quantity), SEQUENTIAL_CONFIDENCE)
     return interval is not None and log(interval[1] / interval[0]) / 2 <= target
@@ -161,7 +162,7 @@ class _Found(Value, frozen=True, kw_only=True):
 
 
 def _ratios(one: Sequence[Trace], two: Sequence[Trace], quantity: Quantity) -> list[float]:
-    """B over A for each process that both have."""
+    """Return the ratio B over A for each process that both have."""
     if quantity == "typical":
         return paired_ratios(one, two)
     return _low_ratios(process_samples(one), process_samples(two))
@@ -197,7 +198,7 @@ def _verdict(ratios: Sequence[float], margin: float) -> _Found:
 def _decide(
     interval: tuple[float, float], equivalence: tuple[float, float], margin: float
 ) -> Literal["faster", "slower", "same", "inconclusive"]:
-    """Same first: a difference that is certain and smaller than the margin is none that matters."""
+    """Return the verdict. "same" has priority over a certain difference below the margin."""
     if 1 / (1 + margin) < equivalence[0] and equivalence[1] < 1 + margin:
         return "same"
     if interval[0] > 1:
@@ -208,9 +209,10 @@ def _decide(
 def _apart(
     a: Record, b: Record, one: Mapping[int, Array], two: Mapping[int, Array], quantity: Quantity
 ) -> tuple[float | None, tuple[float, float] | None, tuple[float, float] | None]:
-    """Ratio of two records' medians over processes; its intervals by Welch 1947 on the logs.
+    """Return the ratio of two records' medians over processes, with intervals by Welch 1947 on
+    logs.
 
-    Where both were taken beside the same sentinel, of the latencies referred to it.
+    If both were measured next to the same sentinel, the latencies are normalized by it.
     """
     referred = same_sentinel(a, b)
     x, y = _values(a, one, quantity, referred), _values(b, two, quantity, referred)
@@ -256,26 +258,26 @@ def _verdict_apart(
         return "inconclusive", [f"each record needs at least {FEWEST} processes"]
     if same_sentinel(a, b):
         return _decide(interval, equivalence, margin), [
-            "not timed in turn: compared through the sentinel that both were timed beside"
+            "not interleaved: compared through the sentinel that both were timed next to"
         ]
     why = (
-        "not timed in turn: what the machine did in between is in the ratio, so only a difference "
-        f"of more than {SEPARATE_RUNS_MARGIN:.0%} counts, and nothing counts as the same"
+        "not interleaved: the ratio includes changes of the machine between the runs, so only a "
+        f"difference of more than {SEPARATE_RUNS_MARGIN:.0%} counts, and nothing counts as the same"
     )
     if interval[0] > 1 + SEPARATE_RUNS_MARGIN:
         return "slower", [why]
     return ("faster" if interval[1] < 1 / (1 + SEPARATE_RUNS_MARGIN) else "inconclusive"), [why]
 
 
-def _of_failure(a: Record, b: Record) -> list[str]:
-    """Why there can be no verdict, whatever the numbers are."""
+def _failure_reasons(a: Record, b: Record) -> list[str]:
+    """Return reasons that prevent a verdict regardless of the measured values."""
     reasons = []
     for name, record in (("A", a), ("B", b)):
         outcome = record.outcome
         if record.backend != record.request.backend:
             reasons.append(
-                f"{name} was to run on {record.request.backend}, which could not run here: this is "
-                f"{record.backend} and says nothing about {record.request.backend}"
+                f"{name} was measured with {record.backend} because {record.request.backend} could "
+                f"not run here: it is not evidence about {record.request.backend}"
             )
         if outcome.failure is not None:
             reasons.append(
@@ -284,12 +286,12 @@ def _of_failure(a: Record, b: Record) -> list[str]:
             )
         reasons += [f"{name}: {fault}" for fault in clock_faults(record)]
     if not reasons and "interrupted" in (a.outcome.status, b.outcome.status):
-        reasons.append("it was interrupted")
+        reasons.append("the comparison was interrupted")
     return reasons
 
 
 def _effort(ratios: Sequence[float], margin: float, record: Record) -> Effort | None:
-    """Processes until either verdict can be given: a difference, or sameness within the margin."""
+    """Estimate the processes needed for a verdict: a difference, or equality within the margin."""
     if len(ratios) < 3:
         return None
     logs = [log(ratio) for ratio in ratios]
@@ -302,7 +304,7 @@ def _effort(ratios: Sequence[float], margin: float, record: Record) -> Effort | 
         normal.inv_cdf(0.5 + EQUIVALENCE / 2) + power,
     )
     needed = [
-        # 1.2533: the median varies so much more than the mean.
+        # 1.2533: the median of normal values varies more than the mean by this factor.
         max(FEWEST, len(logs) + 1, ceil((1.2533 * z * spread / gap) ** 2))
         for gap, z in (difference, sameness)
         if gap > 0.1 * spread / sqrt(len(logs)) and gap > 0
@@ -314,6 +316,6 @@ def _effort(ratios: Sequence[float], margin: float, record: Record) -> Effort | 
 
 
 def seconds_per_process(traces: Sequence[Trace]) -> float | None:
-    """From the opening of one process to that of the next, on the average."""
+    """Return the average time from the opening of one process to the next."""
     opened = [t.opened_ns for t in traces if t.session == 0 and t.opened_ns is not None]
     return (opened[-1] - opened[0]) / (len(opened) - 1) / 1e9 if len(opened) > 1 else None
