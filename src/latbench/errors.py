@@ -117,10 +117,16 @@ def suggest(name: str, known: Iterable[str], *, otherwise: str | None = None) ->
 
 
 def _abbreviates(short: str, name: str) -> bool:
-    """Whether the letters of ``short`` occur in ``name`` in order, the first one first, and are
-    fewer than half of it."""
+    """Whether ``short`` is two to four letters that occur in ``name`` in order, the first one
+    first."""
     rest = iter(name)
-    return 1 < len(short) < len(name) / 2 and name[0] == short[0] and all(c in rest for c in short)
+    return (
+        short.isalpha()
+        and 1 < len(short) <= 4
+        and len(short) < len(name) / 2
+        and name[0] == short[0]
+        and all(letter in rest for letter in short)
+    )
 
 
 def listed(names: Iterable[str]) -> str:

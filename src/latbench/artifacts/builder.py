@@ -41,10 +41,10 @@ def obtain(
     exporter: Exporter,
     cache: ArtifactCache,
     *,
-    fresh: bool = False,
+    no_cache: bool = False,
     warn: Warn,
 ) -> CachedArtifact:
-    """The artifact for ``request``, exported if the cache has none or ``fresh`` is set.
+    """The artifact for ``request``, exported if the cache has none or ``no_cache`` is set.
 
     ``model`` is the identity at the time when the request was resolved, possibly hours ago. Raises
     :class:`StageError` if the model cannot be exported, the artifact is not the model, or the files
@@ -70,7 +70,7 @@ def obtain(
         return digest(_ingredients(request, identify(request), exporter, options))
 
     return _cached_or_exported(
-        key, export, exporter, cache, key_now=key_now, fresh=fresh, warn=warn
+        key, export, exporter, cache, key_now=key_now, no_cache=no_cache, warn=warn
     )
 
 
@@ -95,7 +95,7 @@ def obtain_sentinel(
         )
 
     return exporter.sentinel, _cached_or_exported(
-        key, export, exporter, cache, key_now=lambda: key, fresh=False, warn=warn
+        key, export, exporter, cache, key_now=lambda: key, no_cache=False, warn=warn
     )
 
 
@@ -106,7 +106,7 @@ def _cached_or_exported(
     cache: ArtifactCache,
     *,
     key_now: Callable[[], str],
-    fresh: bool,
+    no_cache: bool,
     warn: Warn,
 ) -> CachedArtifact:
     """The artifact in the cache under ``key``, or the one that the exporting program creates.
@@ -115,7 +115,7 @@ def _cached_or_exported(
     :class:`StageError`.
     """
     try:
-        found = None if fresh else cache.find(key, exporter.suffix)
+        found = None if no_cache else cache.find(key, exporter.suffix)
     except ArtifactChanged as changed:
         warn(f"{changed.message}; exporting it again")
         found = None

@@ -9,7 +9,7 @@ from latbench.artifacts.builder import obtain
 from latbench.artifacts.cache import ArtifactCache, CachedArtifact
 from latbench.defaults import FORMAT
 from latbench.errors import UsageError
-from latbench.events import Warn
+from latbench.events import SILENT, Events
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, load_exporter
 from latbench.schema.request import make_request
@@ -28,8 +28,8 @@ def export(
     dims: Mapping[str, int] | None = None,
     options: Mapping[str, str] | None = None,
     calibration: str | Path | None = None,
-    fresh: bool = False,
-    warn: Warn = lambda message: None,
+    no_cache: bool = False,
+    events: Events = SILENT,
 ) -> CachedArtifact:
     """Export ``model``, or take it from the cache; arguments as for :func:`run`.
 
@@ -57,6 +57,6 @@ def export(
         identify(request),
         exporter,
         ArtifactCache(cache_folder()),
-        fresh=fresh,
-        warn=warn,
+        no_cache=no_cache,
+        warn=events.warn,
     )

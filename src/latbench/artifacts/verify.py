@@ -25,7 +25,7 @@ from latbench.api import Exporter, make_inputs
 from latbench.artifacts.export import export
 from latbench.artifacts.validation import norm_bytes, reference_outputs
 from latbench.errors import StageError, UsageError, suggest
-from latbench.events import Warn
+from latbench.events import Events, Warn
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import Artifact, Counts, Parity
 from latbench.zoo.lazy_model import LazyModel
@@ -100,8 +100,8 @@ def verify(
         dims=dims,
         seed=seed,
         # A cached result is not a verification.
-        fresh=True,
-        warn=warn,
+        no_cache=True,
+        events=Events(warn=warn),
     )
     import numpy as np
 

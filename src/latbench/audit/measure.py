@@ -17,7 +17,7 @@ from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_parts, measure_request
 from latbench.bench.prepare import read_request, resolve_request
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.pooling import TOLD
+from latbench.claims.pooling import CONCLUSIVE
 from latbench.claims.statements import (
     TIMED,
     StatedBound,
@@ -98,7 +98,7 @@ def trials(
         ):
             place = Place(device=device, backend=trial.requests[-1].backend)
             here = [answer for answer in answers if answer.place == place]
-            needed = not here or any(answer.answer not in TOLD for answer in here)
+            needed = not here or any(answer.answer not in CONCLUSIVE for answer in here)
             if trial.requests[-1].backend in ready and needed:
                 key = _add(found, trial)
                 tried |= {key} if here else set()

@@ -209,7 +209,7 @@ def _obtain(
         resolved.identity,
         exporter,
         ArtifactCache(cache_folder()),
-        fresh=context.no_cache,
+        no_cache=context.no_cache,
         warn=context.events.warn,
     )
 

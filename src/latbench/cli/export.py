@@ -38,6 +38,7 @@ def command(
 ) -> None:
     """Export a model to a file and check the file against PyTorch."""
     from latbench.artifacts.export import export
+    from latbench.events import Events
     from latbench.report.json import to_json
     from latbench.report.text.artifact import artifact_lines
 
@@ -52,8 +53,8 @@ def command(
         dims=dict(dims),
         options=dict(options),
         calibration=calibration,
-        fresh=no_cache,
-        warn=warn,
+        no_cache=no_cache,
+        events=Events(warn=warn),
     )
     path = cached.path
     if output is not None:
