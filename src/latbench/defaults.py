@@ -10,7 +10,7 @@ FORMAT = "onnx"
 """The default export format."""
 
 SIMULATED = frozenset({"fake"})
-"""Backends that execute nothing: their times are no evidence for claims about other backends."""
+"""Backends that execute nothing: their times are not evidence for claims about other backends."""
 
 LOCAL = "local"
 """The name of the device that is this machine."""

@@ -29,7 +29,7 @@ CORRELATED = 0.35
 def order_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:
     """Return an interval for the median of the distribution of independent ``values``.
 
-    Order statistics at the ranks of the sign test, interpolated between the two neighbouring
+    Order statistics at the ranks of the sign test, interpolated between the two neighboring
     coverages (Hettmansperger & Sheather 1986, *Statistics & Probability Letters* 4; Nyblom 1992).
     Assumes only independence: the interpolation is exact for symmetric shapes, and its coverage is
     off by less than 0.5 % for an exponential or log-normal shape (simulated for 6 to 30 values).

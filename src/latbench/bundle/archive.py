@@ -141,7 +141,7 @@ def unpack(data: bytes, *, key: bytes | None = None) -> Unpacked:
     if len(listed) != len(manifest.members):
         raise BundleError(f"{MANIFEST} lists a member twice")
     if missing := sorted(listed.keys() - members.keys()):
-        raise BundleError(f"the bundle lacks {missing[0]}, which {MANIFEST} lists")
+        raise BundleError(f"missing from the bundle: {missing[0]}, which {MANIFEST} lists")
     if extra := sorted(members.keys() - listed.keys()):
         raise BundleError(f"the bundle holds {extra[0]}, which {MANIFEST} does not list")
     for path, content in members.items():
@@ -176,7 +176,7 @@ def _members(data: bytes) -> dict[str, bytes]:
     ) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise BundleError(
-            f"this is no bundle, or it is damaged: {reason}", hint="ask for the file again"
+            f"not a latbench bundle, or truncated: {reason}", hint="ask for the file again"
         ) from error
 
 
@@ -250,7 +250,7 @@ def decode_checked(raw: bytes, path: str) -> object:
     try:
         tree: object = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{path} in the bundle is no JSON: {error}") from error
+        raise BundleError(f"{path} in the bundle is not JSON: {error}") from error
     return tree
 
 

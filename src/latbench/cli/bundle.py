@@ -32,7 +32,7 @@ def command() -> None:
     Whoever opens one computes the verdicts again from the raw samples. Nothing in a bundle is
     executed or written to disk. Each subcommand but `card` takes --json.
 
-    Exit status: 0 done, 1 the bundle does not verify, 2 the request makes no sense.
+    Exit status: 0 success, 1 the bundle does not verify, 2 invalid request.
     """
 
 

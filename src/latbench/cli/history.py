@@ -53,4 +53,4 @@ def command(
         if as_json:
             click.echo(to_json(rows))
         else:
-            echo_list(store, [row.id for row in rows])
+            echo_list(store, rows)

@@ -60,7 +60,7 @@ def command(
             if as_json:
                 click.echo(to_json(rows))
             else:
-                echo_list(store, [row.id for row in rows])
+                echo_list(store, rows)
             return
         record = store.get(id)
         summary = summarize(record)

@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 PRECISIONS = {
     "fp32": "32-bit floats",
     "fp16": "16-bit floats, inputs and outputs as the model has them",
-    "int8": "8-bit integers by static quantisation, weights per channel where the format can",
+    "int8": "8-bit integers by static quantization, weights per channel where the format can",
     "int8-weights": "weights as 8-bit integers, computed in floats",
 }

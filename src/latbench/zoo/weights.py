@@ -21,9 +21,9 @@ SHOWN = 5
 def seed_weights(module: nn.Module, seed: int) -> None:
     """Redraw what the network's own initialization left constant, in place.
 
-    A branch that is multiplied by zero (zero-initialised BatchNorm scales) or almost zero (layer
+    A branch that is multiplied by zero (zero-initialized BatchNorm scales) or almost zero (layer
     scales of 1e-5) can be folded away by an exporter or hides an error from the parity check, and
-    equal constants can be merged. Tensors with all elements equal are drawn anew: around their
+    equal constants can be merged. Tensors with all elements equal are drawn again: around their
     value where it is near one, around zero where it is small.
     """
     import torch

@@ -83,7 +83,7 @@ def claim_card(
 
 
 def card_markdown(card: Card) -> str:
-    """Each text escaped: what a claim says is no markup of ours."""
+    """Each text escaped: a claim's words are not markup."""
     lines = [f"# {_plain(card.title)}"]
     for section in card.sections:
         lines += ["", f"## {_plain(section.heading)}", ""]
@@ -272,7 +272,7 @@ def _asking(record: Record, records: Sequence[Record]) -> str:
             msgspec.json.encode(msgspec.structs.replace(asked, model=""))
             for asked in beside.values()
         }
-        # Where the two differ in more than the model, each is told by itself.
+        # If the two differ in more than the model, each is described by itself.
         if len(models) == part.parts and len(alike) == 1:
             return shlex.join(["latbench", "compare", *models, *_options(record.request)])
     return shlex.join(

@@ -22,7 +22,7 @@ KEPT = (
 
 
 def upgrade() -> None:
-    """A primary key cannot be changed in SQLite, so the table is made anew."""
+    """A primary key cannot be changed in SQLite, so the table is rebuilt."""
     op.create_table(
         "traces_2",
         sa.Column("record_id", sa.Text, sa.ForeignKey("records.id"), primary_key=True),

@@ -16,7 +16,7 @@ LATEST = (
 
 
 def upgrade() -> None:
-    """Columns that older records leave empty, and another key, for which the table is made anew."""
+    """Columns that older records leave empty, and another key, for which the table is rebuilt."""
     op.add_column("traces", sa.Column("beside", sa.LargeBinary))
     op.add_column("records", sa.Column("sweep", sa.Text))
     op.add_column("records", sa.Column("sweep_points", sa.Text))
