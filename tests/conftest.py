@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes drawing slow; that says nothing about the code under test.
+settings.register_profile("latbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("latbench")
 
 USER = "nobody"
 """initdb refuses to run as root."""

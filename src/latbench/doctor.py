@@ -121,7 +121,7 @@ def _conditions() -> Iterator[Finding]:
         yield Finding(
             subject="hypervisor",
             works=None,
-            message=f"{machine.hypervisor}: other virtual machines on the host can slow this one unnoticed",
+            message=f"{machine.hypervisor}: other guests of the host can slow this one unnoticed",
         )
     if now.on_battery:
         yield Finding(subject="power", works=None, message="on battery", hint="plug the machine in")

@@ -253,8 +253,8 @@ class TensorRtExporter:
 class RtxExporter(TensorRtExporter):
     """Export engines of TensorRT for RTX.
 
-    Omits the options of TensorRT that its builder does not have or ignores (the optimization level, as
-    observed with 1.7). The same network always gives the same bytes.
+    Omits the options of TensorRT that its builder does not have or ignores (the optimization
+    level, as observed with 1.7). The same network always gives the same bytes.
     """
 
     title = "TensorRT for RTX"

@@ -58,7 +58,7 @@ def decode_claims(raw: bytes | None) -> Claims | None:
         claim = each.claim
         named = {claim.model, claim.against} - {None}
         if not named <= models.keys() or claim.source.id not in sources:
-            raise BundleError(f"{CLAIMS} lacks a model or the source of the claim {claim.id}")
+            raise BundleError(f"claim {claim.id}: its model or source is missing from {CLAIMS}")
         _check_claim(each, Known(models=models, devices=_device(claim), sources=sources))
     ids = [each.claim.id for each in claims.evidence]
     if len(set(ids)) != len(ids):
