@@ -385,7 +385,7 @@ def claims_changed(made: Path, old: bytes, new: bytes) -> bytes:
         (b'"6.40"', b'"5.10"', "stored is 'confirmed'.*follows 'refuted'"),
         (b'"6.40"', b'"six"', "claim planted, says.figure"),
         (FIRST.encode(), SECOND.encode(), "do not follow from the records"),
-        (b'"id":"paper","title"', b'"id":"papel","title"', "lacks a model or the source"),
+        (b'"id":"paper","title"', b'"id":"papel","title"', "its model or source is missing"),
         (b'"device"', b'"devise"', "wrong field"),
     ],
 )

@@ -12,7 +12,7 @@ DESIGNS = {
     "factorial": "all {configurations} configurations, {rounds} times; contributions are averaged "
     "over all orders of switching",
     "some orders": "{configurations} configurations, {rounds} times; contributions are averaged "
-    "over the {orders} of switching that were possible",
+    "over the {orders} of switching that could be measured",
     "one at a time": "{configurations} configurations, {rounds} times, one factor at a time from "
     "either side; interactions are in the residual",
     "tried": "no factor was switched; plausible values of unknown settings were measured, "
