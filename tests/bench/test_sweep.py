@@ -39,7 +39,7 @@ def test_a_file_that_is_edited_on_the_way_is_a_failure_and_not_cached(
     assert sorted(outcome.status for outcome in outcomes) == ["failed", "measured"]
     (failure,) = (outcome.failure for outcome in outcomes if outcome.failure is not None)
     assert failure.stage == "export"
-    assert "was changed" in failure.message
+    assert "changed before or during the export" in failure.message
     assert failure.hint is not None
     assert len(list((tmp_path / "cache/keys").iterdir())) == 1
 
