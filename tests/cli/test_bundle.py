@@ -91,7 +91,7 @@ def test_a_bundle_travels(
     # Elsewhere nobody knows the claim or the device: the bundle brings them.
     elsewhere = latbench("bundle", "verify", made)
     assert elsewhere.status == 0
-    assert "planted is not among the claims here" in elsewhere.out
+    assert "claim planted is unknown here" in elsewhere.out
     wrong = latbench("bundle", "verify", made, "--key", "other-key")
     assert wrong.status == 1
     assert "signature" in wrong.err
@@ -99,9 +99,9 @@ def test_a_bundle_travels(
     assert "confirmed: 6.40" in shown.out
     assert "95% CI" in shown.out
     there = latbench("bundle", "import", made)
-    assert (there.status, there.out) == (0, "stored 0, skipped 1 that are there already\n")
+    assert (there.status, there.out) == (0, "imported 0, skipped 1 already stored\n")
     new = latbench("bundle", "import", made, LATBENCH_REGISTRY=str(tmp_path / "other.db"))
-    assert new.out.splitlines() == ["stored 1, skipped 0 that are there already", FIRST]
+    assert new.out.splitlines() == ["imported 1, skipped 0 already stored", FIRST]
 
 
 def test_the_same_evidence_is_the_same_file(
@@ -112,7 +112,7 @@ def test_the_same_evidence_is_the_same_file(
     assert (tmp_path / "two.zip").read_bytes() == made.read_bytes()
     again = latbench("bundle", "create", "two.zip", FIRST)
     assert again.status == 2
-    assert "not overwritten" in again.err
+    assert "never overwritten" in again.err
 
 
 def test_another_record_of_the_same_id(latbench: Latbench, made: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_another_record_of_the_same_id(latbench: Latbench, made: Path, tmp_path:
     ended = latbench("bundle", "import", "other.zip", "--json")
     assert ended.status == 1
     assert ended.json == {"stored": [SECOND], "there": [], "different": [FIRST]}
-    assert "with other content" in ended.err
+    assert "with different content" in ended.err
 
 
 def test_card(latbench: Latbench, made: Path, places: dict[str, str]) -> None:
@@ -200,7 +200,7 @@ def test_verify_says_why_not(latbench: Latbench, made: Path) -> None:
     ended = latbench("bundle", "verify", made, "--json")
     assert ended.status == 1
     assert ended.json["verifies"] is False
-    assert "damaged" in ended.json["reason"]
+    assert "truncated" in ended.json["reason"]
     for command in ("show", "import"):
         assert latbench("bundle", command, made).status == 1
     made.write_text("no archive")
@@ -279,7 +279,7 @@ def test_a_bomb_that_hides_its_size() -> None:
     lying = bomb.replace(struct.pack("<I", size), struct.pack("<I", 100))
     assert lying != bomb
     tracemalloc.start()
-    with pytest.raises(BundleError, match="damaged"):
+    with pytest.raises(BundleError, match="truncated"):
         open_bundle(lying)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -345,7 +345,7 @@ def deep(members: dict[str, bytes]) -> None:
         (newer_record, "newer latbench"),
         (no_record, "wrong field"),
         (other_artifact, "artifacts"),
-        (deep, "no JSON"),
+        (deep, "not JSON"),
     ],
 )
 def test_right_digests_of_wrong_members(

@@ -151,7 +151,7 @@ def test_check_against_records(latbench: Latbench, tmp_path: Path, places: dict[
     plant(tmp_path, "6.40")
     none = latbench("claims", "check", "planted", **places)
     assert none.status == 4
-    assert "needs the device bench-cpu" in none.out
+    assert "missing: the device bench-cpu" in none.out
     (tmp_path / "fallen.json").write_bytes(
         encode_record(record(6.4, "01m86kmv4b6a5884ma62zcdt3y", requested="coreml"))
     )
@@ -174,7 +174,7 @@ def test_check_against_records(latbench: Latbench, tmp_path: Path, places: dict[
 def test_questions_are_apart(latbench: Latbench, tmp_path: Path) -> None:
     """The size alone needs no registry and makes none."""
     ended = latbench("claims", "check", "mobilevig-ti-faster-mnv2-140", "--question", "static")
-    assert "nothing of this kind is claimed" in ended.out
+    assert "no claim asks this question" in ended.out
     assert not (tmp_path / "registry.db").exists()
     unverifiable = latbench("claims", "check", "--source", "fmvit", "--json")
     assert unverifiable.status == 4

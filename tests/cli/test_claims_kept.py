@@ -55,7 +55,7 @@ def test_a_folder_is_not_written_over(
         ((*CHECK, "--model", "mobilevig_ti"), "not both"),
         ((*CHECK, "--headline"), "not both"),
         ((*CHECK, "--measure", "--question", "static"), "sizes are counted"),
-        ((*CHECK, "--backend", "onnxruntime"), "of --measure"),
+        ((*CHECK, "--backend", "onnxruntime"), "requires --measure"),
         ((*CHECK, "--json", "--format", "markdown"), "contradict"),
         (("papers", "--json", "--format", "markdown"), "contradict"),
         (("table", "--json", "--format", "csv"), "contradict"),
@@ -86,7 +86,7 @@ def test_a_machine_of_ones_own_is_made_known(latbench: Latbench, tmp_path: Path)
 
 def test_help_has_every_exit_status(latbench: Latbench) -> None:
     told = " ".join(latbench("claims", "check", "--help").out.partition("Exit status")[2].split())
-    for status in ("0 all", "1 one", "2 wrong", "4 not"):
+    for status in ("0 all", "1 one", "2 unknown", "4 not"):
         assert status in told
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_stored_is_said_all_the_same(latbench: Latbench, tmp_path
     ended = latbench(*CHECK)
     assert ended.status == 4
     assert "not testable here" in ended.out
-    assert "these verdicts are not stored" in ended.err
+    assert "the verdicts could not be stored" in ended.err
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_registry_that_may_only_be_read_is_read(latbench: Latbench, read_only:
     ended = latbench(*CHECK, "--registry", read_only)
     assert ended.status == 4, ended
     assert "not testable here" in ended.out
-    assert "these verdicts are not stored" in ended.err
+    assert "the verdicts could not be stored" in ended.err
 
 
 def test_records_come_in_the_order_of_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:

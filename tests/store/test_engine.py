@@ -271,8 +271,8 @@ def test_what_may_not_be_written_can_be_read(open_place: Path) -> None:
 
 def test_no_access_to_the_data_folder(open_place: Path) -> None:
     open_place.chmod(0o555)
-    assert "name another place" in as_nobody(open_place / "new.db", "create")
-    assert "name another place" in as_nobody(open_place / "deeper/new.db", "create")
+    assert "another place" in as_nobody(open_place / "new.db", "create")
+    assert "another place" in as_nobody(open_place / "deeper/new.db", "create")
 
 
 @pytest.mark.parametrize(
