@@ -88,7 +88,7 @@ def test_protocol_regime_and_statistic_are_told_apart(latbench: Latbench) -> Non
     assert text.status == 0
     assert re.search(r"^protocol .*--no-measure", text.out, re.MULTILINE)
     assert re.search(r"^regime .*warm .*all timed calls .*from stored samples", text.out, re.M)
-    assert re.search(r"^left ", text.out, re.MULTILINE)
+    assert re.search(r"^residual ", text.out, re.MULTILINE)
 
 
 def test_more_than_three_factors_one_at_a_time(latbench: Latbench) -> None:
@@ -187,10 +187,10 @@ def test_bad_input(latbench: Latbench, tmp_path: Path) -> None:
         (a, "nothing", "no record 'nothing'"),
         (a, a, "both sides are record"),
         (a, other.json["record"]["id"], "different models: mobilevig_ti and mobilevig_s"),
-        (failed.json["record"]["id"], a, "it failed"),
+        (failed.json["record"]["id"], a, "the run failed"),
         ("tinynet-e-macs", failed.json["record"]["id"], "the run failed"),
         (instead.id, a, "is not evidence about that backend"),
-        ("mobilevig-ti-latency-iphone13mini", other.json["record"]["id"], "is of MobileViG-Ti"),
+        ("mobilevig-ti-latency-iphone13mini", other.json["record"]["id"], "is about MobileViG-Ti"),
         ("tinynet-e-macs", a, "does not state a latency"),
     ):
         done = latbench("claims", "explain", one, "--against", two)

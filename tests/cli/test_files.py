@@ -238,7 +238,7 @@ def test_files_that_a_users_code_reads_are_told(latbench: Latbench, tmp_path: Pa
     for _ in range(2):  # made, and found in the cache
         ran = latbench("run", "--model", "net.py:factory", *QUICK, "--json")
         assert ran.status == 0, ran
-        assert "size.json, which is no part of its identity" in ran.err
+        assert "size.json, which is not part of its identity" in ran.err
         assert ran.json["record"]["artifact"]["details"]["reads"] == str(tmp_path / "size.json")
 
 
@@ -261,8 +261,9 @@ def test_the_registry_may_be_a_server(latbench: Latbench, tmp_path: Path, postgr
 
 @pytest.mark.torch
 def test_weights_from_a_file(latbench: Latbench, tmp_path: Path) -> None:
-    import tiny
     import torch
+
+    from support import models as tiny
 
     weights = tiny.factory().state_dict()
     torch.save(weights, tmp_path / "w.pth")
@@ -295,7 +296,7 @@ def test_names_that_only_the_other_program_knows(latbench: Latbench) -> None:
     assert "on, off" in ended.err
     ended = latbench("run", "--model", TINY, *QUICK, "--option", "provider=CoreMLExecutionProvider")
     assert ended.status == 3
-    assert "has no CoreMLExecutionProvider" in ended.out
+    assert "has no provider CoreMLExecutionProvider" in ended.out
 
 
 def fill(path: Path) -> None:
@@ -401,7 +402,7 @@ def test_sizes_and_axes_that_nothing_has_are_refused(latbench: Latbench, tmp_pat
     onnx_files.classifier(tmp_path / "open.onnx", batch="N", side=8)
     for arguments, words in (
         (("vector.onnx", "--resolution", "320"), "no input of the file has a resolution"),
-        (("open.onnx", "--batch", "4", "--dim", "N=2"), "2 by its name, 4 by --batch"),
+        (("open.onnx", "--batch", "4", "--dim", "N=2"), "2 by --dim, 4 by --batch"),
         (("mobilevig_ti", "--backend", "fake", "--dim", "foo=7"), "has no axis named foo"),
     ):
         ended = latbench("run", "--model", *arguments, *QUICK)

@@ -64,7 +64,7 @@ def test_calibrated_on_images(latbench: Latbench, images: Path) -> None:
         (("--precision", "int4"), "unknown precision 'int4'"),
         (("--precision", "int8", "--backend", "fake"), "supported: fp32"),
         (("--calibration", "x"), "add --precision int8"),
-        (("--precision", "int8", "--calibration", "nowhere"), "there is no folder"),
+        (("--precision", "int8", "--calibration", "nowhere"), "no such folder"),
         (("--option", "opset=16"), "17 to 23"),
         (("--option", "route=fx"), "one of: torch.export, torchscript"),
         (("--option", "opsett=17"), "did you mean opset?"),
