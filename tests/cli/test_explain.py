@@ -204,7 +204,10 @@ def test_bad_input(latbench: Latbench, tmp_path: Path) -> None:
         (("--budget", "1e30"), "sensible"),
         (("--budget", "nan"), "sensible"),
         (("--no-measure", "--rounds", "3"), "--rounds cannot be combined"),
-        (("--no-measure", "--budget", "2", "--order-seed", "1"), "--budget, --order-seed cannot be combined"),
+        (
+            ("--no-measure", "--budget", "2", "--order-seed", "1"),
+            "--budget, --order-seed cannot be combined",
+        ),
     ):
         done = latbench("claims", "explain", a, "--against", b, *arguments)
         assert done.status == 2, done
