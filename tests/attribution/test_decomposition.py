@@ -29,9 +29,9 @@ from latbench.attribution.shapley import (
     one_at_a_time,
     orders,
     over_rounds,
-    residual,
     shapley,
     subsets,
+    unexplained,
 )
 from latbench.attribution.subject import check_same_model, side_of
 from latbench.errors import UsageError
@@ -145,7 +145,7 @@ def test_intervals_over_rounds_and_of_what_is_left() -> None:
     share = over_rounds([log(1.9), log(2.0), log(2.1)])
     assert share.interval is not None
     assert share.interval[0] < 1.9 < 2.1 < share.interval[1]
-    left = residual(4.0, share)
+    left = unexplained(4.0, share)
     assert left.interval == pytest.approx((4 / share.interval[1], 4 / share.interval[0]))
 
 
@@ -292,7 +292,7 @@ def test_an_account_of_planted_effects_and_an_open_factor() -> None:
     assert threads.share is not None
     assert threads.share.ratio == pytest.approx(2)
     assert precision.range == pytest.approx((0.5, 1))
-    assert found.left.ratio == pytest.approx(1.5)
+    assert found.residual.ratio == pytest.approx(1.5)
     assert len(found.records) == 9
     # What A left open was not as in A.
     assert found.a_again_ns is None

@@ -83,7 +83,7 @@ def test_protocol_regime_and_statistic_are_told_apart(latbench: Latbench) -> Non
         "regime": "computed",
         "statistic": "computed",
     }
-    assert found["together"]["ratio"] == pytest.approx(found["ratio"])
+    assert found["explained"]["ratio"] == pytest.approx(found["ratio"])
     text = latbench("claims", "explain", a, "--against", done.json["record"]["id"], "--no-measure")
     assert text.status == 0
     assert re.search(r"^protocol .*--no-measure", text.out, re.MULTILINE)
@@ -200,9 +200,9 @@ def test_bad_input(latbench: Latbench, tmp_path: Path) -> None:
         assert done.out == ""
     b = take(latbench, "--threads", "2")
     for arguments, words in (
-        (("--budget", "inf"), "sensible"),
-        (("--budget", "1e30"), "sensible"),
-        (("--budget", "nan"), "sensible"),
+        (("--budget", "inf"), "the budget must be above 0"),
+        (("--budget", "1e30"), "the budget must be above 0"),
+        (("--budget", "nan"), "the budget must be above 0"),
         (("--no-measure", "--rounds", "3"), "--rounds cannot be combined"),
         (
             ("--no-measure", "--budget", "2", "--order-seed", "1"),

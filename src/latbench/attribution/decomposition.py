@@ -19,9 +19,9 @@ from latbench.attribution.shapley import (
     one_at_a_time,
     orders,
     over_rounds,
-    residual,
     shapley,
     subsets,
+    unexplained,
 )
 from latbench.attribution.subject import Side
 from latbench.schema.protocol import Statistic
@@ -91,7 +91,7 @@ def account(
         per_round = _stored_shares(a, b, plan)
     names = per_round[0].keys() if per_round else ()
     shares = {name: over_rounds([each[name] for each in per_round]) for name in names}
-    together = over_rounds([sum(each.values()) for each in per_round] or [0.0])
+    explained = over_rounds([sum(each.values()) for each in per_round] or [0.0])
     ratio = b.ns / a.ns
     parts = [_part(each, shares, plan, b, rounds) for each in plan.between.differ]
     return Account(
@@ -105,8 +105,8 @@ def account(
         else None,
         ratio=ratio,
         parts=tuple(sorted(parts, key=lambda part: ORDER.index(part.how))),
-        together=together,
-        left=residual(ratio, together),
+        explained=explained,
+        residual=unexplained(ratio, explained),
         rounds=len(rounds),
         configurations=min((len(each) for each in rounds), default=0),
         design=design,

@@ -66,10 +66,10 @@ class Account(Value, frozen=True, kw_only=True):
     """Latencies measured again; ``None`` if not measured, or if the device is not available."""
     ratio: float
     parts: tuple[Part, ...]
-    together: Share
-    """All shares multiplied."""
-    left: Share
-    """Unexplained part: the ratio divided by ``together``."""
+    explained: Share
+    """All contributions multiplied."""
+    residual: Share
+    """Unexplained part: the ratio divided by ``explained``."""
     rounds: int
     configurations: int
     """Configurations measured in each round."""
@@ -152,11 +152,11 @@ def over_rounds(logs: Sequence[float]) -> Share:
     return Share(ratio=exp(sum(logs) / len(logs)), interval=interval)
 
 
-def residual(ratio: float, together: Share) -> Share:
-    """Return the part of ``ratio`` that ``together`` does not explain."""
-    low, high = together.interval or (None, None)
+def unexplained(ratio: float, explained: Share) -> Share:
+    """Return the part of ``ratio`` that ``explained`` does not cover."""
+    low, high = explained.interval or (None, None)
     return Share(
-        ratio=ratio / together.ratio,
+        ratio=ratio / explained.ratio,
         interval=None if low is None or high is None else (ratio / high, ratio / low),
     )
 

@@ -71,9 +71,11 @@ def explain(
     if nothing could be measured.
     """
     check_same_model(a, b)
-    if rounds < 1 or not 0 < budget_s < LONGEST_TIMEOUT_S:
+    if rounds < 1:
+        raise UsageError(f"at least 1 round is required, not {rounds}")
+    if not 0 < budget_s < LONGEST_TIMEOUT_S:
         raise UsageError(
-            f"rounds and the budget must be above 0 and sensible, not {rounds} and {budget_s:g} s"
+            f"the budget must be above 0 and below {LONGEST_TIMEOUT_S} s, not {budget_s:g} s"
         )
     device = LocalDevice()
     plan, base = _plan(a, b, measure, device)

@@ -116,7 +116,9 @@ def command(
     if require_precision and resolved.target_ppm is None:
         raise click.UsageError(f"{resolved.label} has no target precision; set one with --target")
     if file is None and not given["model"]:
-        raise click.UsageError("name a model with --model, or a sweep file with --sweep")
+        raise click.UsageError(
+            "no model given: name one, such as mobilevig_ti or model.onnx, or --sweep FILE"
+        )
     if file is None and all(len(given[axis]) <= 1 for axis in AXES):
         if resume or order_seed is not None:
             raise click.UsageError("--resume and --order-seed apply to sweeps only")

@@ -38,10 +38,10 @@ def changed_protocol(
     """
     changes: dict[str, object] = {}
     if budget_s is not None:
-        _above_zero("the budget", budget_s, "s")
+        _in_range("the budget", budget_s, LONGEST_TIMEOUT_S, "s")
         changes |= {"budget_ns": round(budget_s * 1e9)}
     if target is not None:
-        _above_zero("the target", target * 100, "%")
+        _in_range("the target", target * 100, 100, "%")
         changes |= {"target_ppm": max(1, round(target * 1e6))}
         if protocol.max_processes == protocol.processes:
             changes |= {"max_processes": max(protocol.processes, WARM.max_processes)}
@@ -62,9 +62,9 @@ def changed_protocol(
     return msgspec.structs.replace(protocol, **changes)
 
 
-def _above_zero(what: str, value: float, unit: str) -> None:
-    if not 0 < value < LONGEST_TIMEOUT_S:
-        raise UsageError(f"{what} must be above 0 and sensible, not {value:g} {unit}")
+def _in_range(what: str, value: float, end: float, unit: str) -> None:
+    if not 0 < value < end:
+        raise UsageError(f"{what} must be above 0 and below {end} {unit}, not {value:g} {unit}")
 
 
 def check_protocol(protocol: TimingProtocol, timeout_s: float) -> None:

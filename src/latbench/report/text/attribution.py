@@ -36,8 +36,8 @@ def account_lines(found: Account, registry: str | None) -> list[str]:
         labelled("B", f"{found.b}, {time(found.b_ns)}{_again(found.b_again_ns)}"),
     ]
     rows = [_row(part) for part in found.parts]
-    rows.append(("together", "", "", share_text(found.together), ""))
-    rows.append(("residual", "", "", share_text(found.left), _unsaid(found)))
+    rows.append(("explained", "", "", share_text(found.explained), ""))
+    rows.append(("residual", "", "", share_text(found.residual), _unsaid(found)))
     lines += table(("factor", "A", "B", "contribution", "evidence"), rows)
     if found.alike:
         alike = ", ".join(f"{name} {value}" for name, value in found.alike.items() if name in SHOWN)
