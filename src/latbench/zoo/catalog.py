@@ -213,9 +213,18 @@ ZOO = (
 )
 
 
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
+"""Extensions of files that hold the weights of a network and not the network."""
+
+
 def find(name: str) -> ZooModel:
     """The entry called ``name``. Raises :class:`UsageError` with the nearest names."""
     known = {entry.name: entry for entry in ZOO}
+    if name.endswith(CHECKPOINTS):
+        raise UsageError(
+            f"{name} holds weights, not a network",
+            hint=f"name the network, and the file with --weights {name}",
+        )
     if name not in known:
         offered = f"did you mean timm:{name}?" if timm.has(name) else suggest(name, known)
         others = "timm:NAME, package.module:factory, path/to/file.py:factory or an existing file"

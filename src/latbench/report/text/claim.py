@@ -111,7 +111,7 @@ def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource])
         ("note", claim.note),
         ("method", source.note),
     ]
-    return [claim.id, *(f"  {name:<16}{value}" for name, value in facts if value is not None)]
+    return [claim.id, *(f"  {name:<19}{value}" for name, value in facts if value is not None)]
 
 
 def claims_json(claims: Sequence[Claim]) -> str:
