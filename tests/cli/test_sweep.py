@@ -32,7 +32,7 @@ def test_every_combination_is_measured_once(latbench: Latbench) -> None:
     assert done.status == 0, done.err
     found = {(r["model"], r["input"], r["threads"]) for r in rows(done)}
     assert len(rows(done)) == len(found) == 8
-    assert ("mobilevig_s", "2x3x224x224", "2") in found
+    assert ("mobilevig_s", "2x3x224x224", 2) in found
     assert done.err.count("[8/8]") == 1
     assert "min left" in done.err or "s left" in done.err
     table = latbench("table", "--sweep", "latest", "--format", "csv")
@@ -138,7 +138,7 @@ def test_it_survives_a_kill_and_goes_on_where_it_was(
     again = latbench(*arguments, "--resume", "--json")
     assert again.status == 0, again.err
     assert len(rows(again)) == 6
-    assert {r["record"] for r in before} <= {r["record"] for r in rows(again)}
+    assert {r["id"] for r in before} <= {r["id"] for r in rows(again)}
     assert f"[{len(before) + 1}/6]" in again.err
     # All there is: nothing is measured, the table is shown.
     assert latbench(*arguments, "--resume", "--json").json["rows"] == rows(again)

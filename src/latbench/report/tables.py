@@ -20,7 +20,7 @@ from latbench.schema.value import Value
 class TableRow(Value, frozen=True, kw_only=True):
     """One record. Units are in the names; ``None``: there is no such value."""
 
-    record: str
+    id: str
     created_unix_ns: int
     model: str
     backend: str
@@ -33,7 +33,7 @@ class TableRow(Value, frozen=True, kw_only=True):
     computed_in: str | None
     """The precision of the arithmetic, if the runtime reports another one."""
     input: str | None
-    threads: str | None
+    threads: int | None
     runtime: str | None
     """Its version."""
     format: str | None
@@ -88,11 +88,12 @@ def row(record: Record, summary: Summary | None) -> TableRow:
     over = warm is not None and warm.interval_level == "processes"
     low, high = (over and warm and warm.interval_ns) or (None, None)
     settings = runtime.settings if runtime else {}
+    threads = settings.get("threads", "")
     precision = artifact.precision if artifact else record.request.precision
     computed_in = settings.get("precision")
     parity = artifact.parity if artifact is not None else None
     return TableRow(
-        record=record.id,
+        id=record.id,
         created_unix_ns=record.created_unix_ns,
         model=record.model.name,
         backend=record.request.backend,
@@ -103,7 +104,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         input="x".join(map(str, artifact.inputs[0].shape))
         if artifact is not None and artifact.inputs
         else None,
-        threads=settings.get("threads"),
+        threads=int(threads) if threads.isdecimal() else None,
         runtime=runtime.version if runtime else None,
         format=artifact.format if artifact else None,
         artifact_sha256=artifact.sha256 if artifact else None,

@@ -42,12 +42,11 @@ def _values(rows: Sequence[TableRow], model: str, field: str) -> set[str]:
 
 
 def _varied(row: TableRow, fields: Sequence[str]) -> list[str]:
-    shown = {"precision": row.precision, "input": row.input, "threads": row.threads}
-    return [
-        f"{shown[field]} thread{'' if shown[field] == '1' else 's'}" if field == "threads" else text
-        for field in fields
-        if (text := shown[field]) is not None
-    ]
+    threads = None
+    if row.threads is not None:
+        threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
+    shown = {"precision": row.precision, "input": row.input, "threads": threads}
+    return [text for field in fields if (text := shown[field]) is not None]
 
 
 def _cell(row: TableRow) -> str:

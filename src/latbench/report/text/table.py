@@ -41,10 +41,6 @@ def _sized(field: str, unit: Callable[[int], str]) -> Column:
     return Column(show=show, sort=lambda row: getattr(row, field))
 
 
-def _threads(row: TableRow) -> float | None:
-    return float(row.threads) if row.threads and row.threads.isdecimal() else None
-
-
 def _count(value: int) -> str:
     """``2.79 M``, as papers give parameters and MACs."""
     for scale, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
@@ -107,7 +103,7 @@ def short_latency(row: TableRow) -> str:
 
 
 COLUMNS: dict[str, Column] = {
-    "record": _plain("record"),
+    "record": _plain("id"),
     "when": _sized("created_unix_ns", moment),
     "model": _plain("model"),
     "backend": _plain("backend"),
@@ -115,7 +111,7 @@ COLUMNS: dict[str, Column] = {
     "device": _plain("device"),
     "precision": Column(show=precision, sort=precision),
     "input": _plain("input"),
-    "threads": Column(show=lambda row: row.threads or "", sort=_threads),
+    "threads": _sized("threads", str),
     "latency": Column(show=short_latency, sort=lambda row: row.median_ns),
     "best-case": _sized("best_case_ns", lambda ns: " ".join((*duration(ns)[0], duration(ns)[1]))),
     "reliability": _plain("reliability"),
