@@ -216,7 +216,7 @@ def test_a_failure_is_at_the_stage_where_it_happened(latbench: Latbench) -> None
     )
     assert done.status == 3
     for found in rows(done):
-        record = latbench("show", str(found["record"]), "--json").json["record"]
+        record = latbench("show", str(found["id"]), "--json").json["record"]
         failure = record["outcome"]["failure"]
         assert (failure["stage"], record["artifact"]["format"]) == ("open", "fake")
         assert "option noise is not a number" in failure["message"]

@@ -80,7 +80,7 @@ def echo_list(store: Registry, listed: Sequence[Row]) -> None:
     short = store.short_ids(ids)
     records = [store.get(id) for id in ids]
     rows = [
-        msgspec.structs.replace(row(record, summarize(record)), record=short[record.id])
+        msgspec.structs.replace(row(record, summarize(record)), id=short[record.id])
         for record in records
     ]
     click.echo("\n".join(to_text(rows, LISTED, width())))
