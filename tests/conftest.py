@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from latbench.worker import client
+from support.zygote import Zygotes
 
 # A busy machine makes drawing slow; that says nothing about the code under test.
 settings.register_profile("latbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -82,3 +86,18 @@ def _apart_from_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_DATA_HOME"] = str(home / "data")
     os.environ["LATBENCH_CACHE"] = os.environ.get("LATBENCH_TEST_CACHE") or str(shared / "cache")
     os.environ.pop("LATBENCH_DEVICES", None)
+
+
+@pytest.fixture(scope="session")
+def zygotes(_apart_from_the_user: None) -> Iterator[Zygotes]:
+    """The parents of forked workers; each imports what it needs when the first worker asks."""
+    started = Zygotes()
+    yield started
+    started.close()
+
+
+@pytest.fixture(autouse=True)
+def _fast_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked, unless a test is about how programs start and end."""
+    if sys.platform == "linux" and not request.node.get_closest_marker("programs"):
+        monkeypatch.setattr(client, "subprocess", request.getfixturevalue("zygotes"))
