@@ -125,7 +125,7 @@ class Zygotes:
         for each in self._started.values():
             each.close()
 
-    def Popen(  # noqa: N802 - the name of what it stands in for
+    def Popen(
         self, command: Sequence[str], *, env: Mapping[str, str], stderr: IO[bytes], **rest: object
     ) -> Forked | subprocess.Popen[bytes]:
         """Fork a worker of latbench's own; start anything else as a program."""
