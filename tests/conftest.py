@@ -16,6 +16,10 @@ from hypothesis import HealthCheck, settings
 from latbench.worker import client
 from support.zygote import Zygotes
 
+# PyTorch's threads spin while they wait. Two tests side by side, each with a thread for each CPU,
+# took ten times as long as with one thread each. Runners set the number that a test asks for.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine makes drawing slow; that says nothing about the code under test.
 settings.register_profile("latbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("latbench")

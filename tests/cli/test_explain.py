@@ -61,7 +61,7 @@ def test_planted_factors_are_told_apart(latbench: Latbench) -> None:
     found = explained(latbench, a, b)
     assert shares(found) == pytest.approx({"threads": 1, "option scale": 2})
     assert found["ratio"] == pytest.approx(2)
-    assert found["left"]["ratio"] == pytest.approx(1)
+    assert found["residual"]["ratio"] == pytest.approx(1)
     assert found["a_again_ns"] == pytest.approx(found["a_ns"])
     assert found["b_again_ns"] == pytest.approx(found["b_ns"])
     assert (found["design"], found["rounds"], found["configurations"]) == ("factorial", 3, 4)
@@ -145,7 +145,7 @@ def test_a_claim_and_what_it_leaves_open(latbench: Latbench, tmp_path: Path, cla
     assert done.json["a_again_ns"] is None
     assert done.json["b_again_ns"] == pytest.approx(done.json["b_ns"])
     assert parts["os"]["range"] is None
-    assert done.json["left"]["ratio"] == pytest.approx(done.json["ratio"])
+    assert done.json["residual"]["ratio"] == pytest.approx(done.json["ratio"])
     assert not any(part.startswith("option") for part in parts)
 
 

@@ -37,7 +37,7 @@ def test_dynamic_axes_need_a_value(latbench: Latbench, tmp_path: Path) -> None:
     onnx_files.classifier(tmp_path / "d.onnx", batch="N", side="S")
     ended = latbench("run", "--model", "d.onnx", *QUICK)
     assert ended.status == 3
-    assert "no size for the dynamic axis 0 (N)" in ended.out
+    assert "no size given for the dynamic axis 0 (N)" in ended.out
     assert "--batch" in ended.out
     ran = latbench(
         "run", "--model", "d.onnx", "--batch", "3", "--resolution", "16", *QUICK, "--json"

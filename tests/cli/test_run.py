@@ -159,7 +159,7 @@ def test_chatter_on_standard_output_changes_nothing(latbench: Latbench) -> None:
         ((*FAKE, "--option", "noise"), "KEY=VALUE"),
         ((*FAKE, "--precision", "fp12"), "fp32"),
         ((*FAKE, "--timeout", "0"), "timeout"),
-        (("run",), "--model"),
+        (("run",), "no model given"),
         (("show", "nosuchrecord"), "nosuchrecord"),
     ],
 )

@@ -18,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -83,6 +84,8 @@ class Zygote:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # Threads that spin while they wait take the CPU of the tests beside them.
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
             start_new_session=True,
         )
         theirs.close()
@@ -142,7 +145,7 @@ class Zygotes:
         names = {
             name
             for name in environment.keys() | self._environment.keys()
-            if name.startswith(READ_AT_START) and name != "PYTHONPATH"
+            if name.startswith(READ_AT_START) and name not in ("PYTHONPATH", "OMP_WAIT_POLICY")
         }
         return any(environment.get(name) != self._environment.get(name) for name in names)
 
@@ -203,6 +206,7 @@ def _become(descriptors: Sequence[int], path: Sequence[str]) -> NoReturn:
         os.environ.clear()
         os.environ.update(asked["environment"])
         os.chdir(asked["folder"])
+        tempfile.tempdir = None  # read again from the environment
         sys.path[:] = [*filter(None, os.environ.get("PYTHONPATH", "").split(":")), *path]
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         status = 0
