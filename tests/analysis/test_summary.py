@@ -16,7 +16,7 @@ from latbench.audit.pareto import measured_of
 from latbench.report import tables
 from latbench.report.text.table import latency
 from latbench.schema.artifact import TensorSpec
-from latbench.schema.protocol import Statistic
+from latbench.schema.protocol import Statistic, TimingProtocol
 from latbench.schema.protocol_catalog import SHIPPED, WARM
 from latbench.schema.protocol_options import named_protocol
 from latbench.schema.record import Record, Sentinel
@@ -585,3 +585,25 @@ def test_first_inferences_alone_are_not_warm() -> None:
     warm = summarize(record(noisy(1e6, 1)))
     assert warm is not None
     assert warm.warm
+
+
+def test_a_process_that_never_got_warm_does_not_count() -> None:
+    """Six processes of which the budget left one cold call each were "17 us, 95 % CI 16 to 19"."""
+    budget = msgspec.structs.replace(named_protocol("latbench-quick@1"), budget_ns=1_000_000_000)
+    warm, cold = [noisy(2e5, seed, 40) for seed in range(4)], [[1_700_000]] * 6
+    summary = summarize(under(budget, *warm, *cold))
+    assert summary is not None
+    assert (summary.median_ns, summary.processes) == (pytest.approx(2e5, rel=0.01), 4)
+    assert summary.reliability == "inconclusive"
+    assert "4 of 6 processes got warm in 1 s" in summary.reasons[0]
+    assert summary.advice == ("a larger --budget",)
+    assert summarize(under(budget, *cold)) is None
+    assert typical_ns(under(budget, *cold)) is None
+    # All the calls that the protocol wants, however few, and slow calls, are not cold.
+    few = msgspec.structs.replace(budget, min_calls=1, min_ns=0)
+    assert summarize(under(few, *cold)) is not None
+    assert summarize(under(budget, *[[60_000_000]] * 6)) is not None
+
+
+def under(protocol: TimingProtocol, *processes: list[int]) -> Record:
+    return msgspec.structs.replace(record(*processes), protocol=protocol)

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from time import monotonic
+from statistics import median
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from latbench.analysis.segments import samples
+from latbench.analysis.segments import is_cold, samples
 from latbench.api import ExportSpec, make_inputs
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job, JobRun
@@ -197,14 +198,39 @@ def test_more_processes_until_it_is_precise_enough(tmp_path: Path) -> None:
     assert asked == [2, 3, 4, 2, 3]
 
 
-def test_a_budget_too_small_for_one_process_gives_one_block(tmp_path: Path) -> None:
+def test_a_budget_too_small_for_one_process_gives_one_that_is_warm(tmp_path: Path) -> None:
     outcome, _ = execute(tmp_path, MS, budget_ns=1)
     assert (outcome.status, outcome.stopped) == ("measured", "budget")
-    assert [len(trace.blocks) for trace in outcome.traces] == [1]
+    assert [len(samples(trace)) for trace in outcome.traces] == [15]
+
+
+@pytest.mark.parametrize("name", ["latbench-quick@1", "latbench-warm@1", "timm@1"])
+def test_starting_that_takes_the_budget_leaves_fewer_processes_and_warm_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A worker that takes 0.4 s to open the model, and calls that become 20 times faster."""
+    opened = JobRun.open
+
+    def slowly(self: JobRun, process: int, session: int, begun_ns: int) -> None:
+        sleep(0.4)
+        opened(self, process, session, begun_ns)
+
+    monkeypatch.setattr(JobRun, "open", slowly)
+    protocol = msgspec.structs.replace(named_protocol(name), budget_ns=1_000 * MS)
+    protocol = msgspec.structs.replace(protocol, processes=6, max_processes=6)
+    job = with_changes(job_for(tmp_path, 2_000), extra={"warmup": "8", "noise": "0"})
+    (outcome,) = ProtocolExecutor(
+        [job], Schedule(protocol=protocol, timeout_s=60), LocalDevice(), SILENT
+    ).run()
+    assert outcome.stopped == "budget"
+    assert 1 <= len(outcome.traces) <= 4
+    for trace in outcome.traces:
+        assert not is_cold(trace, protocol)
+        assert median(samples(trace)) < 4_000
 
 
 def test_a_budget_that_cuts_blocks_short_is_told(tmp_path: Path) -> None:
-    outcome, _ = execute(tmp_path, MS, budget_ns=1, processes=1, max_processes=1)
+    outcome, _ = execute(tmp_path, MS, budget_ns=1, processes=1, max_processes=1, min_calls=100)
     assert (outcome.status, outcome.stopped) == ("measured", "budget")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from latbench.analysis.comparability import same_sentinel, sentinel_best_case
 from latbench.analysis.estimators import BEST_CASE, SEQUENTIAL_CONFIDENCE
 from latbench.analysis.reliability import clock_faults
-from latbench.analysis.segments import paired_ratios, process_samples
+from latbench.analysis.segments import paired_ratios, process_samples, warm_traces
 from latbench.analysis.stats import (
     FEWEST,
     interpolated,
@@ -89,11 +89,12 @@ def compare(
     together = (
         pair[0] is not None and pair[1] is not None and pair[0].comparison == pair[1].comparison
     )
-    one, two = process_samples(a.outcome.traces), process_samples(b.outcome.traces)
+    warm_a, warm_b = warm_traces(a), warm_traces(b)
+    one, two = process_samples(warm_a), process_samples(warm_b)
     against = _failure_reasons(a, b)
     other: Quantity = "typical" if quantity == "best-case" else "best-case"
     if together:
-        ratios, beside = paired_ratios(a.outcome.traces, b.outcome.traces), _low_ratios(one, two)
+        ratios, beside = paired_ratios(warm_a, warm_b), _low_ratios(one, two)
         if quantity == "best-case":
             ratios, beside = beside, ratios
         found = _verdict(ratios, margin)
@@ -238,7 +239,7 @@ def _values(
     record: Record, parts: Mapping[int, Array], quantity: Quantity, referred: bool
 ) -> list[float]:
     if referred and quantity == "typical":
-        return paired_ratios(record.outcome.sentinel, record.outcome.traces)
+        return paired_ratios(record.outcome.sentinel, warm_traces(record))
     values = {i: interpolated(part, QUANTILE[quantity]) for i, part in parts.items()}
     if referred:
         beside = sentinel_best_case(record)

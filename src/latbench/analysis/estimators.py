@@ -12,6 +12,7 @@ from latbench.analysis.segments import (
     by_process,
     process_samples,
     sessions,
+    warm_traces,
 )
 from latbench.analysis.stats import (
     FEWEST,
@@ -134,7 +135,7 @@ def typical_ns(record: Record) -> int | None:
     """Return the median latency of a measured record; ``None`` if it failed or was interrupted."""
     if record.outcome.status != "measured":
         return None
-    parts = list(process_samples(record.outcome.traces).values())
+    parts = list(process_samples(warm_traces(record)).values())
     if not parts:
         return None
     # A float next to 2**63 rounds up to it, which does not fit a signed 64-bit integer.

@@ -13,7 +13,7 @@ from statistics import NormalDist, median, variance
 
 from latbench.analysis.comparison import POWER, seconds_per_process
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
-from latbench.analysis.segments import warm_blocks
+from latbench.analysis.segments import warm_blocks, warm_traces
 from latbench.analysis.stats import FEWEST
 from latbench.defaults import MARGIN
 from latbench.schema.protocol import TimingProtocol
@@ -146,7 +146,7 @@ def plan(
 def _processes(record: Record) -> list[list[Sequence[int]]]:
     """Return the warm samples of each block, by process."""
     found: dict[int, list[Sequence[int]]] = {}
-    for trace in record.outcome.traces:
+    for trace in warm_traces(record):
         kept = [block for block in warm_blocks(trace).values() if min(block) > 0]
         if kept:
             found.setdefault(trace.process, []).extend(kept)

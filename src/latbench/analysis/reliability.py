@@ -51,6 +51,7 @@ Kind = Literal[
     "slow sentinel",
     "too many threads",
     "battery",
+    "short budget",
     "few processes",
     "few samples",
 ]
@@ -73,6 +74,7 @@ ADVICE: dict[Kind, str] = {
     "slow sentinel": QUIET,
     "too many threads": "--threads no larger than the usable CPUs",
     "battery": "connect the power supply",
+    "short budget": "a larger --budget",
     "few processes": f"--processes {FEWEST} or more",
     "few samples": "more --calls, or the default protocol",
 }
@@ -111,6 +113,8 @@ class Findings(Value, frozen=True, kw_only=True):
     """Of an interval over processes, of the number that the protocol reports."""
     process_numbers: tuple[float, ...]
     """That number, of each process."""
+    cold: int
+    """Sessions that the time budget ended before they were warm; they are not counted."""
     too_few: int
     """Sessions with too few samples to look for a warm-up or a change of level."""
     long_warmup: int
@@ -153,11 +157,7 @@ def judge(record: Record, found: Findings) -> Judgement:
     if against:
         return Judgement(reliability="unreliable", reasons=against)
     if not found.enough:
-        few = f"{found.processes} process{'es' if found.processes > 1 else ''}"
-        text = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
-        return Judgement(
-            reliability="inconclusive", reasons=(Reason(kind="few processes", text=text),)
-        )
+        return Judgement(reliability="inconclusive", reasons=(_too_few_processes(record, found),))
     if found.too_few > UNSTEADY * found.sessions:
         text = (
             f"too few samples to look for a warm-up or a change of level in {found.too_few} of "
@@ -167,6 +167,19 @@ def judge(record: Record, found: Findings) -> Judgement:
             reliability="inconclusive", reasons=(Reason(kind="few samples", text=text),)
         )
     return Judgement(reliability="reliable", reasons=())
+
+
+def _too_few_processes(record: Record, found: Findings) -> Reason:
+    budget_ns, planned = record.protocol.budget_ns, record.protocol.processes
+    if budget_ns is not None and (found.cold or found.processes < planned):
+        text = f"{found.processes} of {planned} processes got warm in {budget_ns / 1e9:g} s"
+        return Reason(
+            kind="short budget",
+            text=f"{text}: an interval that holds beyond them needs at least {FEWEST}",
+        )
+    few = f"{found.processes} process{'es' if found.processes > 1 else ''}"
+    text = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
+    return Reason(kind="few processes", text=text)
 
 
 def unsound(record: Record) -> tuple[str, ...]:

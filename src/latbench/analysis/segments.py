@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from latbench.analysis.interference import Marks
 from latbench.analysis.steady_state import (
+    FEWEST_SAMPLES,
+    WARM_NS,
     burst_end,
     has_steady_state,
     levels,
     trend,
     warmup_end,
 )
+from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Record
 from latbench.schema.trace import Block, Trace
 
@@ -64,13 +67,33 @@ class SegmentedSession:
 
 
 def sessions(record: Record, marks: Marks) -> list[SegmentedSession]:
-    """Return sessions with samples; for cold-start protocols, those with a first inference."""
+    """Return warm sessions with samples; for cold-start protocols, those with a first inference."""
     cold = record.protocol.statistic.kind == "cold"
     return [
         SegmentedSession(trace, why)
         for trace, why in zip(record.outcome.traces, marks, strict=True)
-        if has_samples(trace) or (cold and trace.first_ns is not None)
+        if (has_samples(trace) and not is_cold(trace, record.protocol))
+        or (cold and trace.first_ns is not None)
     ]
+
+
+def warm_traces(record: Record) -> tuple[Trace, ...]:
+    """Return the traces of a record whose samples count: all but those that :func:`is_cold`."""
+    return tuple(each for each in record.outcome.traces if not is_cold(each, record.protocol))
+
+
+def is_cold(trace: Trace, protocol: TimingProtocol) -> bool:
+    """Whether the time budget ended a session before it was warm.
+
+    Loading the model may use up a process's share of the budget. The first calls of a block can be
+    many times slower than the latency: 17 against 2.3 microseconds for a small model. A session
+    that has all the calls of its protocol counts, and so does one of :data:`WARM_NS`.
+    """
+    if protocol.budget_ns is None or protocol.statistic.kind == "cold":
+        return False
+    timed = samples(trace)
+    complete = len(timed) >= protocol.min_calls and sum(timed) >= protocol.min_ns
+    return not complete and len(timed) < FEWEST_SAMPLES and sum(timed) < WARM_NS
 
 
 def process_samples(traces: Sequence[Trace]) -> dict[int, Array]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FEWEST_SAMPLES = 16
 """With fewer samples, no warm-up is detected and all samples are used."""
+WARM_NS = 50_000_000
+"""A process that has executed for so long is past its first calls, however few there were."""
 SCANS = ((0.75, 0.61, 2.3), (0.95, 0.44, 1.1))
 """Quantile of the later half; the share of samples above it at which a slow start is more likely
 than steady; and the score needed to accept it: six and two samples in a row."""

@@ -43,6 +43,7 @@ from latbench.analysis.segments import (
     paired_ratios,
     process_samples,
     sessions,
+    warm_traces,
 )
 from latbench.analysis.stats import (
     CONFIDENCE,
@@ -187,6 +188,7 @@ def summarize(record: Record) -> Summary | None:
             processes=len(parts),
             half_width=half_width_of(numbers, confidence),
             process_numbers=tuple(numbers),
+            cold=len(record.outcome.traces) - len(warm_traces(record)),
             too_few=sum(len(run.steady) < FEWEST_SAMPLES for run in runs if run.trace.blocks),
             long_warmup=sum(
                 (run.warmup or 0) * 3 > len(run.all) for run in runs if run.trace.blocks
@@ -255,7 +257,7 @@ def _normalized(record: Record, confidence: float) -> SentinelRatio | None:
     beside = record.outcome.sentinel
     if record.sentinel is None or record.sentinel.name is None:
         return None
-    ratios = paired_ratios(beside, record.outcome.traces)
+    ratios = paired_ratios(beside, warm_traces(record))
     if not ratios:
         return None
     blocks = [median(counted(b)) for t in beside for b in t.blocks if counted(b)]

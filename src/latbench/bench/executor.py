@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from latbench.analysis.steady_state import WARM_NS
 from latbench.bench.job import Job, JobRun
 from latbench.clock import now_ns
 from latbench.errors import LatbenchError, StageError, failure_of
@@ -98,8 +99,11 @@ class ProtocolExecutor:
                     return "precise"
             if protocol.budget_ns is not None:
                 left = self._begun_ns + protocol.budget_ns - now_ns()
-                # Another process like the last must fit, unless the first ones share the budget.
-                needed = now_ns() - started_ns if done >= protocol.processes else 0
+                # Another process like the last must fit. The first ones share the budget, so one
+                # of them may end somewhat late, but not where starting takes all of its share.
+                needed = now_ns() - started_ns
+                if done < protocol.processes:
+                    needed //= 2
                 if left <= needed:
                     return "budget"
         return "processes"
@@ -142,14 +146,16 @@ class ProtocolExecutor:
         done = 0
         while calls := self._next_calls():
             left = self._left_ns(process)
-            if left is not None and left <= 0 and done:
+            out_of_time = left is not None and left <= 0 and done
+            if out_of_time and not any(part.cold() for part in self.parts):
                 self._cut_short = True
                 return
             parts = self._all()
             if left is not None and not done:
                 # A slow model gets fewer samples instead of too few processes.
+                room = max(left // len(parts), 0)
                 calls = [
-                    calls_that_fit(most, part.typical_ns, max(left, 0) // len(parts))
+                    calls_that_fit(most, part.typical_ns, max(room, WARM_NS if part.cold() else 0))
                     for most, part in zip(calls, self.parts, strict=True)
                 ]
             draw.shuffle(parts)

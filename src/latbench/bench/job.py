@@ -20,7 +20,8 @@ from latbench.analysis.parity import (
     finite,
     tolerance_of,
 )
-from latbench.analysis.steady_state import FEWEST_SAMPLES, warmup_end
+from latbench.analysis.segments import is_cold
+from latbench.analysis.steady_state import FEWEST_SAMPLES, WARM_NS, warmup_end
 from latbench.clock import now_ns
 from latbench.errors import Stage, StageError
 from latbench.schema.artifact import Artifact
@@ -38,9 +39,6 @@ SEEN = 4
 """A warm-up counts as over once this many times its length has been observed."""
 DECLINE = 1.01
 """It is not over while the first half of what follows is slower than the second by this factor."""
-WARMUP_LOOK_NS = 50_000_000
-"""If so much time holds too few samples to analyze, the warm-up ends: the summary detects a longer
-one in the blocks."""
 WARMUP_CHUNK_NS = 25_000_000
 """The warm-up is analyzed after every so much time."""
 
@@ -125,13 +123,15 @@ class JobRun:
     def warm_up(self, left_ns: int | None) -> None:
         """Warm up for the protocol's time, or until the samples no longer change.
 
-        The warm-up takes at most ``left_ns`` unless that is ``None``.
+        The warm-up takes at most ``left_ns`` unless that is ``None``; a model that needs little
+        time to get warm gets it even so.
         """
         trace, protocol = self._live(), self._protocol
         limit = protocol.warmup_limit_ns
         spent = trace.first_ns or 0
         if left_ns is not None:
-            limit = min(limit, spent + left_ns)
+            least = WARM_NS if self.typical_ns < WARM_NS else 0
+            limit = min(limit, spent + max(left_ns, least))
         while spent < limit and (calls := self._warmup_calls(spent)):
             fit = calls_that_fit(calls, self.typical_ns, limit - spent)
             begun = now_ns()
@@ -155,7 +155,7 @@ class JobRun:
             return max(1, min(chunk, -(-short // max(self.typical_ns, 1))))
         if protocol.warmup == "fixed":
             return 0
-        few = len(samples) < FEWEST_SAMPLES and spent_ns < WARMUP_LOOK_NS
+        few = len(samples) < FEWEST_SAMPLES and spent_ns < WARM_NS
         end = warmup_end(np.asarray(samples, dtype=np.float64))
         if few or end is None or len(samples) < SEEN * end:
             return chunk
@@ -189,6 +189,10 @@ class JobRun:
             return least
         wanted = max(least, -(-SPREAD_NS // max(self.typical_ns, 1)))
         return min(wanted, self._protocol.block_calls)
+
+    def cold(self) -> bool:
+        """Whether the session's samples so far would not count, because it is not warm."""
+        return is_cold(self._live().value(), self._protocol)
 
     def pause(self) -> None:
         """Stop the worker until the next request."""

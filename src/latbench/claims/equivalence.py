@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from latbench.analysis.comparison import EQUIVALENCE, Comparison, compare
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE, process_numbers
 from latbench.analysis.reliability import unsound
-from latbench.analysis.segments import process_samples
+from latbench.analysis.segments import process_samples, warm_traces
 from latbench.analysis.settings import batch
 from latbench.analysis.stats import FEWEST, order_interval
 from latbench.analysis.summary import summarize
@@ -141,7 +141,7 @@ def _differed(
     one, two = (
         {
             process: batch(record) * 1e9 / _middle(part) if rate else _middle(part)
-            for process, part in process_samples(record.outcome.traces).items()
+            for process, part in process_samples(warm_traces(record)).items()
         }
         for record in pair
     )
@@ -227,7 +227,7 @@ def _usable(claim: Claim, record: Record) -> tuple[str | None, list[float]]:
         # The authors' protocol defines its own warm-up and statistic.
         return None, process_numbers(record)
     statistic = claim.conditions.statistic or "median"
-    parts = process_samples(record.outcome.traces).values()
+    parts = process_samples(warm_traces(record)).values()
     values = [_statistic(part, statistic) for part in parts]
     if None in values:
         return f"the source reports the {statistic}, which latbench does not compute", []

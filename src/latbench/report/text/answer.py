@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from latbench.analysis.segments import has_samples
 from latbench.analysis.settings import own_options
 from latbench.analysis.summary import Reported, Summary
 from latbench.report.placement import placed
@@ -39,9 +40,15 @@ def brief_lines(record: Record, summary: Summary | None, id: str) -> list[str]:
         lines += _extra_lines(record)
         lines += reliability_lines(summary, most=MOST_REASONS)
     elif not failed:
-        lines.append(labelled("outcome", f"{record.outcome.status}, without one timed sample"))
+        lines.append(labelled("outcome", _without_samples(record)))
     lines.append(labelled("record", f"{id} (latbench show {id}; --verbose for all details)"))
     return lines
+
+
+def _without_samples(record: Record) -> str:
+    if any(has_samples(trace) for trace in record.outcome.traces):
+        return "no process got warm within its time budget; try a larger --budget"
+    return f"{record.outcome.status}, without one timed sample"
 
 
 def head_lines(record: Record, summary: Summary | None) -> list[str]:
@@ -54,7 +61,8 @@ def head_lines(record: Record, summary: Summary | None) -> list[str]:
             lines.append(labelled("try", failure.hint))
         return [*lines, labelled("measured", title(record))]
     if summary is None:
-        return [*lines, f"{record.outcome.status.upper()}  {title(record)}"]
+        status = "no result" if record.outcome.status == "measured" else record.outcome.status
+        return [*lines, f"{status.upper()}  {title(record)}"]
     mark = ""
     if record.outcome.status == "interrupted":
         mark = "INTERRUPTED  "
