@@ -41,6 +41,23 @@ def test_a_ratio_of_records_apart_is_not_told() -> None:
     assert [a.answer for a in of_ordering(faster, *near)] == ["inconclusive"]
 
 
+def test_records_that_are_unreliable_decide_nothing_apart_and_are_named_interleaved() -> None:
+    """A spread of 10 % over ten processes is an interval of more than 5 %."""
+    apart = timed(3.0, "timm:two", id="r2", spread=0.1), timed(1.0, spread=0.1)
+    (found,) = of_ordering(claim(ORDERING), *apart)
+    assert found.answer == "inconclusive"
+    assert "unreliable: processes disagree" in found.reasons[0]
+    for ms, answer in ((1.0, "confirmed"), (9.0, "refuted")):
+        (found,) = of_ordering(claim(ORDERING), *pair(3.0, ms, spread=0.1))
+        assert found.answer == answer
+        assert "the latencies alone are unreliable: processes disagree" in found.reasons[0]
+    ratio = of_value(claim({**RATIO, "figure": "3"}, margin_percent=50.0), *pair(3, 1, spread=0.1))
+    assert ratio.answer == "confirmed"
+    assert any("the latencies alone are unreliable" in reason for reason in ratio.reasons)
+    (found,) = of_ordering(claim(ORDERING), *pair(3.0, 2.0))
+    assert not any("unreliable" in reason for reason in found.reasons)
+
+
 @pytest.mark.parametrize(
     ("reading", "one", "answer"),
     [

@@ -6,8 +6,11 @@ that lies outside of the margin refutes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from latbench.analysis.comparison import EQUIVALENCE, Comparison, compare
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE, process_numbers
@@ -75,13 +78,13 @@ def check_order(claim: Claim, pair: RecordPair) -> Answer:
         return check_ratio(claim, pair)
     assert isinstance(says, StatedRatio | StatedDifference | StatedOrdering)
     result = compare(*pair, margin=0.0)
-    if (why := _unsound(pair)) is not None:
-        return _compared(result, pair, "inconclusive", why)
+    if (why := _unsound(pair, result)) is not None:
+        return _compared(result, pair, "inconclusive", (why,))
     if result.verdict in ("faster", "slower"):
         answer: AnswerName = (
             "confirmed" if (result.verdict == "faster") == direction(says) else "refuted"
         )
-        return _compared(result, pair, answer)
+        return _compared(result, pair, answer, _exempt(pair))
     return _compared(result, pair, "inconclusive")
 
 
@@ -89,16 +92,16 @@ def check_ratio(claim: Claim, pair: RecordPair) -> Answer:
     """Compare the size of a ratio, difference or parity with two records."""
     says = claim.says
     result = compare(*pair)
-    if (why := _unsound(pair)) is not None:
-        return _compared(result, pair, "inconclusive", why)
+    if (why := _unsound(pair, result)) is not None:
+        return _compared(result, pair, "inconclusive", (why,))
     if not result.interleaved:
-        return _compared(result, pair, "inconclusive", "a ratio needs interleaved measurements")
+        return _compared(result, pair, "inconclusive", ("a ratio needs interleaved measurements",))
     if result.ratio is None or result.interval is None or result.equivalence is None:
         return _compared(result, pair, "inconclusive")
     place, ids = place_of(pair[1]), (pair[0].id, pair[1].id)
     if isinstance(says, StatedDifference):
         return _differed(claim, says, pair, place, ids)
-    return combined(
+    answer = combined(
         {
             name: _tested(
                 result.equivalence, result.interval, wanted, result.ratio, place, ids, unit="ratio"
@@ -106,6 +109,7 @@ def check_ratio(claim: Claim, pair: RecordPair) -> Answer:
             for name, wanted in _wanted_ratios(claim).items()
         }
     )
+    return msgspec.structs.replace(answer, reasons=(*answer.reasons, *_exempt(pair)))
 
 
 def direction(says: StatedRatio | StatedDifference | StatedOrdering) -> bool | None:
@@ -248,9 +252,28 @@ def _statistic(part: Array, name: str) -> float | None:
     return None
 
 
-def _unsound(pair: RecordPair) -> str | None:
+def _unsound(pair: RecordPair, result: Comparison) -> str | None:
+    """Return why a pair decides nothing, or ``None``."""
     reasons = [why for record in pair for why in unsound(record)]
+    if not result.interleaved:
+        reasons += [why for record in pair for why in _unreliable(record)]
     return f"unreliable: {'; '.join(dict.fromkeys(reasons))}" if reasons else None
+
+
+def _exempt(pair: RecordPair) -> tuple[str, ...]:
+    """Return the note of an interleaved pair whose records are unreliable on their own."""
+    reasons = dict.fromkeys(why for record in pair for why in _unreliable(record))
+    if not reasons:
+        return ()
+    return (
+        "interleaved, so that what disturbs one model disturbs the other; the latencies alone are "
+        f"unreliable: {'; '.join(reasons)}",
+    )
+
+
+def _unreliable(record: Record) -> tuple[str, ...]:
+    summary = summarize(record)
+    return summary.reasons if summary and summary.reliability == "unreliable" else ()
 
 
 def _middle(part: Array) -> float:
@@ -286,7 +309,9 @@ def _tested(
     )
 
 
-def _compared(result: Comparison, pair: RecordPair, answer: AnswerName, why: str = "") -> Answer:
+def _compared(
+    result: Comparison, pair: RecordPair, answer: AnswerName, reasons: Sequence[str] = ()
+) -> Answer:
     needs: tuple[str, ...] = ()
     if answer == "inconclusive":
         complete = all(record.outcome.status == "measured" for record in pair)
@@ -298,7 +323,7 @@ def _compared(result: Comparison, pair: RecordPair, answer: AnswerName, why: str
         )
     return Answer(
         answer=answer,
-        reasons=(*([why] if why else []), *result.reasons),
+        reasons=(*reasons, *result.reasons),
         needs=needs,
         where=place_of(pair[1]).text,
         place=place_of(pair[1]),
