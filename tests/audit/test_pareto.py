@@ -10,6 +10,7 @@ import pytest
 from latbench.analysis.rank_correlation import kendall_tau, tau_with_interval
 from latbench.audit.papers import Top1
 from latbench.audit.pareto import (
+    Accuracy,
     accuracies,
     alike,
     frontier,
@@ -139,20 +140,59 @@ def test_accuracy_comes_from_claims_before_the_file() -> None:
         Top1(model="zoo_b", figure="71.8", source="abstract"),
     ]
     found = accuracies([said, claim("b", "1.0")], MODELS, stated)
-    assert found == {"zoo_a": (74.0, "said"), "zoo_b": (71.8, "abstract")}
+    of_a, of_b = found["zoo_a"][-1], found["zoo_b"][-1]
+    assert (of_a.top1, of_a.source, of_b.top1, of_b.source) == (74.0, "said", 71.8, "abstract")
+    assert len(found["zoo_a"]) == len(found["zoo_b"]) == 1
 
 
 def test_points_are_of_models_that_have_both_and_the_frontier_is_undominated() -> None:
     rows = [record("zoo_b", 3), record("zoo_a", 1), record("zoo_c", 2), record("other", 1)]
-    published = {name: (top1, "") for name, top1 in (("zoo_a", 70), ("zoo_b", 75), ("zoo_c", 69))}
-    points = pareto_points(rows, published)
+    published = top1s(zoo_a=70, zoo_b=75, zoo_c=69)
+    points, left = pareto_points(rows, published)
+    assert left == {"other": "no published accuracy"}
     assert [point.measured.model for point in points] == ["zoo_a", "zoo_c", "zoo_b"]
     assert [point.measured.model for point in frontier(points)] == ["zoo_a", "zoo_b"]
-    smaller = msgspec.structs.replace(rows[0].model, resolution=128)
-    assert pareto_points([msgspec.structs.replace(rows[0], model=smaller)], published) == []
     low, high = points[0].measured.interval_ns or (0, 0)
     assert low <= points[0].measured.median_ns <= high
     assert points[0].measured.median_ns == pytest.approx(1e6, rel=0.01)
+
+
+def top1s(**values: float) -> dict[str, tuple[Accuracy, ...]]:
+    return {name: (Accuracy(top1=top1, source=""),) for name, top1 in values.items()}
+
+
+def at(row: Record, side: int) -> Record:
+    """The record, measured with ``--resolution side``."""
+    assert row.artifact is not None
+    image = msgspec.structs.replace(row.artifact.inputs[0], shape=(1, 3, side, side))
+    return msgspec.structs.replace(
+        row,
+        model=msgspec.structs.replace(row.model, resolution=(side, side)),
+        artifact=msgspec.structs.replace(row.artifact, inputs=(image,)),
+    )
+
+
+def test_an_accuracy_applies_at_the_resolution_it_was_published_for() -> None:
+    row = record("zoo_a", 3)
+    published = {
+        "zoo_a": (
+            Accuracy(top1=70, source="own"),
+            Accuracy(top1=72, source="larger", resolution=256),
+        )
+    }
+
+    def found(measured: Record) -> float | str:
+        points, left = pareto_points([measured], published)
+        return points[0].top1 if points else left["zoo_a"]
+
+    assert found(row) == 70
+    assert found(at(row, 256)) == 72
+    assert found(at(row, 128)) == (
+        "measured at 128x128, and its accuracy is published for its own resolution, 256"
+    )
+    # A model of the zoo has a known resolution, so naming it changes nothing.
+    own = at(record("mobilevig_ti", 3), 224)
+    assert pareto_points([own], top1s(mobilevig_ti=75.7))[1] == {}
 
 
 def test_ratios_are_over_the_first_model_of_each_table() -> None:
@@ -179,7 +219,7 @@ def test_ratios_are_over_the_first_model_of_each_table() -> None:
 def test_pictures_are_drawn_and_other_endings_refused(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the `plot` extra")
     rows = [record("zoo_a", 2), record("zoo_b", 4)]
-    points = pareto_points(rows, {"zoo_a": (70, ""), "zoo_b": (75, "")})
+    points, _ = pareto_points(rows, top1s(zoo_a=70, zoo_b=75))
     pairs = ratio_pairs([claim("a", "1.0"), claim("b", "1.5")], rows, MODELS)
     small = Style(size=(3.5, 2.5), font_pt=7, titled=False)
     save_pareto(points, "a title", tmp_path / "p.png", names={"zoo_a": "A"}, style=small)

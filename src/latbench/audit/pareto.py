@@ -22,6 +22,7 @@ from latbench.errors import UsageError
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Record
 from latbench.schema.value import Value
+from latbench.zoo import catalog
 
 
 class Measured(Value, frozen=True, kw_only=True):
@@ -32,6 +33,15 @@ class Measured(Value, frozen=True, kw_only=True):
     median_ns: int
     interval_ns: tuple[int, int] | None
     reliability: Literal["reliable", "unreliable", "inconclusive"]
+
+
+class Accuracy(Value, frozen=True, kw_only=True):
+    """A published top-1 accuracy in percent."""
+
+    top1: float
+    source: str
+    resolution: int | None = None
+    """Pixels per side; ``None``: the source does not state it, so the model's own."""
 
 
 class ParetoPoint(Value, frozen=True, kw_only=True):
@@ -119,38 +129,68 @@ def measured_of(record: Record) -> Measured | None:
 
 def accuracies(
     claims: Sequence[Claim], models: Mapping[str, ClaimedModel], stated: Sequence[Top1]
-) -> dict[str, tuple[float, str]]:
-    """Return published top-1 accuracies in percent with their source, by the name of the builder.
+) -> dict[str, tuple[Accuracy, ...]]:
+    """Return the published top-1 accuracies of each model, by the name of the builder.
 
-    Accuracies of claims override those of papers.yaml.
+    Accuracies of claims override those of papers.yaml, which are of the model's own resolution.
     """
-    found: dict[str, tuple[float, str]] = {}
+    found: dict[str, dict[int | None, Accuracy]] = {}
     for top1 in stated:
         figure = parse_figure(top1.figure)
         if figure is not None and figure.value is not None:
-            found[top1.model] = figure.value, top1.source
+            found[top1.model] = {None: Accuracy(top1=figure.value, source=top1.source)}
     for claim in claims:
         figure = stated_figure(claim) if isinstance(claim.says, StatedValue) else None
         build = models[claim.model].build
         if claim.says.metric == "accuracy" and figure and figure.value and build is not None:
-            found[build] = figure.value, claim.id
-    return found
+            at = claim.conditions.resolution
+            found.setdefault(build, {})[at] = Accuracy(
+                top1=figure.value, source=claim.id, resolution=at
+            )
+    return {name: tuple(each.values()) for name, each in found.items()}
 
 
 def pareto_points(
-    records: Sequence[Record], published: Mapping[str, tuple[float, str]]
-) -> list[ParetoPoint]:
-    """Return the models that have a latency and an accuracy, the fastest first.
-
-    Records at a requested resolution are left out: another accuracy would apply.
-    """
-    found = []
+    records: Sequence[Record], published: Mapping[str, Sequence[Accuracy]]
+) -> tuple[list[ParetoPoint], dict[str, str]]:
+    """Return the models that have a latency and an accuracy at one resolution, the fastest first,
+    and why each other model is left out."""
+    found, left = [], {}
     for record in records:
-        measured = measured_of(record) if record.model.resolution is None else None
-        if measured is not None and record.model.name in published:
-            top1, source = published[record.model.name]
-            found.append(ParetoPoint(measured=measured, top1=top1, source=source))
-    return sorted(found, key=lambda point: point.measured.median_ns)
+        name, measured = record.model.name, measured_of(record)
+        known = published.get(name, ())
+        fitting = next((each for each in reversed(known) if _applies(each, record)), None)
+        if measured is None:
+            left[name] = "no warm latency"
+        elif fitting is not None:
+            found.append(ParetoPoint(measured=measured, top1=fitting.top1, source=fitting.source))
+        elif known:
+            at = ", ".join(str(each.resolution or "its own resolution") for each in known)
+            left[name] = f"measured at {_pixels(record)}, and its accuracy is published for {at}"
+        else:
+            left[name] = "no published accuracy"
+    return sorted(found, key=lambda point: point.measured.median_ns), left
+
+
+def _applies(accuracy: Accuracy, record: Record) -> bool:
+    """Whether an accuracy was published for the resolution of a record."""
+    if accuracy.resolution is not None:
+        return set(_sides(record)) == {accuracy.resolution}
+    return record.model.resolution in (None, _own_sides(record.model.name))
+
+
+def _own_sides(name: str) -> tuple[int, ...] | None:
+    """Height and width of a model of the zoo; ``None`` for any other model."""
+    return next((entry.input_shape[1:] for entry in catalog.ZOO if entry.name == name), None)
+
+
+def _sides(record: Record) -> tuple[int, ...]:
+    shape = shape_of(record)
+    return tuple(shape[2:]) if len(shape) == 4 else record.model.resolution or ()
+
+
+def _pixels(record: Record) -> str:
+    return "x".join(map(str, _sides(record)))
 
 
 def frontier(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:

@@ -96,17 +96,15 @@ def pareto(
         click.echo(to_json(found) if as_json else f"{summary}\n{file}")
         return
     published = accuracies(claimed.claims, claimed.models, load_papers().top1)
-    points = pareto_points(records, published)
+    points, without = pareto_points(records, published)
     if not points:
         raise UsageError(
-            f"no published accuracy for {', '.join(r.model.name for r in records)}",
+            "no model to plot: " + "; ".join(f"{name}: {why}" for name, why in without.items()),
             hint=f"models with a published accuracy: {', '.join(sorted(published))}",
         )
     save_pareto(points, heading, file, names=names, style=style)
-    drawn = {point.measured.model for point in points}
-    for record in records:
-        if record.model.name not in drawn:
-            warn(f"left out: {record.model.name}: no published accuracy")
+    for name, why in without.items():
+        warn(f"left out: {name}: {why}")
     summary = f"{len(points)} models plotted\n{file}"
     click.echo(to_json({"file": str(file), "points": points}) if as_json else summary)
 
