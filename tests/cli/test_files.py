@@ -242,6 +242,45 @@ def test_files_that_a_users_code_reads_are_told(latbench: Latbench, tmp_path: Pa
         assert ran.json["record"]["artifact"]["details"]["reads"] == str(tmp_path / "size.json")
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("package", "imports"),
+    [
+        (False, "from .blocks import"),
+        (False, "from net.blocks import"),
+        (True, "from .blocks import"),
+        (True, "from net.blocks import"),
+        (True, "from blocks import"),
+    ],
+)
+def test_a_file_imports_from_its_own_folder(
+    latbench: Latbench, tmp_path: Path, package: bool, imports: str
+) -> None:
+    """Two versions of a package, the second one also on PYTHONPATH: each side gets its own."""
+    for version, channels in (("base", 8), ("head", 32)):
+        folder = tmp_path / version / "net"
+        folder.mkdir(parents=True)
+        if package:
+            (folder / "__init__.py").touch()
+        (folder / "blocks.py").write_text(
+            f"import torch\ndef block(): return torch.nn.Conv2d(3, {channels}, 3)\n"
+        )
+        (folder / "model.py").write_text(
+            f"import torch\n{imports} block\n"
+            "def make(): return torch.nn.Sequential(\n"
+            "    block(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
+        )
+    found = {}
+    for version in ("base", "head"):
+        made = latbench(
+            *("export", f"{version}/net/model.py:make", "--resolution", "32", "--json"),
+            PYTHONPATH=python_path(tmp_path / "head"),
+        )
+        assert made.status == 0, made
+        found[version] = made.json["artifact"]["counts"]["parameters"]
+    assert found == {"base": 8 * 27 + 8, "head": 32 * 27 + 32}
+
+
 @pytest.mark.parametrize("variable", ["LATBENCH_REGISTRY", "LATBENCH_CACHE"])
 def test_places_that_cannot_be_written(latbench: Latbench, tmp_path: Path, variable: str) -> None:
     onnx_files.classifier(tmp_path / "c.onnx")

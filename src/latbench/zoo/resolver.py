@@ -21,6 +21,7 @@ from latbench.schema.codec import digest
 from latbench.schema.request import Request
 from latbench.zoo import catalog
 from latbench.zoo.fingerprint import architecture_digest, find_module
+from latbench.zoo.imports import imported_modules
 from latbench.zoo.model import ResolvedModel, Source
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def _users_own(
         path = Path(where).absolute()
         if not (_exists(path) and path.is_file()):
             raise UsageError(f"no such file: {where}")
-        search, module = (str(path.parent), *sys.path), path.stem
+        root, module = _package_of(path)
+        # Its own package and its own folder come before whatever PYTHONPATH has of that name.
+        search = (*dict.fromkeys((str(root), str(path.parent))), *sys.path)
     else:
         # The working directory, as for `python -m`; console scripts leave it out of sys.path.
         search, module = (str(Path.cwd()), *sys.path), where
@@ -126,6 +129,31 @@ def _users_own(
         factory=f"{module}:{factory}",
         search=search,
     )
+
+
+def _package_of(path: Path) -> tuple[Path, str]:
+    """The folder that a file's imports start from, and the name of its module there.
+
+    A file of a package is imported as a part of it, so that its relative and absolute imports find
+    its own neighbors. A folder without ``__init__.py`` is a package for a file that imports from it
+    by its name or relatively.
+    """
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").is_file() and root.name.isidentifier():
+        parts.insert(0, root.name)
+        root = root.parent
+    if len(parts) == 1 and root.name.isidentifier() and _imports_from(path, root.name):
+        return root.parent, f"{root.name}.{path.stem}"
+    return root, ".".join(parts)
+
+
+def _imports_from(path: Path, folder: str) -> bool:
+    """Whether a file imports from its folder as a package. Broken sources are reported later."""
+    try:
+        names = imported_modules(path.read_bytes(), f"{folder}.{path.stem}", is_package=False)
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return any(name.partition(".")[0] == folder for name in names)
 
 
 def artifact_extension(name: str) -> str | None:
