@@ -217,7 +217,7 @@ def test_files_in_the_working_directory_change_no_verdict(
             capture_output=True,
             check=True,
             cwd=folder,
-            env=environment,
+            env={**environment, "LATBENCH_CACHE": str(folder / "cache")},
             timeout=300,
         )
         return [each["verdict"]["static"] for each in json.loads(done.stdout)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command_line import COMMAND, Latbench
+from support.command_line import COMMAND, Latbench, wait_for_workers
 from support.environment import TINY
 
 FAST = ("--protocol", "latbench-fixed@1", "--processes", "1", "--warmup", "1", "--calls", "5")
@@ -152,7 +152,8 @@ def test_an_interrupted_point_is_measured_again(
     running = subprocess.Popen(
         [*COMMAND, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
     )
-    time.sleep(3)
+    wait_for_workers(running.pid, 1)
+    time.sleep(0.5)
     running.send_signal(signal.SIGINT)
     assert running.wait(30) == 3
     assert running.stderr is not None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
+from latbench.audit.count_cache import CountCache
 from latbench.claims.model import ClaimedModel
 from latbench.claims.quantities import PrintedValue, parse_count
 from latbench.claims.verdict import CountedModel
@@ -145,10 +146,12 @@ def _applied(wanted: ToCount, program: CountingProgram) -> CountedModel:
 
 
 class CountingProgram:
-    """The counting program, started on first use and started again after it ended."""
+    """The counting program, started for the first response that is not in the cache, and started
+    again after it ended."""
 
     def __init__(self) -> None:
         self._client: WorkerClient | None = None
+        self._cache = CountCache(PROGRAM)
 
     def __enter__(self) -> CountingProgram:
         return self
@@ -163,14 +166,19 @@ class CountingProgram:
             self._client.__exit__(kind, value, tb)
 
     def ask(self, request: messages.RequestMessage, expect: type[A]) -> A:
-        """Send ``request`` and wait for its response. Raises as :meth:`WorkerClient.ask`."""
+        """The response to ``request``. Raises as :meth:`WorkerClient.ask`."""
+        known = self._cache.find(request, expect)
+        if known is not None:
+            return known
         if self._client is not None and self._client.ended:
             self._client.__exit__(None, None, None)
             self._client = None
         if self._client is None:
             environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
             self._client = WorkerClient.with_module(PROGRAM, stage="build", environment=environment)
-        return self._client.ask(request, expect, stage="build", timeout_s=TIMEOUT_S)
+        response = self._client.ask(request, expect, stage="build", timeout_s=TIMEOUT_S)
+        self._cache.keep(request, response)
+        return response
 
 
 def _reason(error: LatbenchError) -> str:
