@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib.util import find_spec
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -236,3 +237,33 @@ def test_a_users_branches_are_fused() -> None:
     fused = deploy_form(module, (x(1, 3, 4, 4),))
     torch.testing.assert_close(fused(x(1, 3, 4, 4)), before)
     assert count(fused, (x(1, 3, 4, 4),)).operators["conv"] == 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "resolution", "shape"),
+    [
+        ("input_shape = (1, 48, 64)", None, (1, 1, 48, 64)),
+        ("default_cfg = {'input_size': (3, 40, 40)}", None, (1, 3, 40, 40)),
+        ("pretrained_cfg = {'input_size': [3, 40, 56]}", None, (1, 3, 40, 56)),
+        ("default_cfg = type('Cfg', (), {'input_size': (3, 40, 40)})()", None, (1, 3, 40, 40)),
+        ("default_cfg = {'input_size': None}", None, (1, 3, 224, 224)),
+        ("default_cfg = {'input_size': (3, 40, 40)}", (32, 48), (1, 3, 32, 48)),
+    ],
+)
+def test_a_users_network_is_timed_at_the_size_that_it_declares(
+    tmp_path: Path,
+    declared: str,
+    resolution: tuple[int, int] | None,
+    shape: tuple[int, ...],
+) -> None:
+    channels = shape[1]
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        f"    {declared}\n"
+        "def make():\n"
+        f"    return Net(nn.Conv2d({channels}, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    name = f"{tmp_path / 'net.py'}:make"
+    model = resolve(name, weights=None, batch=None, resolution=resolution, seed=0)
+    assert builder.build(model).inputs[0].shape == shape

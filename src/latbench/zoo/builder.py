@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+DEFAULT_INPUT = (3, 224, 224)
+"""Channels, height and width of a network that declares none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuiltModel:
     """A network in its form, with its inputs and counts."""
@@ -222,10 +226,8 @@ def images(model: ResolvedModel, module: nn.Module) -> tuple[TensorSpec, tuple[t
 
 
 def _image(model: ResolvedModel, module: nn.Module) -> TensorSpec:
-    if model.identity.source == "timm":
-        channels, height, width = timm.default_input(module)
-    else:
-        channels, height, width = getattr(module, "input_shape", (3, 224, 224))
+    own = getattr(module, "input_shape", None) if model.identity.source != "timm" else None
+    channels, height, width = own or timm.declared_input(module) or DEFAULT_INPUT
     if model.identity.resolution is not None:
         height, width = model.identity.resolution
     shape = (model.identity.batch or 1, channels, height, width)

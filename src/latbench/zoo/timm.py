@@ -7,6 +7,7 @@ import difflib
 import importlib.util
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -52,11 +53,18 @@ def has(name: str) -> bool:
     return any(registered.search(source.read_text()) for source in sources)
 
 
-def default_input(module: nn.Module) -> tuple[int, int, int]:
-    """Channels, height and width that the weights were trained at."""
-    config = getattr(module, "pretrained_cfg", None) or {}
-    channels, height, width = config.get("input_size", (3, 224, 224))
-    return channels, height, width
+def declared_input(module: nn.Module) -> tuple[int, int, int] | None:
+    """Channels, height and width in the configuration that networks in timm's style carry; ``None``
+    if there is none."""
+    for name in ("pretrained_cfg", "default_cfg"):
+        config = getattr(module, name, None)
+        size = config.get("input_size") if isinstance(config, Mapping) else None
+        if size is None:
+            size = getattr(config, "input_size", None)
+        match size:
+            case (int(channels), int(height), int(width)) if min(channels, height, width) > 0:
+                return channels, height, width
+    return None
 
 
 def reparameterize(module: nn.Module) -> nn.Module:
