@@ -447,3 +447,24 @@ def test_sizes_and_axes_that_nothing_has_are_refused(latbench: Latbench, tmp_pat
         ended = latbench("run", "--model", *arguments, *QUICK)
         assert ended.status == 2, ended
         assert words in ended.err
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("torchvision") is None, reason="needs torchvision")
+def test_a_users_network_may_use_torchvision(latbench: Latbench, tmp_path: Path) -> None:
+    """Beside a CPU build of torch, the torchvision of PyPI cannot load its compiled part."""
+    (tmp_path / "net.py").write_text(
+        "import torch, torchvision\n"
+        "from torchvision.ops import nms\n"
+        "def plain(): return torchvision.models.squeezenet1_1()\n"
+        "class Calls(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return nms(x[0, 0, :8, :4], x[0, 0, :8, 0], 0.5)\n"
+        "def calls(): return Calls()\n"
+    )
+    for name in ("net.py:plain", "torchvision.models:squeezenet1_1"):
+        ran = latbench("run", name, "--resolution", "64", "--threads", "1", *QUICK)
+        assert ran.status == 0, ran
+    ran = latbench("run", "net.py:calls", "--resolution", "64", *QUICK)
+    if ran.status == 3:
+        assert "install the two of one release" in ran.out

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,7 @@ def _call_factory(model: ResolvedModel, source: Path, reads: FileReads) -> objec
     assert model.factory is not None
     module_name, _, factory_name = model.factory.partition(":")
     failing = summary(f"{model.identity.name} failed")
+    timm.repair_torchvision()  # the user's code, or a package that it uses, may import it
     with _importable(model.search), failing, reads.recording():
         if model.identity.name.rpartition(":")[0].endswith(".py"):
             spec = importlib.util.spec_from_file_location(module_name, source)
@@ -292,8 +294,17 @@ def summary(what: str) -> Iterator[None]:
         raise StageError(
             "build",
             f"{what}: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})",
-            hint="another resolution or batch, or a mistake in the network's own code",
+            hint=_hint_of(error),
         ) from error
+
+
+def _hint_of(error: Exception) -> str:
+    if "torchvision" in str(error) and importlib.util.find_spec("torchvision"):
+        return (
+            f"torchvision {version('torchvision')} was built for another torch than "
+            f"{version('torch')}: install the two of one release and one index"
+        )
+    return "another resolution or batch, or a mistake in the network's own code"
 
 
 @contextmanager

@@ -88,19 +88,19 @@ def _import_timm() -> ModuleType:
             hint="pip install 'latbench[timm]'",
             kind="unavailable",
         )
-    _mend_torchvision()
+    repair_torchvision()
     with redirect_stdout(sys.stderr):
         import timm
     module: ModuleType = timm
     return module
 
 
-def _mend_torchvision() -> None:
+def repair_torchvision() -> None:
     """Declare the operators that torchvision's Python part expects of a compiled part.
 
     The torchvision that pip finds beside a CPU build of torch was compiled for CUDA; its library
     does not load, and then `import torchvision`, and so `import timm`, fails on the first of these.
-    timm's models call none of them.
+    Networks for classification call none of them. Does nothing once torchvision is imported.
     """
     import torch
 
