@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from latbench.api import Counts
 from latbench_exporters.onnx.graph import inferred_shapes
+from latbench_exporters.onnx.observed import observed_shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -28,17 +29,15 @@ NOT_COUNTED = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|MoE")
 def count(model: onnx.ModelProto) -> Counts | None:
     """Count MACs, parameters and operators.
 
-    ``None`` if they depend on the data (control flow, or shapes that inference cannot determine)
-    or if an uncounted operator multiplies with weights.
+    Shapes that inference cannot determine are observed in one run. ``None`` if that fails, if the
+    graph has control flow, or if an uncounted operator multiplies with weights.
     """
     if any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node):
         return None
     graph = inferred_shapes(model).graph
-    shapes = {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
-    shapes.update({tensor.name: tuple(tensor.dims) for tensor in graph.initializer})
+    shapes = _shapes(model, graph)
+    if shapes is None:
+        return None
     constants = {tensor.name for tensor in graph.initializer}
     macs, operators = 0, {"conv": 0, "linear": 0}
     for node in graph.node:
@@ -46,8 +45,6 @@ def count(model: onnx.ModelProto) -> Counts | None:
         if node.op_type == "Constant" or (inputs and constants.issuperset(inputs)):
             constants.update(node.output)
         elif node.op_type in CONVOLUTIONS or node.op_type in PRODUCTS:
-            if any(min(shapes.get(name, (0,)), default=1) < 1 for name in (*inputs, *node.output)):
-                return None
             if node.op_type in CONVOLUTIONS:
                 operators["conv"] += 1
                 macs += _conv_macs(node, shapes)
@@ -63,6 +60,31 @@ def count(model: onnx.ModelProto) -> Counts | None:
         parameter_bytes=sum(_size_bytes(tensor) for tensor in weights),
         operators=operators,
     )
+
+
+def _shapes(model: onnx.ModelProto, graph: onnx.GraphProto) -> dict[str, tuple[int, ...]] | None:
+    """The shape of each tensor; ``None`` if one of a counted operator cannot be found.
+
+    A tensor without a shape has an unknown rank, which is not the rank 0 of a scalar.
+    """
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+    shapes |= {name: tuple(tensor.dims) for name, tensor in constant_tensors(graph).items()}
+    counted = {
+        name
+        for node in graph.node
+        if node.op_type in CONVOLUTIONS or node.op_type in PRODUCTS
+        for name in (*node.input, *node.output)
+        if name
+    }
+    unknown = {name for name in counted if min(shapes.get(name, (0,)), default=1) < 1}
+    if not unknown:
+        return shapes
+    observed = observed_shapes(model, unknown)
+    return None if observed is None else shapes | observed
 
 
 def multiplies(node: onnx.NodeProto) -> bool:

@@ -112,11 +112,16 @@ class OnnxExporter:
         fix_shapes(graph, spec)
         write(graph, out)
         inputs, outputs = describe(graph)
+        details = _details(graph, "pre-exported")
+        try:
+            counts = count(graph)
+        except Exception as error:  # noqa: BLE001 - any graph may come; counts only inform
+            counts, details["uncounted"] = None, f"{type(error).__name__}: {first_line(error)}"
         return Exported(
             inputs=inputs,
             outputs=outputs,
-            counts=count(graph),
-            details=_details(graph, "pre-exported"),
+            counts=counts,
+            details=details,
             precision=precision_of(graph),
         )
 
