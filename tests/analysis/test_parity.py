@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 
 from latbench.analysis.parity import (
+    Difference,
+    check_cosine,
     check_counts,
     check_parity,
     check_share,
+    cosine,
     denormals,
-    errors,
     finite,
+    output_difference,
 )
 from latbench.errors import StageError
 from latbench.schema.artifact import Counts
 
+Outputs = tuple[np.ndarray, ...]
 MODEL = Counts(
     macs=1000, parameters=10_000, parameter_bytes=40_000, operators={"conv": 5, "linear": 1}
 )
@@ -75,6 +79,21 @@ def test_most_parameters_are_in_the_lower_precision() -> None:
         check_share(MODEL, MODEL, "fp16")
 
 
+def errors(reference: Outputs, candidate: Outputs) -> tuple[float, float]:
+    found = output_difference(reference, candidate, "fp32")
+    return found.absolute, found.relative
+
+
+def allowed(reference: Outputs, candidate: Outputs, precision: str = "fp32") -> bool:
+    """Whether these outputs pass."""
+    try:
+        check_parity(output_difference(reference, candidate, precision), "verify", "outputs")
+        check_cosine(cosine(reference, candidate), precision, "verify", "outputs")
+    except StageError:
+        return False
+    return True
+
+
 def test_errors_are_relative_to_the_largest_value_of_each_output() -> None:
     reference = (np.float32([1, -4]), np.float32([[2]]))
     assert errors(reference, reference) == (0, 0)
@@ -110,8 +129,34 @@ def test_other_shapes_and_non_numbers_are_infinitely_wrong(other: tuple[np.ndarr
 def test_an_error_that_is_no_number_does_not_pass() -> None:
     for error in (float("nan"), float("inf"), 2e-4):
         with pytest.raises(StageError):
-            check_parity(error, 1e-4, "outputs", "outputs")
-    check_parity(1e-4, 1e-4, "outputs", "outputs")
+            check_parity(Difference(0, error, 1e-4), "outputs", "outputs")
+    check_parity(Difference(0, 1e-4, 1e-4), "outputs", "outputs")
+
+
+def test_rounding_of_small_outputs_is_no_error_and_a_wrong_small_output_is() -> None:
+    """A map of probabilities near zero, computed from activations of about 1."""
+    near_zero = np.float32([3e-5, 1e-6, 2e-6])
+    assert allowed((near_zero,), (near_zero + np.float32(1.8e-7),))
+    assert not allowed((near_zero,), (near_zero * np.float32(1.1),))
+    assert not allowed((near_zero,), (near_zero[::-1],))
+    # A large output beside it keeps its own bound.
+    boxes = np.float32([640, 320])
+    assert not allowed((boxes, near_zero), (boxes * np.float32(1.001), near_zero))
+    assert output_difference((boxes, near_zero), (boxes, near_zero), "fp32").bound == 1e-4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float32])
+def test_equal_is_equal_and_one_element_has_no_direction(dtype: type[np.generic]) -> None:
+    zero, some = np.zeros((1, 4), dtype), np.array([[1, 2, 3, 4]], dtype)
+    for same in (zero, some, np.zeros((1, 1), dtype), np.zeros((0, 3), dtype)):
+        assert allowed((same,), (same,), "int8")
+    assert allowed((some, zero), (some, zero), "int8")
+    # A wake word's probability in silence: 0 or 1 of 256.
+    one = np.array([[1]], dtype)
+    assert allowed((one,), (np.array([[2]], dtype),), "int8")
+    assert not allowed((some,), (zero,), "int8")
+    assert not allowed((zero,), (some,), "int8")
+    assert not allowed((some,), (some[:, ::-1] * np.array([1, 0, 0, 0], dtype),), "int8")
 
 
 def test_denormals_and_finiteness() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latbench.errors import Stage, StageError
 from latbench.schema.artifact import Counts
@@ -28,6 +28,13 @@ COSINE = {"int8": 0.8, "int8-weights": 0.9}
 """Precision -> bound on the cosine between outputs and reference. A wrong scale or a swapped axis
 gives about 0; networks with random weights measured 0.986 and above with static int8, and 0.9985
 with int8 weights."""
+ROUNDING = 2e-6
+"""Absolute error that is no error: about 16 roundings of a value of 1 in fp32. Probabilities near
+zero are computed from such values: a map of them had an error of 2e-7, which was 11 % of its
+largest value."""
+MOST_ROUNDING = 0.5
+"""Relative error up to which :data:`ROUNDING` excuses: a small output that is wrong by more is
+wrong."""
 MISSING_BYTES = {"fp16": 0.5, "bf16": 0.5, "int8": 0.25, "int8-weights": 0.25}
 """Precision -> bytes of a parameter relative to fp32."""
 MOST_BYTES = 0.75
@@ -84,19 +91,32 @@ def check_share(model: Counts, artifact: Counts, precision: str) -> None:
         )
 
 
-def errors(reference: Sequence[Array], candidate: Sequence[Array]) -> tuple[float, float]:
-    """Return the largest absolute and the largest relative error.
+class Difference(NamedTuple):
+    """How far outputs are from their reference, by the output that is furthest from its bound."""
 
-    The relative error of each output is relative to its own largest absolute reference value, so
-    that a small output counts as much as a large one. An output whose reference is all zero is
-    compared with the largest value of all outputs.
+    absolute: float
+    """Largest absolute error of all outputs."""
+    relative: float
+    """Error relative to the output's largest absolute reference value. An output whose reference is
+    all zero is compared with the largest value of all outputs."""
+    bound: float
+    """The relative error that is allowed: that of the precision, or, for small outputs, that of
+    :data:`ROUNDING`."""
 
-    Both are infinite if shapes, counts or finiteness differ.
+
+def output_difference(
+    reference: Sequence[Array], candidate: Sequence[Array], precision: str
+) -> Difference:
+    """Compare outputs computed in ``precision`` with their reference.
+
+    The errors are infinite if shapes, counts or finiteness differ.
     """
     import numpy as np
 
+    tolerance = tolerance_of(precision)
+    apart = Difference(float("inf"), float("inf"), tolerance)
     if [a.shape for a in reference] != [a.shape for a in candidate]:
-        return float("inf"), float("inf")
+        return apart
     found = []
     for expected, actual in zip(reference, candidate, strict=True):
         if expected.size == 0:
@@ -104,31 +124,53 @@ def errors(reference: Sequence[Array], candidate: Sequence[Array]) -> tuple[floa
         wide = expected.astype(np.float64)
         difference = float(np.max(np.abs(wide - actual.astype(np.float64))))
         if not np.isfinite(difference):
-            return float("inf"), float("inf")
+            return apart
         found.append((difference, float(np.max(np.abs(wide)))))
     overall = max((scale for _, scale in found), default=0.0) or 1.0
     absolute = max((difference for difference, _ in found), default=0.0)
-    return absolute, max((error / (scale or overall) for error, scale in found), default=0.0)
+    each = [
+        Difference(absolute, error / (scale or overall), _bound(tolerance, scale or overall))
+        for error, scale in found
+    ]
+    return furthest(each) if each else Difference(0.0, 0.0, tolerance)
+
+
+def furthest(found: Sequence[Difference]) -> Difference:
+    """Return the difference that is largest relative to its bound, with the largest absolute error
+    of all."""
+    worst = max(found, key=lambda each: each.relative / each.bound)
+    return worst._replace(absolute=max(each.absolute for each in found))
+
+
+def _bound(tolerance: float, scale: float) -> float:
+    return max(tolerance, min(ROUNDING / scale, MOST_ROUNDING))
 
 
 def cosine(reference: Sequence[Array], candidate: Sequence[Array]) -> float | None:
     """Return the smallest cosine between an output and its reference.
 
-    ``None`` if they cannot be compared or one is all zero.
+    Equal outputs have 1, also if they are all zero, which has no direction. One element has no
+    direction either and is left out. ``None`` if shapes differ, if just one of the two is all zero,
+    or if values are not finite.
     """
     import numpy as np
 
     if [a.shape for a in reference] != [a.shape for a in candidate]:
         return None
-    found = []
+    found = [1.0]
     for expected, actual in zip(reference, candidate, strict=True):
         one, other = expected.astype(np.float64).ravel(), actual.astype(np.float64).ravel()
+        if np.array_equal(one, other):
+            continue
         size = float(np.linalg.norm(one) * np.linalg.norm(other))
-        if expected.size and not (size > 0 and np.isfinite(size)):
+        if not np.isfinite(size):
             return None
-        if expected.size:
-            found.append(float(one @ other) / size)
-    return min(found, default=None)
+        if len(one) == 1:
+            continue
+        if size == 0:
+            return None
+        found.append(float(one @ other) / size)
+    return min(found)
 
 
 def top1_agreement(reference: Sequence[Array], candidate: Sequence[Array]) -> float | None:
@@ -160,12 +202,12 @@ def check_cosine(found: float | None, precision: str, stage: Stage, what: str) -
         )
 
 
-def check_parity(error: float, tolerance: float, stage: Stage, what: str) -> None:
-    """Raise :class:`StageError` if a relative ``error`` is above ``tolerance``."""
-    if not error <= tolerance:
+def check_parity(found: Difference, stage: Stage, what: str) -> None:
+    """Raise :class:`StageError` if the relative error is above its bound."""
+    if not found.relative <= found.bound:
         raise StageError(
             stage,
-            f"{what}: relative error {error:.2g}, allowed {tolerance:.2g}",
+            f"{what}: relative error {found.relative:.2g}, allowed {found.bound:.2g}",
             hint="the artifact does not compute the same function as the model; try other options "
             "or another version of the exporter or runtime",
             kind="mismatch",

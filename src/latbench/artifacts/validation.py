@@ -15,8 +15,8 @@ from latbench.analysis.parity import (
     check_parity,
     check_share,
     cosine,
-    errors,
-    tolerance_of,
+    furthest,
+    output_difference,
     top1_agreement,
 )
 from latbench.api import (
@@ -139,21 +139,19 @@ def parity_of(
 
     Raises :class:`StageError` if they exceed the tolerance.
     """
-    found = [errors(reference, actual) for reference, actual in compared]
+    found = furthest([output_difference(*pair, precision) for pair in compared])
     cosines = [cosine(reference, actual) for reference, actual in compared]
     agreement = [top1_agreement(reference, actual) for reference, actual in compared]
-    relative = max(error for _, error in found)
     smallest = None if None in cosines else min(value for value in cosines if value is not None)
-    tolerance = tolerance_of(precision)
     what = f"the exported file differs from {against}"
-    check_parity(relative, tolerance, "verify", what)
+    check_parity(found, "verify", what)
     check_cosine(smallest, precision, "verify", what)
     return Parity(
         reference=against,
         seed=request.seed,
-        max_abs_error=max(error for error, _ in found),
-        max_rel_error=relative,
-        tolerance=tolerance,
+        max_abs_error=found.absolute,
+        max_rel_error=found.relative,
+        tolerance=found.bound,
         inputs=len(compared),
         cosine=smallest,
         top1_agreement_ppm=None

@@ -17,8 +17,7 @@ from latbench.analysis.parity import (
     check_parity,
     check_share,
     cosine,
-    errors,
-    tolerance_of,
+    output_difference,
     top1_agreement,
 )
 from latbench.api import Exporter, make_inputs
@@ -229,20 +228,19 @@ def _parity(
     if ours != theirs:
         differences.append(f"outputs: {_listed(ours)} in the model, {_listed(theirs)} in the file")
         return None
-    absolute, relative = errors(reference, outputs)
+    found = output_difference(reference, outputs, precision)
     near, agreed = cosine(reference, outputs), top1_agreement(reference, outputs)
-    tolerance = tolerance_of(precision)
     try:
-        check_parity(relative, tolerance, "verify", "outputs")
+        check_parity(found, "verify", "outputs")
         check_cosine(near, precision, "verify", "outputs")
     except StageError as error:
         far.append(error.message)
     return Parity(
         reference=f"torch {torch.__version__}",
         seed=seed,
-        max_abs_error=absolute,
-        max_rel_error=relative,
-        tolerance=tolerance,
+        max_abs_error=found.absolute,
+        max_rel_error=found.relative,
+        tolerance=found.bound,
         cosine=near,
         top1_agreement_ppm=None if agreed is None else round(agreed * 1e6),
     )

@@ -16,8 +16,8 @@ from latbench.analysis.parity import (
     check_parity,
     cosine,
     denormals,
-    errors,
     finite,
+    output_difference,
     tolerance_of,
 )
 from latbench.analysis.segments import is_cold
@@ -240,7 +240,6 @@ class JobRun:
         trace.peak_rss_bytes = given.peak_rss_bytes
         arrays = tuple(_array(tensor) for tensor in given.tensors)
         reference = _reference(self._job.reference)
-        _, error = errors(reference, arrays)
         near = cosine(reference, arrays)
         assert self.runtime is not None
         settings = self.runtime.settings
@@ -251,19 +250,19 @@ class JobRun:
             (self._job.artifact.precision, settings.get("precision", "fp32"), rounded),
             key=tolerance_of,
         )
-        tolerance = tolerance_of(precision)
+        found = output_difference(reference, arrays, precision)
         self.checks.append(
             OutputCheck(
                 process=trace.process,
                 finite=finite(arrays),
                 denormals=denormals(arrays),
-                max_rel_error=error if isfinite(error) else None,
-                tolerance=tolerance,
+                max_rel_error=found.relative if isfinite(found.relative) else None,
+                tolerance=found.bound,
                 cosine=near,
             )
         )
         problem = "the outputs of the timed session are wrong"
-        check_parity(error, tolerance, "outputs", problem)
+        check_parity(found, "outputs", problem)
         check_cosine(near, precision, "outputs", problem)
 
     def _time(
