@@ -468,3 +468,34 @@ def test_a_users_network_may_use_torchvision(latbench: Latbench, tmp_path: Path)
     ran = latbench("run", "net.py:calls", "--resolution", "64", *QUICK)
     if ran.status == 3:
         assert "install the two of one release" in ran.out
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        ("functional.dropout(x.mean((2, 3)), 0.5, training=True)", "are not deterministic"),
+        ("x.mean((2, 3)) / 0", "are not finite"),
+    ],
+)
+def test_the_reference_is_to_blame_before_the_file(
+    latbench: Latbench, tmp_path: Path, forward: str, words: str
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "from torch.nn import functional\n"
+        "class Net(nn.Module):\n"
+        "    input_shape = (3, 16, 16)\n"
+        f"    def forward(self, x): return {forward}\n"
+    )
+    ran = latbench("run", "net.py:Net", *QUICK)
+    assert ran.status == 3
+    assert words in ran.out.splitlines()[0]
+    assert "differs from" not in ran.out
+
+
+def test_a_file_with_a_random_operator_is_named(latbench: Latbench, tmp_path: Path) -> None:
+    onnx_files.random(tmp_path / "r.onnx")
+    ran = latbench("run", "r.onnx", *QUICK)
+    assert ran.status == 3
+    assert "not deterministic: the file has RandomNormalLike" in ran.out.splitlines()[0]

@@ -60,6 +60,20 @@ def stack(path: Path, *, side: int) -> Path:
     return _save(graph, path)
 
 
+def random(path: Path) -> Path:
+    """Four numbers in, the same with noise out."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+            helper.make_node("Add", ["x", "noise"], ["y"]),
+        ],
+        "random",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+    )
+    return _save(graph, path)
+
+
 def without_inputs(path: Path) -> Path:
     """A graph that computes a constant."""
     graph = helper.make_graph(

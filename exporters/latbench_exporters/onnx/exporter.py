@@ -31,6 +31,7 @@ from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.graph import describe, read, write
 from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.onnx.precision import precision_of
+from latbench_exporters.onnx.randomness import random_operators
 from latbench_exporters.onnx.sentinel import SENTINEL, build_sentinel
 from latbench_exporters.onnx.shapes import fix_shapes
 from latbench_exporters.packages import installed
@@ -240,8 +241,10 @@ def _details(graph: object, route: str) -> dict[str, str]:
 
     assert isinstance(graph, onnx.ModelProto)
     opsets = {entry.domain or "ai.onnx": str(entry.version) for entry in graph.opset_import}
+    random = random_operators(graph.graph)
     return {
         "route": route,
+        **({"random": ", ".join(random)} if random else {}),
         "opset": opsets.pop("ai.onnx", "none"),
         "ir_version": str(graph.ir_version),
         "nodes": str(len(graph.graph.node)),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from latbench.analysis.parity import finite
+from latbench.analysis.parity import finite, output_difference
 from latbench.api import (
     Array,
     Exported,
@@ -90,7 +90,8 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     actual = exporter.evaluate(out, inputs)
     parity, reference = None, actual
     if counted is not None:
-        reference = reference_outputs(model, inputs)
+        reference = _finite(reference_outputs(model, inputs))
+        _check_repeats(reference, reference_outputs(model, inputs), exported)
         if actual is not None:
             more = [
                 (reference_outputs(model, seeded), exporter.evaluate(out, seeded) or ())
@@ -122,6 +123,8 @@ def _adopt(message: messages.Export, path: Path) -> Artifact:
     precision = exported.precision or request.precision
     inputs = make_inputs(exported.inputs, request.seed)
     actual = exporter.evaluate(out, inputs)
+    if actual is not None:
+        _check_repeats(_finite(actual), exporter.evaluate(out, inputs) or (), exported)
     source = source_outputs(path, exporter, spec, inputs, out.parent)
     parity = None
     if source is not None and actual is not None:
@@ -159,6 +162,10 @@ def _checked_reference(
             "reference",
             hint="start from the PyTorch model: its outputs are then the reference",
         )
+    return _finite(reference)
+
+
+def _finite(reference: tuple[Array, ...]) -> tuple[Array, ...]:
     if not finite(reference):
         raise StageError(
             "verify",
@@ -167,6 +174,23 @@ def _checked_reference(
             kind="mismatch",
         )
     return reference
+
+
+def _check_repeats(first: Sequence[Array], second: Sequence[Array], exported: Exported) -> None:
+    """Raise :class:`StageError` if two runs of the reference differ: then nothing can be checked
+    against it, and the file is not to blame."""
+    found = output_difference(first, second, "fp32")
+    random = exported.details.get("random")
+    if found.relative <= found.bound and random is None:
+        return
+    # A runtime may seed each session alike, so two of them may agree.
+    why = f"the file has {random}" if random else f"two runs differ by {found.relative:.2g}"
+    raise StageError(
+        "verify",
+        f"the outputs are not deterministic: {why}",
+        hint="turn off what is random in inference, such as dropout or noise",
+        kind="mismatch",
+    )
 
 
 def _details(request: Request, model: LazyModel) -> dict[str, str]:
