@@ -36,9 +36,10 @@ def test_a_ready_file_runs_without_torch(latbench: Latbench, tmp_path: Path) -> 
 def test_dynamic_axes_need_a_value(latbench: Latbench, tmp_path: Path) -> None:
     onnx_files.classifier(tmp_path / "d.onnx", batch="N", side="S")
     ended = latbench("run", "--model", "d.onnx", *QUICK)
-    assert ended.status == 3
-    assert "no size given for the dynamic axis 0 (N)" in ended.out
-    assert "--batch" in ended.out
+    assert ended.status == 2
+    assert "no size given for the dynamic axis 0 (N)" in ended.err
+    assert "--batch" in ended.err
+    assert latbench("table", "--json").json == [], "a refused request leaves no record"
     ran = latbench(
         "run", "--model", "d.onnx", "--batch", "3", "--resolution", "16", *QUICK, "--json"
     )

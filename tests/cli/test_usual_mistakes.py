@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from latbench.cli import main
+from support import onnx_files
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "usual-mistakes.txt"
 
@@ -24,6 +25,7 @@ latbench run mobilevig_tii --backend fake
 latbench run foo.pt --backend fake
 latbench run missing.onnx
 latbench run broken.onnx --protocol latbench-fixed@1
+latbench run without.onnx --protocol latbench-fixed@1
 latbench run net.py:make --backend fake
 latbench run there.py:absent
 latbench run no.such.module:make --backend fake
@@ -38,6 +40,7 @@ latbench run mobilevig_ti --backend fake --precision fp15
 latbench run mobilevig_ti --backend fake --precision fp16 --calibration images
 latbench run mobilevig_ti --backend fake --option speed=1
 latbench run mobilevig_ti --backend fake --option speed
+latbench run mobilevig_ti --backend fake --option noise=loud --protocol latbench-fixed@1
 latbench run mobilevig_ti --backend fake --weights missing.safetensors
 latbench run mobilevig_ti --backend fake --protocol latbench-worm
 latbench run mobilevig_ti --backend fake --budget 0
@@ -88,6 +91,7 @@ latbench completion tcsh
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a few broken files, an empty registry, 80 columns and no terminal."""
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    onnx_files.without_inputs(tmp_path / "without.onnx")
     (tmp_path / "broken.yaml").write_text("models: [mobilevig_ti\n")
     (tmp_path / "there.py").write_text("def make():\n    raise SystemExit\n")
     (tmp_path / "text.txt").write_text("hello\n")

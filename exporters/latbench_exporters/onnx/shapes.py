@@ -19,8 +19,8 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
     ``spec.batch`` is the first axis of every input, ``spec.resolution`` height and width of 4-D
     inputs; ``spec.dims`` sets any other axis by name.
 
-    Raises :class:`StageError` if an axis has no size, and :class:`UsageError` if an axis is fixed
-    at another size or does not exist.
+    Raises :class:`UsageError` if an axis has no size, is fixed at another size, or does not exist,
+    and :class:`StageError` if the graph has no inputs.
     """
     inputs = real_inputs(model.graph)
     if not inputs:
@@ -51,8 +51,7 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
     if unused:
         raise UsageError(f"the file has no axis named {', '.join(sorted(unused))}")
     if missing:
-        raise StageError(
-            "export",
+        raise UsageError(
             f"no size given for the dynamic {', '.join(missing)}",
             hint="use --batch, --resolution, or --dim NAME=SIZE",
         )

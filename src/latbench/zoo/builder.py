@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.errors import LatbenchError, StageError, is_out_of_memory
+from latbench.errors import LatbenchError, StageError, UsageError, is_out_of_memory
 from latbench.schema.artifact import Counts, TensorSpec
 from latbench.schema.seeded_inputs import make_inputs
 from latbench.zoo import timm
@@ -160,8 +160,7 @@ def _call_factory(model: ResolvedModel, source: Path, reads: FileReads) -> objec
             module = importlib.import_module(module_name)
         factory = getattr(module, factory_name, None)
         if not callable(factory):
-            raise StageError(
-                "build",
+            raise UsageError(
                 f"{source} has no function {factory_name!r}",
                 hint=f"it has: {', '.join(_functions(module)) or 'none'}",
             )

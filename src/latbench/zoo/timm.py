@@ -105,7 +105,9 @@ def repair_torchvision() -> None:
     import torch
 
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or not spec.submodule_search_locations or "torchvision" in sys.modules:
+    if _KEPT or "torchvision" in sys.modules:
+        return
+    if spec is None or not spec.submodule_search_locations:
         return
     folder = Path(next(iter(spec.submodule_search_locations)))
     libraries = [*folder.glob("_C*.so"), *folder.glob("_C*.pyd"), *folder.glob("_C*.dylib")]
