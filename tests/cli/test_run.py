@@ -86,7 +86,8 @@ def test_json_is_the_record_and_its_summary(latbench: Latbench) -> None:
         assert [len(block["sample_ns"]) for block in trace["blocks"]] == [5, 5]
         assert trace["first_ns"] > 0
         assert trace["load_ns"] > 0
-    assert summary["reliability"] == "inconclusive"
+    # Two processes are never enough; a disturbed machine makes it worse.
+    assert summary["reliability"] in ("inconclusive", "unreliable")
     assert latbench("show", record["id"], "--json").json == ran.json
 
 
