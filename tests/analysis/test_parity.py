@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from latbench.analysis.parity import (
-    Difference,
+    OutputDifference,
     check_cosine,
     check_counts,
     check_parity,
@@ -129,8 +129,8 @@ def test_other_shapes_and_non_numbers_are_infinitely_wrong(other: tuple[np.ndarr
 def test_an_error_that_is_no_number_does_not_pass() -> None:
     for error in (float("nan"), float("inf"), 2e-4):
         with pytest.raises(StageError):
-            check_parity(Difference(0, error, 1e-4), "outputs", "outputs")
-    check_parity(Difference(0, 1e-4, 1e-4), "outputs", "outputs")
+            check_parity(OutputDifference(0, error, 1e-4), "outputs", "outputs")
+    check_parity(OutputDifference(0, 1e-4, 1e-4), "outputs", "outputs")
 
 
 def test_rounding_of_small_outputs_is_no_error_and_a_wrong_small_output_is() -> None:

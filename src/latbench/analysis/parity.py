@@ -29,9 +29,9 @@ COSINE = {"int8": 0.8, "int8-weights": 0.9}
 gives about 0; networks with random weights measured 0.986 and above with static int8, and 0.9985
 with int8 weights."""
 ROUNDING = 2e-6
-"""Absolute error that is no error: about 16 roundings of a value of 1 in fp32. Probabilities near
-zero are computed from such values: a map of them had an error of 2e-7, which was 11 % of its
-largest value."""
+"""Absolute error that counts as rounding: about 16 roundings of a value of 1 in fp32.
+Probabilities near zero are computed from such values: a map of them had an error of 2e-7, which was
+11 % of its largest value."""
 MOST_ROUNDING = 0.5
 """Relative error up to which :data:`ROUNDING` excuses: a small output that is wrong by more is
 wrong."""
@@ -91,7 +91,7 @@ def check_share(model: Counts, artifact: Counts, precision: str) -> None:
         )
 
 
-class Difference(NamedTuple):
+class OutputDifference(NamedTuple):
     """How far outputs are from their reference, by the output that is furthest from its bound."""
 
     absolute: float
@@ -106,7 +106,7 @@ class Difference(NamedTuple):
 
 def output_difference(
     reference: Sequence[Array], candidate: Sequence[Array], precision: str
-) -> Difference:
+) -> OutputDifference:
     """Compare outputs computed in ``precision`` with their reference.
 
     The errors are infinite if shapes, counts or finiteness differ.
@@ -114,7 +114,7 @@ def output_difference(
     import numpy as np
 
     tolerance = tolerance_of(precision)
-    apart = Difference(float("inf"), float("inf"), tolerance)
+    apart = OutputDifference(float("inf"), float("inf"), tolerance)
     if [a.shape for a in reference] != [a.shape for a in candidate]:
         return apart
     found = []
@@ -129,13 +129,13 @@ def output_difference(
     overall = max((scale for _, scale in found), default=0.0) or 1.0
     absolute = max((difference for difference, _ in found), default=0.0)
     each = [
-        Difference(absolute, error / (scale or overall), _bound(tolerance, scale or overall))
+        OutputDifference(absolute, error / (scale or overall), _bound(tolerance, scale or overall))
         for error, scale in found
     ]
-    return furthest(each) if each else Difference(0.0, 0.0, tolerance)
+    return furthest(each) if each else OutputDifference(0.0, 0.0, tolerance)
 
 
-def furthest(found: Sequence[Difference]) -> Difference:
+def furthest(found: Sequence[OutputDifference]) -> OutputDifference:
     """Return the difference that is largest relative to its bound, with the largest absolute error
     of all."""
     worst = max(found, key=lambda each: each.relative / each.bound)
@@ -202,7 +202,7 @@ def check_cosine(found: float | None, precision: str, stage: Stage, what: str) -
         )
 
 
-def check_parity(found: Difference, stage: Stage, what: str) -> None:
+def check_parity(found: OutputDifference, stage: Stage, what: str) -> None:
     """Raise :class:`StageError` if the relative error is above its bound."""
     if not found.relative <= found.bound:
         raise StageError(
