@@ -102,6 +102,6 @@ def zygotes(_apart_from_the_user: None) -> Iterator[Zygotes]:
 
 @pytest.fixture(autouse=True)
 def _fast_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers are forked, unless a test is about how programs start and end."""
-    if sys.platform == "linux" and not request.node.get_closest_marker("programs"):
+    """Fork the workers that a test's own process starts, where the system can."""
+    if sys.platform == "linux":
         monkeypatch.setattr(client, "subprocess", request.getfixturevalue("zygotes"))

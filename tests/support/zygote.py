@@ -104,12 +104,12 @@ class Zygote:
         our_status, their_status = os.pipe()
         theirs = array.array("i", (their_in, their_out, stderr, their_status))
         asked = {"module": module, "environment": dict(environment), "folder": os.getcwd()}  # noqa: PTH109
-        folder = os.memfd_create("request")
-        os.write(folder, json.dumps(asked).encode())
-        theirs.append(folder)
+        request = os.memfd_create("request")
+        os.write(request, json.dumps(asked).encode())
+        theirs.append(request)
         self._socket.sendmsg([b"start"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, theirs)])
         pid = int(self._socket.recv(16))
-        for descriptor in (their_in, their_out, their_status, folder):
+        for descriptor in (their_in, their_out, their_status, request):
             os.close(descriptor)
         return Forked(pid, os.fdopen(our_in, "wb"), os.fdopen(our_out, "rb"), our_status)
 

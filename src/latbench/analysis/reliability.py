@@ -171,15 +171,13 @@ def judge(record: Record, found: Findings) -> Judgement:
 
 def _too_few_processes(record: Record, found: Findings) -> Reason:
     budget_ns, planned = record.protocol.budget_ns, record.protocol.processes
-    if budget_ns is not None and (found.cold or found.processes < planned):
-        text = f"{found.processes} of {planned} processes got warm in {budget_ns / 1e9:g} s"
-        return Reason(
-            kind="short budget",
-            text=f"{text}: an interval that holds beyond them needs at least {FEWEST}",
-        )
+    kind: Kind = "few processes"
     few = f"{found.processes} process{'es' if found.processes > 1 else ''}"
+    if budget_ns is not None and (found.cold or found.processes < planned):
+        kind = "short budget"
+        few = f"{found.processes} of {planned} processes got warm in {budget_ns / 1e9:g} s"
     text = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
-    return Reason(kind="few processes", text=text)
+    return Reason(kind=kind, text=text)
 
 
 def unsound(record: Record) -> tuple[str, ...]:

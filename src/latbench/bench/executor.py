@@ -152,10 +152,10 @@ class ProtocolExecutor:
                 return
             parts = self._all()
             if left is not None and not done:
-                # A slow model gets fewer samples instead of too few processes.
-                room = max(left // len(parts), 0)
+                # A slow model gets fewer samples instead of too few processes, a fast one enough.
+                room = max(left // len(parts), WARM_NS)
                 calls = [
-                    calls_that_fit(most, part.typical_ns, max(room, WARM_NS if part.cold() else 0))
+                    calls_that_fit(most, part.typical_ns, room)
                     for most, part in zip(calls, self.parts, strict=True)
                 ]
             draw.shuffle(parts)

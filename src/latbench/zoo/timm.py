@@ -50,7 +50,7 @@ def has(name: str) -> bool:
         return False
     registered = re.compile(rf"^@register_model\s+def {re.escape(name)}\(", re.MULTILINE)
     sources = (Path(spec.origin).parent / "models").glob("*.py")
-    return any(registered.search(source.read_text()) for source in sources)
+    return any(registered.search(source.read_text("utf-8")) for source in sources)
 
 
 def declared_input(module: nn.Module) -> tuple[int, int, int] | None:
