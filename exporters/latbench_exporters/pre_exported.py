@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from latbench.api import ExportSpec, TensorSpec, UsageError
+from latbench.schema.input_content import find_input
 
 IMAGE_AXES = 4
 
@@ -23,12 +24,38 @@ def check_fixed(
     for name in spec.dims:
         raise UsageError(f"the file has no axis named {name}: all its sizes are fixed")
     check_axes(inputs, spec)
+    for name, shape in given_shapes(inputs, spec).items():
+        tensor = next(each for each in inputs if each.name == name)
+        for axis, size in enumerate(shape):
+            _check(tensor, axis, size)
+    first = next((tensor for tensor in inputs if tensor.shape), None)
     for tensor in inputs:
-        if spec.batch is not None and tensor.shape:
+        # Other inputs, such as a state, may have the batch elsewhere.
+        if spec.batch is not None and tensor is first:
             _check(tensor, 0, spec.batch)
         if spec.resolution is not None and len(tensor.shape) == IMAGE_AXES:
             for axis, size in zip(pixels(tensor), spec.resolution, strict=True):
                 _check(tensor, axis, size)
+
+
+def given_shapes(inputs: Sequence[TensorSpec], spec: ExportSpec) -> dict[str, tuple[int, ...]]:
+    """The requested shapes by the file's own names. Raises :class:`UsageError` for an input that
+    the file does not have, one that is named twice, and a wrong number of axes."""
+    names = [tensor.name for tensor in inputs]
+    found: dict[str, tuple[int, ...]] = {}
+    for asked, shape in spec.shapes.items():
+        name = find_input(asked, names, what="the file")
+        if name in found:
+            raise UsageError(f"the shape of input {name!r} is given twice")
+        found[name] = shape
+    for tensor in inputs:
+        if tensor.name in found and tensor.shape and len(tensor.shape) != len(found[tensor.name]):
+            shown = "x".join(map(str, found[tensor.name])) or "scalar"
+            raise UsageError(
+                f"input {tensor.name!r} has {len(tensor.shape)} axes, but {shown} has "
+                f"{len(found[tensor.name])}"
+            )
+    return found
 
 
 def check_plain(spec: ExportSpec) -> None:

@@ -26,7 +26,6 @@ from latbench.api import (
     StageError,
     TensorSpec,
     first_line,
-    make_inputs,
 )
 
 if TYPE_CHECKING:
@@ -62,10 +61,10 @@ class TorchExporter:
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
         """Trace the model at its input shape, batch first, NCHW. Raises :class:`StageError`."""
-        specs = model.inputs()
+        examples = model.example_inputs()
         import torch
 
-        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        arguments = tuple(torch.from_numpy(array) for array in examples)
         module = model.module()
         if spec.precision == "fp16":
             module = copy.deepcopy(module).half()

@@ -7,7 +7,7 @@ and ``CONTRIBUTING.md`` explains how to add one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,10 @@ module in that form; the exporter must keep its converter from fusing what the f
 unfused."""
 
 
+def _seeded(specs: Sequence[TensorSpec]) -> tuple[Array, ...]:
+    return make_inputs(specs, 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportSpec:
     """Parameters of an export."""
@@ -93,6 +97,12 @@ class ExportSpec:
     """Height and width in pixels."""
     dims: Mapping[str, int] = field(default_factory=dict)
     """Sizes of named dynamic axes of a pre-exported file."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Sizes of all axes of an input, by input; the empty name stands for the only input."""
+    signature: str | None = None
+    """Which of several signatures of a pre-exported file is used."""
+    make_inputs: Callable[[Sequence[TensorSpec]], tuple[Array, ...]] = _seeded
+    """The arrays that the artifact will be timed with, for its own inputs."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The exporter's own options, name -> value."""
     calibration: Sequence[tuple[Array, ...]] = ()
@@ -134,6 +144,10 @@ class Model(Protocol):
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Concrete input shapes, batch first; images are NCHW, float32."""
+        ...
+
+    def example_inputs(self) -> tuple[Array, ...]:
+        """Arrays for :meth:`inputs`, with which the network works: for tracing it."""
         ...
 
 

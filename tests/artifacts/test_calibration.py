@@ -9,6 +9,7 @@ import pytest
 
 from latbench.api import TensorSpec, UsageError, make_inputs
 from latbench.artifacts import calibration
+from latbench.zoo.given_inputs import FilledInputs
 
 IMAGE = TensorSpec(name="image", shape=(2, 3, 8, 12), dtype="float32")
 
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_images_are_normalised_and_fill_the_batch(folder: Path) -> None:
-    sets = calibration.load(str(folder), (IMAGE,))
+    sets = calibration.load(str(folder), FilledInputs(specs=(IMAGE,)))
     assert [array.shape for (array,) in sets] == [IMAGE.shape] * 2
     flat = np.concatenate([array for (array,) in sets])
     for i in range(4):
@@ -44,7 +45,7 @@ def test_other_images_are_another_calibration(folder: Path) -> None:
 
 
 def test_without_images_it_is_seeded_and_not_what_outputs_are_compared_on() -> None:
-    sets = calibration.load(None, (IMAGE,))
+    sets = calibration.load(None, FilledInputs(specs=(IMAGE,)))
     assert len(sets) == calibration.SEEDED
     assert calibration.identify_calibration(None) == f"seeded:{calibration.SEEDED}"
     compared = [make_inputs((IMAGE,), seed)[0] for seed in range(20)]
@@ -70,18 +71,21 @@ def test_what_is_no_folder_of_images(
         for name, content in files.items():
             (folder / name).write_bytes(content)
     with pytest.raises(UsageError, match=words):
-        calibration.load(str(folder), (IMAGE,))
+        calibration.load(str(folder), FilledInputs(specs=(IMAGE,)))
 
 
 def test_images_are_for_one_image_input(folder: Path) -> None:
     for specs in ((IMAGE, IMAGE), (TensorSpec(name="x", shape=(1, 4, 8, 8), dtype="float32"),)):
         with pytest.raises(UsageError, match="one input of 3 channels"):
-            calibration.load(str(folder), specs)
+            calibration.load(str(folder), FilledInputs(specs=specs))
 
 
 def test_a_folder_that_cannot_be_looked_at(tmp_path: Path) -> None:
     folder = str(tmp_path / ("x" * 300))
-    for act in (calibration.identify_calibration, lambda name: calibration.load(name, (IMAGE,))):
+    for act in (
+        calibration.identify_calibration,
+        lambda name: calibration.load(name, FilledInputs(specs=(IMAGE,))),
+    ):
         with pytest.raises(UsageError, match="cannot read the folder"):
             act(folder)
 
@@ -90,5 +94,5 @@ def test_grey_images_of_16_bits_are_not_white(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     grey = np.full((8, 12), 100 * 257, dtype=np.uint16)
     image.fromarray(grey).save(tmp_path / "grey.png")
-    ((batch,), *_) = calibration.load(str(tmp_path), (IMAGE,))
+    ((batch,), *_) = calibration.load(str(tmp_path), FilledInputs(specs=(IMAGE,)))
     assert batch[0, 0].mean() == pytest.approx((100 / 255 - 0.485) / 0.229, abs=1e-5)

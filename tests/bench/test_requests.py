@@ -34,6 +34,12 @@ FULL = Request(
     dims={"N": 5},
     protocol=FIXED.label,
     calibration="images",
+    shapes={"x": (1, 3, 8, 8)},
+    dtypes={"x": "float16"},
+    inputs={"x": "0:1"},
+    signature="encode",
+    tolerance=0.25,
+    nondeterministic=True,
 )
 PLAIN = make_request("model")
 FIELDS = Request.__struct_fields__

@@ -58,3 +58,6 @@ class TinyModel:
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         return (TensorSpec(name="image", shape=(2, 3, 32, 32), dtype="float32"),)
+
+    def example_inputs(self) -> tuple[Array, ...]:
+        return make_inputs(self.inputs(), 0)

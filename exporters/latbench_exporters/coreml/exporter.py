@@ -21,7 +21,6 @@ from latbench.api import (
     Model,
     StageError,
     UsageError,
-    make_inputs,
 )
 from latbench_exporters.coreml import network
 from latbench_exporters.coreml.convert import (
@@ -86,7 +85,7 @@ class CoreMLExporter:
         want = wanted(spec.precision, spec.options)
         _require_coremltools()
         with temporary_files_beside(out):
-            made = convert(model.module(), make_inputs(specs, seed=0), specs, want)
+            made = convert(model.module(), model.example_inputs(), specs, want)
             raw, weights = made.model.get_spec(), made.model.weights_dir
             if want.input == "image":
                 note_image_mapping(raw, IMAGENET)

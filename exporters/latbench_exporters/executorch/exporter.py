@@ -26,7 +26,6 @@ from latbench.api import (
     UsageError,
     choice_option,
     first_line,
-    make_inputs,
 )
 from latbench_exporters.executorch.program import read
 from latbench_exporters.packages import installed, require
@@ -63,14 +62,14 @@ class ExecutorchExporter:
 
     def export(self, model: Model, spec: ExportSpec, out: Path) -> Exported:
         """Trace, lower and serialize the deploy form. Raises :class:`StageError`."""
-        specs = model.inputs()
+        examples = model.example_inputs()
         delegate = _delegate(spec)
         require("executorch", "exporting to ExecuTorch", "executorch")
         if delegate == "coreml":
             require("coremltools", "delegate=coreml", "coreml")
         import torch
 
-        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        arguments = tuple(torch.from_numpy(array) for array in examples)
         # Copy: the deploy form may be in use elsewhere, and quantization modifies its graph.
         module = copy.deepcopy(model.module())
         if spec.precision == "fp16" and delegate != "coreml":

@@ -24,7 +24,6 @@ from latbench.api import (
     StageError,
     TensorSpec,
     first_line,
-    make_inputs,
 )
 from latbench_exporters.ncnn.graph import (
     count,
@@ -58,7 +57,7 @@ class NcnnExporter:
         specs = model.inputs()
         for package in ("pnnx", "ncnn"):
             require(package, "converting to ncnn", "ncnn")
-        inputs = make_inputs(specs, seed=0)
+        inputs = model.example_inputs()
         batch = specs[0].shape[0]
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)

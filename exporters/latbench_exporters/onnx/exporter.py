@@ -25,9 +25,9 @@ from latbench.api import (
     choice_option,
     first_line,
     is_out_of_memory,
-    make_inputs,
 )
 from latbench_exporters.onnx.counts import count
+from latbench_exporters.onnx.deciding import deciding_inputs
 from latbench_exporters.onnx.graph import describe, read, write
 from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.onnx.precision import precision_of
@@ -79,7 +79,7 @@ class OnnxExporter:
         opset, routes = _asked(spec.options)
         import torch
 
-        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        arguments = tuple(torch.from_numpy(array) for array in model.example_inputs())
         names = [tensor.name for tensor in specs]
         module = model.module()
         if spec.precision == "fp16":
@@ -114,6 +114,8 @@ class OnnxExporter:
         write(graph, out)
         inputs, outputs = describe(graph)
         details = _details(graph, "pre-exported")
+        if decided := deciding_inputs(graph.graph):
+            details["decided_by"] = ", ".join(decided)
         try:
             counts = count(graph)
         except Exception as error:  # noqa: BLE001 - any graph may come; counts only inform

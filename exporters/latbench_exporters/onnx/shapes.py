@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from latbench.api import ExportSpec, StageError, UsageError
 from latbench_exporters.onnx.graph import real_inputs, tensor_spec
-from latbench_exporters.pre_exported import IMAGE_AXES, check_axes
+from latbench_exporters.pre_exported import IMAGE_AXES, check_axes, given_shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
     """Set every dynamic axis of the inputs to a fixed size, in place.
 
-    ``spec.batch`` is the first axis of every input, ``spec.resolution`` height and width of 4-D
-    inputs; ``spec.dims`` sets any other axis by name.
+    ``spec.shapes`` gives all sizes of an input and ``spec.dims`` those of named axes.
+    ``spec.batch`` is the first axis of every input where it is dynamic, and ``spec.resolution``
+    height and width of 4-D inputs.
 
     Raises :class:`UsageError` if an axis has no size, is fixed at another size, or does not exist,
     and :class:`StageError` if the graph has no inputs.
@@ -29,48 +30,109 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
             "the ONNX file has no inputs, so it cannot be timed",
             hint="its output is constant; export the model with its input",
         )
-    check_axes(tuple(tensor_spec(value) for value in inputs), spec)
-    missing = []
+    tensors = tuple(tensor_spec(value) for value in inputs)
+    check_axes(tensors, spec)
+    shapes = given_shapes(tensors, spec)
+    missing: dict[str, str] = {}
     unused = set(spec.dims)
-    for value in inputs:
-        shape = value.type.tensor_type.shape.dim
-        for axis, dim in enumerate(shape):
+    for position, value in enumerate(inputs):
+        if not value.type.tensor_type.HasField("shape"):
+            _add_axes(value, shapes)
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             unused.discard(dim.dim_param)
-            asked = _asked(value, axis, spec)
-            if dim.dim_value > 0:
-                if asked is not None and asked != dim.dim_value:
-                    raise UsageError(
-                        f"axis {axis} of input {value.name!r} is fixed at {dim.dim_value} in the "
-                        f"file; requested {asked}",
-                        hint="omit the option, or export the file again with that size",
-                    )
-            elif asked is None:
-                missing.append(f"axis {axis} ({dim.dim_param or 'unnamed'}) of {value.name!r}")
-            else:
-                dim.dim_value = asked
+            asked = _asked(value, axis, spec, shapes)
+            fixed = _size(dim)
+            if asked is None:
+                if fixed is None:
+                    missing[value.name] = _template(value)
+                continue
+            option, size = asked
+            if fixed is None:
+                dim.dim_value = size
+            elif fixed != size and not (option == "--batch" and _elsewhere(inputs, position)):
+                raise UsageError(
+                    f"axis {axis} of input {value.name!r} is fixed at {fixed} in the file; "
+                    f"{option} requests {size}",
+                    hint="omit the option, or export the file again with that size",
+                )
     if unused:
         raise UsageError(f"the file has no axis named {', '.join(sorted(unused))}")
     if missing:
         raise UsageError(
-            f"no size given for the dynamic {', '.join(missing)}",
-            hint="use --batch, --resolution, or --dim NAME=SIZE",
+            f"no size given for the dynamic axes of {', '.join(missing)}",
+            hint=" ".join(f"--shape {name}={shape}" for name, shape in missing.items())
+            + " with a number for each name and each ?; or --batch, --resolution, --dim NAME=SIZE",
         )
     # Shapes of other tensors may still contain the axis names, so infer them again.
     del model.graph.value_info[:]
 
 
-def _asked(value: onnx.ValueInfoProto, axis: int, spec: ExportSpec) -> int | None:
-    """The requested size of one input axis. Raises :class:`UsageError` if two options disagree."""
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """Size of an axis, which may be 0; ``None`` if it is dynamic."""
+    if dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0:
+        return dim.dim_value
+    return None
+
+
+def _template(value: onnx.ValueInfoProto) -> str:
+    """The shape of an input with the names of its dynamic axes: ``1xseqx?``."""
+    return "x".join(
+        str(size) if (size := _size(dim)) is not None else dim.dim_param or "?"
+        for dim in value.type.tensor_type.shape.dim
+    )
+
+
+def _add_axes(value: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Give an input without a shape the axes that are requested. Raises :class:`UsageError`."""
+    if value.name not in shapes:
+        raise UsageError(
+            f"the file does not say how many axes input {value.name!r} has",
+            hint=f"give all of its sizes: --shape {value.name}=1x3x224x224",
+        )
+    shape = value.type.tensor_type.shape
+    shape.SetInParent()
+    for _ in shapes[value.name]:
+        shape.dim.add()
+
+
+def _elsewhere(inputs: Sequence[onnx.ValueInfoProto], position: int) -> bool:
+    """Whether the batch is the first axis of another input, so that this one may have none."""
+    first = [value.type.tensor_type.shape.dim[:1] for value in inputs]
+    # A dynamic axis has its size by now if its input comes first.
+    return position > 0 or any(axes and _size(axes[0]) is None for axes in first)
+
+
+def _asked(
+    value: onnx.ValueInfoProto,
+    axis: int,
+    spec: ExportSpec,
+    shapes: Mapping[str, Sequence[int]],
+) -> tuple[str, int] | None:
+    """The option that requests a size for one input axis, and the size.
+
+    Raises :class:`UsageError` if two options disagree.
+    """
     axes = value.type.tensor_type.shape.dim
     name = axes[axis].dim_param
-    named, placed = spec.dims.get(name), _placed([dim.dim_value for dim in axes], axis, spec)
-    if named is not None and placed is not None and named != placed:
+    found: dict[str, int] = {}
+    if value.name in shapes:
+        found["--shape"] = shapes[value.name][axis]
+    if name in spec.dims:
+        found["--dim"] = spec.dims[name]
+    sizes = [_size(dim) or 0 for dim in axes]
+    if (placed := _placed(sizes, axis, spec)) is not None:
+        option = "--batch" if axis == 0 else "--resolution"
+        # Of an input whose shape is given, a batch that differs is one of another input's axes.
+        if option == "--resolution" or "--shape" not in found or _size(axes[axis]) is None:
+            found[option] = placed
+    if len(set(found.values())) > 1:
+        shown = ", ".join(f"{size} by {option}" for option, size in found.items())
+        label = f" ({name})" if name else ""
         raise UsageError(
-            f"axis {axis} ({name}) of input {value.name!r} has two requested sizes: {named} by "
-            f"--dim, {placed} by {'--batch' if axis == 0 else '--resolution'}",
+            f"axis {axis}{label} of input {value.name!r} has two requested sizes: {shown}",
             hint="omit one of the options",
         )
-    return placed if named is None else named
+    return next(iter(found.items()), None)
 
 
 def _placed(sizes: Sequence[int], axis: int, spec: ExportSpec) -> int | None:

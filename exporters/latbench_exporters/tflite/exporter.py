@@ -19,7 +19,6 @@ from latbench.api import (
     ExportSpec,
     Model,
     StageError,
-    make_inputs,
 )
 from latbench_exporters.packages import installed, require
 from latbench_exporters.pre_exported import check_fixed
@@ -57,11 +56,11 @@ class TfliteExporter:
         """Convert the deploy form at its input shape, batch first, NCHW. Raises
         :class:`StageError`."""
         # Build first: if torch is missing, this raises an error that says so.
-        specs = model.inputs()
+        examples = model.example_inputs()
         require("litert-torch", "converting to TFLite", "tflite-export")
         import torch
 
-        arguments = tuple(torch.from_numpy(array) for array in make_inputs(specs, seed=0))
+        arguments = tuple(torch.from_numpy(array) for array in examples)
         module = copy.deepcopy(model.module()).eval()
         changes = _convert(module, arguments, out)
         details = {"route": "litert-torch"}

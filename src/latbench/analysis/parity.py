@@ -105,15 +105,20 @@ class OutputDifference(NamedTuple):
 
 
 def output_difference(
-    reference: Sequence[Array], candidate: Sequence[Array], precision: str
+    reference: Sequence[Array],
+    candidate: Sequence[Array],
+    precision: str,
+    tolerance: float | None = None,
 ) -> OutputDifference:
     """Compare outputs computed in ``precision`` with their reference.
+
+    ``tolerance`` replaces the relative error that the precision allows.
 
     The errors are infinite if shapes, counts or finiteness differ.
     """
     import numpy as np
 
-    tolerance = tolerance_of(precision)
+    tolerance = tolerance_of(precision) if tolerance is None else tolerance
     apart = OutputDifference(float("inf"), float("inf"), tolerance)
     if [a.shape for a in reference] != [a.shape for a in candidate]:
         return apart
@@ -187,6 +192,24 @@ def top1_agreement(reference: Sequence[Array], candidate: Sequence[Array]) -> fl
     return float(np.mean(reference[0].argmax(axis=1) == candidate[0].argmax(axis=1)))
 
 
+def check_outputs(
+    found: OutputDifference,
+    near: float | None,
+    precision: str,
+    stage: Stage,
+    what: str,
+    tolerance: float | None = None,
+) -> None:
+    """Raise :class:`StageError` if the error exceeds its bound or the cosine ``near`` is too low.
+
+    A ``tolerance`` that the user states replaces the rules of the precision, so that of the cosine
+    too.
+    """
+    check_parity(found, stage, what)
+    if tolerance is None:
+        check_cosine(near, precision, stage, what)
+
+
 def check_cosine(found: float | None, precision: str, stage: Stage, what: str) -> None:
     """Raise :class:`StageError` if the cosine is below the bound of ``precision``."""
     bound = COSINE.get(precision)
@@ -209,7 +232,7 @@ def check_parity(found: OutputDifference, stage: Stage, what: str) -> None:
             stage,
             f"{what}: relative error {found.relative:.2g}, allowed {found.bound:.2g}",
             hint="the artifact does not compute the same function as the model; try other options "
-            "or another version of the exporter or runtime",
+            "or another version of the exporter or runtime, or accept the error with --tolerance",
             kind="mismatch",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from latbench.schema.artifact import TensorSpec
 from latbench.schema.record import Record
 
 UNITS: dict[str, tuple[str, ...]] = {
@@ -45,6 +46,17 @@ def precision_of(record: Record) -> str:
     """Return the precision of the computation."""
     exported = record.artifact.precision if record.artifact else record.request.precision
     return settings(record).get("precision", exported) if record.runtime else exported
+
+
+def input_texts(record: Record) -> list[str]:
+    """Return the shape of each input, with its content if that was given: ``length 1 = 1000``."""
+    return [_input_text(tensor) for tensor in (record.artifact.inputs if record.artifact else ())]
+
+
+def _input_text(tensor: TensorSpec) -> str:
+    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    # Of a digest, the start tells files apart.
+    return shape if tensor.content is None else f"{tensor.name} {shape} = {tensor.content[:19]}"
 
 
 def shape_of(record: Record) -> tuple[int, ...]:

@@ -18,13 +18,14 @@ from latbench.artifacts.cache import ArtifactCache, ArtifactChanged, CachedArtif
 from latbench.artifacts.code_digest import BUILDING, CHECKING, code_digest
 from latbench.errors import StageError, UsageError
 from latbench.events import Warn
-from latbench.schema.artifact import ModelIdentity
+from latbench.schema.artifact import Artifact, ModelIdentity
 from latbench.schema.codec import digest
 from latbench.schema.request import Request
 from latbench.version import latbench_version
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 from latbench.zoo import catalog
+from latbench.zoo.given_inputs import identify_inputs
 from latbench.zoo.resolver import identify
 
 PROGRAM = "latbench.artifacts.export_worker"
@@ -58,12 +59,13 @@ def obtain(
         )
     key = digest(_ingredients(request, model, exporter, options))
 
-    def export(made: Path, reference: Path) -> messages.ExportRequest:
+    def export(made: Path, reference: Path, inputs: Path) -> messages.ExportRequest:
         return messages.Export(
             request=msgspec.structs.replace(request, options=options),
             format=exporter.format,
             out=str(made),
             reference=str(reference),
+            inputs=str(inputs),
         )
 
     def key_now() -> str:
@@ -89,7 +91,7 @@ def obtain_sentinel(
         }
     )
 
-    def export(made: Path, reference: Path) -> messages.ExportRequest:
+    def export(made: Path, reference: Path, inputs: Path) -> messages.ExportRequest:
         return messages.ExportSentinel(
             format=exporter.format, out=str(made), reference=str(reference)
         )
@@ -101,7 +103,7 @@ def obtain_sentinel(
 
 def _cached_or_exported(
     key: str,
-    export: Callable[[Path, Path], messages.ExportRequest],
+    export: Callable[[Path, Path, Path], messages.ExportRequest],
     exporter: Exporter,
     cache: ArtifactCache,
     *,
@@ -120,11 +122,12 @@ def _cached_or_exported(
         warn(f"{changed.message}; exporting it again")
         found = None
     if found is not None:
-        _warn_of_reads(found, warn)
+        _warn_of(found.artifact, warn)
         return found
     with cache.workspace() as folder:
         made, reference = folder / f"made{exporter.suffix}", folder / "reference.npz"
-        done = _exported(export(made, reference), folder)
+        inputs = folder / "inputs.npz"
+        done = _exported(export(made, reference, inputs), folder)
         # The program has read the files again: they must be those that the key was computed from.
         if _or_none(key_now) != key:
             raise StageError(
@@ -133,17 +136,26 @@ def _cached_or_exported(
                 "during the export",
                 hint="run it again; do not change files during a sweep",
             )
-        stored = cache.store(key, done.artifact, exporter.suffix, made, reference)
-    _warn_of_reads(stored, warn)
+        given = inputs if inputs.exists() else None
+        stored = cache.store(key, done.artifact, exporter.suffix, made, reference, given)
+    _warn_of(stored.artifact, warn)
     return stored
 
 
-def _warn_of_reads(cached: CachedArtifact, warn: Warn) -> None:
-    if reads := cached.artifact.details.get("reads"):
+def _warn_of(artifact: Artifact, warn: Warn) -> None:
+    """What the user must know of an artifact, whenever it is used."""
+    if reads := artifact.details.get("reads"):
         warn(
             f"the model's code reads {reads}, which is not part of its identity: after changing "
             "it, use --no-cache"
         )
+    if decided := artifact.details.get("decided_by"):
+        warn(
+            "how much is computed depends on the value of an input, which is seeded here: "
+            f"{decided}; use --input NAME=VALUE to time another value"
+        )
+    if why := artifact.details.get("unchecked"):
+        warn(f"the outputs are not checked: {why}")
 
 
 def _exported(request: messages.ExportRequest, folder: Path) -> messages.ExportDone:
@@ -178,6 +190,8 @@ def _ingredients(
         "entry": catalog.find(model.name) if model.source == "zoo" else None,
         "seed": request.seed,
         "dims": request.dims,
+        "inputs": (request.shapes, request.dtypes, identify_inputs(request), request.signature),
+        "checks": (request.tolerance, request.nondeterministic),
         "format": exporter.format,
         "precision": request.precision,
         "options": options,

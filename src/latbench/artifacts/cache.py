@@ -1,7 +1,8 @@
 """Artifacts, addressed by content, and the keys under which they are found.
 
 ``artifacts/<sha256><suffix>`` is the file or the folder of files, ``references/<sha256>.npz`` the
-expected outputs and ``keys/<key>.json`` the artifact of a key. Everything is written next to its
+expected outputs, ``inputs/<sha256>.npz`` the arrays of inputs that come from files, and
+``keys/<key>.json`` the artifact of a key. Everything is written next to its
 destination and renamed, so a reader never sees a partial file. A file whose digest does not match
 is set aside and never used.
 """
@@ -31,6 +32,7 @@ class Entry(Value, frozen=True, kw_only=True):
 
     artifact: Artifact
     reference_sha256: str
+    inputs_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class CachedArtifact:
     artifact: Artifact
     path: Path
     reference: Path
+    inputs: Path | None = None
+    """Arrays of the inputs that come from files; ``None`` if there are none."""
 
 
 class ArtifactCache:
@@ -66,7 +70,10 @@ class ArtifactCache:
         for path, digest in (
             (cached.path, entry.artifact.sha256),
             (cached.reference, entry.reference_sha256),
+            (cached.inputs, entry.inputs_sha256),
         ):
+            if path is None or digest is None:
+                continue
             try:
                 actual = content_sha256(path)
             except FileNotFoundError:
@@ -104,10 +111,20 @@ class ArtifactCache:
                     shutil.rmtree(left, ignore_errors=True)
 
     def store(
-        self, key: str, artifact: Artifact, suffix: str, made: Path, reference: Path
+        self,
+        key: str,
+        artifact: Artifact,
+        suffix: str,
+        made: Path,
+        reference: Path,
+        inputs: Path | None = None,
     ) -> CachedArtifact:
         """Move the files of a workspace to their destinations, the key last."""
-        entry = Entry(artifact=artifact, reference_sha256=content_sha256(reference))
+        entry = Entry(
+            artifact=artifact,
+            reference_sha256=content_sha256(reference),
+            inputs_sha256=None if inputs is None else content_sha256(inputs),
+        )
         cached = self._cached(entry, suffix)
         written = made.with_name("key.json")
         try:
@@ -115,8 +132,11 @@ class ArtifactCache:
             for source, target in (
                 (made, cached.path),
                 (reference, cached.reference),
+                (inputs, cached.inputs),
                 (written, self._key(key)),
             ):
+                if source is None or target is None:
+                    continue
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if not (target.is_dir() and self._whole(target, artifact)):
                     self._put(source, target, artifact)
@@ -147,6 +167,9 @@ class ArtifactCache:
             artifact=entry.artifact,
             path=self._root / "artifacts" / f"{entry.artifact.sha256}{suffix}",
             reference=self._root / "references" / f"{entry.reference_sha256}.npz",
+            inputs=None
+            if entry.inputs_sha256 is None
+            else self._root / "inputs" / f"{entry.inputs_sha256}.npz",
         )
 
     def _key(self, key: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latbench.artifacts.builder import obtain
@@ -26,6 +26,12 @@ def export(
     precision: str = "fp32",
     seed: int = 0,
     dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    dtypes: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | Sequence[str] = (),
+    signature: str | None = None,
+    tolerance: float | None = None,
+    nondeterministic: bool = False,
     options: Mapping[str, str] | None = None,
     calibration: str | Path | None = None,
     no_cache: bool = False,
@@ -43,6 +49,12 @@ def export(
         precision=precision,
         seed=seed,
         dims=dims,
+        shapes=shapes,
+        dtypes=dtypes,
+        inputs=inputs,
+        signature=signature,
+        tolerance=tolerance,
+        nondeterministic=nondeterministic,
         options=options,
         calibration=calibration,
     )

@@ -34,12 +34,16 @@ from latbench.artifacts.validation import (
 from latbench.files import content_bytes, content_sha256
 from latbench.plugins import load_exporter
 from latbench.schema.artifact import Artifact, TensorSpec
+from latbench.schema.input_content import described_contents
 from latbench.schema.request import Request
 from latbench.worker import messages
 from latbench.worker.server import serve
+from latbench.zoo.given_inputs import FilledInputs, GivenInputs, load_inputs
 from latbench.zoo.lazy_model import LazyModel
 from latbench.zoo.model import read_form
 from latbench.zoo.resolver import resolve_model
+
+VALUES_HINT = "values for an input: --input NAME=VALUE or NAME=LOW:HIGH"
 
 
 def handle(request: messages.ExportRequest) -> messages.Response:
@@ -67,9 +71,13 @@ def _export(message: messages.Export) -> Artifact:
     """Build, export and check; write the file and its reference outputs."""
     request = message.request
     resolved = resolve_model(request)
-    resolved = replace(resolved, form=read_form(request.options.get("form", "deploy")))
+    resolved = replace(
+        resolved,
+        form=read_form(request.options.get("form", "deploy")),
+        given=load_inputs(request),
+    )
     if resolved.path is not None:
-        return _adopt(message, resolved.path)
+        return _adopt(message, resolved.path, resolved.given)
     if request.dims:
         raise UsageError(
             f"{request.model} has no axis named {', '.join(sorted(request.dims))}: it is exported "
@@ -83,23 +91,29 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     """Export a network and compare the file with it."""
     request, out = message.request, Path(message.out)
     exporter = load_exporter(message.format)
-    exported = exporter.export(model, _spec(request, model), out)
+    exported = exporter.export(model, _model_spec(request, model), out)
     counted = checked_counts(model, exported, request)
     precision = exported.precision or request.precision
-    inputs = make_inputs(exported.inputs, request.seed)
-    actual = exporter.evaluate(out, inputs)
-    parity, reference = None, actual
+    filled = FilledInputs(specs=exported.inputs)
     if counted is not None:
-        reference = _finite(reference_outputs(model, inputs))
-        _check_repeats(reference, reference_outputs(model, inputs), exported)
-        if actual is not None:
+        filled = model.filled_inputs().renamed(exported.inputs)
+        exported = replace(exported, inputs=filled.specs)
+    inputs = filled.arrays(request.seed)
+    _store(filled, Path(message.inputs))
+    actual = _evaluated(exporter, out, inputs, filled)
+    parity, reference, unchecked = None, actual, None
+    if counted is not None:
+        reference = _finite(reference_outputs(model, inputs), filled)
+        unchecked = _randomness(reference, reference_outputs(model, inputs), exported, request)
+        if actual is not None and unchecked is None:
             more = [
                 (reference_outputs(model, seeded), exporter.evaluate(out, seeded) or ())
-                for seeded in more_inputs(exported.inputs, request)
+                for seeded in more_inputs(filled, request)
             ]
             compared = [(reference, actual), *more]
             parity = parity_of(compared, request, precision, torch_version())
-    reference = _checked_reference(reference, exporter)
+    reference = _checked_reference(reference, exporter, filled)
+    exported = _noted(exported, filled, inputs, unchecked)
     artifact = msgspec.structs.replace(
         _artifact(exporter, exported, out, precision, actual, reference, Path(message.reference)),
         parity=parity,
@@ -114,45 +128,94 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     )
 
 
-def _adopt(message: messages.Export, path: Path) -> Artifact:
+def _adopt(message: messages.Export, path: Path, given: GivenInputs) -> Artifact:
     """Fix the input shapes of a pre-exported file, or convert it, and check the result."""
     request, out = message.request, Path(message.out)
     exporter = load_exporter(message.format)
-    spec = _spec(request, None)
+    spec = _file_spec(request, given, path)
     exported = exporter.adopt(path, spec, out)
     precision = exported.precision or request.precision
-    inputs = make_inputs(exported.inputs, request.seed)
-    actual = exporter.evaluate(out, inputs)
+    filled = given.applied(exported.inputs, path.name)
+    exported = replace(exported, inputs=filled.specs)
+    inputs = filled.arrays(request.seed)
+    _store(filled, Path(message.inputs))
+    actual = _evaluated(exporter, out, inputs, filled)
+    unchecked = None
     if actual is not None:
-        _check_repeats(_finite(actual), exporter.evaluate(out, inputs) or (), exported)
+        _finite(actual, filled)
+        again = exporter.evaluate(out, inputs) or ()
+        unchecked = _randomness(actual, again, exported, request)
     source = source_outputs(path, exporter, spec, inputs, out.parent)
     parity = None
-    if source is not None and actual is not None:
+    if source is not None and actual is not None and unchecked is None:
         against = f"the ready {path.suffix} file"
         parity = parity_of([(source, actual)], request, precision, against)
-    reference = _checked_reference(actual if source is None else source, exporter)
+    reference = _checked_reference(actual if source is None else source, exporter, filled)
+    exported = _noted(exported, filled, inputs, unchecked)
     return msgspec.structs.replace(
         _artifact(exporter, exported, out, precision, actual, reference, Path(message.reference)),
         parity=parity,
     )
 
 
-def _spec(request: Request, model: LazyModel | None) -> ExportSpec:
-    """How to export; ``model`` is ``None`` for a pre-exported file."""
+def _model_spec(request: Request, model: LazyModel) -> ExportSpec:
+    """How to export a network."""
+    return ExportSpec(
+        precision=request.precision,
+        batch=model.identity.batch,
+        resolution=model.identity.resolution,
+        options=request.options,
+        calibration=calibration.load(request.calibration, model.filled_inputs())
+        if request.precision == "int8"
+        else (),
+    )
+
+
+def _file_spec(request: Request, given: GivenInputs, path: Path) -> ExportSpec:
+    """How to adopt a pre-exported file."""
+
+    def arrays(specs: Sequence[TensorSpec]) -> tuple[Array, ...]:
+        return given.applied(specs, path.name).arrays(request.seed)
+
     return ExportSpec(
         precision=request.precision,
         batch=request.batch,
         resolution=request.resolution,
         dims=request.dims,
+        shapes=given.all_shapes(),
+        signature=request.signature,
         options=request.options,
-        calibration=calibration.load(request.calibration, model.inputs())
-        if request.precision == "int8" and model is not None
-        else (),
+        make_inputs=arrays,
     )
 
 
+def _store(filled: FilledInputs, path: Path) -> None:
+    """Write the arrays that come from files, for the program that times the artifact."""
+    import numpy as np
+
+    if filled.stored:
+        with path.open("wb") as file:
+            np.savez(file, **dict(filled.stored))  # type: ignore[arg-type]  # taken for its options
+
+
+def _evaluated(
+    exporter: Exporter, out: Path, inputs: Sequence[Array], filled: FilledInputs
+) -> tuple[Array, ...] | None:
+    """The outputs of the file; a failure names what the inputs were."""
+    try:
+        return exporter.evaluate(out, inputs)
+    except StageError as error:
+        raise StageError(
+            error.stage,
+            f"{error.message} (inputs: {described_contents(filled.specs)})",
+            hint="; ".join((*((error.hint,) if error.hint else ()), VALUES_HINT)),
+            kind=error.kind,
+            detail=error.detail,
+        ) from error
+
+
 def _checked_reference(
-    reference: tuple[Array, ...] | None, exporter: Exporter
+    reference: tuple[Array, ...] | None, exporter: Exporter, filled: FilledInputs
 ) -> tuple[Array, ...]:
     """The reference outputs, if there are any and they are finite. Raises :class:`StageError`."""
     if reference is None:
@@ -162,35 +225,68 @@ def _checked_reference(
             "reference",
             hint="start from the PyTorch model: its outputs are then the reference",
         )
-    return _finite(reference)
+    return _finite(reference, filled)
 
 
-def _finite(reference: tuple[Array, ...]) -> tuple[Array, ...]:
+def _finite(reference: tuple[Array, ...], filled: FilledInputs) -> tuple[Array, ...]:
     if not finite(reference):
         raise StageError(
             "verify",
-            "the outputs on the seeded inputs are not finite",
-            hint="the network overflows at these weights or shapes; try another seed or weights",
+            f"the outputs are not finite for {described_contents(filled.specs)}",
+            hint="give inputs that the network is made for, such as --input 0:1 for an image in "
+            "[0, 1]; or the network overflows at these weights or shapes",
             kind="mismatch",
         )
     return reference
 
 
-def _check_repeats(first: Sequence[Array], second: Sequence[Array], exported: Exported) -> None:
-    """Raise :class:`StageError` if two runs of the reference differ: then nothing can be checked
-    against it, and the file is not to blame."""
+def _randomness(
+    first: Sequence[Array], second: Sequence[Array], exported: Exported, request: Request
+) -> str | None:
+    """Why two runs of the reference differ, if the request accepts that; ``None`` if they do not.
+
+    Raises :class:`StageError` if they differ otherwise: then nothing can be checked against the
+    reference, and the file is not to blame.
+    """
     found = output_difference(first, second, "fp32")
     random = exported.details.get("random")
     if found.relative <= found.bound and random is None:
-        return
+        return None
     # A runtime may seed each session alike, so two of them may agree.
     why = f"the file has {random}" if random else f"two runs differ by {found.relative:.2g}"
+    if request.nondeterministic:
+        return f"not deterministic: {why}"
     raise StageError(
         "verify",
         f"the outputs are not deterministic: {why}",
-        hint="turn off what is random in inference, such as dropout or noise",
+        hint="turn off what is random in inference, such as dropout or noise, or time it without "
+        "a check of its outputs: --allow-nondeterministic",
         kind="mismatch",
     )
+
+
+def _noted(
+    exported: Exported, filled: FilledInputs, inputs: Sequence[Array], unchecked: str | None
+) -> Exported:
+    """``exported`` with details about its inputs and about checks that were not made."""
+    details = dict(exported.details)
+    if unchecked is not None:
+        details["unchecked"] = unchecked
+    names = [name for name in details.pop("decided_by", "").split(", ") if name]
+    seeded = [
+        f"{spec.name}={_brief(array)}"
+        for spec, array in zip(filled.specs, inputs, strict=True)
+        if spec.name in names and spec.content is None
+    ]
+    if seeded:
+        details["decided_by"] = ", ".join(seeded)
+    return replace(exported, details=details)
+
+
+def _brief(array: Array) -> str:
+    """The elements of a small array; of a large one, the first three."""
+    flat = [str(value) for value in array.ravel()[:4].tolist()]
+    return ",".join(flat[:3]) + (",..." if len(flat) > 3 else "")
 
 
 def _details(request: Request, model: LazyModel) -> dict[str, str]:

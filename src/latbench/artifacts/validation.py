@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.analysis.parity import (
-    check_cosine,
     check_counts,
-    check_parity,
+    check_outputs,
     check_share,
     cosine,
     furthest,
@@ -26,15 +25,11 @@ from latbench.api import (
     ExportSpec,
     Model,
     UsageError,
-    make_inputs,
 )
 from latbench.plugins import format_names, load_exporter
-from latbench.schema.artifact import (
-    Counts,
-    Parity,
-    TensorSpec,
-)
+from latbench.schema.artifact import Counts, Parity
 from latbench.schema.request import Request
+from latbench.zoo.given_inputs import FilledInputs
 from latbench.zoo.lazy_model import LazyModel
 from latbench.zoo.reparameterize import foldable_pairs
 
@@ -90,7 +85,7 @@ def source_outputs(
 def norm_bytes(model: Model) -> int:
     """Bytes of the parameters of BatchNorms right after a layer, which every converter folds."""
     module = model.module()
-    inputs = _as_tensors(model, make_inputs(model.inputs(), 0))
+    inputs = _as_tensors(model, model.example_inputs())
     norms = [module.get_submodule(norm) for _, norm in foldable_pairs(module, inputs)]
     return sum(p.numel() * p.element_size() for norm in norms for p in norm.parameters(False))
 
@@ -102,11 +97,11 @@ def torch_version() -> str:
     return f"torch {torch.__version__}"
 
 
-def more_inputs(specs: Sequence[TensorSpec], request: Request) -> list[tuple[Array, ...]]:
+def more_inputs(filled: FilledInputs, request: Request) -> list[tuple[Array, ...]]:
     """Further inputs for the comparison of outputs, for a precision below fp32."""
     if request.precision == "fp32":
         return []
-    return [make_inputs(specs, request.seed + k) for k in range(1, PARITY_INPUTS)]
+    return [filled.arrays(request.seed + k) for k in range(1, PARITY_INPUTS)]
 
 
 def reference_outputs(model: Model, inputs: Sequence[Array]) -> tuple[Array, ...]:
@@ -139,13 +134,13 @@ def parity_of(
 
     Raises :class:`StageError` if they exceed the tolerance.
     """
-    found = furthest([output_difference(*pair, precision) for pair in compared])
+    tolerance = request.tolerance
+    found = furthest([output_difference(*pair, precision, tolerance) for pair in compared])
     cosines = [cosine(reference, actual) for reference, actual in compared]
     agreement = [top1_agreement(reference, actual) for reference, actual in compared]
     smallest = None if None in cosines else min(value for value in cosines if value is not None)
     what = f"the exported file differs from {against}"
-    check_parity(found, "verify", what)
-    check_cosine(smallest, precision, "verify", what)
+    check_outputs(found, smallest, precision, "verify", what, tolerance)
     return Parity(
         reference=against,
         seed=request.seed,

@@ -12,24 +12,26 @@ import msgspec
 
 from latbench.analysis.parity import (
     TOLERANCE,
-    check_cosine,
     check_counts,
-    check_parity,
+    check_outputs,
     check_share,
     cosine,
     output_difference,
     top1_agreement,
 )
-from latbench.api import Exporter, make_inputs
+from latbench.api import Array, Exporter, make_inputs
+from latbench.artifacts.cache import CachedArtifact
 from latbench.artifacts.export import export
 from latbench.artifacts.validation import norm_bytes, reference_outputs
 from latbench.errors import StageError, UsageError, suggest
 from latbench.events import Events, Warn
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import Artifact, Counts, Parity
+from latbench.schema.request import Request, make_request
+from latbench.zoo.given_inputs import load_inputs
 from latbench.zoo.lazy_model import LazyModel
 from latbench.zoo.model import Form
-from latbench.zoo.resolver import artifact_extension, resolve
+from latbench.zoo.resolver import artifact_extension, resolve_model
 
 if TYPE_CHECKING:
     from latbench.api import Array
@@ -77,6 +79,12 @@ def verify(
     batch: int | None = None,
     resolution: int | tuple[int, int] | None = None,
     dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    dtypes: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | Sequence[str] = (),
+    signature: str | None = None,
+    tolerance: float | None = None,
+    nondeterministic: bool = False,
     seed: int = 0,
     warn: Warn = lambda message: None,
 ) -> VerifyResult:
@@ -88,7 +96,20 @@ def verify(
     Raises :class:`~latbench.StageError` if the file cannot be read or executed.
     """
     exporter = _reader(str(path), format)
-    named = None if model is None else _named(model, weights, batch, resolution, seed)
+    named = None
+    if model is not None:
+        named = _named(
+            make_request(
+                model,
+                weights=weights,
+                batch=batch,
+                resolution=resolution,
+                shapes=shapes,
+                dtypes=dtypes,
+                inputs=inputs,
+                seed=seed,
+            )
+        )
     if model is None and weights is not None:
         raise UsageError("--weights requires --model")
     cached = export(
@@ -97,6 +118,12 @@ def verify(
         batch=batch,
         resolution=resolution,
         dims=dims,
+        shapes=shapes,
+        dtypes=dtypes,
+        inputs=inputs,
+        signature=signature,
+        tolerance=tolerance,
+        nondeterministic=nondeterministic,
         seed=seed,
         # A cached result is not a verification.
         no_cache=True,
@@ -106,7 +133,9 @@ def verify(
 
     with np.load(cached.reference) as arrays:
         outputs = tuple(arrays[name] for name in arrays.files)
-    against = None if named is None else _against(named, cached.artifact, outputs, seed)
+    against = None
+    if named is not None:
+        against = _against(named, cached, outputs, seed, tolerance)
     return VerifyResult(path=str(path), artifact=cached.artifact, against=against)
 
 
@@ -138,29 +167,23 @@ def _reader(path: str, format: str | None) -> Exporter:
     return next((exporter for exporter in found if exporter.suffix == suffix), found[0])
 
 
-def _named(
-    model: str,
-    weights: str | Path | None,
-    batch: int | None,
-    resolution: int | tuple[int, int] | None,
-    seed: int,
-) -> LazyModel:
-    if artifact_extension(model) is not None:
+def _named(request: Request) -> LazyModel:
+    if artifact_extension(request.model) is not None:
         raise UsageError(
-            f"{model} is a pre-exported file; a file is compared with a PyTorch model",
+            f"{request.model} is a pre-exported file; a file is compared with a PyTorch model",
             hint="give the name of a zoo model, timm:NAME, or path/to/file.py:factory",
         )
-    resolved = resolve(
-        model,
-        weights=None if weights is None else Path(weights),
-        batch=batch,
-        resolution=(resolution, resolution) if isinstance(resolution, int) else resolution,
-        seed=seed,
-    )
-    return LazyModel(resolved=resolved)
+    return LazyModel(resolved=replace(resolve_model(request), given=load_inputs(request)))
 
 
-def _against(model: LazyModel, artifact: Artifact, outputs: Sequence[Array], seed: int) -> Against:
+def _against(
+    model: LazyModel,
+    cached: CachedArtifact,
+    outputs: Sequence[Array],
+    seed: int,
+    tolerance: float | None,
+) -> Against:
+    artifact = cached.artifact
     differences, not_compared = _compared_counts(model, artifact)
     if differences:
         trained = LazyModel(resolved=replace(model.resolved, form="trained"))
@@ -176,10 +199,10 @@ def _against(model: LazyModel, artifact: Artifact, outputs: Sequence[Array], see
             f"{_listed(shapes)} in the file"
         )
     else:
-        reference = reference_outputs(model, make_inputs(artifact.inputs, seed))
+        reference = reference_outputs(model, make_inputs(artifact.inputs, seed, _stored(cached)))
         # Only a known precision has a tolerance; outputs that are close are enough for any.
         far = differences if artifact.precision in TOLERANCE else not_compared
-        parity = _parity(reference, outputs, artifact.precision, seed, differences, far)
+        parity = _parity(reference, outputs, artifact.precision, seed, tolerance, differences, far)
     return Against(
         model=model.identity.name,
         form=model.resolved.form,
@@ -188,6 +211,15 @@ def _against(model: LazyModel, artifact: Artifact, outputs: Sequence[Array], see
         differences=tuple(differences),
         not_compared=tuple(not_compared),
     )
+
+
+def _stored(cached: CachedArtifact) -> dict[str, Array]:
+    import numpy as np
+
+    if cached.inputs is None:
+        return {}
+    with np.load(cached.inputs) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _compared_counts(model: LazyModel, artifact: Artifact) -> tuple[list[str], list[str]]:
@@ -217,6 +249,7 @@ def _parity(
     outputs: Sequence[Array],
     precision: str,
     seed: int,
+    tolerance: float | None,
     differences: list[str],
     far: list[str],
 ) -> Parity | None:
@@ -228,11 +261,10 @@ def _parity(
     if ours != theirs:
         differences.append(f"outputs: {_listed(ours)} in the model, {_listed(theirs)} in the file")
         return None
-    found = output_difference(reference, outputs, precision)
+    found = output_difference(reference, outputs, precision, tolerance)
     near, agreed = cosine(reference, outputs), top1_agreement(reference, outputs)
     try:
-        check_parity(found, "verify", "outputs")
-        check_cosine(near, precision, "verify", "outputs")
+        check_outputs(found, near, precision, "verify", "outputs", tolerance)
     except StageError as error:
         far.append(error.message)
     return Parity(

@@ -25,6 +25,7 @@ from latbench.schema.protocol_options import changed_protocol, check_protocol, n
 from latbench.schema.record import Fallback
 from latbench.schema.request import Request, check_request
 from latbench.schema.request_syntax import side_request
+from latbench.zoo.given_inputs import identify_inputs
 from latbench.zoo.resolver import resolve_model
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
     check_export(exporter, request.precision)
     known = {**runner.options, **exporter.options}
     check_options(f"backend {runner.name!r}", request.options, known)
+    identify_inputs(request)
     if request.precision == "int8":
         identify_calibration(request.calibration)
     return ResolvedRequest(
@@ -173,6 +175,8 @@ def prepare_job(
         path=cached.path,
         reference=cached.reference,
         threads=request.threads or protocol.threads or context.device.usable_cpus(),
+        inputs=cached.inputs,
+        tolerance=request.tolerance,
         seed=request.seed,
         extra=options if fallback is None else {},
     )

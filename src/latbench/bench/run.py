@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,12 @@ def run(
     seed: int = 0,
     options: Mapping[str, str] | None = None,
     dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    dtypes: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | Sequence[str] = (),
+    signature: str | None = None,
+    tolerance: float | None = None,
+    nondeterministic: bool = False,
     protocol: str | TimingProtocol = RUN_PROTOCOL,
     budget_s: float | None = None,
     target: float | None = None,
@@ -62,9 +68,17 @@ def run(
     ``model`` is a name of the zoo, ``timm:NAME``, ``package.module:factory``,
     ``path/to/file.py:factory`` or a pre-exported file that the backend accepts. ``resolution`` is
     in pixels, height before width. ``threads`` defaults to the CPUs available to this process.
-    ``options`` are the backend's own (``latbench backends NAME`` lists them), and ``dims`` the
-    sizes of a pre-exported file's named dynamic axes. ``precision`` is one of
-    :data:`latbench.schema.precision.PRECISIONS`, and ``calibration`` a folder of images for int8.
+    ``options`` are the backend's own (``latbench backends NAME`` lists them). ``precision`` is one
+    of :data:`latbench.schema.precision.PRECISIONS`, and ``calibration`` a folder of images for
+    int8.
+
+    ``shapes`` gives the sizes of all axes by input, such as ``{"tokens": (1, 128)}``, ``dtypes``
+    their types, and ``dims`` the sizes of a pre-exported file's named dynamic axes. ``inputs``
+    says what an input holds, such as ``{"length": "1000"}`` (``docs/guides/inputs.md``). The texts
+    of ``--shape`` and ``--input`` are accepted too. ``signature`` is one of several in a TFLite
+    file. ``tolerance`` is the relative error of outputs that is accepted instead of that of the
+    precision; ``nondeterministic`` permits outputs that differ from run to run, which are then not
+    checked.
 
     The other arguments are those of :func:`run_request`, and so are the errors.
     """
@@ -80,6 +94,12 @@ def run(
         seed=seed,
         options=options,
         dims=dims,
+        shapes=shapes,
+        dtypes=dtypes,
+        inputs=inputs,
+        signature=signature,
+        tolerance=tolerance,
+        nondeterministic=nondeterministic,
         protocol=protocol if isinstance(protocol, str) else protocol.label,
         calibration=calibration,
     )

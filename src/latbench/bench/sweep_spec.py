@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
+from typing import TypeVar
 
 import msgspec
 
@@ -14,6 +15,8 @@ from latbench.schema.request import Request, make_request
 from latbench.schema.request_syntax import read_resolution
 from latbench.schema.value import Value
 from latbench.schema.yaml_document import Document
+
+T = TypeVar("T")
 
 
 class SweepPointEntry(Value, frozen=True, kw_only=True):
@@ -29,6 +32,12 @@ class SweepPointEntry(Value, frozen=True, kw_only=True):
     weights: str | None = None
     calibration: str | None = None
     dims: dict[str, int] = msgspec.field(default_factory=dict)
+    shapes: tuple[str, ...] = ()
+    """Texts as of ``--shape``; with any, those of the file do not apply. So do ``inputs``."""
+    inputs: tuple[str, ...] = ()
+    signature: str | None = None
+    tolerance: float | None = None
+    nondeterministic: bool | None = None
     options: dict[str, str] = msgspec.field(default_factory=dict)
     """Options of its backend, which override those of the file."""
 
@@ -47,6 +56,14 @@ class SweepFile(Value, frozen=True, kw_only=True):
     device: str = LOCAL
     seed: int = 0
     calibration: str | None = None
+    dims: dict[str, int] = msgspec.field(default_factory=dict)
+    shapes: tuple[str, ...] = ()
+    """Texts as of ``--shape``, for all points."""
+    inputs: tuple[str, ...] = ()
+    """Texts as of ``--input``, for all points."""
+    signature: str | None = None
+    tolerance: float | None = None
+    nondeterministic: bool = False
     protocol: str | None = None
     points: tuple[SweepPointEntry, ...] = ()
 
@@ -136,10 +153,19 @@ def _request(
         threads=entry.threads,
         seed=file.seed if entry.seed is None else entry.seed,
         weights=entry.weights,
-        dims=entry.dims,
+        dims={**file.dims, **entry.dims},
+        shapes=entry.shapes or file.shapes,
+        inputs=entry.inputs or file.inputs,
+        signature=_first(entry.signature, file.signature),
+        tolerance=_first(entry.tolerance, file.tolerance),
+        nondeterministic=bool(_first(entry.nondeterministic, file.nondeterministic)),
         options=common | entry.options,
         calibration=calibration if entry.precision == "int8" else None,
     )
+
+
+def _first(own: T | None, common: T | None) -> T | None:
+    return common if own is None else own
 
 
 def _backend(entry: SweepPointEntry, file: SweepFile) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,17 +25,15 @@ def command(
     *,
     model: str,
     weights: str | None,
-    batch: int | None,
-    resolution: tuple[int, int] | None,
     dims: tuple[tuple[str, int], ...],
     precision: str,
     calibration: str | None,
-    seed: int,
     no_cache: bool,
     format: str,
     output: Path | None,
     options: tuple[tuple[str, str], ...],
     as_json: bool,
+    **inputs: Any,
 ) -> None:
     """Export a model to a file and check the file against PyTorch."""
     from latbench.artifacts.export import export
@@ -46,11 +45,9 @@ def command(
         model,
         format=format,
         weights=weights,
-        batch=batch,
-        resolution=resolution,
         precision=precision,
-        seed=seed,
         dims=dict(dims),
+        **inputs,
         options=dict(options),
         calibration=calibration,
         no_cache=no_cache,

@@ -124,29 +124,6 @@ def model_options(
                 group=group,
             ),
             option(
-                "--batch",
-                multiple=many,
-                type=click.IntRange(min=1),
-                metavar="N",
-                help="Batch size. [default: 1]",
-                group=group,
-            ),
-            option(
-                "--resolution",
-                multiple=many,
-                type=Resolution(),
-                help="Input size, 224 or 480x640 (height x width). [default: the model's own]",
-                group=group,
-            ),
-            option(
-                "--dim",
-                "dims",
-                multiple=True,
-                type=KeyValue(integer=True),
-                help="Size of a named dynamic axis of a pre-exported file; repeatable.",
-                group=group,
-            ),
-            option(
                 "--precision",
                 multiple=many,
                 default=("fp32",) if many else "fp32",
@@ -161,23 +138,97 @@ def model_options(
                 group=group,
             ),
             option(
-                "--seed",
-                type=click.IntRange(min=0),
-                metavar="N",
-                default=0,
-                show_default=True,
-                help="Seed of the inputs, and of the weights if none are given.",
-                group=group,
-            ),
-            option(
                 "--no-cache",
                 is_flag=True,
                 help="Export again even if the artifact is cached.",
                 group=group,
             ),
         )
+        command = _apply(input_options(many=many)(command), options)
         if positional:
-            return _positional_model(_apply(command, options), required=required, many=many)
+            return _positional_model(command, required=required, many=many)
+        return command
+
+    return add
+
+
+def input_options(*, many: bool = False) -> Callable[[F], F]:
+    """Sizes and contents of the inputs, and how outputs are compared; with ``many``, several batch
+    sizes and resolutions."""
+    group = "Inputs and outputs"
+    options = (
+        option(
+            "--batch",
+            multiple=many,
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Batch size. [default: 1]",
+            group=group,
+        ),
+        option(
+            "--resolution",
+            multiple=many,
+            type=Resolution(),
+            help="Input size, 224 or 480x640 (height x width). [default: the model's own]",
+            group=group,
+        ),
+        option(
+            "--shape",
+            "shapes",
+            multiple=True,
+            metavar="[INPUT=]SIZES",
+            help="All sizes of an input, such as 1x3x480x640 or tokens=1x128:int64; repeatable.",
+            group=group,
+        ),
+        option(
+            "--dim",
+            "dims",
+            multiple=True,
+            type=KeyValue(integer=True),
+            help="Size of a named dynamic axis of a pre-exported file; repeatable.",
+            group=group,
+        ),
+        option(
+            "--input",
+            "inputs",
+            multiple=True,
+            metavar="[INPUT=]CONTENT",
+            help="What an input holds: VALUE, LOW:HIGH, random:SEED, or a .npy, .npz or image "
+            "file; repeatable. [default: seeded noise]",
+            group=group,
+        ),
+        option(
+            "--signature",
+            metavar="NAME",
+            help="One of several signatures of a .tflite file.",
+            group=group,
+        ),
+        option(
+            "--seed",
+            type=click.IntRange(min=0),
+            metavar="N",
+            default=0,
+            show_default=True,
+            help="Seed of the inputs, and of the weights if none are given.",
+            group=group,
+        ),
+        option(
+            "--tolerance",
+            type=float,
+            metavar="ERROR",
+            help="Relative error of outputs to accept, such as 0.001. [default: by precision]",
+            group=group,
+        ),
+        option(
+            "--allow-nondeterministic",
+            "nondeterministic",
+            is_flag=True,
+            help="Time a model whose outputs differ from run to run; they are not checked.",
+            group=group,
+        ),
+    )
+
+    def add(command: F) -> F:
         return _apply(command, options)
 
     return add

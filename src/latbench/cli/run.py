@@ -193,11 +193,10 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
 
     if given["calibration"] is not None and "int8" not in given["precision"]:
         raise click.UsageError("--calibration requires --precision int8")
-    for name, flag in (("dims", "--dim"), ("weights", "--weights")):
-        if given[name]:
-            raise click.UsageError(
-                f"{flag} applies to one model; in a sweep, set it in a point of a sweep file"
-            )
+    if given["weights"]:
+        raise click.UsageError(
+            "--weights applies to one model; in a sweep, set it in a point of a sweep file"
+        )
     return SweepFile(
         models=given["model"],
         backends=given["backend"] or (FALLBACK,),
@@ -209,11 +208,20 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
         device=given["device"],
         seed=given["seed"],
         calibration=given["calibration"],
+        dims=dict(given["dims"]),
+        shapes=given["shapes"],
+        inputs=given["inputs"],
+        signature=given["signature"],
+        tolerance=given["tolerance"],
+        nondeterministic=given["nondeterministic"],
         protocol=protocol.label,
     )
 
 
-IN_SWEEP_FILE = (*AXES, "device", "options", "seed", "calibration", "weights", "dims")
+IN_SWEEP_FILE = (
+    *(*AXES, "device", "options", "seed", "calibration", "weights", "dims", "shapes", "inputs"),
+    *("signature", "tolerance", "nondeterministic"),
+)
 """Settings that a sweep file contains."""
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from latbench.cli.options import (
     MODEL_HELP,
-    KeyValue,
-    Resolution,
+    input_options,
     json_option,
     warn,
 )
@@ -32,22 +31,7 @@ VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
     metavar="FILE",
     help="Weights of the model: .safetensors or .pth. Requires --model.",
 )
-@click.option("--batch", type=click.IntRange(min=1), help="Batch size. [default: the file's]")
-@click.option("--resolution", type=Resolution(), help="224 or 480x640. [default: the model's own]")
-@click.option(
-    "--dim",
-    "dims",
-    multiple=True,
-    type=KeyValue(integer=True),
-    help="Size of a named dynamic axis of the file.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed of the inputs, and of the model's weights if none are given.",
-)
+@input_options()
 @click.option("--format", help="Format of the file. [default: from its extension]")
 @json_option
 def command(
@@ -55,12 +39,10 @@ def command(
     file: str,
     model: str | None,
     weights: str | None,
-    batch: int | None,
-    resolution: tuple[int, int] | None,
     dims: tuple[tuple[str, int], ...],
-    seed: int,
     format: str | None,
     as_json: bool,
+    **inputs: Any,
 ) -> int:
     """Execute a pre-exported file; describe it, or check that it is the model given by --model.
 
@@ -75,10 +57,8 @@ def command(
         format=format,
         model=model,
         weights=weights,
-        batch=batch,
-        resolution=resolution,
         dims=dict(dims),
-        seed=seed,
+        **inputs,
         warn=warn,
     )
     if as_json:

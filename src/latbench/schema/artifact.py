@@ -7,12 +7,15 @@ from typing import Literal
 from latbench.schema.value import Value
 
 
-class TensorSpec(Value, frozen=True, kw_only=True):
+class TensorSpec(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Name, concrete shape and element type (numpy name, e.g. ``float32``) of one tensor."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    content: str | None = None
+    """What a timed input holds, as in :mod:`latbench.schema.input_content`; ``None`` for the
+    default seeded noise, and for outputs."""
 
 
 class Counts(Value, frozen=True, kw_only=True):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from latbench.errors import UsageError, suggest
+from latbench.schema.input_content import read_content, read_input, read_shape
 from latbench.schema.precision import PRECISIONS
 from latbench.schema.value import Value
 
@@ -13,8 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Request(Value, frozen=True, kw_only=True):
-    """A measurement request, as the user entered it."""
+def _none() -> None:
+    """A default that is encoded even so."""
+
+
+class Request(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """A measurement request, as the user entered it.
+
+    Encoded without the fields that have their default, except the first fields.
+    """
 
     model: str
     backend: str
@@ -27,10 +37,22 @@ class Request(Value, frozen=True, kw_only=True):
     seed: int
     options: dict[str, str]
     dims: dict[str, int]
-    protocol: str | None = None
+    protocol: str | None = msgspec.field(default_factory=_none)
     """Requested name; ``None`` in records from before protocols had names."""
-    calibration: str | None = None
+    calibration: str | None = msgspec.field(default_factory=_none)
     """Folder of the images for int8 calibration; ``None``: seeded data."""
+    shapes: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    """Sizes of all axes by input; the empty name stands for the only input."""
+    dtypes: dict[str, str] = msgspec.field(default_factory=dict)
+    """Element types of inputs (numpy names) that are not the default."""
+    inputs: dict[str, str] = msgspec.field(default_factory=dict)
+    """What inputs hold, as entered; the empty name stands for all of them."""
+    signature: str | None = None
+    """Which of several signatures of a pre-exported file; ``None`` for the only one."""
+    tolerance: float | None = None
+    """Relative error of outputs that the user accepts; ``None`` for that of the precision."""
+    nondeterministic: bool = False
+    """Time a model even if its outputs differ from run to run, which leaves them unchecked."""
 
 
 def make_request(
@@ -48,8 +70,18 @@ def make_request(
     threads: int | None = None,
     options: Mapping[str, str] | None = None,
     calibration: str | Path | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    dtypes: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | Sequence[str] = (),
+    signature: str | None = None,
+    tolerance: float | None = None,
+    nondeterministic: bool = False,
 ) -> Request:
-    """Create a request and check its values. Raise :class:`UsageError`."""
+    """Create a request and check its values. Raise :class:`UsageError`.
+
+    ``shapes`` and ``inputs`` are also accepted as the texts of ``--shape`` and ``--input``.
+    """
+    sizes, types = _shapes(shapes)
     request = Request(
         model=model,
         backend=backend,
@@ -64,6 +96,12 @@ def make_request(
         dims=dict(dims or {}),
         protocol=protocol,
         calibration=str(calibration) if calibration is not None else None,
+        shapes=sizes,
+        dtypes={**types, **(dtypes or {})},
+        inputs=_inputs(inputs),
+        signature=signature,
+        tolerance=tolerance,
+        nondeterministic=nondeterministic,
     )
     check_request(request)
     return request
@@ -86,3 +124,42 @@ def check_request(request: Request) -> None:
     for name, size in request.dims.items():
         if size < 1:
             raise UsageError(f"axis {name} must have a size of at least 1, not {size}")
+    for shape in request.shapes.values():
+        if any(size < 0 for size in shape):
+            raise UsageError(f"a shape has sizes of at least 0, not {'x'.join(map(str, shape))}")
+    for content in request.inputs.values():
+        read_content(content)
+    if request.tolerance is not None and not 0 < request.tolerance < 1:
+        raise UsageError(
+            f"the tolerance must be above 0 and below 1, not {request.tolerance:g}",
+            hint="it is an error relative to the largest output; 1 would accept anything",
+        )
+
+
+def _shapes(
+    given: Mapping[str, Sequence[int]] | Sequence[str],
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Return sizes and element types by input."""
+    if isinstance(given, Mapping):
+        return {name: tuple(sizes) for name, sizes in given.items()}, {}
+    read = [read_shape(text) for text in given]
+    _once("--shape", [name for name, _, _ in read])
+    return (
+        {name: sizes for name, sizes, _ in read},
+        {name: dtype for name, _, dtype in read if dtype is not None},
+    )
+
+
+def _inputs(given: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    if isinstance(given, Mapping):
+        return {name: str(content) for name, content in given.items()}
+    read = [read_input(text) for text in given]
+    _once("--input", [name for name, _ in read])
+    return dict(read)
+
+
+def _once(option: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            whose = f"input {name!r}" if name else "an input without a name"
+            raise UsageError(f"{option} gives {whose} twice", hint="omit one of the two")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latbench.defaults import LOCAL
 from latbench.errors import UsageError
+from latbench.schema.input_content import read_input, read_shape
 from latbench.schema.request import Request, make_request
 
 SIDE_KEYS = (
@@ -19,7 +20,10 @@ SIDE_KEYS = (
     "weights",
     "seed",
     "calibration",
+    "signature",
 )
+MANY = {"shape": "shapes", "input": "inputs", "dim": "dims"}
+"""Keys that a side may repeat, and the fields that they add to."""
 
 
 DEFAULTS: Mapping[str, Any] = {
@@ -33,6 +37,11 @@ DEFAULTS: Mapping[str, Any] = {
     "seed": 0,
     "dims": None,
     "calibration": None,
+    "shapes": (),
+    "inputs": (),
+    "signature": None,
+    "tolerance": None,
+    "nondeterministic": False,
 }
 
 
@@ -43,6 +52,7 @@ def side_request(side: str, **common: Any) -> Request:
     """
     fields = {**DEFAULTS, **common}
     fields["options"] = dict(common.get("options") or {})
+    own: dict[str, list[str]] = {key: [] for key in MANY}
     for i, part in enumerate(side.split(",")):
         key, equals, value = part.partition("=")
         if not equals and i == 0 and part:
@@ -56,6 +66,10 @@ def side_request(side: str, **common: Any) -> Request:
             if not value.isdecimal():
                 raise UsageError(f"{side!r}: {key} must be an integer, not {value!r}")
             fields[key] = int(value)
+        elif key in MANY:
+            own[key].append(value)
+        elif key == "tolerance":
+            fields[key] = read_number(key, value)
         elif key == "resolution":
             fields[key] = read_resolution(value)
         elif key in SIDE_KEYS:
@@ -68,7 +82,36 @@ def side_request(side: str, **common: Any) -> Request:
             f"{side!r} has no model",
             hint="add a model to each side, or set one for both with --model",
         )
+    for key, field in MANY.items():
+        fields[field] = _with_own(fields[field], own[key], key)
     return make_request(model, **fields)
+
+
+def _with_own(common: Any, own: Sequence[str], key: str) -> Any:
+    """The common sizes or contents, replaced for the inputs that a side names itself."""
+    if key == "dim":
+        return {**(common or {}), **dict(read_dim(text) for text in own)}
+    if isinstance(common, Mapping):
+        raise TypeError(f"{key}: texts expected for the sides of a comparison")
+    read = read_shape if key == "shape" else read_input
+    named = {read(text)[0] for text in own}
+    return (*(text for text in common if read(text)[0] not in named), *own)
+
+
+def read_dim(text: str) -> tuple[str, int]:
+    """Parse the size of a named axis from ``seq=128``. Raise :class:`UsageError`."""
+    name, equals, size = text.partition("=")
+    if not equals or not name or not size.isdecimal():
+        raise UsageError(f"{text!r} is not NAME=SIZE")
+    return name, int(size)
+
+
+def read_number(key: str, text: str) -> float:
+    """Parse a number. Raise :class:`UsageError`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{key} must be a number, not {text!r}") from None
 
 
 def read_resolution(text: str) -> tuple[int, int]:

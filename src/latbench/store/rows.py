@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from latbench.analysis.estimators import typical_ns
-from latbench.analysis.settings import own_options
+from latbench.analysis.settings import input_texts, own_options
 from latbench.errors import RegistryError
 from latbench.schema.blobs import (
     pack_json,
@@ -31,7 +31,6 @@ def record_row(record: Record) -> dict[str, Any]:
     """The row of ``records``, including the columns of ``latest``."""
     tree = msgspec.to_builtins(record)
     threads = record.runtime.settings.get("threads", "") if record.runtime else ""
-    inputs = record.artifact.inputs if record.artifact else ()
     del tree["environment"]["machine"], tree["outcome"]["traces"], tree["outcome"]["sentinel"]
     return {
         "id": record.id,
@@ -43,7 +42,7 @@ def record_row(record: Record) -> dict[str, Any]:
         "requested_backend": record.request.backend,
         "status": record.outcome.status,
         "precision": record.artifact.precision if record.artifact else record.request.precision,
-        "input": "x".join(map(str, inputs[0].shape)) if inputs else None,
+        "input": ", ".join(input_texts(record)) or None,
         "threads": int(threads) if threads.isdecimal() else None,
         "protocol": f"{record.protocol.name}@{record.protocol.version}",
         "options": ",".join(f"{key}={value}" for key, value in own_options(record).items()) or None,

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import msgspec
 
 from latbench.api import (
+    Array,
     ProfiledSession,
     Runner,
     RunOptions,
@@ -62,7 +64,7 @@ class Worker:
         runner: Runner = load_runner(request.backend)
         capability = runner.probe()
         runner.prepare()
-        inputs = make_inputs(request.artifact.inputs, request.seed)
+        inputs = make_inputs(request.artifact.inputs, request.seed, _stored(request.inputs))
         start = now_ns()
         self._session = self._exits.enter_context(
             runner.open(
@@ -140,6 +142,23 @@ def _gather(session: SelfTimedSession, into: dict[str, list[int]]) -> None:
     """Add the times that other clocks took in the latest block."""
     for name, values in session.beside_ns().items():
         into.setdefault(name, []).extend(values)
+
+
+def _stored(path: str | None) -> dict[str, Array]:
+    """The arrays of inputs that come from files. Raises :class:`StageError`."""
+    if path is None:
+        return {}
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StageError(
+            "open",
+            f"the inputs cannot be read: {path}: {error}",
+            hint="the artifact cache was changed during the run; run it again",
+        ) from error
 
 
 def _pin(threads: int) -> None:

@@ -62,6 +62,8 @@ class Open(RequestMessage, frozen=True, kw_only=True):
     seed: int
     process: int
     extra: Mapping[str, str]
+    inputs: str | None = None
+    """Path of the arrays (``.npz``) of inputs that come from files, by name."""
     pinned: bool = False
     """Restrict the program to as many CPUs as there are threads."""
 
@@ -182,6 +184,8 @@ class Export(RequestMessage, frozen=True, kw_only=True):
     """Path of the file to write."""
     reference: str
     """Path of the reference outputs to write (``.npz``)."""
+    inputs: str
+    """Path of the arrays to write (``.npz``) for inputs that come from files, if there are any."""
 
 
 class ExportSentinel(RequestMessage, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from latbench.errors import LatbenchError, StageError, UsageError, is_out_of_memory
 from latbench.schema.artifact import Counts, TensorSpec
-from latbench.schema.seeded_inputs import make_inputs
 from latbench.zoo import timm
 from latbench.zoo.catalog import ZooModel
 from latbench.zoo.file_access import FileReads
+from latbench.zoo.given_inputs import FilledInputs
 from latbench.zoo.macs import count
 from latbench.zoo.model import ResolvedModel
+from latbench.zoo.module_inputs import module_inputs
 from latbench.zoo.reparameterize import deploy_form, fold_batch_norms
 from latbench.zoo.weights import load_weights, seed_statistics, seed_weights
 
@@ -31,16 +32,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-DEFAULT_INPUT = (3, 224, 224)
-"""Channels, height and width of a network that declares none."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BuiltModel:
     """A network in its form, with its inputs and counts."""
 
     module: nn.Module
-    inputs: tuple[TensorSpec, ...]
+    inputs: FilledInputs
     counts: Counts
     trained_parameters: int
     reads: FileReads
@@ -52,7 +49,7 @@ class Trained:
     """A network as it is trained: branches and BatchNorms are not fused, outputs are plain."""
 
     module: nn.Module
-    image: TensorSpec
+    filled: FilledInputs
     inputs: tuple[torch.Tensor, ...]
     parameters: int
 
@@ -69,7 +66,7 @@ def build(model: ResolvedModel) -> BuiltModel:
         module = deployed(model, module, trained.inputs)
     return BuiltModel(
         module=module,
-        inputs=(trained.image,),
+        inputs=trained.filled,
         counts=count(module, trained.inputs),
         trained_parameters=trained.parameters,
         reads=reads,
@@ -79,6 +76,8 @@ def build(model: ResolvedModel) -> BuiltModel:
 def build_trained(model: ResolvedModel, reads: FileReads | None = None) -> Trained:
     """The network in evaluation mode, with its weights. Raises as :func:`build`."""
     module = construct(model, reads)
+    import torch
+
     parameters = sum(parameter.numel() for parameter in module.parameters())
     if model.entry is not None:
         _check(module, model.entry, parameters)
@@ -87,11 +86,12 @@ def build_trained(model: ResolvedModel, reads: FileReads | None = None) -> Train
     else:
         load_weights(module, model.weights)
     module.eval().requires_grad_(False)
-    image, inputs = images(model, module)
-    module = _with_plain_outputs(module, _try(module, inputs, image))
+    filled = module_inputs(model, module)
+    inputs = tuple(torch.from_numpy(array) for array in filled.arrays(model.seed))
+    module = _with_plain_outputs(module, _try(module, inputs, filled.specs))
     if model.weights is None:
         seed_statistics(module, inputs, model.seed)
-    return Trained(module=module, image=image, inputs=inputs, parameters=parameters)
+    return Trained(module=module, filled=filled, inputs=inputs, parameters=parameters)
 
 
 def deployed(
@@ -218,28 +218,13 @@ def _check(module: nn.Module, entry: ZooModel, parameters: int) -> None:
             )
 
 
-def images(model: ResolvedModel, module: nn.Module) -> tuple[TensorSpec, tuple[torch.Tensor, ...]]:
-    """The input of ``module``: its description and its seeded content."""
+def _try(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], specs: Sequence[TensorSpec]
+) -> object:
     import torch
 
-    image = _image(model, module)
-    return image, tuple(torch.from_numpy(array) for array in make_inputs((image,), model.seed))
-
-
-def _image(model: ResolvedModel, module: nn.Module) -> TensorSpec:
-    own = getattr(module, "input_shape", None) if model.identity.source != "timm" else None
-    channels, height, width = own or timm.declared_input(module) or DEFAULT_INPUT
-    if model.identity.resolution is not None:
-        height, width = model.identity.resolution
-    shape = (model.identity.batch or 1, channels, height, width)
-    return TensorSpec(name="image", shape=shape, dtype="float32")
-
-
-def _try(module: nn.Module, inputs: tuple[torch.Tensor, ...], image: TensorSpec) -> object:
-    import torch
-
-    shape = "x".join(map(str, image.shape))
-    with summary(f"the network cannot take an input of {shape}"), torch.no_grad():
+    shapes = ", ".join("x".join(map(str, spec.shape)) or "scalar" for spec in specs)
+    with summary(f"the network cannot take an input of {shapes}"), torch.no_grad():
         return module(*inputs)
 
 
@@ -303,7 +288,9 @@ def _hint_of(error: Exception) -> str:
             f"torchvision {version('torchvision')} was built for another torch than "
             f"{version('torch')}: install the two of one release and one index"
         )
-    return "another resolution or batch, or a mistake in the network's own code"
+    if "Long, Int" in str(error) or "must be integers" in str(error):
+        return "an input of integers: --shape NAME=1x128:int64 --input NAME=0:LARGEST"
+    return "another input (--shape, --resolution, --batch), or a mistake in the network's own code"
 
 
 @contextmanager

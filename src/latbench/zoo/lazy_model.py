@@ -14,6 +14,9 @@ from latbench.zoo.model import ResolvedModel
 if TYPE_CHECKING:
     from torch import nn
 
+    from latbench.api import Array
+    from latbench.zoo.given_inputs import FilledInputs
+
 
 @dataclass(frozen=True, kw_only=True)
 class LazyModel:
@@ -34,7 +37,15 @@ class LazyModel:
         return self._built.module
 
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """One image tensor, NCHW, float32."""
+        """One image tensor, NCHW, float32, unless the request or the network names others."""
+        return self._built.inputs.specs
+
+    def example_inputs(self) -> tuple[Array, ...]:
+        """The inputs that the network was built and tried with."""
+        return self._built.inputs.arrays(self.resolved.seed)
+
+    def filled_inputs(self) -> FilledInputs:
+        """The inputs with their contents."""
         return self._built.inputs
 
     def counts(self) -> Counts:

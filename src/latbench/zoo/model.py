@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from latbench.errors import choice_option
 from latbench.schema.artifact import ModelIdentity
 from latbench.zoo import catalog
+from latbench.zoo.given_inputs import GivenInputs
 
 Source = Literal["zoo", "timm", "user", "file"]
 Form = Literal["deploy", "trained"]
@@ -34,6 +35,8 @@ class ResolvedModel:
     search: tuple[str, ...] = ()
     """Import path of a user's own model."""
     form: Form = "deploy"
+    given: GivenInputs = field(default_factory=GivenInputs)
+    """Inputs that the request gives."""
 
     @property
     def file_extension(self) -> str | None:

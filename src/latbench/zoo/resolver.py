@@ -242,13 +242,35 @@ def _timm_version() -> str:
 
 def resolve_model(request: Request) -> ResolvedModel:
     """The model that ``request`` names, not built yet. Raises :class:`UsageError`."""
+    batch, resolution = _sizes(request)
     return resolve(
         request.model,
         weights=Path(request.weights) if request.weights is not None else None,
-        batch=request.batch,
-        resolution=request.resolution,
+        batch=batch,
+        resolution=resolution,
         seed=request.seed,
     )
+
+
+def _sizes(request: Request) -> tuple[int | None, tuple[int, int] | None]:
+    """Batch and resolution: those of the shape, if the model is built for a single image.
+
+    Raises :class:`UsageError` if the request gives two sizes for one of them.
+    """
+    shape = next(iter(request.shapes.values()), ())
+    image = len(request.shapes) == 1 and len(shape) == 4
+    if not image or artifact_extension(request.model) is not None:
+        return request.batch, request.resolution
+    batch, height, width = shape[0], shape[2], shape[3]
+    shown = "x".join(map(str, shape))
+    for option, asked, found in (
+        ("--batch", request.batch, batch),
+        ("--resolution", request.resolution, (height, width)),
+    ):
+        if asked is not None and asked != found:
+            size = "x".join(map(str, asked)) if isinstance(asked, tuple) else asked
+            raise UsageError(f"{option} {size} contradicts --shape {shown}", hint=f"omit {option}")
+    return batch, (height, width)
 
 
 def identify(request: Request) -> ModelIdentity:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from latbench.errors import StageError
 from latbench.schema.graph import Growth, Over
-from latbench.zoo.builder import construct, images, summary
+from latbench.zoo.builder import construct, summary
 from latbench.zoo.model import ResolvedModel
+from latbench.zoo.module_inputs import module_inputs
 from latbench.zoo.resolver import resolve
 
 if TYPE_CHECKING:
@@ -42,9 +43,12 @@ def _macs(model: ResolvedModel) -> int:
     if model.path is not None:
         raise StageError("build", "a pre-exported file has a fixed size")
     module = construct(model).eval()
-    image, inputs = images(model, module)
-    shape = "x".join(map(str, image.shape))
-    with summary(f"the network cannot take an input of {shape}"):
+    import torch
+
+    filled = module_inputs(model, module)
+    inputs = tuple(torch.from_numpy(array) for array in filled.arrays(model.seed))
+    shapes = ", ".join("x".join(map(str, spec.shape)) for spec in filled.specs)
+    with summary(f"the network cannot take an input of {shapes}"):
         return all_macs(module, inputs)
 
 

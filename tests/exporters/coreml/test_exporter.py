@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latbench.api import Exported, ExportSpec, StageError, TensorSpec, UsageError, make_inputs
+from latbench.api import (
+    Array,
+    Exported,
+    ExportSpec,
+    StageError,
+    TensorSpec,
+    UsageError,
+    make_inputs,
+)
 from latbench.schema.artifact import ModelIdentity
 from latbench_exporters.coreml.exporter import exporter
 from latbench_exporters.coreml.mil import Program
@@ -38,6 +46,9 @@ class Given:
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         return (TensorSpec(name="image", shape=self._shape, dtype="float32"),)
+
+    def example_inputs(self) -> tuple[Array, ...]:
+        return make_inputs(self.inputs(), 0)
 
 
 def image_model() -> Given:

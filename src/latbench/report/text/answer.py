@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latbench.analysis.segments import has_samples
-from latbench.analysis.settings import own_options
+from latbench.analysis.settings import input_texts, own_options
 from latbench.analysis.summary import Reported, Summary
 from latbench.report.placement import placed
 from latbench.report.text.artifact import parity
@@ -115,8 +115,7 @@ def title(record: Record) -> str:
         record.runtime.settings.get("precision", precision) if record.runtime else precision
     )
     parts.append(precision + (f" (computed in {computed_in})" if computed_in != precision else ""))
-    if record.artifact is not None:
-        parts += ["x".join(map(str, tensor.shape)) for tensor in record.artifact.inputs]
+    parts += input_texts(record)
     if record.runtime is not None and (threads := record.runtime.settings.get("threads")):
         parts.append(f"{threads} thread{'' if threads == '1' else 's'}")
     if options := own_options(record):
