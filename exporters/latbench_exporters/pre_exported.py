@@ -58,9 +58,11 @@ def given_shapes(inputs: Sequence[TensorSpec], spec: ExportSpec) -> dict[str, tu
     return found
 
 
-def check_plain(spec: ExportSpec) -> None:
+def check_plain(spec: ExportSpec, *, signatures: bool = False) -> None:
     """Reject options and precisions: a pre-exported file has its own. Raises
     :class:`UsageError`."""
+    if spec.signature is not None and not signatures:
+        raise UsageError("files of this format have no signatures", hint="omit --signature")
     for name in spec.options:
         raise UsageError(
             f"option {name} is invalid for a pre-exported file",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from latbench.api import ModelIdentity, TensorSpec
+from latbench.api import Array, ModelIdentity, TensorSpec, make_inputs
 
 if TYPE_CHECKING:
     import torch

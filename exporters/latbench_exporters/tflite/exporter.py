@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,16 @@ from latbench.api import (
     StageError,
 )
 from latbench_exporters.packages import installed, require
-from latbench_exporters.pre_exported import check_fixed
+from latbench_exporters.pre_exported import check_plain
+from latbench_exporters.tflite.adopt import adopt_file
 from latbench_exporters.tflite.file import (
+    Graph,
+    Tensor,
     computed_twice,
     count,
     describe,
-    pixels,
     precision_of,
     read,
-    require_sizes,
 )
 from latbench_exporters.tflite.rewrites import misconverted, rewritten
 
@@ -75,7 +77,7 @@ class TfliteExporter:
         return Exported(inputs=inputs, outputs=outputs, counts=count(graph), details=details)
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a pre-exported file and copy it unchanged, at the sizes stored in it."""
+        """Check a pre-exported file, select its signature and give its open axes their sizes."""
         if _runtime() is None:
             raise StageError(
                 "export",
@@ -84,16 +86,16 @@ class TfliteExporter:
                 hint="pip install 'latbench[tflite]'",
                 kind="unavailable",
             )
-        graph = read(path)
+        check_plain(spec, signatures=True)
+        graph, details = adopt_file(path, spec, out)
+        if details.get("resized"):
+            graph = replace(graph, tensors=_resized(out, graph))
         inputs, outputs = describe(graph)
-        require_sizes(inputs)
-        check_fixed(inputs, spec, pixels)
-        out.write_bytes(path.read_bytes())
         return Exported(
             inputs=inputs,
             outputs=outputs,
             counts=count(graph),
-            details={"route": "pre-exported", "operators": str(len(graph.operators))},
+            details={"route": "pre-exported", "operators": str(len(graph.operators)), **details},
             precision=precision_of(graph),
         )
 
@@ -235,6 +237,26 @@ HALF_WEIGHTS = [
         },
     }
 ]
+
+
+def _resized(path: Path, graph: Graph) -> tuple[Tensor, ...]:
+    """The tensors with the shapes that the runtime computes from those of the inputs."""
+    interpreter = _interpreter(path)
+    try:
+        interpreter.allocate_tensors()
+        shapes = {
+            detail["index"]: tuple(map(int, detail["shape"]))
+            for detail in interpreter.get_tensor_details()
+        }
+    except (RuntimeError, ValueError) as error:
+        raise StageError(
+            "export",
+            f"the TFLite runtime cannot resize the inputs: {_first_line(error)}",
+            hint="a shape in the graph is fixed; try another size, or convert the model again",
+        ) from error
+    return tuple(
+        replace(tensor, shape=shapes.get(i, tensor.shape)) for i, tensor in enumerate(graph.tensors)
+    )
 
 
 def _named(arrays: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from latbench.api import Counts, StageError, TensorSpec
+from latbench_exporters.tflite.edits import CALLS
 from latbench_exporters.tflite.flatbuffer import Table
 
 IDENTIFIER = b"TFL3"
@@ -61,6 +62,8 @@ class Tensor:
     dtype: str
     constant: bool
     quantized: bool
+    open_axes: tuple[int, ...] = ()
+    """Axes whose size a signature leaves open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,34 +78,45 @@ class Operator:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """The first subgraph, which an inference runs. Calls to other subgraphs are not followed."""
+    """One graph of a file, the first by default. Calls to other graphs are not followed."""
 
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     subgraphs: int
+    calls: bool
+    """Whether an operator calls another graph of the file."""
+    signatures: Mapping[str, int]
+    """Names of the signatures, with the index of the graph of each."""
 
 
 def read(path: Path) -> Graph:
-    """Read the file at ``path``.
+    """Read the file at ``path``; errors are those of :func:`parse`."""
+    try:
+        return parse(path.read_bytes(), path.name)
+    except OSError as error:
+        raise StageError("export", f"cannot read {path}: {error.strerror}") from error
+
+
+def parse(content: bytes, name: str) -> Graph:
+    """Read the content of the file called ``name``.
 
     Raises :class:`StageError` if it is not a TFLite file, is damaged, or requires operators that no
     stock runtime has.
     """
     try:
-        content = path.read_bytes()
         if content[4:8] != IDENTIFIER:
             raise ValueError("it has another header")
         graph = _graph(Table.root(content))
         _check(graph)
-    except (ValueError, struct.error, OSError, IndexError) as error:
+    except (ValueError, struct.error, IndexError) as error:
         raise StageError(
             "export",
-            f"{path.name} is not a valid TFLite file: {error}",
+            f"{name} is not a valid TFLite file: {error}",
             hint="truncated, corrupt, or not a TFLite file: export or download it again",
         ) from error
-    _refuse_custom(graph, path.name)
+    _refuse_custom(graph, name)
     return graph
 
 
@@ -119,22 +133,10 @@ def pixels(tensor: TensorSpec) -> tuple[int, int]:
     return (1, 2) if tensor.shape[3] in (1, 3, 4) else (2, 3)
 
 
-def require_sizes(inputs: Sequence[TensorSpec]) -> None:
-    """Raise :class:`StageError` if an input has an axis without a size. Dynamic axes have a stored
-    size too."""
-    for tensor in inputs:
-        if any(size < 1 for size in tensor.shape):
-            raise StageError(
-                "export",
-                f"input {tensor.name!r} of the file has axes without a size",
-                hint="convert the model again with a fixed input shape",
-            )
-
-
 def count(graph: Graph) -> Counts | None:
-    """Count MACs, parameters and operators; ``None`` if there are several subgraphs (control flow)
-    or weights in an operator that cannot be counted."""
-    if graph.subgraphs > 1 or any(operator.code in NOT_COUNTED for operator in graph.operators):
+    """Count MACs, parameters and operators; ``None`` if the graph calls others (control flow) or
+    has weights in an operator that cannot be counted."""
+    if graph.calls or any(operator.code in NOT_COUNTED for operator in graph.operators):
         return None
     constants = {i for i, tensor in enumerate(graph.tensors) if tensor.constant}
     macs, operators, used = 0, {"conv": 0, "linear": 0}, set(graph.outputs)
@@ -271,6 +273,8 @@ def _graph(model: Table) -> Graph:
         inputs=main.numbers(1),
         outputs=main.numbers(2),
         subgraphs=len(subgraphs),
+        calls=any(max(code.number(0, "b"), code.number(3, "i")) in CALLS for code in codes),
+        signatures={table.text(2): table.number(4, "I") for table in model.tables(7)},
     )
 
 
@@ -282,6 +286,7 @@ def _tensor(table: Table, buffers: list[bool]) -> Tensor:
         dtype=DTYPES.get(kind) or OTHER_TYPES.get(kind, f"type {kind}"),
         constant=buffers[table.number(2, "I")],
         quantized=quantization is not None and quantization.length(2) > 0,
+        open_axes=tuple(axis for axis, size in enumerate(table.numbers(7)) if size < 0),
     )
 
 

@@ -25,18 +25,18 @@ class Table:
 
     def numbers(self, field: int) -> tuple[int, ...]:
         """A vector of 32-bit integers."""
-        start, length = self._vector(field)
+        start, length = self.place(field)
         self._reach(start, 4 * length)
         return struct.unpack_from(f"<{length}i", self._content, start)
 
     def text(self, field: int) -> str:
-        start, length = self._vector(field)
+        start, length = self.place(field)
         self._reach(start, length)
         return self._content[start : start + length].decode(errors="replace")
 
     def length(self, field: int) -> int:
         """Length of a vector, which must lie within the file."""
-        start, length = self._vector(field)
+        start, length = self.place(field)
         self._reach(start, length)
         return length
 
@@ -46,12 +46,13 @@ class Table:
 
     def tables(self, field: int) -> list[Table]:
         """A vector of tables."""
-        start, length = self._vector(field)
+        start, length = self.place(field)
         self._reach(start, 4 * length)
         places = range(start, start + 4 * length, 4)
         return [Table(self._content, at + self._read("I", at)) for at in places]
 
-    def _vector(self, field: int) -> tuple[int, int]:
+    def place(self, field: int) -> tuple[int, int]:
+        """Where the elements of a vector start, and how many there are; zeros if it is absent."""
         at = self._field(field)
         if at is None:
             return 0, 0

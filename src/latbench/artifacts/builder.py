@@ -154,6 +154,11 @@ def _warn_of(artifact: Artifact, warn: Warn) -> None:
             "how much is computed depends on the value of an input, which is seeded here: "
             f"{decided}; use --input NAME=VALUE to time another value"
         )
+    if others := artifact.details.get("signatures"):
+        warn(
+            f"the file has several signatures ({others}) and runs "
+            f"{artifact.details['signature']}; --signature selects another"
+        )
     if why := artifact.details.get("unchecked"):
         warn(f"the outputs are not checked: {why}")
 

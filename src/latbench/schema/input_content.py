@@ -116,7 +116,7 @@ def find_input(name: str, known: Sequence[str], *, what: str = "the model") -> s
         )
     if name in known:
         return name
-    short = [each for each in known if _short(each) == name]
+    short = [each for each in known if _is_short(name, each)]
     if len(short) == 1:
         return short[0]
     raise UsageError(f"{what} has no input {name!r}", hint=suggest(name, known))
@@ -133,5 +133,6 @@ def described_contents(specs: Sequence[TensorSpec]) -> str:
     return ", ".join(found)
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("serving_default_").partition(":")[0]
+def _is_short(name: str, whole: str) -> bool:
+    own = whole.partition(":")[0]
+    return name == own or own.endswith(f"_{name}")
