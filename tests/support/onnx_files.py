@@ -150,6 +150,130 @@ def with_strings(path: Path) -> Path:
     return _save(graph, path)
 
 
+def length(path: Path) -> Path:
+    """Audio 1x4xT=64 and its ``length``, whose value decides how much of it is convolved."""
+    weight = np.random.default_rng(0).standard_normal((8, 4, 3), dtype=np.float32)
+    nodes = [
+        helper.make_node("Slice", ["audio", "zero", "length", "two"], ["s"]),
+        helper.make_node("Conv", ["s", "w"], ["c"], pads=[1, 1]),
+        helper.make_node("ReduceMax", ["c", "one"], ["y"], keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("length", TensorProto.INT64, [1]),
+        helper.make_tensor_value_info("audio", TensorProto.FLOAT, [1, 4, 64]),
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "t"])
+    constants = [
+        numpy_helper.from_array(weight, "w"),
+        numpy_helper.from_array(np.array([0], "i8"), "zero"),
+        numpy_helper.from_array(np.array([1], "i8"), "one"),
+        numpy_helper.from_array(np.array([2], "i8"), "two"),
+    ]
+    graph = helper.make_graph(nodes, "length", inputs, [output], constants)
+    return _save(graph, path)
+
+
+def gate(path: Path) -> Path:
+    """1x4 and a sample rate: three operators at 16000, one otherwise."""
+
+    def branch(name: str, operators: int) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("Relu", ["x" if i == 0 else f"{name}{i}"], [f"{name}{i + 1}"])
+            for i in range(operators)
+        ]
+        result = helper.make_tensor_value_info(f"{name}{operators}", TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, name, [], [result])
+
+    nodes = [
+        helper.make_node("Equal", ["rate", "k"], ["is_16k"]),
+        helper.make_node(
+            "If", ["is_16k"], ["y"], then_branch=branch("a", 3), else_branch=branch("b", 1)
+        ),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4]),
+        helper.make_tensor_value_info("rate", TensorProto.INT64, []),
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+    constant = numpy_helper.from_array(np.array(16000, "i8"), "k")
+    return _save(helper.make_graph(nodes, "gate", inputs, [output], [constant]), path)
+
+
+def state(path: Path) -> Path:
+    """Audio with two unnamed open axes, and a state whose first axis is fixed at 2."""
+    nodes = [
+        helper.make_node("Abs", ["audio"], ["loud"]),
+        helper.make_node("Identity", ["state"], ["next"]),
+    ]
+    pairs = (("audio", [None, None]), ("state", [2, None, 16]))
+    named = (("loud", [None, None]), ("next", [2, None, 16]))
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in each]
+        for each in (pairs, named)
+    )
+    return _save(helper.make_graph(nodes, "state", inputs, outputs), path)
+
+
+def lookup(path: Path) -> Path:
+    """Tokens into a table of 50 rows and types into one of a single row: both ``batch x seq``."""
+    draw = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Gather", ["words", "ids"], ["a"]),
+        helper.make_node("Gather", ["types", "type_ids"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "seq"])
+        for name in ("ids", "type_ids")
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "seq", 8])
+    tables = [
+        numpy_helper.from_array(draw.standard_normal((rows, 8), dtype=np.float32), name)
+        for name, rows in (("words", 50), ("types", 1))
+    ]
+    return _save(helper.make_graph(nodes, "lookup", inputs, [output], tables), path)
+
+
+def gamma(path: Path) -> Path:
+    """An image to the power of 2.2, which is not a number below 0."""
+    graph = helper.make_graph(
+        [helper.make_node("Pow", ["x", "g"], ["y"])],
+        "gamma",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [numpy_helper.from_array(np.array(2.2, "f"), "g")],
+    )
+    return _save(graph, path)
+
+
+def empty_axis(path: Path) -> Path:
+    """A cache that is empty at the first step: an axis of size 0."""
+    graph = helper.make_graph(
+        [helper.make_node("Concat", ["past", "x"], ["y"], axis=1)],
+        "empty",
+        [
+            helper.make_tensor_value_info("past", TensorProto.FLOAT, [1, 0, 4]),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 4]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 4])],
+    )
+    return _save(graph, path)
+
+
+def noisy(path: Path) -> Path:
+    """Four numbers and a random one added to each."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("RandomNormalLike", ["x"], ["n"]),
+            helper.make_node("Add", ["x", "n"], ["y"]),
+        ],
+        "noisy",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+    )
+    return _save(graph, path)
+
+
 def _save(graph: onnx.GraphProto, path: Path, *opsets: onnx.OperatorSetIdProto) -> Path:
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 20), *opsets], ir_version=10

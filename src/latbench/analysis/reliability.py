@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
+from latbench.analysis.parity import tolerance_of
 from latbench.analysis.segments import samples
+from latbench.analysis.settings import precision_of
 from latbench.analysis.stats import FEWEST, kendall_p
 from latbench.analysis.steady_state import FEWEST_SAMPLES
 from latbench.schema.environment import Conditions
@@ -182,7 +184,29 @@ def _too_few_processes(record: Record, found: Findings) -> Reason:
 
 def unsound(record: Record) -> tuple[str, ...]:
     """Reasons that spoil an interleaved comparison too; disturbances of both models do not."""
-    return tuple(reason.text for reason in (*_outcome_reasons(record), *_setting_reasons(record)))
+    reasons = (*_outcome_reasons(record), *_setting_reasons(record))
+    return (*unverified(record), *(reason.text for reason in reasons))
+
+
+def unverified(record: Record) -> tuple[str, ...]:
+    """Reasons why it is open whether the artifact is the model: a latency, but of which function?
+
+    They say nothing about how reliable the latency is.
+    """
+    artifact, stated = record.artifact, record.request.tolerance
+    if artifact is None:
+        return ()
+    if (why := artifact.details.get("unchecked")) is not None:
+        return (f"the outputs were not checked: {why}",)
+    usual = tolerance_of(precision_of(record))
+    errors = [check.max_rel_error or 0 for check in record.outcome.checks]
+    errors += [artifact.parity.max_rel_error] if artifact.parity else []
+    if stated is None or stated <= usual or max(errors, default=0) <= usual:
+        return ()
+    return (
+        f"the outputs have a relative error of {max(errors):.2g}, which only --tolerance "
+        f"{stated:g} accepts",
+    )
 
 
 def clock_faults(record: Record) -> tuple[str, ...]:

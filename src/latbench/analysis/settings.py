@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latbench.schema.artifact import TensorSpec
+from latbench.schema.artifact import Artifact, TensorSpec
 from latbench.schema.record import Record
 
 UNITS: dict[str, tuple[str, ...]] = {
@@ -48,9 +48,9 @@ def precision_of(record: Record) -> str:
     return settings(record).get("precision", exported) if record.runtime else exported
 
 
-def input_texts(record: Record) -> list[str]:
+def input_texts(artifact: Artifact | None) -> list[str]:
     """Return the shape of each input, with its content if that was given: ``length 1 = 1000``."""
-    return [_input_text(tensor) for tensor in (record.artifact.inputs if record.artifact else ())]
+    return [_input_text(tensor) for tensor in (artifact.inputs if artifact else ())]
 
 
 def _input_text(tensor: TensorSpec) -> str:

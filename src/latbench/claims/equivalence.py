@@ -14,7 +14,7 @@ import msgspec
 
 from latbench.analysis.comparison import EQUIVALENCE, Comparison, compare
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE, process_numbers
-from latbench.analysis.reliability import unsound
+from latbench.analysis.reliability import unsound, unverified
 from latbench.analysis.segments import process_samples, warm_traces
 from latbench.analysis.settings import batch
 from latbench.analysis.stats import FEWEST, order_interval
@@ -225,6 +225,8 @@ def _usable(claim: Claim, record: Record) -> tuple[str | None, list[float]]:
         return f"protocol {record.protocol.label} does not measure warm latency", []
     if record.protocol.period_ns is not None and record.protocol.label != claim.conditions.protocol:
         return f"protocol {record.protocol.label} does not run inferences back to back", []
+    if open_question := unverified(record):
+        return open_question[0], []
     if summary.reliability == "unreliable":
         return f"unreliable: {'; '.join(summary.reasons)}", []
     if record.protocol.label == claim.conditions.protocol:

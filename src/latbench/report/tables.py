@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from latbench.analysis.settings import input_texts
 from latbench.analysis.summary import Summary
 from latbench.errors import UsageError
 from latbench.report.placement import placed
@@ -101,9 +102,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         device=record.device.id,
         precision=precision,
         computed_in=computed_in if computed_in != precision else None,
-        input="x".join(map(str, artifact.inputs[0].shape))
-        if artifact is not None and artifact.inputs
-        else None,
+        input=", ".join(input_texts(artifact)) or None,
         threads=int(threads) if threads.isdecimal() else None,
         runtime=runtime.version if runtime else None,
         format=artifact.format if artifact else None,

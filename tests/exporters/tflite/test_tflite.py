@@ -46,31 +46,6 @@ from support.records import make_artifact
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Exported]:
-    pytest.importorskip("litert_torch", reason="converting needs the `tflite-export` extra")
-    path = tmp_path_factory.mktemp("tflite") / "tiny.tflite"
-    return path, exporter().export(TinyModel(), ExportSpec(), path)
-
-
-@pytest.fixture
-def edited(tiny: tuple[Path, Exported], tmp_path: Path) -> Callable[[Callable[[Any], None]], Path]:
-    """The file with its model changed, through the runtime's own schema."""
-    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
-    flatbuffers = pytest.importorskip("flatbuffers")
-
-    def edit(change: Callable[[Any], None]) -> Path:
-        model = schema.ModelT.InitFromPackedBuf(tiny[0].read_bytes())
-        change(model)
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        path = tmp_path / "edited.tflite"
-        path.write_bytes(bytes(builder.Output()))
-        return path
-
-    return edit
-
-
 def test_it_reads_what_the_runtime_reads(tiny: tuple[Path, Exported]) -> None:
     interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(tiny[0]))
     graph = read(tiny[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from latbench.analysis.reliability import unverified
 from latbench.analysis.segments import has_samples
 from latbench.analysis.settings import input_texts, own_options
 from latbench.analysis.summary import Reported, Summary
@@ -38,6 +39,7 @@ def brief_lines(record: Record, summary: Summary | None, id: str) -> list[str]:
         lines += number_lines(record, summary)
         lines.append(labelled("cold start", _start(record, summary)))
         lines += _extra_lines(record)
+        lines += [labelled("outputs", why) for why in unverified(record)]
         lines += reliability_lines(summary, most=MOST_REASONS)
     elif not failed:
         lines.append(labelled("outcome", _without_samples(record)))
@@ -115,7 +117,7 @@ def title(record: Record) -> str:
         record.runtime.settings.get("precision", precision) if record.runtime else precision
     )
     parts.append(precision + (f" (computed in {computed_in})" if computed_in != precision else ""))
-    parts += input_texts(record)
+    parts += input_texts(record.artifact)
     if record.runtime is not None and (threads := record.runtime.settings.get("threads")):
         parts.append(f"{threads} thread{'' if threads == '1' else 's'}")
     if options := own_options(record):
