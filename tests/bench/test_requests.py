@@ -39,6 +39,8 @@ FULL = Request(
     inputs={"x": "0:1"},
     signature="encode",
     tolerance=0.25,
+    arguments={"depth": "2"},
+    imports=("package",),
     nondeterministic=True,
 )
 PLAIN = make_request("model")

@@ -7,7 +7,9 @@ artifacts, and a cache hit does not load torch.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import msgspec
@@ -26,6 +28,7 @@ from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 from latbench.zoo import catalog
 from latbench.zoo.given_inputs import identify_inputs
+from latbench.zoo.in_memory import find_module_in_memory
 from latbench.zoo.resolver import identify
 
 PROGRAM = "latbench.artifacts.export_worker"
@@ -166,8 +169,16 @@ def _warn_of(artifact: Artifact, warn: Warn) -> None:
 def _exported(request: messages.ExportRequest, folder: Path) -> messages.ExportDone:
     """Send ``request`` to the exporting program. Raises :class:`StageError`.
 
-    Temporary files of a converter that is killed stay in ``folder``.
+    Temporary files of a converter that is killed stay in ``folder``. A network that exists in this
+    process only is exported here.
     """
+    if isinstance(request, messages.Export) and find_module_in_memory(request.request.model):
+        from latbench.artifacts.export_worker import handle
+
+        with redirect_stdout(sys.stderr):
+            done = handle(request)
+        assert isinstance(done, messages.ExportDone)
+        return done
     with WorkerClient.with_module(
         PROGRAM,
         stage="export",
@@ -193,9 +204,12 @@ def _ingredients(
         "model": model,
         # The identity has the module's digest, not which of its factories is called.
         "entry": catalog.find(model.name) if model.source == "zoo" else None,
+        # A module's name has the digest of its example inputs.
+        "module": request.model if find_module_in_memory(request.model) else None,
         "seed": request.seed,
         "dims": request.dims,
         "inputs": (request.shapes, request.dtypes, identify_inputs(request), request.signature),
+        "factory": (request.arguments, request.imports),
         "checks": (request.tolerance, request.nondeterministic),
         "format": exporter.format,
         "precision": request.precision,

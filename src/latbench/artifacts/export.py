@@ -13,12 +13,14 @@ from latbench.events import SILENT, Events
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, load_exporter
 from latbench.schema.request import make_request
+from latbench.zoo.in_memory import AnyModel, Examples, name_of
 from latbench.zoo.resolver import artifact_extension, identify
 
 
 def export(
-    model: str,
+    model: AnyModel,
     *,
+    example_inputs: Examples | None = None,
     format: str = FORMAT,
     weights: str | Path | None = None,
     batch: int | None = None,
@@ -31,6 +33,8 @@ def export(
     inputs: Mapping[str, str] | Sequence[str] = (),
     signature: str | None = None,
     tolerance: float | None = None,
+    arguments: Mapping[str, str] | None = None,
+    imports: Sequence[str] = (),
     nondeterministic: bool = False,
     options: Mapping[str, str] | None = None,
     calibration: str | Path | None = None,
@@ -41,8 +45,9 @@ def export(
 
     Raises :class:`~latbench.StageError` if it cannot be built or exported, or is not the model.
     """
+    name = name_of(model, example_inputs)
     request = make_request(
-        model,
+        name,
         weights=weights,
         batch=batch,
         resolution=resolution,
@@ -54,6 +59,8 @@ def export(
         inputs=inputs,
         signature=signature,
         tolerance=tolerance,
+        arguments=arguments,
+        imports=imports,
         nondeterministic=nondeterministic,
         options=options,
         calibration=calibration,
@@ -61,7 +68,7 @@ def export(
     exporter = load_exporter(format)
     check_export(exporter, precision)
     check_options(f"format {format!r}", request.options, exporter.options)
-    suffix = artifact_extension(model)
+    suffix = artifact_extension(name)
     if suffix is not None and suffix not in exporter.reads:
         raise UsageError(f"a pre-exported {suffix} file cannot be converted to format {format!r}")
     return obtain(

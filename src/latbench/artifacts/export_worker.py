@@ -74,7 +74,7 @@ def _export(message: messages.Export) -> Artifact:
     resolved = replace(
         resolved,
         form=read_form(request.options.get("form", "deploy")),
-        given=load_inputs(request),
+        given=load_inputs(request) if resolved.module is None else resolved.given,
     )
     if resolved.path is not None:
         return _adopt(message, resolved.path, resolved.given)

@@ -84,6 +84,8 @@ def verify(
     inputs: Mapping[str, str] | Sequence[str] = (),
     signature: str | None = None,
     tolerance: float | None = None,
+    arguments: Mapping[str, str] | None = None,
+    imports: Sequence[str] = (),
     nondeterministic: bool = False,
     seed: int = 0,
     warn: Warn = lambda message: None,
@@ -107,6 +109,8 @@ def verify(
                 shapes=shapes,
                 dtypes=dtypes,
                 inputs=inputs,
+                arguments=arguments,
+                imports=imports,
                 seed=seed,
             )
         )

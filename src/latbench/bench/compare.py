@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
 
 from latbench.analysis.comparability import incomparable
 from latbench.analysis.comparison import Comparison, Quantity
@@ -18,6 +21,7 @@ from latbench.events import SILENT, Events, Warn
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Record
 from latbench.schema.request import Request
+from latbench.zoo.in_memory import AnyModel, Examples, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +35,11 @@ class CompareResult:
 
 
 def compare(
-    a: Request | str,
-    b: Request | str,
+    a: Request | AnyModel,
+    b: Request | AnyModel,
     *,
+    example_inputs: Examples | None = None,
+    threads: int | None = None,
     protocol: str | TimingProtocol = COMPARE_PROTOCOL,
     budget_s: float | None = None,
     target: float | None = None,
@@ -47,7 +53,9 @@ def compare(
 ) -> CompareResult:
     """Time ``a`` and ``b`` alternately, store a record of each, and compare them.
 
-    Each is a request, or a text such as ``mobilevig_ti,threads=1``: a model, and keys with values.
+    Each is a request, a text such as ``mobilevig_ti,threads=1`` (a model, and keys with values), or
+    a ``torch.nn.Module``. ``example_inputs``, as for :func:`latbench.run`, are for modules, and
+    ``threads`` for each side that does not set its own.
     ``margin`` is the relative difference up to which two latencies count as the same, ``target``
     the relative half-width of the ratio's interval at which to stop, and ``order_seed`` determines
     the order of the two in each round. The other arguments and the errors are those of
@@ -58,8 +66,8 @@ def compare(
     check_margin(margin)
     device = LocalDevice()
     parts = (
-        resolve_request(read_request(a, timing), device),
-        resolve_request(read_request(b, timing), device),
+        resolve_request(_side(a, example_inputs, threads, timing), device),
+        resolve_request(_side(b, example_inputs, threads, timing), device),
     )
     from latbench.store.registry import Registry
 
@@ -70,6 +78,19 @@ def compare(
         one, two = measure_parts(parts, timing, context, quantity=quantity, order_seed=order_seed)
         verdict = verdict_on(one, two, margin=margin, quantity=quantity)
         return CompareResult(a=one, b=two, comparison=verdict, registry=store.url)
+
+
+def _side(
+    side: Request | AnyModel,
+    example_inputs: Examples | None,
+    threads: int | None,
+    protocol: TimingProtocol,
+) -> Request:
+    if isinstance(side, Request):
+        return read_request(side, protocol)
+    examples = None if isinstance(side, str | Path) else example_inputs
+    found = read_request(name_of(side, examples), protocol)
+    return found if found.threads else msgspec.structs.replace(found, threads=threads)
 
 
 def _check_comparable(protocol: TimingProtocol, warn: Warn) -> None:

@@ -17,6 +17,7 @@ from latbench.events import SILENT, Events
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Record
 from latbench.schema.request import Request, make_request
+from latbench.zoo.in_memory import AnyModel, Examples, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,9 @@ class RunResult:
 
 
 def run(
-    model: str,
+    model: AnyModel,
     *,
+    example_inputs: Examples | None = None,
     backend: str | None = None,
     device: str = LOCAL,
     weights: str | Path | None = None,
@@ -47,6 +49,8 @@ def run(
     inputs: Mapping[str, str] | Sequence[str] = (),
     signature: str | None = None,
     tolerance: float | None = None,
+    arguments: Mapping[str, str] | None = None,
+    imports: Sequence[str] = (),
     nondeterministic: bool = False,
     protocol: str | TimingProtocol = RUN_PROTOCOL,
     budget_s: float | None = None,
@@ -66,7 +70,9 @@ def run(
     ONNX Runtime.
 
     ``model`` is a name of the zoo, ``timm:NAME``, ``package.module:factory``,
-    ``path/to/file.py:factory`` or a pre-exported file that the backend accepts. ``resolution`` is
+    ``path/to/file.py:factory`` or a pre-exported file that the backend accepts. It may also be a
+    ``torch.nn.Module``, which is exported in this process and timed with ``example_inputs``: a
+    tensor, or several in the order of its ``forward`` or by name. ``resolution`` is
     in pixels, height before width. ``threads`` defaults to the CPUs available to this process.
     ``options`` are the backend's own (``latbench backends NAME`` lists them). ``precision`` is one
     of :data:`latbench.schema.precision.PRECISIONS`, and ``calibration`` a folder of images for
@@ -78,12 +84,13 @@ def run(
     of ``--shape`` and ``--input`` are accepted too. ``signature`` is one of several in a TFLite
     file. ``tolerance`` is the relative error of outputs that is accepted instead of that of the
     precision; ``nondeterministic`` permits outputs that differ from run to run, which are then not
-    checked.
+    checked. ``arguments`` are those of the model's factory, as texts, and ``imports`` packages that
+    are imported first, such as one that registers models with timm.
 
     The other arguments are those of :func:`run_request`, and so are the errors.
     """
     request = make_request(
-        model,
+        name_of(model, example_inputs),
         backend=backend or "",
         device=device,
         weights=weights,
@@ -99,6 +106,8 @@ def run(
         inputs=inputs,
         signature=signature,
         tolerance=tolerance,
+        arguments=arguments,
+        imports=imports,
         nondeterministic=nondeterministic,
         protocol=protocol if isinstance(protocol, str) else protocol.label,
         calibration=calibration,

@@ -35,6 +35,7 @@ class SweepPointEntry(Value, frozen=True, kw_only=True):
     shapes: tuple[str, ...] = ()
     """Texts as of ``--shape``; with any, those of the file do not apply. So do ``inputs``."""
     inputs: tuple[str, ...] = ()
+    arguments: dict[str, str] = msgspec.field(default_factory=dict)
     signature: str | None = None
     tolerance: float | None = None
     nondeterministic: bool | None = None
@@ -61,6 +62,8 @@ class SweepFile(Value, frozen=True, kw_only=True):
     """Texts as of ``--shape``, for all points."""
     inputs: tuple[str, ...] = ()
     """Texts as of ``--input``, for all points."""
+    arguments: dict[str, str] = msgspec.field(default_factory=dict)
+    imports: tuple[str, ...] = ()
     signature: str | None = None
     tolerance: float | None = None
     nondeterministic: bool = False
@@ -156,6 +159,8 @@ def _request(
         dims={**file.dims, **entry.dims},
         shapes=entry.shapes or file.shapes,
         inputs=entry.inputs or file.inputs,
+        arguments={**file.arguments, **entry.arguments},
+        imports=file.imports,
         signature=_first(entry.signature, file.signature),
         tolerance=_first(entry.tolerance, file.tolerance),
         nondeterministic=bool(_first(entry.nondeterministic, file.nondeterministic)),

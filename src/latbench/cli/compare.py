@@ -165,7 +165,8 @@ def _stored(
 
 def _plain(common: dict[str, Any]) -> dict[str, Any]:
     """Options as click gives them, as :func:`latbench.schema.request.make_request` takes them."""
-    return {**common, "options": dict(common["options"]), "dims": dict(common["dims"])}
+    pairs = ("options", "dims", "arguments")
+    return {**common, **{name: dict(common[name]) for name in pairs}}
 
 
 def _status(a: Record, b: Record, comparison: Comparison, fail_if: tuple[str, ...]) -> int:

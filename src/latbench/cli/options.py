@@ -124,6 +124,23 @@ def model_options(
                 group=group,
             ),
             option(
+                "--model-arg",
+                "arguments",
+                multiple=True,
+                type=KeyValue(),
+                help="Argument of the model's factory, such as depth=2; repeatable.",
+                group=group,
+            ),
+            option(
+                "--import",
+                "imports",
+                multiple=True,
+                metavar="PACKAGE",
+                help="Import a package of yours first, such as one that registers models with "
+                "timm; repeatable.",
+                group=group,
+            ),
+            option(
                 "--precision",
                 multiple=many,
                 default=("fp32",) if many else "fp32",

@@ -77,7 +77,8 @@ def command(
     from latbench.report.text.plan import plan_lines
     from latbench.schema.request import make_request
 
-    request = {**given, "options": dict(given["options"]), "dims": dict(given["dims"])}
+    pairs = ("options", "dims", "arguments")
+    request = {**given, **{name: dict(given[name]) for name in pairs}}
     with interrupted_once(), live_events() as events:
         planned = make_plan(
             make_request(**request),

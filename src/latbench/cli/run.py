@@ -140,7 +140,7 @@ def command(
 def _one(protocol: TimingProtocol, given: dict[str, Any]) -> RunResult:
     from latbench.bench.run import run
 
-    fields = {k: v for k, v in given.items() if k not in (*AXES, "options", "dims")}
+    fields = {k: v for k, v in given.items() if k not in (*AXES, "options", "dims", "arguments")}
     axes: dict[str, Any] = {
         axis: given[axis][0] if given[axis] else None for axis in AXES if axis != "model"
     }
@@ -151,6 +151,7 @@ def _one(protocol: TimingProtocol, given: dict[str, Any]) -> RunResult:
             **fields,
             options=dict(given["options"]),
             dims=dict(given["dims"]),
+            arguments=dict(given["arguments"]),
             protocol=protocol,
             events=events,
         )
@@ -209,6 +210,8 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
         seed=given["seed"],
         calibration=given["calibration"],
         dims=dict(given["dims"]),
+        arguments=dict(given["arguments"]),
+        imports=given["imports"],
         shapes=given["shapes"],
         inputs=given["inputs"],
         signature=given["signature"],
@@ -220,7 +223,7 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
 
 IN_SWEEP_FILE = (
     *(*AXES, "device", "options", "seed", "calibration", "weights", "dims", "shapes", "inputs"),
-    *("signature", "tolerance", "nondeterministic"),
+    *("signature", "tolerance", "nondeterministic", "arguments", "imports"),
 )
 """Settings that a sweep file contains."""
 

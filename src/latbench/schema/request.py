@@ -51,6 +51,10 @@ class Request(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Which of several signatures of a pre-exported file; ``None`` for the only one."""
     tolerance: float | None = None
     """Relative error of outputs that the user accepts; ``None`` for that of the precision."""
+    arguments: dict[str, str] = msgspec.field(default_factory=dict)
+    """Arguments of the model's factory, as texts."""
+    imports: tuple[str, ...] = ()
+    """Packages to import before the model is built, which may register it."""
     nondeterministic: bool = False
     """Time a model even if its outputs differ from run to run, which leaves them unchecked."""
 
@@ -75,6 +79,8 @@ def make_request(
     inputs: Mapping[str, str] | Sequence[str] = (),
     signature: str | None = None,
     tolerance: float | None = None,
+    arguments: Mapping[str, str] | None = None,
+    imports: Sequence[str] = (),
     nondeterministic: bool = False,
 ) -> Request:
     """Create a request and check its values. Raise :class:`UsageError`.
@@ -101,6 +107,8 @@ def make_request(
         inputs=_inputs(inputs),
         signature=signature,
         tolerance=tolerance,
+        arguments=dict(arguments or {}),
+        imports=tuple(imports),
         nondeterministic=nondeterministic,
     )
     check_request(request)

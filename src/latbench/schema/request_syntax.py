@@ -22,7 +22,7 @@ SIDE_KEYS = (
     "calibration",
     "signature",
 )
-MANY = {"shape": "shapes", "input": "inputs", "dim": "dims"}
+MANY = {"shape": "shapes", "input": "inputs", "dim": "dims", "arg": "arguments"}
 """Keys that a side may repeat, and the fields that they add to."""
 
 
@@ -41,6 +41,8 @@ DEFAULTS: Mapping[str, Any] = {
     "inputs": (),
     "signature": None,
     "tolerance": None,
+    "arguments": None,
+    "imports": (),
     "nondeterministic": False,
 }
 
@@ -91,6 +93,8 @@ def _with_own(common: Any, own: Sequence[str], key: str) -> Any:
     """The common sizes or contents, replaced for the inputs that a side names itself."""
     if key == "dim":
         return {**(common or {}), **dict(read_dim(text) for text in own)}
+    if key == "arg":
+        return {**(common or {}), **dict(read_argument(text) for text in own)}
     if isinstance(common, Mapping):
         raise TypeError(f"{key}: texts expected for the sides of a comparison")
     read = read_shape if key == "shape" else read_input
@@ -104,6 +108,14 @@ def read_dim(text: str) -> tuple[str, int]:
     if not equals or not name or not size.isdecimal():
         raise UsageError(f"{text!r} is not NAME=SIZE")
     return name, int(size)
+
+
+def read_argument(text: str) -> tuple[str, str]:
+    """Parse an argument of a factory from ``depth=2``. Raise :class:`UsageError`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise UsageError(f"{text!r} is not NAME=VALUE with the name of a parameter")
+    return name, value
 
 
 def read_number(key: str, text: str) -> float:

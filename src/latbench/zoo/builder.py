@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import dataclasses
 import importlib
 import importlib.util
@@ -81,15 +83,15 @@ def build_trained(model: ResolvedModel, reads: FileReads | None = None) -> Train
     parameters = sum(parameter.numel() for parameter in module.parameters())
     if model.entry is not None:
         _check(module, model.entry, parameters)
-    if model.weights is None:
-        seed_weights(module, model.seed)
-    else:
+    if model.weights is not None:
         load_weights(module, model.weights)
+    elif model.module is None:
+        seed_weights(module, model.seed)
     module.eval().requires_grad_(False)
     filled = module_inputs(model, module)
     inputs = tuple(torch.from_numpy(array) for array in filled.arrays(model.seed))
     module = _with_plain_outputs(module, _try(module, inputs, filled.specs))
-    if model.weights is None:
+    if model.weights is None and model.module is None:
         seed_statistics(module, inputs, model.seed)
     return Trained(module=module, filled=filled, inputs=inputs, parameters=parameters)
 
@@ -123,13 +125,17 @@ def construct(model: ResolvedModel, reads: FileReads | None = None) -> nn.Module
 def _construct(model: ResolvedModel, reads: FileReads) -> nn.Module:
     from torch import nn
 
+    if model.module is not None:
+        return copy.deepcopy(model.module)
     if model.entry is not None:
         name, _, function = model.entry.factory.partition(":")
         built: object = getattr(importlib.import_module(name), function)()
     elif model.source is None:
         assert model.factory is not None
-        with summary(f"timm cannot build {model.factory}"):
-            built = timm.build_timm(model.factory, model.identity.resolution)
+        search = model.search or tuple(sys.path)
+        with _importable(search), summary(f"timm cannot build {model.factory}"):
+            _import_first(model)
+            built = timm.build_timm(model.factory, model.identity.resolution, _values(model))
     else:
         built = _call_factory(model, model.source, reads)
     if not isinstance(built, nn.Module):
@@ -148,7 +154,8 @@ def _call_factory(model: ResolvedModel, source: Path, reads: FileReads) -> objec
     failing = summary(f"{model.identity.name} failed")
     timm.repair_torchvision()  # the user's code, or a package that it uses, may import it
     with _importable(model.search), failing, reads.recording():
-        if model.identity.name.rpartition(":")[0].endswith(".py"):
+        _import_first(model)
+        if model.by_path:
             spec = importlib.util.spec_from_file_location(module_name, source)
             assert spec is not None
             assert spec.loader is not None
@@ -164,7 +171,25 @@ def _call_factory(model: ResolvedModel, source: Path, reads: FileReads) -> objec
                 f"{source} has no function {factory_name!r}",
                 hint=f"it has: {', '.join(_functions(module)) or 'none'}",
             )
-        return factory(**_wanted(factory, model.identity.resolution))
+        return factory(**(_wanted(factory, model.identity.resolution) | _values(model)))
+
+
+def _import_first(model: ResolvedModel) -> None:
+    if model.imports:
+        timm.repair_torchvision()
+    for package in model.imports:
+        importlib.import_module(package)
+
+
+def _values(model: ResolvedModel) -> dict[str, object]:
+    """The arguments that the user gives, read as Python literals where they are any."""
+    found: dict[str, object] = {}
+    for name, text in model.arguments.items():
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    return found
 
 
 def _functions(module: object) -> list[str]:
@@ -177,7 +202,7 @@ def _functions(module: object) -> list[str]:
 
 def _wanted(
     factory: Callable[..., object], resolution: tuple[int, int] | None
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, object]:
     """The resolution, for a factory with a parameter for it."""
     if resolution is None:
         return {}
@@ -288,6 +313,8 @@ def _hint_of(error: Exception) -> str:
             f"torchvision {version('torchvision')} was built for another torch than "
             f"{version('torch')}: install the two of one release and one index"
         )
+    if "unexpected keyword argument" in str(error):
+        return "--model-arg NAME=VALUE takes the names of the factory's parameters"
     if "Long, Int" in str(error) or "must be integers" in str(error):
         return "an input of integers: --shape NAME=1x128:int64 --input NAME=0:LARGEST"
     return "another input (--shape, --resolution, --batch), or a mistake in the network's own code"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from latbench.errors import choice_option
 from latbench.schema.artifact import ModelIdentity
 from latbench.zoo import catalog
 from latbench.zoo.given_inputs import GivenInputs
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Source = Literal["zoo", "timm", "user", "file"]
 Form = Literal["deploy", "trained"]
@@ -32,8 +36,16 @@ class ResolvedModel:
     source: Path | None = None
     """Set for a user's own model: the file with the factory."""
     factory: str | None = None
+    by_path: bool = False
+    """Whether the user named that file, and not a module."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of the factory, as texts."""
+    imports: tuple[str, ...] = ()
+    """Packages to import before the factory is called."""
     search: tuple[str, ...] = ()
     """Import path of a user's own model."""
+    module: nn.Module | None = None
+    """Set for a network that exists in this process only."""
     form: Form = "deploy"
     given: GivenInputs = field(default_factory=GivenInputs)
     """Inputs that the request gives."""

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from latbench.errors import UsageError
 from latbench.files import content_sha256
@@ -22,6 +26,7 @@ from latbench.schema.request import Request
 from latbench.zoo import catalog
 from latbench.zoo.fingerprint import architecture_digest, find_module
 from latbench.zoo.imports import imported_modules
+from latbench.zoo.in_memory import InMemory, find_module_in_memory
 from latbench.zoo.model import ResolvedModel, Source
 
 if TYPE_CHECKING:
@@ -39,6 +44,8 @@ def resolve(
     batch: int | None,
     resolution: tuple[int, int] | None,
     seed: int,
+    arguments: Mapping[str, str] | None = None,
+    imports: Sequence[str] = (),
 ) -> ResolvedModel:
     """The model called ``name``. Raises :class:`UsageError` if there is none.
 
@@ -51,16 +58,25 @@ def resolve(
         raise UsageError(f"resolution must be at least 1, not {min(resolution)}")
 
     def identity(source: Source, architecture: str, paper: str | None = None) -> ModelIdentity:
+        listed = ", ".join(f"{key}={value}" for key, value in sorted((arguments or {}).items()))
+        digests = [_imported(package) for package in imports]
         return ModelIdentity(
-            name=name,
+            name=f"{name}({listed})" if listed else name,
             source=source,
-            architecture=architecture,
+            architecture=digest([architecture, *digests]) if digests else architecture,
             weights=_weights(weights, seed) if source != "file" else "file",
             batch=batch,
             resolution=resolution,
             paper=paper,
         )
 
+    if (given := find_module_in_memory(name)) is not None:
+        return _in_memory(name, given, identity, weights, seed)
+    if (arguments or imports) and (artifact_extension(name) is not None or ":" not in name):
+        raise UsageError(
+            f"--model-arg and --import do not apply to {name}",
+            hint="they are for timm:NAME and for factories of your own",
+        )
     if artifact_extension(name) is not None:
         if weights is not None:
             raise UsageError(
@@ -79,9 +95,13 @@ def resolve(
             weights=weights,
             seed=seed,
             factory=name.removeprefix(TIMM),
+            arguments=arguments or {},
+            imports=tuple(imports),
+            search=_module_search() if imports else (),
         )
     if ":" in name:
-        return _users_own(name, weights, seed, identity)
+        own = _users_own(name, weights, seed, identity)
+        return replace(own, arguments=arguments or {}, imports=tuple(imports))
     entry = catalog.find(name)
     module = entry.factory.partition(":")[0]
     source = find_module(module, sys.path)
@@ -91,6 +111,26 @@ def resolve(
         weights=weights,
         seed=seed,
         entry=entry,
+    )
+
+
+def _in_memory(
+    name: str,
+    found: InMemory,
+    identity: Callable[[Source, str], ModelIdentity],
+    weights: Path | None,
+    seed: int,
+) -> ResolvedModel:
+    """A module that was given to this process."""
+    if weights is not None:
+        raise UsageError(f"weights do not apply to {name}: a module has its own")
+    described = identity("user", found.architecture)
+    return ResolvedModel(
+        identity=msgspec.structs.replace(described, name=found.name, weights=found.weights),
+        weights=None,
+        seed=seed,
+        module=found.module,
+        given=found.given,
     )
 
 
@@ -112,8 +152,7 @@ def _users_own(
         # Its own package and its own folder come before whatever PYTHONPATH has of that name.
         search = (*dict.fromkeys((str(root), str(path.parent))), *sys.path)
     else:
-        # The working directory, as for `python -m`; console scripts leave it out of sys.path.
-        search, module = (str(Path.cwd()), *sys.path), where
+        search, module = _module_search(), where
         found = find_module(module, search)
         if found is None:
             raise UsageError(
@@ -126,9 +165,26 @@ def _users_own(
         weights=weights,
         seed=seed,
         source=path,
+        by_path=where.endswith(".py"),
         factory=f"{module}:{factory}",
         search=search,
     )
+
+
+def _module_search() -> tuple[str, ...]:
+    """The working directory, as for `python -m`; console scripts leave it out of sys.path."""
+    return (str(Path.cwd()), *sys.path)
+
+
+def _imported(package: str) -> str:
+    """Digest of a package that is imported first. Raises :class:`UsageError` if there is none."""
+    path = find_module(package, _module_search())
+    if path is None:
+        raise UsageError(
+            f"no module {package!r} to import",
+            hint="modules are searched in the working directory and in installed packages",
+        )
+    return architecture_digest(path, package, _module_search())
 
 
 def _package_of(path: Path) -> tuple[Path, str]:
@@ -249,6 +305,8 @@ def resolve_model(request: Request) -> ResolvedModel:
         batch=batch,
         resolution=resolution,
         seed=request.seed,
+        arguments=request.arguments,
+        imports=request.imports,
     )
 
 

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 OPERATORS = ("nms", "qnms")
 
 
-def build_timm(name: str, resolution: tuple[int, int] | None) -> nn.Module:
+def build_timm(
+    name: str,
+    resolution: tuple[int, int] | None,
+    arguments: Mapping[str, object] | None = None,
+) -> nn.Module:
     """The model with timm's own initialization, for ``resolution`` if it must know it.
 
     Raises :class:`UsageError` for an unknown name, with the nearest ones.
@@ -31,15 +35,17 @@ def build_timm(name: str, resolution: tuple[int, int] | None) -> nn.Module:
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UsageError(
             f"timm {timm.__version__} has no model {name!r}",
-            hint=f"did you mean {', '.join(close)}?" if close else "see timm.list_models()",
+            hint=f"did you mean {', '.join(close)}?"
+            if close
+            else "see timm.list_models(); --import PACKAGE imports one that registers models",
         )
     if resolution is not None:
         # Networks with windows or position tables are built for a size; others refuse the argument.
         try:
-            return _create(timm, name, img_size=resolution)
+            return _create(timm, name, **{"img_size": resolution, **(arguments or {})})
         except TypeError:
             pass
-    return _create(timm, name)
+    return _create(timm, name, **(arguments or {}))
 
 
 def has(name: str) -> bool:
