@@ -80,17 +80,19 @@ class OpenVinoRunner:
         properties = _properties(asked, options.threads)
         import openvino as ov
 
+        # A model whose weights exceed the size limit of an ONNX file is a folder.
+        graph = path / "model.onnx" if path.is_dir() else path
         core = ov.Core()
         _require(core, asked["device"])
         with _as_stage_error(f"OpenVINO cannot load the file on {asked['device']}"):
-            compiled = core.compile_model(core.read_model(str(path)), asked["device"], properties)
+            compiled = core.compile_model(core.read_model(str(graph)), asked["device"], properties)
         tensors = {
             spec.name: ov.Tensor(array) for spec, array in zip(artifact.inputs, inputs, strict=True)
         }
 
         def profiled() -> Any:
             return core.compile_model(
-                core.read_model(str(path)), asked["device"], {**properties, "PERF_COUNT": "YES"}
+                core.read_model(str(graph)), asked["device"], {**properties, "PERF_COUNT": "YES"}
             )
 
         yield OpenVinoSession(compiled, tensors, asked, profiled, artifact.precision)

@@ -21,6 +21,7 @@ from latbench.api import (
     ExportSpec,
     Model,
     StageError,
+    TensorSpec,
     UsageError,
     choice_option,
     first_line,
@@ -28,11 +29,13 @@ from latbench.api import (
 )
 from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.deciding import deciding_inputs
-from latbench_exporters.onnx.graph import describe, read, write
+from latbench_exporters.onnx.external import main_file
+from latbench_exporters.onnx.graph import describe, kind_of, read, write
 from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.onnx.precision import precision_of
 from latbench_exporters.onnx.randomness import random_operators
 from latbench_exporters.onnx.sentinel import SENTINEL, build_sentinel
+from latbench_exporters.onnx.session import load, run
 from latbench_exporters.onnx.shapes import fix_shapes
 from latbench_exporters.packages import installed
 from latbench_exporters.pre_exported import check_plain
@@ -65,8 +68,9 @@ class OnnxExporter:
         graph = build_sentinel()
         write(graph, out)
         inputs, outputs = describe(graph)
+        counts, _ = count(graph)
         return Exported(
-            inputs=inputs, outputs=outputs, counts=count(graph), details=_details(graph, "built")
+            inputs=inputs, outputs=outputs, counts=counts, details=_details(graph, "built", outputs)
         )
 
     def toolchain(self) -> Mapping[str, str]:
@@ -98,28 +102,26 @@ class OnnxExporter:
             raw.unlink(missing_ok=True)
         write(graph, out)
         inputs, outputs = describe(graph)
+        counts, counted = count(graph)
         return Exported(
             inputs=inputs,
             outputs=outputs,
-            counts=count(graph),
-            details=_details(graph, route) | quantized,
+            counts=counts,
+            details=_details(graph, route, outputs) | quantized | counted,
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
-        """Check a pre-exported file, fix its dynamic axes, and write it as a single file in its
-        own precision."""
+        """Check a pre-exported file, fix its dynamic axes, and write it in its own precision: as
+        one file, or as a folder of two if its weights exceed the size limit of a file."""
         check_plain(spec)
         graph = read(path)
         fix_shapes(graph, spec)
         write(graph, out)
         inputs, outputs = describe(graph)
-        details = _details(graph, "pre-exported")
+        counts, counted = count(graph, spec.make_inputs(inputs))
+        details = _details(graph, "pre-exported", outputs) | counted
         if decided := deciding_inputs(graph.graph):
             details["decided_by"] = ", ".join(decided)
-        try:
-            counts = count(graph)
-        except Exception as error:  # noqa: BLE001 - any graph may come; counts only inform
-            counts, details["uncounted"] = None, f"{type(error).__name__}: {first_line(error)}"
         return Exported(
             inputs=inputs,
             outputs=outputs,
@@ -129,16 +131,10 @@ class OnnxExporter:
         )
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Run one inference on the CPU without graph optimization."""
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 4
+        """Run one inference on the CPU without graph optimization. Outputs of bfloat16 are
+        float32."""
         try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            names = [tensor.name for tensor in session.get_inputs()]
-            return tuple(session.run(None, dict(zip(names, inputs, strict=True))))
+            return run(load(str(main_file(path))), inputs)
         except Exception as error:
             # Its errors have no closer common base. The harness reports lack of memory.
             if is_out_of_memory(error):
@@ -238,15 +234,24 @@ def _fold_constants(path: Path) -> None:
     onnx.save(ir.to_proto(model), path)
 
 
-def _details(graph: object, route: str) -> dict[str, str]:
+def _details(graph: object, route: str, outputs: Sequence[TensorSpec]) -> dict[str, str]:
     import onnx
 
     assert isinstance(graph, onnx.ModelProto)
     opsets = {entry.domain or "ai.onnx": str(entry.version) for entry in graph.opset_import}
     random = random_operators(graph.graph)
+    compared = {tensor.name for tensor in outputs}
+    skipped = [f"{v.name} ({kind_of(v)})" for v in graph.graph.output if v.name not in compared]
+    narrow = [
+        value.name
+        for value in (*graph.graph.input, *graph.graph.output)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16
+    ]
     return {
         "route": route,
         **({"random": ", ".join(random)} if random else {}),
+        **({"not_compared": ", ".join(skipped)} if skipped else {}),
+        **({"bfloat16": ", ".join(narrow)} if narrow else {}),
         "opset": opsets.pop("ai.onnx", "none"),
         "ir_version": str(graph.ir_version),
         "nodes": str(len(graph.graph.node)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from latbench_exporters.onnx.counts import constant_tensors
-from latbench_exporters.onnx.graph import nodes
+from latbench_exporters.onnx.walk import nodes
 
 if TYPE_CHECKING:
     import onnx

@@ -109,11 +109,13 @@ class TensorRtExporter:
                 graph = read(graph_path)
                 write(graph, graph_path)
                 inputs, outputs = describe(graph)
+                counts, counted = count(graph)
+                details |= {"nodes": str(len(graph.graph.node)), **counted}
                 exported = Exported(
                     inputs=inputs,
                     outputs=outputs,
-                    counts=count(graph),
-                    details={**exported.details, "nodes": str(len(graph.graph.node)), **details},
+                    counts=counts,
+                    details={**exported.details, **details},
                 )
             exported = replace(exported, precision=_computed(spec.precision, own))
             return self._built(trt, gpu, graph_path, own, exported, out)

@@ -6,7 +6,7 @@ the spinning threads of one slow down the other by 2x.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +28,7 @@ from latbench.api import (
     first_line,
     is_out_of_memory,
 )
+from latbench_runners.onnxruntime.binding import binder, main_file, outputs_of
 from latbench_runners.onnxruntime.profile import profiled
 from latbench_runners.onnxruntime.providers import (
     CPU,
@@ -164,7 +165,7 @@ class _Loading:
         try:
             # Otherwise the binding prints the error and continues with the CPU.
             session = ort.InferenceSession(
-                str(self.path), options, providers=providers, enable_fallback=False
+                str(main_file(self.path)), options, providers=providers, enable_fallback=False
             )
         except Exception as error:
             # Its errors have no closer common base. The harness reports lack of memory.
@@ -203,7 +204,9 @@ class BoundSession:
         self._session = session
         self._settings = settings
         self._loading = loading
-        self._bind = _binder(artifact, inputs, settings["provider"], loading.provider_options)
+        self._compared = [spec.name for spec in artifact.outputs]
+        where = place(settings["provider"], loading.provider_options)
+        self._bind = binder(session, artifact, inputs, where)
         self._binding = self._bind(session)
 
     def run(self) -> None:
@@ -211,7 +214,7 @@ class BoundSession:
         self._session.run_with_iobinding(self._binding)
 
     def outputs(self) -> tuple[Array, ...]:
-        return tuple(self._binding.copy_outputs_to_cpu())
+        return outputs_of(self._session, self._binding, self._compared)
 
     def placement(self) -> Placement:
         """Observed in a short profile, unless the CPU is the only provider."""
@@ -227,6 +230,12 @@ class BoundSession:
                 note="observing it would build the model twice; use a profile",
             )
         seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, 1)
+        if seen is None:
+            return Placement(
+                units=dict.fromkeys(providers),
+                known="unknown",
+                note="an inference has more nodes than ONNX Runtime's profiler holds",
+            )
         units: dict[str, int | None] = dict.fromkeys(providers, 0)
         units.update(seen.placed())
         return Placement(
@@ -240,11 +249,13 @@ class BoundSession:
         return self._settings
 
     def profile(self, calls: int) -> Profile | None:
-        """Profile a second session."""
+        """Profile a second session. ``None`` if a run has more nodes than the profiler holds."""
         seen = profiled(self._loading.load, self._loading.options(), self._run_fresh, calls)
+        if seen is None:
+            return None
         return Profile(
             source="onnxruntime's profiler",
-            calls=calls,
+            calls=seen.calls,
             total_ns=seen.total_ns,
             operators=seen.operators,
         )
@@ -258,30 +269,6 @@ class BoundSession:
 def runner() -> Runner:
     """Entry point."""
     return OnnxRuntimeRunner()
-
-
-def _binder(
-    artifact: Artifact,
-    inputs: Sequence[Array],
-    provider: str,
-    provider_options: Mapping[str, str],
-) -> Callable[[ort.InferenceSession], ort.IOBinding]:
-    """A function that binds a session to the inputs, copied once, and to outputs that the session
-    allocates."""
-    import onnxruntime as ort
-
-    kind, device = place(provider, provider_options)
-    values = [ort.OrtValue.ortvalue_from_numpy(array, kind, device) for array in inputs]
-
-    def bind(session: ort.InferenceSession) -> ort.IOBinding:
-        binding = session.io_binding()
-        for spec, value in zip(artifact.inputs, values, strict=True):
-            binding.bind_ortvalue_input(spec.name, value)
-        for output in session.get_outputs():
-            binding.bind_output(output.name, kind, device)
-        return binding
-
-    return bind
 
 
 def _settings(options: RunOptions) -> dict[str, str]:

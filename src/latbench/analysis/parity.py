@@ -18,13 +18,15 @@ TOLERANCE = {
     "tf32": 2e-2,
     "fp16": 5e-2,
     "bf16": 2e-1,
+    "int16": 1.0,
     "int8": 1.0,
     "int8-weights": 1.0,
+    "int4-weights": 1.0,
 }
 """Precision -> bound on the relative error of outputs. Correct fp32 exports measure 1e-7 to 1e-5,
-fp16 1e-4 to 4e-3, bf16 up to 1e-2. For int8 the error of the worst element is not informative, so
+fp16 1e-4 to 4e-3, bf16 up to 1e-2. For integers the error of the worst element is not informative, so
 the cosine is bounded instead."""
-COSINE = {"int8": 0.8, "int8-weights": 0.9}
+COSINE = {"int16": 0.8, "int8": 0.8, "int8-weights": 0.9, "int4-weights": 0.8}
 """Precision -> bound on the cosine between outputs and reference. A wrong scale or a swapped axis
 gives about 0; networks with random weights measured 0.986 and above with static int8, and 0.9985
 with int8 weights."""
@@ -35,7 +37,10 @@ Probabilities near zero are computed from such values: a map of them had an erro
 MOST_ROUNDING = 0.5
 """Relative error up to which :data:`ROUNDING` excuses: a small output that is wrong by more is
 wrong."""
-MISSING_BYTES = {"fp16": 0.5, "bf16": 0.5, "int8": 0.25, "int8-weights": 0.25}
+MISSING_BYTES = {
+    **{"fp16": 0.5, "bf16": 0.5, "int16": 0.5},
+    **{"int8": 0.25, "int8-weights": 0.25, "int4-weights": 0.125},
+}
 """Precision -> bytes of a parameter relative to fp32."""
 MOST_BYTES = 0.75
 """Largest share of the model's bytes in a file exported in a lower precision. A converter that does
