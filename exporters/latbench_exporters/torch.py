@@ -42,6 +42,9 @@ PRODUCTS = {
     "baddbmm": (1, 2),
 }
 """ATen operator -> positions of the two factors among its arguments."""
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+"""One step of a recurrent layer: two products."""
 
 
 class TorchExporter:
@@ -133,11 +136,19 @@ def count(program: torch.export.ExportedProgram) -> Counts | None:
         elif any(factor in constants for factor in factors):
             operators["linear"] += 1
             macs += math.prod(_shape(node)) * int(_shape(factors[0])[-1])
+        elif name in RECURRENT:
+            layers, work = _recurrent_work(node)
+            operators["recurrent"] = operators.get("recurrent", 0) + layers
+            macs += work
+        elif name in CELLS:
+            operators["linear"] += 2
+            weights = math.prod(_shape(node.args[2])), math.prod(_shape(node.args[3]))
+            macs += math.prod(_shape(node.args[0])[:-1]) * sum(weights)
         elif name == "einsum" and any(known):
             return None
         elif known and all(known):
             constants.add(node)
-    weights = [
+    stored = [
         tensor
         for tensor in (*program.state_dict.values(), *program.constants.values())
         if hasattr(tensor, "is_floating_point")
@@ -146,8 +157,8 @@ def count(program: torch.export.ExportedProgram) -> Counts | None:
     ]
     return Counts(
         macs=macs,
-        parameters=sum(tensor.numel() for tensor in weights),
-        parameter_bytes=sum(tensor.numel() * tensor.element_size() for tensor in weights),
+        parameters=sum(tensor.numel() for tensor in stored),
+        parameter_bytes=sum(tensor.numel() * tensor.element_size() for tensor in stored),
         operators=operators,
     )
 
@@ -234,6 +245,20 @@ def _operator(node: Any) -> str:
 
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(int(dim) for dim in node.meta["val"].shape)
+
+
+def _recurrent_work(node: Any) -> tuple[int, int]:
+    """Number of layers and MACs: every weight is used once in each step of each sequence.
+
+    The arguments are ``input, states, weights, has_biases, layers, ...``; for sequences of several
+    lengths, ``steps, batch sizes, states, weights, has_biases, layers, ...``.
+    """
+    packed = isinstance(node.args[3], list | tuple)
+    weights, layers = (node.args[3], node.args[5]) if packed else (node.args[2], node.args[4])
+    steps = _shape(node.args[0])[:1] if packed else _shape(node.args[0])[:-1]
+    shapes = [_shape(weight) for weight in weights]
+    used = sum(math.prod(shape) for shape in shapes if len(shape) == 2)
+    return int(layers), math.prod(steps) * used
 
 
 def _conv_macs(node: Any, name: str) -> int:

@@ -117,8 +117,8 @@ class Exported:
     outputs: tuple[TensorSpec, ...]
     counts: Counts | None
     """Read back from the file, as defined by :class:`~latbench.schema.artifact.Counts`. ``None``
-    for a pre-exported file whose graph cannot be counted. Required for a file exported from a
-    PyTorch module: equal counts show that it is that model."""
+    for a graph that cannot be counted; ``details`` may say why as ``uncounted``. Equal counts show
+    that a file exported from a PyTorch module is that model; without them, only its outputs do."""
     details: Mapping[str, str]
     from_module: bool = True
     """Whether the file comes from the PyTorch module, whose outputs are then the reference."""

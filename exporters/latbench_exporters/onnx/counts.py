@@ -279,6 +279,9 @@ def _weights(graph: onnx.GraphProto) -> tuple[int, int]:
                 (values if i in positions else scales).add(name)
         elif node.op_type == "Mul" and not dynamic.isdisjoint(node.input):
             scales.update(node.input)
+        if work.kind_of_work(node) == "recurrent":
+            # Initial states; PyTorch has them as zeros that are no parameters.
+            scales.update(node.input[work.LENGTHS + 1 : work.LENGTHS + 3])
         if node.op_type == "MatMulNBits":
             sizes = (work.attribute(node, axis, 0) for axis in ("K", "N"))
             packed[node.input[1]] = math.prod(sizes)

@@ -43,7 +43,7 @@ QUANTIZED_VALUES = {
     "MatMulInteger": (0, 1),
     "MatMulIntegerToFloat": (0, 1, 6),
     "DynamicQuantizeMatMul": (0, 1, 4),
-    "DynamicQuantizeLSTM": (0, 1, 2, 3, 5, 6, 7),
+    "DynamicQuantizeLSTM": (0, 1, 2, 3, 7),
     "MatMulNBits": (0, 1, 5),
     "QAttention": (0, 1, 2),
     "QLinearAdd": (0, 3),

@@ -25,6 +25,7 @@ from latbench.api import (
 from latbench.artifacts import calibration
 from latbench.artifacts.validation import (
     checked_counts,
+    countable,
     more_inputs,
     parity_of,
     reference_outputs,
@@ -91,7 +92,7 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     """Export a network and compare the file with it."""
     request, out = message.request, Path(message.out)
     exporter = load_exporter(message.format)
-    exported = exporter.export(model, _model_spec(request, model), out)
+    exported = countable(model, exporter.export(model, _model_spec(request, model), out))
     counted = checked_counts(model, exported, request)
     precision = exported.precision or request.precision
     filled = FilledInputs(specs=exported.inputs)

@@ -41,17 +41,36 @@ PARITY_INPUTS = 8
 """Number of seeded input sets for the comparison of a precision below fp32."""
 
 
+def countable(model: LazyModel, exported: Exported) -> Exported:
+    """``exported`` without counts that do not include the model's recurrent layers, and with the
+    reason why a file has no counts.
+
+    Converters write these layers as loops or as many products, which most formats cannot count.
+    """
+    details = dict(exported.details)
+    if exported.from_module and exported.counts is not None:
+        counted = model.counts()
+        unlike = "recurrent" in counted.operators and "recurrent" not in exported.counts.operators
+        if unlike and exported.counts.macs != counted.macs:
+            details["uncounted"] = "recurrent layers, which this format does not show as such"
+            return replace(exported, counts=None, details=details)
+    if exported.counts is None:
+        details.setdefault("uncounted", "control flow or operators of the format")
+    return replace(exported, details=details)
+
+
 def checked_counts(model: LazyModel, exported: Exported, request: Request) -> Counts | None:
-    """The model's counts, after comparison with those of the file.
+    """The model's counts, after comparison with those of the file if it has any.
 
     ``None`` if the file was not exported from the module. Raises :class:`StageError`.
     """
     if not exported.from_module:
         return None
     counted = model.counts()
+    if exported.counts is None:
+        return counted
     foldable = 0 if model.resolved.form == "deploy" else norm_bytes(model)
     check_counts(counted, exported.counts, request.precision, foldable_bytes=foldable)
-    assert exported.counts is not None, "that would be a mismatch"
     check_share(counted, exported.counts, request.precision)
     return counted
 

@@ -88,7 +88,7 @@ def _lines(found: VerifyResult) -> list[str]:
         labelled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
         labelled("inputs", _tensors(artifact.inputs)),
         labelled("outputs", _tensors(artifact.outputs)),
-        labelled("counts", "not available"),
+        labelled("counts", f"unknown: {artifact.details.get('uncounted', 'not available')}"),
         labelled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
         labelled("executed", "outputs are finite for seeded inputs"),
     ]

@@ -22,9 +22,10 @@ class Counts(Value, frozen=True, kw_only=True):
     """Numbers of MACs, parameters and operators of a model or an artifact.
 
     ``macs`` are the multiply-accumulates of convolutions and of products with constant weights
-    (linear layers), at the artifact's input shape, batch included. Products of two activations
-    (attention) and elementwise work are not counted. ``operators`` counts calls, by
-    ``conv`` and ``linear``.
+    (linear and recurrent layers), at the artifact's input shape, batch included. Products of two
+    activations (attention) and elementwise work are not counted. ``operators`` counts calls, by
+    ``conv`` and ``linear``, and by ``recurrent`` (each layer of an LSTM, GRU or RNN) if there are
+    any.
     """
 
     macs: int

@@ -15,9 +15,11 @@ def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Counts:
     """Run ``module`` once on ``inputs`` and count its convolutions and products.
 
     A product of two matrices counts where one of them is constant: a parameter, a buffer, or
-    computed from such alone. Those of two activations (attention) do not.
+    computed from such alone. Those of two activations (attention) do not. Recurrent layers count
+    as a whole, since PyTorch executes some in one kernel and others step by step.
     """
     import torch
+    from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Counting(TorchDispatchMode):
@@ -30,6 +32,7 @@ def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Counts:
             # Kept alive, because an id may be used again once its tensor is gone.
             self._constants = [*module.parameters(), *module.buffers()]
             self._ids = {id(tensor) for tensor in self._constants}
+            self.paused = False
 
         def __torch_dispatch__(
             self,
@@ -39,6 +42,8 @@ def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Counts:
             kwargs: Any = None,
         ) -> Any:
             result = func(*args, **(kwargs or {}))
+            if self.paused:
+                return result
             tensors = [value for value in args if isinstance(value, torch.Tensor)]
             name = func.overloadpacket.__name__
             if name == "convolution":
@@ -60,7 +65,24 @@ def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Counts:
                     self._constants.append(tensor)
                     self._ids.add(id(tensor))
 
-    with torch.no_grad(), Counting() as counting:
+    class Recurrent(TorchFunctionMode):
+        """Sees every call of a recurrent layer, above the kernels that it is executed with."""
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if getattr(func, "__name__", "") not in RECURRENT:
+                return func(*args, **(kwargs or {}))
+            layers, macs = _recurrent(args)
+            counting.operators["recurrent"] = counting.operators.get("recurrent", 0) + layers
+            counting.macs += macs
+            counting.paused = True
+            try:
+                return func(*args, **(kwargs or {}))
+            finally:
+                counting.paused = False
+
+    with torch.no_grad(), Counting() as counting, Recurrent():
         module(*inputs)
     parameters = [parameter for parameter in module.parameters() if parameter.numel() > 1]
     return Counts(
@@ -69,6 +91,22 @@ def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Counts:
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         operators=counting.operators,
     )
+
+
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
+
+def _recurrent(args: Any) -> tuple[int, int]:
+    """Number of layers and MACs of a call of a recurrent layer.
+
+    It has the arguments ``input, states, weights, has_biases, layers, ...``, or, for sequences of
+    several lengths, ``steps, batch sizes, states, weights, has_biases, layers, ...``. Every weight
+    is used once in each step of each sequence.
+    """
+    packed = isinstance(args[3], list | tuple)
+    weights, layers = (args[3], args[5]) if packed else (args[2], args[4])
+    steps = args[0].shape[0] if packed else math.prod(args[0].shape[:-1])
+    return layers, steps * sum(weight.numel() for weight in weights if weight.dim() == 2)
 
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")

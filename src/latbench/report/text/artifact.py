@@ -42,5 +42,7 @@ def artifact_lines(artifact: Artifact, path: str) -> list[str]:
                 "counts", f"{counts.macs:,} MACs, {counts.parameters:,} parameters, {operators}"
             )
         )
+    elif why := artifact.details.get("uncounted"):
+        lines.append(labelled("counts", f"unknown: {why}"))
     lines.append(labelled("parity", parity(artifact)))
     return lines
