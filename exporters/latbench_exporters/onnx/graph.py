@@ -130,7 +130,8 @@ def kind_of(value: onnx.ValueInfoProto) -> str:
             return "a tensor without an element type"
         if kind not in onnx.TensorProto.DataType.values():
             return f"a tensor of an element type unknown to onnx {onnx.__version__} ({kind})"
-        return f"a tensor of {onnx.TensorProto.DataType.Name(kind)}"
+        name = onnx.TensorProto.DataType.Name(kind)
+        return "a tensor of strings" if name == "STRING" else f"a tensor of {name}"
     kinds = {"sequence_type": "a sequence", "map_type": "a map", "optional_type": "optional"}
     return kinds.get(found or "", "a value without a type")
 
@@ -208,12 +209,16 @@ def _parsed(path: Path) -> onnx.ModelProto:
 
 
 def _check(model: onnx.ModelProto, path: Path) -> None:
-    """Raise :class:`StageError` if ONNX's checker refuses the model and ONNX Runtime does too.
+    """Raise :class:`StageError` for element types that are unknown, and if ONNX's checker and ONNX
+    Runtime both refuse the model.
 
     The checker is stricter than runtimes: it refuses outputs without a shape, for example.
     """
     import onnx
 
+    for graph in graphs(model.graph):
+        for tensor in graph.initializer:
+            external.size_bytes(tensor)
     if any(True for _ in external.external(model)):
         return  # the checker would look for the data; the runtime will
     try:
@@ -257,7 +262,7 @@ def _refused(
             )
             hint = "upgrade onnx and onnxruntime, or export it for an older version"
         elif refusal:
-            reason = f"{reason}; ONNX Runtime says: {refusal}"
+            reason = f"{refusal} (onnx's checker: {reason})"
     return StageError("export", f"{path.name} cannot be used: {reason}", hint=hint)
 
 

@@ -11,8 +11,7 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from latbench.api import ExportSpec, StageError, UsageError, make_inputs
-from latbench_exporters.onnx import graph
+from latbench.api import ExportSpec, UsageError, make_inputs
 from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.exporter import _require_opset, exporter
 from latbench_exporters.onnx.graph import read
@@ -80,36 +79,6 @@ def test_quantised_operators_have_their_factors_elsewhere() -> None:
     assert counts.macs == 8 * 8 * 4 * 27 + 4 * 8 * 8 * 5
     assert (counts.parameters, counts.parameter_bytes) == (108 + 4 + 40, 108 + 16 + 40)
     assert precision_of(model) == "int8"
-
-
-@pytest.mark.parametrize(
-    ("kind", "domain", "weighted"),
-    [
-        ("MatMulInteger", "", True),
-        ("Einsum", "", True),
-        ("Einsum", "", False),
-        ("FusedMatMul", "com.microsoft", True),
-    ],
-)
-def test_work_in_another_operator_is_not_guessed(kind: str, domain: str, weighted: bool) -> None:
-    integer = "Integer" in kind
-    given, taken = (I8, TensorProto.INT32) if integer else (F32, F32)
-    attributes = {"equation": "ij,jk->ik"} if kind == "Einsum" else {}
-    node = helper.make_node(
-        kind, ["x", "w" if weighted else "x"], ["y"], domain=domain, **attributes
-    )
-    model = graph_of(
-        [node],
-        given=(given, [4, 4]),
-        taken=(taken, [4, 4]),
-        constants=[constant("w", given, [4, 4])],
-    )
-    counts, _ = count(model)
-    if weighted:
-        assert counts is None
-    else:
-        assert counts is not None
-        assert counts.macs == 0
 
 
 def test_weights_in_constant_nodes_are_weights() -> None:
@@ -190,53 +159,6 @@ def test_another_opset_than_was_asked_for_is_a_failure(tmp_path: Path) -> None:
     _require_opset(path, made)
     with pytest.raises(ValueError, match="instead of 17"):
         _require_opset(path, 17)
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [(I8, "int8-weights"), (TensorProto.INT4, "unknown"), (TensorProto.INT16, "unknown")],
-)
-def test_weights_of_few_bits_have_a_name_only_in_8(kind: int, name: str) -> None:
-    model = graph_of(
-        [
-            helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
-            helper.make_node("MatMul", ["x", "w"], ["y"]),
-        ],
-        given=(F32, [2, 4]),
-        taken=(F32, [2, 6]),
-        constants=[constant("q", kind, [4, 6]), *scales("s")],
-    )
-    assert precision_of(model) == name
-
-
-def test_quantising_inside_of_an_operator_has_no_name() -> None:
-    node = helper.make_node(
-        "MatMulNBits", ["x", "q", "s"], ["y"], domain="com.microsoft", K=16, N=4, bits=4
-    )
-    model = graph_of(
-        [node],
-        given=(F32, [2, 16]),
-        taken=(F32, [2, 4]),
-        constants=[constant("q", U8, [4, 1, 8]), constant("s", F32, [4])],
-    )
-    assert precision_of(model) == "unknown"
-    assert count(model)[0] is None
-
-
-def test_a_model_that_no_file_holds_is_told_by_its_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not as damaged, which is what the checker says of it."""
-    path = onnx_files.classifier(tmp_path / "model.onnx")
-    monkeypatch.setattr(graph, "LIMIT_BYTES", path.stat().st_size - 1)
-
-    def refuse(model: onnx.ModelProto) -> None:
-        raise ValueError("This protobuf of onnx model is too large (>2GB)")
-
-    monkeypatch.setattr(onnx.checker, "check_model", refuse)
-    with pytest.raises(StageError, match="an ONNX file holds at most") as caught:
-        read(path)
-    assert "smaller" in (caught.value.hint or "")
 
 
 @pytest.mark.torch

@@ -213,7 +213,10 @@ def test_inputs_and_outputs_are_on_the_device_that_executes(
             return Binding()
 
         def get_outputs(self) -> list[SimpleNamespace]:
-            return [SimpleNamespace(name="mean")]
+            return [SimpleNamespace(name="mean", type="tensor(float)")]
+
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="image", type="tensor(float)")]
 
     monkeypatch.setattr(ort, "OrtValue", Value)
     inputs = make_inputs(onnx.artifact.inputs, 0)
@@ -269,7 +272,8 @@ def test_partitions_are_counted_where_the_provider_changes() -> None:
     slow = [{**event, "dur": 9999} for event in whole]
     # JSON and back, as it comes from the file.
     events = json.loads(json.dumps([*slow, ended, *whole, ended, *whole, ended]))
-    seen = profile._read(events, 2)
+    seen = profile._read(events)
+    assert seen is not None
     assert seen.placed() == {"A": 3, "B": 1}
     assert seen.partitions() == 3
     assert [operator.time_ns for operator in seen.operators] == [5000, 7000, 1000, 1000]

@@ -9,9 +9,9 @@ from latbench.analysis.summary import Reported, Summary
 from latbench.report.placement import placed
 from latbench.report.text.artifact import parity
 from latbench.report.text.layout import labelled
+from latbench.report.text.operator_times import operators
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.record import Record
-from latbench.schema.trace import Profile
 
 STATISTIC = {
     "median": "",
@@ -38,7 +38,7 @@ def brief_lines(record: Record, summary: Summary | None, id: str) -> list[str]:
     elif summary is not None:
         lines += number_lines(record, summary)
         lines.append(labelled("cold start", _start(record, summary)))
-        lines += _extra_lines(record)
+        lines += _extra_lines(record, summary)
         lines += [labelled("outputs", why) for why in unverified(record)]
         lines += reliability_lines(summary, most=MOST_REASONS)
     elif not failed:
@@ -226,7 +226,7 @@ def _start(record: Record, summary: Summary) -> str:
     return text
 
 
-def _extra_lines(record: Record) -> list[str]:
+def _extra_lines(record: Record, summary: Summary) -> list[str]:
     """Details that change how a number is read: accuracy, a split placement, operators."""
     lines = []
     if record.artifact is not None and record.artifact.precision != "fp32":
@@ -235,21 +235,9 @@ def _extra_lines(record: Record) -> list[str]:
     if placement is not None and len(placement.units) > 1:
         lines.append(labelled("placement", placed(placement)))
     if record.outcome.profile is not None:
-        lines.append(labelled("operators", operators(record.outcome.profile)))
+        text = operators(record.outcome.profile, summary.median_ns)
+        lines.append(labelled("operators", text))
     return lines
-
-
-def operators(profile: Profile) -> str:
-    """The kinds of operators that take most of the time."""
-    kinds: dict[str, tuple[int, int]] = {}
-    for operator in profile.operators:
-        count, total = kinds.get(operator.kind, (0, 0))
-        kinds[operator.kind] = (count + 1, total + operator.time_ns)
-    whole = max(sum(total for _, total in kinds.values()), 1)
-    most = sorted(kinds.items(), key=lambda item: -item[1][1])[:5]
-    shown = ", ".join(f"{n} {kind} {total / whole:.0%}" for kind, (n, total) in most)
-    rest = f", {len(kinds) - 5} more kinds" if len(kinds) > 5 else ""
-    return f"{time(profile.total_ns)}: {shown}{rest} ({profile.source}, {profile.calls} calls)"
 
 
 def reliability_lines(summary: Summary, *, most: int | None = None) -> list[str]:

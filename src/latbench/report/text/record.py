@@ -9,7 +9,6 @@ from latbench.report.text.answer import (
     head_lines,
     measured,
     number_lines,
-    operators,
     percentiles,
     reliability_lines,
     start_text,
@@ -17,6 +16,7 @@ from latbench.report.text.answer import (
 from latbench.report.text.artifact import parity
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import labelled
+from latbench.report.text.operator_times import operators
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.record import Record
 
@@ -75,7 +75,8 @@ def _setup(record: Record, summary: Summary | None) -> list[str]:
     if runtime is not None and runtime.placement is not None:
         lines.append(labelled("placement", placed(runtime.placement)))
     if record.outcome.profile is not None:
-        lines.append(labelled("operators", operators(record.outcome.profile)))
+        latency = None if summary is None else summary.median_ns
+        lines.append(labelled("operators", operators(record.outcome.profile, latency)))
     return [*lines, labelled("protocol", _protocol(record, summary))]
 
 
