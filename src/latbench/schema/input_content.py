@@ -22,13 +22,13 @@ from latbench.errors import UsageError, suggest
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.value import Value
 
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_VALUES = re.compile(rf"(?:{NUMBER})(?:,{NUMBER})*\Z")
-_RANGE = re.compile(rf"({NUMBER}):({NUMBER})\Z")
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_VALUES = re.compile(rf"(?:{_NUMBER})(?:,{_NUMBER})*\Z")
+_RANGE = re.compile(rf"({_NUMBER}):({_NUMBER})\Z")
 _NOISE = re.compile(r"random:(\d+)\Z")
 _SHAPE = re.compile(r"\d+(?:[xX]\d+)*\Z")
 STORED = "sha256:"
-WORDS = {"true": "1", "false": "0"}
+_BOOLEANS = {"true": "1", "false": "0"}
 ANY = ""
 """The name that stands for the only input, or for all of them."""
 
@@ -57,7 +57,7 @@ Content = Values | Uniform | Noise
 
 def read_content(text: str) -> Content | None:
     """Return what ``text`` describes; ``None`` if it names a file. Raise :class:`UsageError`."""
-    text = WORDS.get(text.lower(), text)
+    text = _BOOLEANS.get(text.lower(), text)
     if found := _NOISE.match(text):
         return Noise(seed=int(found[1]))
     if text.startswith("random:"):
