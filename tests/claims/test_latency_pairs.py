@@ -254,3 +254,28 @@ def test_a_protocol_is_known_by_its_version(named: str | None, known: bool) -> N
     found = shipped(named)
     assert (found is not None) == known
     assert found is None or found.label == named
+
+
+def test_records_of_open_identity_decide_nothing() -> None:
+    """Outputs that were not checked, or only by a tolerance of the user's own."""
+    faster = claim({"kind": "ordering", "metric": "latency", "sense": "less", "against": "two"})
+    two, one = pair(3.0, 2.0)
+    assert [a.answer for a in of_ordering(faster, two, one)] == ["confirmed"]
+    assert one.artifact is not None
+    details = {**one.artifact.details, "unchecked": "not deterministic: two runs differ"}
+    artifact = msgspec.structs.replace(one.artifact, details=details)
+    unchecked = msgspec.structs.replace(one, artifact=artifact)
+    (found,) = of_ordering(faster, two, unchecked)
+    assert found.answer == "inconclusive"
+    assert "not checked: not deterministic" in found.reasons[0]
+    request = msgspec.structs.replace(one.request, tolerance=0.5)
+    (check, *others) = one.outcome.checks
+    wrong = msgspec.structs.replace(check, max_rel_error=0.3)
+    outcome = msgspec.structs.replace(one.outcome, checks=(wrong, *others))
+    loose = msgspec.structs.replace(one, request=request, outcome=outcome)
+    (found,) = of_ordering(faster, two, loose)
+    assert found.answer == "inconclusive"
+    assert "relative error of 0.3" in found.reasons[0]
+    # A tolerance that nothing needed changes nothing.
+    unused = msgspec.structs.replace(one, request=request)
+    assert [a.answer for a in of_ordering(faster, two, unused)] == ["confirmed"]

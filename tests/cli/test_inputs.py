@@ -327,7 +327,7 @@ def test_sweeps_take_shapes_and_inputs(latbench: Latbench, tmp_path: Path) -> No
     swept = latbench("run", "--sweep", "s.yaml", *QUICK[2:], "--json")
     assert swept.status == 0, swept
     assert len(swept.json["rows"]) == 2
-    rows = latbench("table", "--json").json
+    rows = latbench("history", "--model", path, "--json").json
     assert {row["input"].partition(",")[0] for row in rows} == {"length 1 = 5", "length 1 = 6"}
 
 
