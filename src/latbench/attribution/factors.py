@@ -190,11 +190,14 @@ def _input(record: Record) -> str:
 
 
 def _input_shape(record: Record) -> str | None:
-    """Return the input shapes without the batch; ``None`` for one image, see ``resolution``."""
+    """Return the input shapes without the batch, and contents that were given; ``None`` for one
+    image of noise, see ``resolution``."""
     inputs = record.artifact.inputs if record.artifact else ()
-    if len(inputs) == 1 and len(inputs[0].shape) == 4:
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].content is None:
         return None
-    return ", ".join("x".join(map(str, each.shape[1:])) or "scalar" for each in inputs) or None
+    texts = ("x".join(map(str, each.shape[1:])) or "scalar" for each in inputs)
+    contents = ("" if each.content is None else f" = {each.content}" for each in inputs)
+    return ", ".join(map("".join, zip(texts, contents, strict=True))) or None
 
 
 def _calibration(record: Record) -> str | None:

@@ -32,6 +32,7 @@ from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.record import Record, SweepPoint
 from latbench.schema.request import Request
 from latbench.version import latbench_version
+from latbench.zoo.given_inputs import identify_inputs
 
 if TYPE_CHECKING:
     from latbench.devices.local import MeasuredDevice
@@ -260,7 +261,8 @@ def _points_digest(
 ) -> str:
     """Digest that is equal if the same would be measured.
 
-    Another network behind the same name, other weights or other images make another sweep.
+    Another network behind the same name, other weights, other images or other bytes in a file of
+    inputs make another sweep.
     """
     fits = [each.resolved for each in points if isinstance(each.resolved, ResolvedRequest)]
     requests = [each.request for each in points]
@@ -272,6 +274,7 @@ def _points_digest(
                 identify_calibration(request.calibration) if request.precision == "int8" else None
                 for request in requests
             ],
+            "inputs": [identify_inputs(request) for request in requests],
             "protocol": protocol_sha256(protocol),
             "device": fits[0].device.id,
             "latbench": latbench_version(),

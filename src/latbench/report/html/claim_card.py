@@ -289,8 +289,23 @@ def _options(asked: Request) -> list[str]:
         ("--calibration", asked.calibration),
         *(("--option", f"{name}={value}") for name, value in asked.options.items()),
         *(("--dim", f"{name}={value}") for name, value in asked.dims.items()),
+        *(("--shape", _shape(asked, name)) for name in asked.shapes),
+        *(("--input", _named(name, value)) for name, value in asked.inputs.items()),
+        *(("--model-arg", f"{name}={value}") for name, value in asked.arguments.items()),
+        *(("--import", package) for package in asked.imports),
+        *(("--signature", asked.signature), ("--tolerance", asked.tolerance)),
     )
-    return [word for name, value in options if value is not None for word in (name, str(value))]
+    words = [word for name, value in options if value is not None for word in (name, str(value))]
+    return [*words, *(["--allow-nondeterministic"] if asked.nondeterministic else [])]
+
+
+def _shape(asked: Request, name: str) -> str:
+    sizes = "x".join(map(str, asked.shapes[name]))
+    return _named(name, sizes + (f":{asked.dtypes[name]}" if name in asked.dtypes else ""))
+
+
+def _named(name: str, value: str) -> str:
+    return f"{name}={value}" if name else value
 
 
 def _one_line(text: str) -> str:
