@@ -315,14 +315,15 @@ def test_a_plan_names_a_command_that_does_it(latbench: Latbench) -> None:
     # Of its own blocks a process takes a second at least, and the sentinel's share more.
     assert precise["seconds"] > 1.2 * precise["processes"]
     assert re.fullmatch(
-        rf"latbench run --target 1 --processes {precise['processes']} --budget \d+", precise["how"]
+        r"latbench run mobilevig_ti --backend fake .*--option between=0.05 --target 1 "
+        rf"--processes {precise['processes']} --budget \d+",
+        precise["how"],
     )
     small = latbench("plan", *COMMON, "--option", "between=0.01", "--effect", "1", "--json")
     effect = small.json["plan"]["estimates"][2]
     # A comparison would stop at ±1 %, and within its margin all is the same.
-    assert effect["how"].startswith(
-        f"latbench compare --margin 0.5 --processes {effect['processes']}"
-    )
+    assert effect["how"].startswith("latbench compare mobilevig_ti OTHER --backend fake")
+    assert f"--margin 0.5 --processes {effect['processes']}" in effect["how"]
     hopeless = latbench("plan", *COMMON, *wild[:2], "--target", "0.1", "--json")
     assert hopeless.json["plan"]["estimates"][0]["how"] is None
 

@@ -7,6 +7,7 @@ ISMM) give the estimates and the optimal number of repetitions at each level.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from math import ceil, log, sqrt
 from statistics import NormalDist, median, variance
@@ -19,6 +20,7 @@ from latbench.defaults import MARGIN
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import COMPARE, WARM
 from latbench.schema.record import Record
+from latbench.schema.request_syntax import option_words
 from latbench.schema.value import Value
 
 MOST_PROCESSES = 1000
@@ -98,6 +100,9 @@ def plan(
     of_run = between + MEDIAN_COST * block / max(WARM.min_ns / 1e9 / block_s, 1)
     of_side = between + MEDIAN_COST * block / max(COMPARE.min_ns / 1e9 / block_s, 1)
     typical = median(median(ns) for ns in blocks)
+    request = pilots[0].request
+    model, options = shlex.quote(request.model), shlex.join(option_words(request, brief=True))
+    asked = f"{model} {options}".rstrip()
     return Plan(
         processes=sum(len(processes) for processes in builds),
         blocks_per_process=per_process,
@@ -119,7 +124,7 @@ def plan(
                 of_run,
                 precision,
                 run_s,
-                how=f"latbench run --target {100 * precision:g}",
+                how=f"latbench run {asked} --target {100 * precision:g}",
             ),
             _estimate(
                 f"±{100 * precision:g}% with {best} blocks per process",
@@ -136,7 +141,8 @@ def plan(
                 pair_s,
                 power=POWER,
                 # A change within the margin is reported as the same.
-                how="latbench compare" + (f" --margin {50 * effect:g}" if effect <= MARGIN else ""),
+                how=f"latbench compare {model} OTHER {options}".rstrip()
+                + (f" --margin {50 * effect:g}" if effect <= MARGIN else ""),
                 exact=True,
             ),
         ),

@@ -132,3 +132,39 @@ def read_resolution(text: str) -> tuple[int, int]:
     if len(parts) in (1, 2) and all(part.isdecimal() and int(part) > 0 for part in parts):
         return int(parts[0]), int(parts[-1])
     raise UsageError(f"{text!r} is not a size such as 224 or 480x640 (height x width)")
+
+
+def option_words(request: Request, *, brief: bool = False) -> list[str]:
+    """Return the options of a command that requests the same.
+
+    What no option can say, such as fewer calls of a protocol, is left out; ``brief`` leaves out the
+    protocol, and values that are the default.
+    """
+    size = "x".join(map(str, request.resolution)) if request.resolution else None
+    options = (
+        *(("--backend", request.backend), ("--weights", request.weights)),
+        *(("--batch", request.batch), ("--resolution", size)),
+        ("--precision", None if brief and request.precision == "fp32" else request.precision),
+        ("--threads", request.threads),
+        ("--seed", None if brief and not request.seed else request.seed),
+        ("--protocol", None if brief else request.protocol),
+        ("--calibration", request.calibration),
+        *(("--option", f"{name}={value}") for name, value in request.options.items()),
+        *(("--dim", f"{name}={value}") for name, value in request.dims.items()),
+        *(("--shape", _shape_text(request, name)) for name in request.shapes),
+        *(("--input", _named(name, value)) for name, value in request.inputs.items()),
+        *(("--model-arg", f"{name}={value}") for name, value in request.arguments.items()),
+        *(("--import", package) for package in request.imports),
+        *(("--signature", request.signature), ("--tolerance", request.tolerance)),
+    )
+    words = [word for name, value in options if value is not None for word in (name, str(value))]
+    return [*words, *(["--allow-nondeterministic"] if request.nondeterministic else [])]
+
+
+def _shape_text(request: Request, name: str) -> str:
+    sizes = "x".join(map(str, request.shapes[name]))
+    return _named(name, sizes + (f":{request.dtypes[name]}" if name in request.dtypes else ""))
+
+
+def _named(name: str, value: str) -> str:
+    return f"{name}={value}" if name else value

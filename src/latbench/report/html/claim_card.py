@@ -25,7 +25,7 @@ from latbench.report.text.device import conditions
 from latbench.report.text.layout import moment
 from latbench.report.units import decimals, duration, time
 from latbench.schema.record import Record
-from latbench.schema.request import Request
+from latbench.schema.request_syntax import option_words
 from latbench.schema.value import Value
 
 STYLE = (
@@ -274,38 +274,10 @@ def _asking(record: Record, records: Sequence[Record]) -> str:
         }
         # If the two differ in more than the model, each is described by itself.
         if len(models) == part.parts and len(alike) == 1:
-            return shlex.join(["latbench", "compare", *models, *_options(record.request)])
+            return shlex.join(["latbench", "compare", *models, *option_words(record.request)])
     return shlex.join(
-        ["latbench", "run", "--model", record.request.model, *_options(record.request)]
+        ["latbench", "run", "--model", record.request.model, *option_words(record.request)]
     )
-
-
-def _options(asked: Request) -> list[str]:
-    size = "x".join(map(str, asked.resolution)) if asked.resolution else None
-    options = (
-        *(("--backend", asked.backend), ("--weights", asked.weights), ("--batch", asked.batch)),
-        *(("--resolution", size), ("--precision", asked.precision), ("--threads", asked.threads)),
-        *(("--seed", asked.seed), ("--protocol", asked.protocol)),
-        ("--calibration", asked.calibration),
-        *(("--option", f"{name}={value}") for name, value in asked.options.items()),
-        *(("--dim", f"{name}={value}") for name, value in asked.dims.items()),
-        *(("--shape", _shape(asked, name)) for name in asked.shapes),
-        *(("--input", _named(name, value)) for name, value in asked.inputs.items()),
-        *(("--model-arg", f"{name}={value}") for name, value in asked.arguments.items()),
-        *(("--import", package) for package in asked.imports),
-        *(("--signature", asked.signature), ("--tolerance", asked.tolerance)),
-    )
-    words = [word for name, value in options if value is not None for word in (name, str(value))]
-    return [*words, *(["--allow-nondeterministic"] if asked.nondeterministic else [])]
-
-
-def _shape(asked: Request, name: str) -> str:
-    sizes = "x".join(map(str, asked.shapes[name]))
-    return _named(name, sizes + (f":{asked.dtypes[name]}" if name in asked.dtypes else ""))
-
-
-def _named(name: str, value: str) -> str:
-    return f"{name}={value}" if name else value
 
 
 def _one_line(text: str) -> str:
