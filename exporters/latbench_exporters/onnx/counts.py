@@ -280,7 +280,7 @@ def _weights(graph: onnx.GraphProto) -> tuple[int, int]:
         elif node.op_type == "Mul" and not dynamic.isdisjoint(node.input):
             scales.update(node.input)
         if work.kind_of_work(node) == "recurrent":
-            # Initial states; PyTorch has them as zeros, which do not count.
+            # Initial states, which are zeros and not parameters in PyTorch.
             scales.update(node.input[work.LENGTHS + 1 : work.LENGTHS + 3])
         if node.op_type == "MatMulNBits":
             sizes = (work.attribute(node, axis, 0) for axis in ("K", "N"))

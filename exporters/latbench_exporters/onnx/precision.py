@@ -35,7 +35,8 @@ def precision_of(model: onnx.ModelProto) -> str:
         if tensor.data_type != kinds.DOUBLE or math.prod(tensor.dims) > 1:
             types.add(tensor.data_type)
     types |= {kind for node in every if (kind := work.attribute(node, "output_dtype", 0))}
-    if found := _quantized(every, {kinds.DataType.Name(kind) for kind in types}):
+    names = {kind: name for name, kind in kinds.DataType.items()}
+    if found := _quantized(every, {names[kind] for kind in types & names.keys()}):
         return found
     named = {kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.INT8, kinds.UINT8}
     named |= {kinds.INT32, kinds.INT64, kinds.BOOL, kinds.STRING}
