@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +28,9 @@ from latbench.api import (
     first_line,
     is_out_of_memory,
 )
+from latbench_exporters.onnx import external
 from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.deciding import deciding_inputs
-from latbench_exporters.onnx.external import main_file
 from latbench_exporters.onnx.graph import describe, kind_of, read, write
 from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.onnx.precision import precision_of
@@ -89,8 +90,8 @@ class OnnxExporter:
         if spec.precision == "fp16":
             module = copy.deepcopy(module).half()
             arguments = tuple(tensor.half() for tensor in arguments)
-        raw = out.with_suffix(".traced")
-        try:
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            raw = Path(folder) / "traced.onnx"
             trained = spec.options.get("form") == "trained"
             route = _trace(module, arguments, names, raw, opset, routes, trained=trained)
             graph = read(raw)
@@ -98,9 +99,7 @@ class OnnxExporter:
             if spec.precision == "int8":
                 quantized = quantize(raw, spec.calibration, names, trained=trained)
                 graph = read(raw)
-        finally:
-            raw.unlink(missing_ok=True)
-        write(graph, out)
+            write(graph, out)
         inputs, outputs = describe(graph)
         counts, counted = count(graph)
         return Exported(
@@ -134,7 +133,7 @@ class OnnxExporter:
         """Run one inference on the CPU without graph optimization. Outputs of bfloat16 are
         float32."""
         try:
-            return run(load(str(main_file(path))), inputs)
+            return run(load(str(external.main_file(path))), inputs)
         except Exception as error:
             # Its errors have no closer common base. The harness reports lack of memory.
             if is_out_of_memory(error):
@@ -178,6 +177,7 @@ def _trace(
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     errors = []
+    weights = sum(p.numel() * p.element_size() for p in module.parameters())
     for route in routes:
         try:
             with warnings.catch_warnings(), torch.no_grad():
@@ -189,7 +189,7 @@ def _trace(
                     dynamo=route == "torch.export",
                     opset_version=opset,
                     input_names=names,
-                    external_data=False,
+                    external_data=weights > external.LIMIT_BYTES,
                     verbose=False,
                     # Both routes fold BatchNorms by default; each has its own switch.
                     optimize=not trained,
@@ -217,7 +217,8 @@ def _require_opset(path: Path, opset: int) -> None:
     opset 18 and converts; if it cannot, it gives no error."""
     import onnx
 
-    made = next(o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx"))
+    graph = onnx.load(path, load_external_data=False)
+    made = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
     if made != opset:
         raise ValueError(f"the result has opset {made} instead of {opset}")
 

@@ -19,6 +19,7 @@ from typing import Any
 from latbench.api import Array, Exported, Exporter, ExportSpec, Model, StageError, first_line
 from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.exporter import OnnxExporter
+from latbench_exporters.onnx.external import main_file
 from latbench_exporters.onnx.graph import describe, read, write
 from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.pre_exported import check_fixed
@@ -120,7 +121,7 @@ class TensorRtExporter:
             exported = replace(exported, precision=_computed(spec.precision, own))
             return self._built(trt, gpu, graph_path, own, exported, out)
         finally:
-            graph_path.unlink(missing_ok=True)
+            _remove(graph_path)
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
         """Build an engine from a pre-exported ONNX file, or check a pre-built engine on the
@@ -138,7 +139,7 @@ class TensorRtExporter:
             exported = replace(exported, precision=_computed(exported.precision or "fp32", own))
             return self._built(trt, gpu, graph_path, own, exported, out)
         finally:
-            graph_path.unlink(missing_ok=True)
+            _remove(graph_path)
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
         """Run one inference on the GPU; ``None`` without a GPU or the package.
@@ -171,7 +172,7 @@ class TensorRtExporter:
         if own.get("compute_capability") == "current" and gpu is None:
             raise self._no_gpu("compute_capability=current requires the GPU")
         self._open = None
-        made = build(trt, self.title, graph_path, own, out)
+        made = build(trt, self.title, main_file(graph_path), own, out)
         check_size(out, exported.counts)
         exported = replace(
             exported,
@@ -287,6 +288,14 @@ def rtx_exporter() -> Exporter:
 def _computed(precision: str, own: Mapping[str, str]) -> str:
     """Precision of the arithmetic for a file in ``precision``."""
     return "tf32" if precision == "fp32" and own["tf32"] == "on" else precision
+
+
+def _remove(graph_path: Path) -> None:
+    """Delete the ONNX file, which is a folder if it exceeds the size limit of a file."""
+    if graph_path.is_dir():
+        shutil.rmtree(graph_path)
+    else:
+        graph_path.unlink(missing_ok=True)
 
 
 def _others(options: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from latbench.api import ExportSpec, UsageError, make_inputs
+from latbench_exporters.onnx import external
 from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.exporter import _require_opset, exporter
 from latbench_exporters.onnx.graph import read
@@ -231,3 +232,22 @@ def test_two_sizes_for_one_axis_are_refused(
         adopted(path, **spec)
     agreeing = {"batch": 2, "resolution": (8, 8), "dims": {"N": 2, "S": 8}}
     assert adopted(path, **agreeing) == (2, 3, 8, 8)
+
+
+@pytest.mark.torch
+def test_a_network_over_the_limit_of_a_file_becomes_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Wide(TinyModel):
+        def module(self) -> Any:
+            layer = torch.nn.Linear(3 * 32 * 32, 8)
+            return torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+
+    monkeypatch.setattr(external, "LIMIT_BYTES", 20_000)
+    out = tmp_path / "wide.onnx"
+    exported = exporter().export(Wide(), ExportSpec(), out)
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.onnx"]
+    assert sorted(path.name for path in out.iterdir()) == [external.DATA, external.GRAPH]
+    assert exporter().evaluate(out, make_inputs(exported.inputs, 0))
