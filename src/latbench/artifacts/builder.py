@@ -32,6 +32,17 @@ from latbench.zoo.in_memory import find_module_in_memory
 from latbench.zoo.resolver import identify
 
 PROGRAM = "latbench.artifacts.export_worker"
+REMARKS = {
+    "weights": "weights: {}",
+    "network": "the network: {}",
+    "not_read": "not compared with the file: {}",
+    "not_fused": "branches that are not fused: {}",
+    "inputs": "inputs are {}",
+    "decided_by": "how much is computed depends on the value of an input, which is seeded here: "
+    "{}; use --input NAME=VALUE to time another value",
+    "unchecked": "the outputs are not checked: {}",
+}
+"""Details of an artifact that users should know, and how they are said."""
 EXPORT_TIMEOUT_S = 1800.0
 TIMEOUT_HINT = (
     "try a smaller batch or resolution, or convert the model by other means and give the "
@@ -152,18 +163,14 @@ def _warn_of(artifact: Artifact, warn: Warn) -> None:
             f"the model's code reads {reads}, which is not part of its identity: after changing "
             "it, use --no-cache"
         )
-    if decided := artifact.details.get("decided_by"):
-        warn(
-            "how much is computed depends on the value of an input, which is seeded here: "
-            f"{decided}; use --input NAME=VALUE to time another value"
-        )
+    for name, remark in REMARKS.items():
+        if detail := artifact.details.get(name):
+            warn(remark.format(detail))
     if others := artifact.details.get("signatures"):
         warn(
             f"the file has several signatures ({others}) and runs "
             f"{artifact.details['signature']}; --signature selects another"
         )
-    if why := artifact.details.get("unchecked"):
-        warn(f"the outputs are not checked: {why}")
 
 
 def _exported(request: messages.ExportRequest, folder: Path) -> messages.ExportDone:

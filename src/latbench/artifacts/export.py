@@ -23,6 +23,7 @@ def export(
     example_inputs: Examples | None = None,
     format: str = FORMAT,
     weights: str | Path | None = None,
+    weights_key: str | None = None,
     batch: int | None = None,
     resolution: int | tuple[int, int] | None = None,
     precision: str = "fp32",
@@ -49,6 +50,7 @@ def export(
     request = make_request(
         name,
         weights=weights,
+        weights_key=weights_key,
         batch=batch,
         resolution=resolution,
         precision=precision,

@@ -93,6 +93,7 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     request, out = message.request, Path(message.out)
     exporter = load_exporter(message.format)
     exported = countable(model, exporter.export(model, _model_spec(request, model), out))
+    exported = replace(exported, details={**exported.details, **model.notes()})
     counted = checked_counts(model, exported, request)
     precision = exported.precision or request.precision
     filled = FilledInputs(specs=exported.inputs)

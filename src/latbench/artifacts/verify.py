@@ -76,6 +76,7 @@ def verify(
     format: str | None = None,
     model: str | None = None,
     weights: str | Path | None = None,
+    weights_key: str | None = None,
     batch: int | None = None,
     resolution: int | tuple[int, int] | None = None,
     dims: Mapping[str, int] | None = None,
@@ -104,6 +105,7 @@ def verify(
             make_request(
                 model,
                 weights=weights,
+                weights_key=weights_key,
                 batch=batch,
                 resolution=resolution,
                 shapes=shapes,

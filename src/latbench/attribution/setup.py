@@ -21,7 +21,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "threads": ("threads",),
     "batch": ("batch", "dims"),
     "resolution": ("resolution", "dims"),
-    "weights": ("weights", "seed"),
+    "weights": ("weights", "weights_key", "seed"),
 }
 """Factor -> fields of the request that set it."""
 

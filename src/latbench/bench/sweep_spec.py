@@ -30,6 +30,7 @@ class SweepPointEntry(Value, frozen=True, kw_only=True):
     threads: int | None = None
     seed: int | None = None
     weights: str | None = None
+    weights_key: str | None = None
     calibration: str | None = None
     dims: dict[str, int] = msgspec.field(default_factory=dict)
     shapes: tuple[str, ...] = ()
@@ -156,6 +157,7 @@ def _request(
         threads=entry.threads,
         seed=file.seed if entry.seed is None else entry.seed,
         weights=entry.weights,
+        weights_key=entry.weights_key,
         dims={**file.dims, **entry.dims},
         shapes=entry.shapes or file.shapes,
         inputs=entry.inputs or file.inputs,

@@ -120,7 +120,13 @@ def model_options(
                 "--weights",
                 metavar="FILE",
                 type=click.Path(),
-                help="Weights: .safetensors, or a .pth file of tensors only.",
+                help="Weights: a .safetensors file or a checkpoint of PyTorch, read as data.",
+                group=group,
+            ),
+            option(
+                "--weights-key",
+                metavar="KEY",
+                help="Which weights of the file, such as model_ema. [default: those that fit]",
                 group=group,
             ),
             option(

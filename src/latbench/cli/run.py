@@ -194,10 +194,11 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
 
     if given["calibration"] is not None and "int8" not in given["precision"]:
         raise click.UsageError("--calibration requires --precision int8")
-    if given["weights"]:
-        raise click.UsageError(
-            "--weights applies to one model; in a sweep, set it in a point of a sweep file"
-        )
+    for name, flag in (("weights", "--weights"), ("weights_key", "--weights-key")):
+        if given[name]:
+            raise click.UsageError(
+                f"{flag} applies to one model; in a sweep, set it in a point of a sweep file"
+            )
     return SweepFile(
         models=given["model"],
         backends=given["backend"] or (FALLBACK,),
@@ -222,8 +223,8 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
 
 
 IN_SWEEP_FILE = (
-    *(*AXES, "device", "options", "seed", "calibration", "weights", "dims", "shapes", "inputs"),
-    *("signature", "tolerance", "nondeterministic", "arguments", "imports"),
+    *(*AXES, "device", "options", "seed", "calibration", "weights", "weights_key", "dims"),
+    *("shapes", "inputs", "signature", "tolerance", "nondeterministic", "arguments", "imports"),
 )
 """Settings that a sweep file contains."""
 
@@ -236,6 +237,7 @@ def _read(path: Path, ctx: click.Context) -> SweepFile:
     line = click.core.ParameterSource.COMMANDLINE
     if both := [name for name in IN_SWEEP_FILE if ctx.get_parameter_source(name) is line]:
         flag = both[0].removesuffix("s") if both[0] in ("options", "dims") else both[0]
+        flag = flag.replace("_", "-")
         raise click.UsageError(f"--{flag} conflicts with --sweep: set it in the file")
     try:
         content = path.read_bytes()

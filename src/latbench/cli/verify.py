@@ -31,6 +31,11 @@ VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
     metavar="FILE",
     help="Weights of the model: .safetensors or .pth. Requires --model.",
 )
+@click.option(
+    "--weights-key",
+    metavar="KEY",
+    help="Which weights of the file, such as model_ema. [default: those that fit]",
+)
 @input_options()
 @click.option("--format", help="Format of the file. [default: from its extension]")
 @json_option
@@ -39,6 +44,7 @@ def command(
     file: str,
     model: str | None,
     weights: str | None,
+    weights_key: str | None,
     dims: tuple[tuple[str, int], ...],
     format: str | None,
     as_json: bool,
@@ -57,6 +63,7 @@ def command(
         format=format,
         model=model,
         weights=weights,
+        weights_key=weights_key,
         dims=dict(dims),
         **inputs,
         warn=warn,

@@ -65,7 +65,8 @@ class ModelIdentity(Value, frozen=True, kw_only=True):
     """``sha256:`` of the architecture's source, or of a pre-exported file with the external
     data that it names."""
     weights: str
-    """``seed:N``, ``sha256:`` of the weights file, or ``file`` if they came with the model."""
+    """``seed:N``, ``sha256:`` of the weights file, with ``#KEY`` if a key was chosen, or ``file``
+    if they came with the model."""
     batch: int | None
     resolution: tuple[int, int] | None
     """Height and width; ``None`` if the model's own default was used."""

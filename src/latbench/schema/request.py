@@ -41,6 +41,8 @@ class Request(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Requested name; ``None`` in records from before protocols had names."""
     calibration: str | None = msgspec.field(default_factory=_none)
     """Folder of the images for int8 calibration; ``None``: seeded data."""
+    weights_key: str | None = None
+    """Keys of the dictionary of weights in the file, joined by dots; ``None``: found by names."""
     shapes: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """Sizes of all axes by input; the empty name stands for the only input."""
     dtypes: dict[str, str] = msgspec.field(default_factory=dict)
@@ -63,6 +65,7 @@ def make_request(
     model: str,
     *,
     weights: str | Path | None = None,
+    weights_key: str | None = None,
     batch: int | None = None,
     resolution: int | tuple[int, int] | None = None,
     precision: str = "fp32",
@@ -102,6 +105,7 @@ def make_request(
         dims=dict(dims or {}),
         protocol=protocol,
         calibration=str(calibration) if calibration is not None else None,
+        weights_key=weights_key,
         shapes=sizes,
         dtypes={**types, **(dtypes or {})},
         inputs=_inputs(inputs),
@@ -125,6 +129,8 @@ def check_request(request: Request) -> None:
             f"--calibration requires --precision int8 (got {precision})",
             hint="add --precision int8",
         )
+    if request.weights_key is not None and request.weights is None:
+        raise UsageError("--weights-key requires --weights", hint="add --weights FILE")
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     if not 0 <= seed < 2**31:

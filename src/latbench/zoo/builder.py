@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -22,11 +21,22 @@ from latbench.schema.artifact import Counts, TensorSpec
 from latbench.zoo import timm
 from latbench.zoo.catalog import ZooModel
 from latbench.zoo.file_access import FileReads
+from latbench.zoo.foreign_code import (
+    changes_inputs,
+    copies,
+    copying_inputs,
+    plain_network,
+    random_part,
+    repeats,
+    tensors_in,
+    without_unread,
+)
+from latbench.zoo.fusing import Fused, fuse_branches
 from latbench.zoo.given_inputs import FilledInputs
 from latbench.zoo.macs import count
 from latbench.zoo.model import ResolvedModel
 from latbench.zoo.module_inputs import module_inputs
-from latbench.zoo.reparameterize import deploy_form, fold_batch_norms
+from latbench.zoo.reparameterize import fold_batch_norms
 from latbench.zoo.weights import load_weights, seed_statistics, seed_weights
 
 if TYPE_CHECKING:
@@ -44,6 +54,8 @@ class BuiltModel:
     trained_parameters: int
     reads: FileReads
     """What a user's own model read while it was constructed."""
+    notes: Mapping[str, str]
+    """What is unusual about the network, its weights or its form: details of the artifact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +66,7 @@ class Trained:
     filled: FilledInputs
     inputs: tuple[torch.Tensor, ...]
     parameters: int
+    notes: Mapping[str, str]
 
 
 def build(model: ResolvedModel) -> BuiltModel:
@@ -63,46 +76,69 @@ def build(model: ResolvedModel) -> BuiltModel:
     """
     reads = FileReads()
     trained = build_trained(model, reads)
-    module = trained.module
+    module, notes = trained.module, dict(trained.notes)
     if model.form == "deploy":
-        module = deployed(model, module, trained.inputs)
+        fused = _fused(model, module, trained.inputs)
+        module = fold_batch_norms(fused.module, trained.inputs)
+        notes |= {"not_fused": "; ".join(fused.refused)} if fused.refused else {}
+        notes |= {"fused": ", ".join(fused.done)} if fused.done else {}
+    counts = count(module, trained.inputs)
+    if model.entry is None:
+        counts, unread = without_unread(counts, module, trained.inputs)
+        notes |= {"not_read": unread} if unread else {}
     return BuiltModel(
         module=module,
         inputs=trained.filled,
-        counts=count(module, trained.inputs),
+        counts=counts,
         trained_parameters=trained.parameters,
         reads=reads,
+        notes=notes,
     )
 
 
 def build_trained(model: ResolvedModel, reads: FileReads | None = None) -> Trained:
     """The network in evaluation mode, with its weights. Raises as :func:`build`."""
-    module = construct(model, reads)
+    module, changed = plain_network(construct(model, reads))
     import torch
 
+    notes = {"network": changed} if changed else {}
     parameters = sum(parameter.numel() for parameter in module.parameters())
     if model.entry is not None:
         _check(module, model.entry, parameters)
     if model.weights is not None:
-        load_weights(module, model.weights)
+        used = load_weights(module, model.weights, model.weights_key)
+        notes |= {"weights_key": used.key} if used.key else {}
+        notes |= {"weights": "; ".join(used.remarks)} if used.remarks else {}
     elif model.module is None:
         seed_weights(module, model.seed)
     module.eval().requires_grad_(False)
     filled = module_inputs(model, module)
     inputs = tuple(torch.from_numpy(array) for array in filled.arrays(model.seed))
-    module = _with_plain_outputs(module, _try(module, inputs, filled.specs))
+    given = copies(inputs)
+    outputs = _try(module, given, filled.specs)
+    if changes_inputs(given, inputs):
+        module = copying_inputs(module)
+        notes["inputs"] = "copied before each call, because the network changes them in place"
+    module = _with_plain_outputs(module, outputs)
     if model.weights is None and model.module is None:
         seed_statistics(module, inputs, model.seed)
-    return Trained(module=module, filled=filled, inputs=inputs, parameters=parameters)
+    foreign = model.source is not None or model.module is not None
+    if foreign and not repeats(module, inputs):
+        notes["random"] = f"{random_part(module, inputs)}, random in evaluation"
+    return Trained(module=module, filled=filled, inputs=inputs, parameters=parameters, notes=notes)
 
 
 def deployed(
     model: ResolvedModel, module: nn.Module, inputs: tuple[torch.Tensor, ...]
 ) -> nn.Module:
     """Bring ``module``, a trained network of ``model``, into the form that is deployed."""
+    return fold_batch_norms(_fused(model, module, inputs).module, inputs)
+
+
+def _fused(model: ResolvedModel, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Fused:
     if model.identity.source == "timm":
-        return fold_batch_norms(timm.reparameterize(module), inputs)
-    return deploy_form(module, inputs)
+        return Fused(module=timm.reparameterize(module))
+    return fuse_branches(module, inputs)
 
 
 def construct(model: ResolvedModel, reads: FileReads | None = None) -> nn.Module:
@@ -210,19 +246,6 @@ def _wanted(
     return {name: resolution for name in ("resolution", "img_size") if name in names}
 
 
-def flattened(value: object) -> list[torch.Tensor]:
-    """All tensors in nested tuples, lists, dictionaries and data classes, in order."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    return [t for item in value for t in flattened(item)] if isinstance(value, list | tuple) else []
-
-
 def _check(module: nn.Module, entry: ZooModel, parameters: int) -> None:
     """Compare with the published counts: a wrong head or a missing branch is another network."""
     import torch
@@ -263,7 +286,7 @@ def _with_plain_outputs(module: nn.Module, outputs: object) -> nn.Module:
     plain = outputs if isinstance(outputs, tuple) else (outputs,)
     if plain and all(isinstance(value, torch.Tensor) for value in plain):
         return module
-    if not flattened(outputs):
+    if not tensors_in(outputs):
         raise StageError(
             "build",
             f"the network returns {type(outputs).__name__} without a tensor in it",
@@ -283,7 +306,7 @@ def _flat(module: nn.Module) -> nn.Module:
             self.network = module
 
         def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(flattened(self.network(*inputs)))
+            return tuple(tensors_in(self.network(*inputs)))
 
     return Flat().eval()
 

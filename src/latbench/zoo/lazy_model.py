@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,10 @@ class LazyModel:
     def trained_parameters(self) -> int:
         """Parameters before fusion and folding, all heads included."""
         return self._built.trained_parameters
+
+    def notes(self) -> Mapping[str, str]:
+        """What is unusual about the network, its weights or its form."""
+        return self._built.notes
 
     def files_read(self, project: Path) -> tuple[str, ...]:
         """Files that a user's own model read: see :meth:`FileReads.of_project`."""

@@ -17,9 +17,9 @@ from latbench.schema.graph import GraphSize, MergedGraphs, Method
 from latbench.zoo.builder import (
     build_trained,
     deployed,
-    flattened,
     summary,
 )
+from latbench.zoo.foreign_code import tensors_in
 from latbench.zoo.macs import count
 from latbench.zoo.model import ResolvedModel
 from latbench.zoo.resolver import resolve
@@ -84,7 +84,7 @@ def compare_graphs(
     inputs, apart = plain.inputs, None
     if same:
         with torch.no_grad():
-            apart = _apart(flattened(applied(*inputs)), flattened(merged(*inputs)))
+            apart = _apart(tensors_in(applied(*inputs)), tensors_in(merged(*inputs)))
     before = graph(deployed(plain.model, applied, inputs), inputs)
     form = deployed(plain.model, merged, inputs)
     after = graph(form, inputs)
@@ -132,7 +132,7 @@ def graph(module: nn.Module, inputs: Inputs) -> list[Node]:
         numbers[node] = f"%{len(numbers)}"
         takes = torch.fx.node.map_arg((node.args, dict(node.kwargs)), numbers.__getitem__)
         what = str(node.target) if node.op == "call_function" else node.op
-        values = flattened(node.meta.get("val"))
+        values = tensors_in(node.meta.get("val"))
         gives = ", ".join(f"{tuple(value.shape)} {value.dtype}" for value in values)
         nodes.append(Node(what=what, takes=str(takes), gives=gives))
     return nodes

@@ -29,6 +29,8 @@ class ResolvedModel:
     identity: ModelIdentity
     weights: Path | None
     seed: int
+    weights_key: str | None = None
+    """Keys of the dictionary of weights in the file; ``None``: found by names."""
     entry: catalog.ZooModel | None = None
     """Set for a model of the zoo."""
     path: Path | None = None

@@ -5,25 +5,17 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from latbench.zoo.foreign_code import call, tensors_in
+from latbench.zoo.fusing import fuse_branches, same_outputs
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FUSION_TOLERANCE = 1e-4
-"""Relative tolerance; folding in fp32 moved outputs by 1e-6."""
-
 
 def deploy_form(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
-    """``module`` re-parameterised and with its BatchNorms folded; ``inputs`` to follow it with.
-
-    Submodules are asked to re-parameterise themselves by the method names that the field uses.
-    """
-    for part in list(module.modules()):
-        for name in ("switch_to_deploy", "reparameterize"):
-            if callable(getattr(part, name, None)):
-                getattr(part, name)()
-                break
-    return fold_batch_norms(module, inputs)
+    """A copy with branches fused and BatchNorms folded; ``inputs`` to follow it with."""
+    return fold_batch_norms(fuse_branches(module, inputs).module, inputs)
 
 
 def fold_batch_norms(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
@@ -32,8 +24,6 @@ def fold_batch_norms(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
     Who follows whom is seen by running it, not read from names or guessed from order. Should
     folding change what the network computes, ``module`` itself is returned: exporters fold too.
     """
-    import torch
-
     pairs = foldable_pairs(module, inputs)
     if not pairs:
         return module
@@ -42,19 +32,12 @@ def fold_batch_norms(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
         _fold(folded.get_submodule(layer), folded.get_submodule(norm))
         parent, _, name = norm.rpartition(".")
         setattr(folded.get_submodule(parent), name, _remainder(folded.get_submodule(norm)))
-    with torch.no_grad():
-        expected, actual = _tensors(module(*inputs)), _tensors(folded(*inputs))
-    same = len(expected) == len(actual) and all(
-        float((one - other).abs().max()) <= FUSION_TOLERANCE * max(float(one.abs().max()), 1e-12)
-        for one, other in zip(expected, actual, strict=True)
-        if one.numel()
-    )
+    same = same_outputs(call(module, inputs), call(folded, inputs))
     return folded if same else module
 
 
 def foldable_pairs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[tuple[str, str]]:
     """Names of (layer, BatchNorm), each called once, the layer's output used by nothing else."""
-    import torch
     from torch import nn
     from torch.overrides import TorchFunctionMode
 
@@ -74,8 +57,8 @@ def foldable_pairs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[
         ) -> Any:
             result = func(*args, **(kwargs or {}))
             # What gives no tensor (a shape, a number of axes) uses no element.
-            if _tensors(result):
-                for value in _tensors((args, kwargs)):
+            if tensors_in(result):
+                for value in tensors_in((args, kwargs)):
                     if id(value) in made:
                         used[id(value)] = used.get(id(value), 0) + 1
             return result
@@ -102,8 +85,8 @@ def foldable_pairs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[
         elif _foldable(part):
             handles.append(part.register_forward_pre_hook(before_norm(name)))
     try:
-        with torch.no_grad(), Uses():
-            module(*inputs)
+        with Uses():
+            call(module, inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -152,14 +135,3 @@ def _fold(layer: Any, norm: Any) -> None:
         dtype = layer.weight.dtype
         layer.weight = nn.Parameter((layer.weight.double() * scale.reshape(shape)).to(dtype))
         layer.bias = nn.Parameter(bias.to(dtype))
-
-
-def _tensors(value: object) -> list[torch.Tensor]:
-    """All tensors in nested tuples, lists and dictionaries."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []

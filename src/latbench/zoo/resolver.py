@@ -46,6 +46,7 @@ def resolve(
     seed: int,
     arguments: Mapping[str, str] | None = None,
     imports: Sequence[str] = (),
+    weights_key: str | None = None,
 ) -> ResolvedModel:
     """The model called ``name``. Raises :class:`UsageError` if there is none.
 
@@ -64,7 +65,7 @@ def resolve(
             name=f"{name}({listed})" if listed else name,
             source=source,
             architecture=digest([architecture, *digests]) if digests else architecture,
-            weights=_weights(weights, seed) if source != "file" else "file",
+            weights=_weights(weights, weights_key, seed) if source != "file" else "file",
             batch=batch,
             resolution=resolution,
             paper=paper,
@@ -93,6 +94,7 @@ def resolve(
         return ResolvedModel(
             identity=identity("timm", f"timm {_timm_version()} {name.removeprefix(TIMM)}"),
             weights=weights,
+            weights_key=weights_key,
             seed=seed,
             factory=name.removeprefix(TIMM),
             arguments=arguments or {},
@@ -101,7 +103,9 @@ def resolve(
         )
     if ":" in name:
         own = _users_own(name, weights, seed, identity)
-        return replace(own, arguments=arguments or {}, imports=tuple(imports))
+        return replace(
+            own, arguments=arguments or {}, imports=tuple(imports), weights_key=weights_key
+        )
     entry = catalog.find(name)
     module = entry.factory.partition(":")[0]
     source = find_module(module, sys.path)
@@ -109,6 +113,7 @@ def resolve(
     return ResolvedModel(
         identity=identity("zoo", architecture_digest(source, module, sys.path), entry.paper),
         weights=weights,
+        weights_key=weights_key,
         seed=seed,
         entry=entry,
     )
@@ -226,8 +231,10 @@ def artifact_extension(name: str) -> str | None:
     return extension if _exists(path) or extension in read_suffixes() else None
 
 
-def _weights(path: Path | None, seed: int) -> str:
-    return f"seed:{seed}" if path is None else f"sha256:{_sha256(path, 'weights')}"
+def _weights(path: Path | None, key: str | None, seed: int) -> str:
+    if path is None:
+        return f"seed:{seed}"
+    return f"sha256:{_sha256(path, 'weights')}" + ("" if key is None else f"#{key}")
 
 
 def _exists(path: Path) -> bool:
@@ -302,6 +309,7 @@ def resolve_model(request: Request) -> ResolvedModel:
     return resolve(
         request.model,
         weights=Path(request.weights) if request.weights is not None else None,
+        weights_key=request.weights_key,
         batch=batch,
         resolution=resolution,
         seed=request.seed,

@@ -1,21 +1,28 @@
-"""Weights: seeded ones that no exporter can fold away, or the user's, read as plain data."""
+"""Weights: seeded ones that no exporter can fold away, or the user's, read as data."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.errors import StageError, UsageError, first_line
+from latbench.errors import UsageError
+from latbench.zoo.checkpoint.fit import choose, remarks
+from latbench.zoo.checkpoint.read import read_checkpoint, reading
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-NESTINGS = ("model_ema", "state_dict_ema", "ema", "state_dict", "model", "module", "params")
-"""Keys under which training scripts keep the weights proper, the averaged ones first."""
-SHOWN = 5
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsUsed:
+    """Which tensors of a file became the weights."""
+
+    key: str
+    """The keys that lead to their dictionary, joined by dots; empty for the outermost one."""
+    remarks: tuple[str, ...]
+    """What was changed or left out."""
 
 
 def seed_weights(module: nn.Module, seed: int) -> None:
@@ -80,124 +87,30 @@ def _uniform(like: torch.Tensor, low: float, high: float, draw: torch.Generator)
     return torch.rand(like.shape, generator=draw) * (high - low) + low
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fill ``module`` from a ``.safetensors`` file, or from a ``.pth`` of plain tensors.
+def load_weights(module: nn.Module, path: Path, key: str | None = None) -> WeightsUsed:
+    """Fill ``module`` from a file of ``torch.save`` or a ``.safetensors`` file, read as data.
 
-    Raises :class:`UsageError` for a file that would execute code, is damaged, or does not fit.
+    ``key`` names the dictionary of weights if the file has several. Raises :class:`UsageError` for
+    a file that is damaged, a program, or does not fit.
     """
     import torch
 
-    given = _read(path)
+    checkpoint = read_checkpoint(path)
     expected = module.state_dict()
-    given = _without_counters(_without_prefix(given), expected)
-    missing = sorted(set(expected) - set(given))
-    extra = sorted(set(given) - set(expected))
-    misshaped = [
-        f"{name} is {_shape(given[name])}, the model has {_shape(expected[name])}"
-        for name in sorted(set(given) & set(expected))
-        if given[name].shape != expected[name].shape
-    ]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
-        for what, names in (("missing", missing), ("extra", extra), ("mis-shaped", misshaped))
-        if names
-    ]
-    if problems:
-        raise UsageError(
-            f"{path.name} does not fit the model: {'; '.join(problems)}",
-            hint="are they the weights of this variant, head and version?",
-        )
-    for name, tensor in given.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UsageError(f"{path.name}: {name} holds NaN or infinite values")
-    module.load_state_dict(given)
+    own = [name for name, _ in module.named_buffers() if name not in expected]
+    fit, others = choose(checkpoint, expected, own, key)
+    state, cast = dict(expected), set[str]()
+    with reading(path):
+        for name, entry in fit.tensors.items():
+            given = entry.tensor.load()
+            if given.is_floating_point() and not bool(torch.isfinite(given.float()).all()):
+                raise UsageError(f"{path.name}: {name} holds NaN or infinite values")
+            if given.dtype != expected[name].dtype:
+                cast.add(f"{entry.tensor.dtype} cast to {_type(expected[name])}")
+            state[name] = given.to(expected[name].dtype)
+    module.load_state_dict(state)
+    return WeightsUsed(key=fit.key, remarks=(*remarks(fit, others), *sorted(cast)))
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    if path.suffix == ".safetensors":
-        tree: object = _read_safetensors(path)
-    else:
-        _refuse_programs(path)
-        try:
-            tree = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise UsageError(
-                f"{path.name} holds more than tensors, and reading it would execute code: "
-                f"{first_line(error)}",
-                hint="save the state_dict alone, best as .safetensors",
-            ) from error
-        except (RuntimeError, EOFError, ValueError, OSError, KeyError, AssertionError) as error:
-            raise UsageError(
-                f"{path.name} cannot be read as weights: {first_line(error)}",
-                hint="truncated, or not a file of weights",
-            ) from error
-    while isinstance(tree, dict):
-        nested = next((k for k in NESTINGS if isinstance(tree.get(k), dict)), None)
-        if nested is None:
-            break
-        tree = tree[nested]
-    if not isinstance(tree, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in tree.items()
-    ):
-        raise UsageError(f"{path.name} is not a dictionary of tensors")
-    return tree
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise StageError(
-            "build",
-            "reading .safetensors needs the safetensors package",
-            hint="pip install 'latbench[export]'",
-            kind="unavailable",
-        ) from error
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UsageError(
-            f"{path.name} cannot be read as weights: {first_line(error)}",
-            hint="truncated, or not a file of weights",
-        ) from error
-
-
-def _refuse_programs(path: Path) -> None:
-    """Refuse TorchScript archives, zip files with code, with a clearer message than torch's."""
-    if path.stat().st_size == 0:
-        raise UsageError(f"{path.name} is empty")
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any("/code/" in name or name.endswith("constants.pkl") for name in names):
-        raise UsageError(
-            f"{path.name} is a TorchScript program, not a file of weights",
-            hint="save the state_dict alone, best as .safetensors",
-        )
-
-
-def _without_prefix(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The names without the prefix ``module.`` that data-parallel training adds."""
-    if given and all(name.startswith("module.") for name in given):
-        return {name.removeprefix("module."): tensor for name, tensor in given.items()}
-    return given
-
-
-def _without_counters(
-    given: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Add BatchNorm's batch counters if they are missing: inference does not use them."""
-    counters = {
-        name: tensor
-        for name, tensor in expected.items()
-        if name.endswith("num_batches_tracked") and name not in given
-    }
-    return {**given, **counters}
-
-
-def _shape(tensor: torch.Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a scalar"
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
