@@ -28,6 +28,7 @@ from latbench.zoo.foreign_code import (
     plain_network,
     random_part,
     repeats,
+    script_part,
     tensors_in,
     without_unread,
 )
@@ -179,6 +180,13 @@ def _construct(model: ResolvedModel, reads: FileReads) -> nn.Module:
             "build",
             f"{model.identity.name} returned {type(built).__name__}, not a torch.nn.Module",
             hint="the factory must return the network",
+        )
+    if (compiled := script_part(built)) is not None:
+        raise StageError(
+            "build",
+            f"{model.identity.name} returned a network with TorchScript in it ({compiled}), which "
+            "exporters cannot follow",
+            hint="return the network itself, without torch.jit.script, trace or load",
         )
     return built
 

@@ -91,6 +91,16 @@ def plain_network(built: nn.Module) -> tuple[nn.Module, str | None]:
     return built, "; ".join(changes) or None
 
 
+def script_part(module: nn.Module) -> str | None:
+    """The first part that is compiled by TorchScript, if any."""
+    import torch
+
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            return name or type(part).__name__
+    return None
+
+
 def without_unread(
     counts: Counts, module: nn.Module, inputs: tuple[torch.Tensor, ...]
 ) -> tuple[Counts, str | None]:

@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -87,18 +88,27 @@ def _read_zip(path: Path) -> object:
             f"{path.name} is a TorchScript program, not a file of weights",
             hint="save the state_dict alone, best as .safetensors",
         )
-    with zipfile.ZipFile(path) as archive:
-        pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
-        if len(pickles) != 1:
-            raise UsageError(
-                f"{path.name} is a zip archive without a checkpoint of torch.save in it",
-                hint="if it is a packed checkpoint, unpack it first",
-            )
-        folder = pickles[0].removesuffix("data.pkl")
-        names = set(archive.namelist())
-        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") == b"big":
-            raise UsageError(f"{path.name} was written on a big-endian machine, which is not read")
-        pickle = _entry(archive, pickles[0])
+    # Open as long as tensors are read: finding its entries takes time.
+    archive = zipfile.ZipFile(path)
+    names = set(archive.namelist())
+    pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
+    if len(pickles) != 1:
+        raise UsageError(
+            f"{path.name} is a zip archive without a checkpoint of torch.save in it",
+            hint="if it is a packed checkpoint, unpack it first",
+        )
+    folder = pickles[0].removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    if order in names and _entry(archive, order) == b"big":
+        raise UsageError(
+            f"{path.name} was written on a big-endian machine",
+            hint="load it there and save it as .safetensors",
+        )
+
+    @lru_cache(maxsize=1)
+    def content(name: str) -> bytes:
+        """The elements of a storage, once for neighboring tensors that share it."""
+        return _entry(archive, name)
 
     def storage(identifier: Any) -> object:
         kind, *rest = identifier
@@ -110,13 +120,9 @@ def _read_zip(path: Path) -> object:
         if name not in names:
             raise ValueError(f"the archive has no {name}")
 
-        def read() -> bytes:
-            with zipfile.ZipFile(path) as again:
-                return _entry(again, name)
+        return Storage(key=key, dtype=dtype, elements=_count(elements), read=lambda: content(name))
 
-        return Storage(key=key, dtype=dtype, elements=_count(elements), read=read)
-
-    return read_pickle(io.BytesIO(pickle), KNOWN, storage)
+    return read_pickle(io.BytesIO(_entry(archive, pickles[0])), KNOWN, storage)
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -379,9 +385,10 @@ KNOWN: Mapping[str, Build] = {
     "torch.Size": lambda sizes=(), *_: tuple(sizes),
     "collections.OrderedDict": lambda pairs=(), *_: dict(pairs),
     "collections.defaultdict": lambda *_: {},
-    "builtins.set": lambda values=(), *_: set(values),
-    "builtins.frozenset": lambda values=(), *_: frozenset(values),
-    "__builtin__.set": lambda values=(), *_: set(values),
+    **dict.fromkeys(("builtins.set", "__builtin__.set"), lambda values=(), *_: set(values)),
+    **dict.fromkeys(
+        ("builtins.frozenset", "__builtin__.frozenset"), lambda values=(), *_: frozenset(values)
+    ),
     "_codecs.encode": _encode,
     **dict.fromkeys(
         ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
