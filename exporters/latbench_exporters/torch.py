@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import math
 import warnings
+import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +25,9 @@ from latbench.api import (
     Exported,
     Exporter,
     ExportSpec,
+    FileContent,
     Model,
+    OpenTensor,
     StageError,
     TensorSpec,
     first_line,
@@ -45,6 +50,14 @@ PRODUCTS = {
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 """One step of a recurrent layer: two products."""
+DAMAGE = (zipfile.BadZipFile, OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a damaged archive raises."""
+LARGEST_GRAPH_BYTES = 1 << 28
+SERIALIZED_TYPES = {
+    **{1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64"},
+    **{6: "float16", 7: "float32", 8: "float64", 12: "bool", 13: "bfloat16"},
+}
+"""Element types by their number in the archive."""
 
 
 class TorchExporter:
@@ -94,6 +107,10 @@ class TorchExporter:
             f"{path.name}: pre-exported .pt2 files are not accepted: loading one can execute code",
             hint="pass the Python factory of the model instead",
         )
+
+    def inspect(self, path: Path) -> FileContent:
+        """What the archive's JSON says; the parts that would be unpickled are left alone."""
+        return _archive_content(path)
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
         """Run one eager inference."""
@@ -209,6 +226,48 @@ def _container(program: torch.export.ExportedProgram) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
+
+
+def _elements(tensor: OpenTensor) -> int:
+    return math.prod(size for size in tensor.shape or () if isinstance(size, int))
+
+
+def _archive_content(path: Path) -> FileContent:
+    """Inputs, outputs and operators of a ``.pt2`` archive. Raises :class:`StageError`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (each for each in archive.namelist() if each.endswith("models/model.json"))
+            if archive.getinfo(name).file_size > LARGEST_GRAPH_BYTES:
+                raise ValueError("its graph is too large")
+            program = json.loads(archive.read(name))
+        module = program["graph_module"]
+        values, signature = module["graph"]["tensor_values"], module["signature"]
+
+        def tensor(name: str) -> OpenTensor:
+            sizes = [size.get("as_int") for size in values[name]["sizes"]]
+            dtype = SERIALIZED_TYPES.get(values[name]["dtype"], "unknown")
+            return OpenTensor(name=name, shape=tuple(sizes), dtype=dtype)
+
+        def names(specs: list[Any], kind: str) -> list[str]:
+            arguments = (spec[kind]["arg"] for spec in specs if kind in spec)
+            return [each.get("as_tensor", each)["name"] for each in arguments]
+
+        weights = [tensor(name) for name in names(signature["input_specs"], "parameter")]
+        targets = [node["target"] for node in module["graph"]["nodes"]]
+        return FileContent(
+            inputs=tuple(map(tensor, names(signature["input_specs"], "user_input"))),
+            outputs=tuple(map(tensor, names(signature["output_specs"], "user_output"))),
+            operators=Counter(each.removeprefix("torch.ops.") for each in targets),
+            details={"torch": str(program.get("torch_version", "unknown"))},
+            parameters=sum(map(_elements, weights)),
+            problem="loading a .pt2 file can execute code, so only those that latbench exports run",
+        )
+    except DAMAGE as error:
+        raise StageError(
+            "export",
+            f"{path.name} is not a valid .pt2 file: {first_line(error)}",
+            hint="truncated, corrupt, or from another version of torch: export it again",
+        ) from error
 
 
 def _load(path: Path) -> torch.export.ExportedProgram:

@@ -52,8 +52,11 @@ __all__ = [
     "ExportSpec",
     "Exported",
     "Exporter",
+    "FileContent",
+    "InspectingExporter",
     "Model",
     "ModelIdentity",
+    "OpenTensor",
     "OperatorTime",
     "Placement",
     "Profile",
@@ -203,6 +206,56 @@ class Exporter(Protocol):
         """Outputs of the file at ``path`` for ``inputs``, for the parity check. Not timed.
 
         ``None`` if nothing on this machine can execute it; the timed session is compared instead.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenTensor:
+    """An input or output as a file states it."""
+
+    name: str
+    shape: tuple[int | str | None, ...] | None
+    """Each axis by its size or its name, ``None`` if it has neither; ``None`` for an unknown
+    rank."""
+    dtype: str
+    """A numpy name for tensors of numbers."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether all sizes are known."""
+        return self.shape is not None and all(isinstance(size, int) for size in self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileContent:
+    """What a file of a format contains, read without executing it."""
+
+    inputs: tuple[OpenTensor, ...]
+    outputs: tuple[OpenTensor, ...]
+    operators: Mapping[str, int]
+    """Name -> number of calls."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """Versions, producer and other facts that the format has."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the author stored beside the graph."""
+    parameters: int | None = None
+    parameter_bytes: float | None = None
+    macs: int | None = None
+    """At the sizes in the file; ``None`` if these are open or an operator cannot be counted."""
+    precision: str | None = None
+    problem: str | None = None
+    """Why it cannot be measured; ``None`` if nothing speaks against it."""
+
+
+@runtime_checkable
+class InspectingExporter(Exporter, Protocol):
+    """An exporter that can say what is in a file of its format. Optional."""
+
+    def inspect(self, path: Path) -> FileContent:
+        """The content of the file at ``path``, with open axes as they are. Executes nothing.
+
+        Raises :class:`StageError` if it is not a file of the format.
         """
         ...
 

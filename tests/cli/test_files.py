@@ -499,4 +499,4 @@ def test_a_file_with_a_random_operator_is_named(latbench: Latbench, tmp_path: Pa
     onnx_files.random(tmp_path / "r.onnx")
     ran = latbench("run", "r.onnx", *QUICK)
     assert ran.status == 3
-    assert "not deterministic: the file has RandomNormalLike" in ran.out.splitlines()[0]
+    assert "not deterministic: it has RandomNormalLike" in ran.out.splitlines()[0]

@@ -235,7 +235,7 @@ def test_random_outputs_are_timed_only_when_asked_and_labelled(
     path = onnx_files.noisy(tmp_path / "n.onnx")
     refused = latbench("run", path, *ONE)
     assert refused.status == 3
-    assert "not deterministic: the file has RandomNormalLike" in refused.out
+    assert "not deterministic: it has RandomNormalLike" in refused.out
     assert "--allow-nondeterministic" in refused.out
     timed = latbench("run", path, "--allow-nondeterministic", *ONE)
     assert timed.status == 0, timed

@@ -18,11 +18,13 @@ from latbench.api import (
     Exported,
     Exporter,
     ExportSpec,
+    FileContent,
     Model,
     StageError,
     UsageError,
 )
 from latbench_exporters.coreml import network
+from latbench_exporters.coreml.content import inspect_file
 from latbench_exporters.coreml.convert import (
     INPUTS,
     IO,
@@ -131,6 +133,10 @@ class CoreMLExporter:
             details={**_details(package), **more, "route": "pre-exported"},
             precision=_precision_of(program),
         )
+
+    def inspect(self, path: Path) -> FileContent:
+        _require_coremltools()
+        return inspect_file(path)
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
         """Run one inference of the MIL program with torch kernels; ``None`` for a neuralnetwork,

@@ -64,6 +64,16 @@ channel and a standard deviation of one, since an image input has a single scale
 
 def read(path: Path) -> Package:
     """Read and check the model at ``path``. Raises :class:`StageError`."""
+    package = parse(path)
+    _check_kind(path, package.spec)
+    for name in _weight_files(package.spec):
+        if package.weights is None or not (package.weights / name).is_file():
+            raise bad(path, f"the weights file {name} is missing")
+    return package
+
+
+def parse(path: Path) -> Package:
+    """Read the model at ``path``, of whatever kind. Raises :class:`StageError`."""
     if path.is_dir():
         model, weights = _parts(path)
     elif path.suffix.lower() == ".mlpackage":
@@ -71,10 +81,8 @@ def read(path: Path) -> Package:
     else:
         model, weights = path, None
     package = Package(spec=_parsed(path, model), weights=weights)
-    _check_kind(path, package.spec)
-    for name in _weight_files(package.spec):
-        if weights is None or not (weights / name).is_file():
-            raise bad(path, f"the weights file {name} is missing")
+    if package.spec.specificationVersion < 1 or package.spec.WhichOneof("Type") is None:
+        raise bad(path, "it contains no model")
     return package
 
 

@@ -21,8 +21,11 @@ from latbench.api import (
     Exported,
     Exporter,
     ExportSpec,
+    FileContent,
     Model,
+    OpenTensor,
     StageError,
+    TensorSpec,
     UsageError,
     choice_option,
     first_line,
@@ -116,6 +119,22 @@ class ExecutorchExporter:
             precision=found.precision,
         )
 
+    def inspect(self, path: Path) -> FileContent:
+        found = read(path)
+        names = found.details.get("kernel_names", "")
+        operators = dict(each.split(" ", 1)[::-1] for each in names.split(", ") if each)
+        counts = found.counts
+        return FileContent(
+            inputs=tuple(map(_as_stored, found.inputs)),
+            outputs=tuple(map(_as_stored, found.outputs)),
+            operators={name: int(number) for name, number in operators.items()},
+            details={k: v for k, v in found.details.items() if k != "kernel_names"},
+            parameters=None if counts is None else counts.parameters,
+            parameter_bytes=None if counts is None else counts.parameter_bytes,
+            macs=None if counts is None else counts.macs,
+            precision=found.precision,
+        )
+
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
         """Run one inference; ``None`` if a required delegate is not in this installation."""
         import torch
@@ -135,6 +154,10 @@ class ExecutorchExporter:
 def exporter() -> Exporter:
     """Entry point."""
     return ExecutorchExporter()
+
+
+def _as_stored(spec: TensorSpec) -> OpenTensor:
+    return OpenTensor(name=spec.name, shape=spec.shape, dtype=spec.dtype)
 
 
 def _delegate(spec: ExportSpec) -> str:

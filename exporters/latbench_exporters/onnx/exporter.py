@@ -20,6 +20,7 @@ from latbench.api import (
     Exported,
     Exporter,
     ExportSpec,
+    FileContent,
     Model,
     StageError,
     TensorSpec,
@@ -29,6 +30,7 @@ from latbench.api import (
     is_out_of_memory,
 )
 from latbench_exporters.onnx import external
+from latbench_exporters.onnx.content import inspect_file
 from latbench_exporters.onnx.counts import count
 from latbench_exporters.onnx.deciding import deciding_inputs
 from latbench_exporters.onnx.graph import describe, kind_of, read, write
@@ -128,6 +130,9 @@ class OnnxExporter:
             details=details,
             precision=precision_of(graph),
         )
+
+    def inspect(self, path: Path) -> FileContent:
+        return inspect_file(path)
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """Run one inference on the CPU without graph optimization. Outputs of bfloat16 are

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latbench.api import ExportSpec, StageError, TensorSpec, UsageError
+from latbench.api import ExportSpec, TensorSpec, UsageError
 from latbench_exporters.pre_exported import IMAGE_AXES, check_axes, given_shapes
 from latbench_exporters.tflite.edits import select_graph, set_shapes
-from latbench_exporters.tflite.file import Graph, Tensor, describe, parse, pixels
+from latbench_exporters.tflite.file import (
+    Graph,
+    Tensor,
+    contents,
+    describe,
+    parse,
+    pixels,
+    refuse_custom,
+)
 
 
 def adopt_file(path: Path, spec: ExportSpec, out: Path) -> tuple[Graph, dict[str, str]]:
@@ -16,11 +24,9 @@ def adopt_file(path: Path, spec: ExportSpec, out: Path) -> tuple[Graph, dict[str
     The batch of an open first axis is as stored if it is not given. Raises :class:`UsageError` and
     :class:`StageError`.
     """
-    try:
-        content = bytearray(path.read_bytes())
-    except OSError as error:
-        raise StageError("export", f"cannot read {path}: {error.strerror}") from error
+    content = bytearray(contents(path))
     graph = parse(bytes(content), path.name)
+    refuse_custom(graph, path.name)
     details = _selected(content, graph, spec.signature)
     graph = parse(bytes(content), path.name)
     shapes = _sizes(graph, spec)

@@ -18,12 +18,14 @@ from latbench.api import (
     Exported,
     Exporter,
     ExportSpec,
+    FileContent,
     Model,
     StageError,
 )
 from latbench_exporters.packages import installed, require
 from latbench_exporters.pre_exported import check_plain
 from latbench_exporters.tflite.adopt import adopt_file
+from latbench_exporters.tflite.content import inspect_file
 from latbench_exporters.tflite.file import (
     Graph,
     Tensor,
@@ -98,6 +100,9 @@ class TfliteExporter:
             details={"route": "pre-exported", "operators": str(len(graph.operators)), **details},
             precision=precision_of(graph),
         )
+
+    def inspect(self, path: Path) -> FileContent:
+        return inspect_file(path)
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
         """Run one inference with the runtime's own kernels, without a delegate."""

@@ -92,19 +92,27 @@ class Graph:
 
 
 def read(path: Path) -> Graph:
-    """Read the file at ``path``; errors are those of :func:`parse`."""
+    """Read the file at ``path``.
+
+    Raises :class:`StageError` if it is not a TFLite file, is damaged, or requires operators that no
+    stock runtime has.
+    """
+    graph = parse(contents(path), path.name)
+    refuse_custom(graph, path.name)
+    return graph
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of the file at ``path``. Raises :class:`StageError`."""
     try:
-        return parse(path.read_bytes(), path.name)
+        return path.read_bytes()
     except OSError as error:
         raise StageError("export", f"cannot read {path}: {error.strerror}") from error
 
 
 def parse(content: bytes, name: str) -> Graph:
-    """Read the content of the file called ``name``.
-
-    Raises :class:`StageError` if it is not a TFLite file, is damaged, or requires operators that no
-    stock runtime has.
-    """
+    """Read the content of the file called ``name``, whatever its operators. Raises
+    :class:`StageError` if it is not a TFLite file or is damaged."""
     try:
         if content[4:8] != IDENTIFIER:
             raise ValueError("it has another header")
@@ -116,7 +124,6 @@ def parse(content: bytes, name: str) -> Graph:
             f"{name} is not a valid TFLite file: {error}",
             hint="truncated, corrupt, or not a TFLite file: export or download it again",
         ) from error
-    _refuse_custom(graph, name)
     return graph
 
 
@@ -218,7 +225,8 @@ def _spec(tensor: Tensor) -> TensorSpec:
     return TensorSpec(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype)
 
 
-def _refuse_custom(graph: Graph, name: str) -> None:
+def refuse_custom(graph: Graph, name: str) -> None:
+    """Raise :class:`StageError` if the file requires operators that no stock runtime has."""
     custom = {operator.custom for operator in graph.operators if operator.custom is not None}
     flex = sorted(name for name in custom if name.startswith("Flex"))
     if flex:

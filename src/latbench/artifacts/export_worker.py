@@ -255,7 +255,7 @@ def _randomness(
     if found.relative <= found.bound and random is None:
         return None
     # A runtime may seed each session alike, so two of them may agree.
-    why = f"the file has {random}" if random else f"two runs differ by {found.relative:.2g}"
+    why = f"it has {random}" if random else f"two runs differ by {found.relative:.2g}"
     if request.nondeterministic:
         return f"not deterministic: {why}"
     raise StageError(

@@ -27,6 +27,7 @@ GROUPS = {
         "plot": "Plot published accuracy against measured latency.",
         "export": "Export a model to a file and check it against PyTorch.",
         "verify": "Execute a pre-exported file and check that it is a given model.",
+        "inspect": "Say what is in a model file or checkpoint, without executing it.",
     },
     "Claims": {
         "claims": "List published latency claims, check them, add your own.",

@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             tree, metadata = _read_safetensors(path)
         else:
             tree = read_torch_file(path)
-        entries, others = _flattened(tree)
+        entries, others = flattened(tree)
     return Checkpoint(
         path=path,
         format="safetensors" if safe else "torch",
@@ -210,8 +210,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, st
         raise ValueError(first_line(error)) from error
 
 
-def _flattened(tree: object) -> tuple[list[Entry], dict[str, str]]:
-    """All tensors in the nested containers, each container once, and what else has a name."""
+def flattened(tree: object) -> tuple[list[Entry], dict[str, str]]:
+    """All tensors in the nested containers, each container once, and what else has a name, by name
+    from the outermost container on."""
     entries: list[Entry] = []
     others: dict[str, str] = {}
     seen: set[int] = set()

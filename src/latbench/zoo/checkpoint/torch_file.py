@@ -61,8 +61,13 @@ def read_torch_file(path: Path) -> object:
     Raises :class:`UsageError` for a program, and a built-in exception, ``BadZipFile`` or
     ``TarError`` for a damaged file.
     """
+    if is_program(path):
+        raise UsageError(
+            f"{path.name} is a TorchScript program, not a file of weights",
+            hint="save the state_dict alone, best as .safetensors",
+        )
     if zipfile.is_zipfile(path):
-        return _read_zip(path)
+        return read_archive(path)
     with path.open("rb") as file:
         if file.read(4) == b"PK\x03\x04":
             raise zipfile.BadZipFile("the archive is cut off")
@@ -82,12 +87,9 @@ def is_program(path: Path) -> bool:
     return any("/code/" in name or name.endswith("constants.pkl") for name in names)
 
 
-def _read_zip(path: Path) -> object:
-    if is_program(path):
-        raise UsageError(
-            f"{path.name} is a TorchScript program, not a file of weights",
-            hint="save the state_dict alone, best as .safetensors",
-        )
+def read_archive(path: Path) -> object:
+    """What a zip archive of torch holds, a program's tensors included. Raises as
+    :func:`read_torch_file`."""
     # Open as long as tensors are read: finding its entries takes time.
     archive = zipfile.ZipFile(path)
     names = set(archive.namelist())

@@ -1,0 +1,100 @@
+"""Describe a Core ML model as it is: features, operations, metadata. Nothing is executed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from latbench.api import FileContent, OpenTensor, StageError
+from latbench_exporters.coreml.package import DTYPES, FLEXIBILITIES, Package, parse, read
+
+FACTS = {
+    "shortDescription": "description",
+    "versionString": "version",
+    "author": "author",
+    "license": "license",
+}
+
+
+def inspect_file(path: Path) -> FileContent:
+    """The content of the package or specification at ``path``. Raises :class:`StageError`."""
+    package = parse(path)
+    spec, description = package.spec, package.spec.description
+    operations = list(_operations(spec)) if package.kind == "mlProgram" else []
+    weights = [_weight(operation) for operation in operations if operation.type == "const"]
+    try:
+        read(path)
+        problem = None
+    except StageError as error:
+        problem = error.message
+    return FileContent(
+        inputs=tuple(map(_tensor, (*description.input, *description.state))),
+        outputs=tuple(map(_tensor, description.output)),
+        operators=Counter(_called(package, operations)),
+        details={
+            "type": package.kind.lower(),
+            "specification version": str(spec.specificationVersion),
+            **({"states": str(len(description.state))} if description.state else {}),
+        },
+        metadata={
+            **{
+                label: getattr(description.metadata, name)
+                for name, label in FACTS.items()
+                if getattr(description.metadata, name)
+            },
+            **description.metadata.userDefined,
+        },
+        parameters=sum(weights) if package.kind == "mlProgram" else None,
+        parameter_bytes=None
+        if package.weights is None
+        else sum(part.stat().st_size for part in package.weights.iterdir()),
+        problem=problem,
+    )
+
+
+def _called(package: Package, operations: list[Any]) -> list[str]:
+    if package.kind == "mlProgram":
+        return [operation.type for operation in operations if operation.type != "const"]
+    network = getattr(package.spec, package.kind)
+    return [layer.WhichOneof("layer") or "layer" for layer in getattr(network, "layers", ())]
+
+
+def _operations(spec: Any) -> Iterator[Any]:
+    """All operations. Iterative, since the file determines the nesting depth."""
+    pending = [
+        block
+        for function in spec.mlProgram.functions.values()
+        for block in function.block_specializations.values()
+    ]
+    while pending:
+        for operation in pending.pop().operations:
+            yield operation
+            pending.extend(operation.blocks)
+
+
+def _weight(operation: Any) -> int:
+    """Elements of a constant that is more than a number."""
+    dims = operation.attributes["val"].type.tensorType.dimensions
+    size = math.prod(int(dim.constant.size) for dim in dims)
+    return size if dims and size > 1 else 0
+
+
+def _tensor(feature: Any) -> OpenTensor:
+    kind = feature.type.WhichOneof("Type") or "unknown"
+    if kind == "stateType":
+        return OpenTensor(name=feature.name, shape=None, dtype="state")
+    value: Any = getattr(feature.type, kind, None)
+    flexible = kind in FLEXIBILITIES and value.WhichOneof(FLEXIBILITIES[kind]) is not None
+    if kind == "imageType":
+        shape: tuple[int | None, ...] = (value.height, value.width)
+        dtype = f"image {value.ColorSpace.Name(value.colorSpace)}"
+    elif kind == "multiArrayType":
+        shape, dtype = tuple(value.shape), DTYPES.get(value.dataType, "unknown")
+    else:
+        return OpenTensor(name=feature.name, shape=None, dtype=kind.removesuffix("Type"))
+    return OpenTensor(
+        name=feature.name, shape=tuple(None for _ in shape) if flexible else shape, dtype=dtype
+    )

@@ -1,0 +1,213 @@
+"""``latbench inspect``: say what is in a model file or checkpoint. Nothing is executed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+from latbench.api import FileContent, InspectingExporter, OpenTensor
+from latbench.errors import UsageError
+from latbench.files import content_bytes
+from latbench.plugins import loaded_exporters
+from latbench.zoo.checkpoint.fit import AVERAGED
+from latbench.zoo.checkpoint.read import Entry, flattened, read_checkpoint, reading
+from latbench.zoo.checkpoint.torch_file import is_program, read_archive
+
+FACTORY = "path/to/model.py:factory"
+IMAGE_AXES, OPEN_PIXELS, OPEN_LENGTH = 4, 224, 128
+"""Sizes that a suggested command has for open axes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeights:
+    """The tensors under one key of a checkpoint."""
+
+    key: str
+    """Keys joined by dots; empty for the outermost dictionary."""
+    tensors: int
+    elements: int
+    size_bytes: int
+    dtypes: tuple[str, ...]
+    prefix: str
+    """What all names begin with; empty if nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedTensor:
+    """One tensor of a checkpoint."""
+
+    name: str
+    """From the outermost dictionary on."""
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What is in a file, and what can be done with it."""
+
+    path: str
+    kind: str
+    """``model``, ``checkpoint`` or ``program``."""
+    format: str
+    size_bytes: int
+    content: FileContent | None = None
+    """Of a model."""
+    weights: tuple[StoredWeights, ...] = ()
+    """Of a checkpoint or program."""
+    tensors: tuple[NamedTensor, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Name -> what else a checkpoint holds."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    next: tuple[str, ...] = ()
+    """Commands to run, or what to do first."""
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Read the file or package at ``path``.
+
+    Raises :class:`~latbench.UsageError` if there is none or it is a damaged checkpoint, and
+    :class:`~latbench.StageError` if it is not a file of the format that its extension names.
+    """
+    place = Path(path)
+    if not os.access(place, os.R_OK):
+        raise UsageError(f"cannot read {place}", hint="name an existing file that can be read")
+    exporter = _inspecting(place)
+    if exporter is not None:
+        content = exporter.inspect(place)
+        return Inspection(
+            path=str(path),
+            kind="model",
+            format=exporter.format,
+            size_bytes=content_bytes(place),
+            content=content,
+            next=_for_model(str(path), content),
+        )
+    if place.is_dir():
+        raise UsageError(
+            f"{place} is a folder that no exporter reads", hint="name one model file or checkpoint"
+        )
+    return _program(place) if _is_program(place) else _checkpoint(place)
+
+
+def _inspecting(path: Path) -> InspectingExporter | None:
+    """The exporter for the file's extension, preferably one that also writes such files."""
+    suffix = path.suffix.lower()
+    able = [each for each in loaded_exporters()[0] if isinstance(each, InspectingExporter)]
+    return next(
+        (each for each in able if each.suffix == suffix),
+        next((each for each in able if suffix in each.reads), None),
+    )
+
+
+def _is_program(path: Path) -> bool:
+    with reading(path):
+        return is_program(path)
+
+
+def _program(path: Path) -> Inspection:
+    with reading(path):
+        entries, _ = flattened(read_archive(path))
+        with zipfile.ZipFile(path) as archive:
+            code = [name for name in archive.namelist() if name.endswith(".py")]
+    return Inspection(
+        path=str(path),
+        kind="program",
+        format="torchscript",
+        size_bytes=content_bytes(path),
+        weights=_grouped([Entry(keys="", name=each.full, tensor=each.tensor) for each in entries]),
+        tensors=_named(entries),
+        others={"code": f"{len(code)} files"},
+        next=(
+            "TorchScript is not executed: convert it with torch.onnx.export, or give latbench the "
+            "network's Python factory",
+        ),
+    )
+
+
+def _checkpoint(path: Path) -> Inspection:
+    found = read_checkpoint(path)
+    weights = _grouped(found.entries)
+    return Inspection(
+        path=str(path),
+        kind="checkpoint",
+        format=found.format,
+        size_bytes=content_bytes(path),
+        weights=weights,
+        tensors=_named(found.entries),
+        others={name: what for name, what in found.others.items() if name},
+        metadata=found.metadata,
+        next=_for_checkpoint(path, weights),
+    )
+
+
+def _named(entries: Iterable[Entry]) -> tuple[NamedTensor, ...]:
+    return tuple(
+        NamedTensor(name=each.full, shape=each.tensor.shape, dtype=each.tensor.dtype)
+        for each in entries
+    )
+
+
+def _grouped(entries: Iterable[Entry]) -> tuple[StoredWeights, ...]:
+    """Tensors by key. Numbered ones, as in the state of an optimizer, are one group."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        parts = entry.keys.split(".")
+        number = next((i for i, part in enumerate(parts) if i and part.isdecimal()), len(parts))
+        groups.setdefault(".".join(parts[:number]), []).append(entry)
+    return tuple(
+        StoredWeights(
+            key=key,
+            tensors=len(held),
+            elements=sum(each.tensor.elements for each in held),
+            size_bytes=sum(each.tensor.size_bytes for each in held),
+            dtypes=tuple(sorted({each.tensor.dtype for each in held})),
+            prefix=_common([each.name for each in held]),
+        )
+        for key, held in groups.items()
+    )
+
+
+def _common(names: list[str]) -> str:
+    """The parts, dots included, that all names begin with, if there are several names."""
+    if len(names) < 2:
+        return ""
+    first, last = (each.split(".")[:-1] for each in (min(names), max(names)))
+    shared = [
+        one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    ]
+    return "".join(f"{part}." for part in shared)
+
+
+def _for_checkpoint(path: Path, weights: tuple[StoredWeights, ...]) -> tuple[str, ...]:
+    if not weights:
+        return ("it holds no tensor: save the state_dict of the network",)
+    command = f"latbench run {FACTORY} --weights {shlex.quote(str(path))}"
+    averaged = [each.key for each in weights if AVERAGED.search(each.key)]
+    return (command, *(f"{command} --weights-key {shlex.quote(key)}" for key in averaged[:1]))
+
+
+def _for_model(path: str, content: FileContent) -> tuple[str, ...]:
+    if content.problem is not None:
+        return (f"it cannot be measured: {content.problem}",)
+    shapes = [
+        f"--shape {shlex.quote(f'{each.name}={_filled(each)}')}"
+        for each in content.inputs
+        if each.shape is not None and not each.fixed
+    ]
+    return (" ".join(("latbench run", shlex.quote(path), *shapes)),)
+
+
+def _filled(tensor: OpenTensor) -> str:
+    """Sizes to start with: a batch of one, an image of 224 pixels or a length of 128."""
+    shape = tensor.shape or ()
+    inner = OPEN_PIXELS if len(shape) == IMAGE_AXES else OPEN_LENGTH
+    return "x".join(
+        str(size) if isinstance(size, int) else str(1 if axis == 0 else inner)
+        for axis, size in enumerate(shape)
+    )
