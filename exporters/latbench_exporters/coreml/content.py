@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from latbench.api import FileContent, OpenTensor, StageError
-from latbench_exporters.coreml.package import DTYPES, FLEXIBILITIES, Package, parse, read
+from latbench_exporters.coreml.package import (
+    DTYPES,
+    FLEXIBILITIES,
+    Package,
+    describe,
+    parse,
+    read,
+)
 
+FLOATS = range(10, 14)
+"""``DataType`` of 16, 32 and 64 bits."""
 FACTS = {
     "shortDescription": "description",
     "versionString": "version",
@@ -26,7 +35,7 @@ def inspect_file(path: Path) -> FileContent:
     operations = list(_operations(spec)) if package.kind == "mlProgram" else []
     weights = [_weight(operation) for operation in operations if operation.type == "const"]
     try:
-        read(path)
+        describe(read(path).spec)
         problem = None
     except StageError as error:
         problem = error.message
@@ -48,9 +57,6 @@ def inspect_file(path: Path) -> FileContent:
             **description.metadata.userDefined,
         },
         parameters=sum(weights) if package.kind == "mlProgram" else None,
-        parameter_bytes=None
-        if package.weights is None
-        else sum(part.stat().st_size for part in package.weights.iterdir()),
         problem=problem,
     )
 
@@ -77,7 +83,8 @@ def _operations(spec: Any) -> Iterator[Any]:
 
 def _weight(operation: Any) -> int:
     """Elements of a constant that is more than a number."""
-    dims = operation.attributes["val"].type.tensorType.dimensions
+    kind = operation.attributes["val"].type.tensorType
+    dims = kind.dimensions if kind.dataType in FLOATS else ()
     size = math.prod(int(dim.constant.size) for dim in dims)
     return size if dims and size > 1 else 0
 
@@ -95,6 +102,19 @@ def _tensor(feature: Any) -> OpenTensor:
         shape, dtype = tuple(value.shape), DTYPES.get(value.dataType, "unknown")
     else:
         return OpenTensor(name=feature.name, shape=None, dtype=kind.removesuffix("Type"))
-    return OpenTensor(
-        name=feature.name, shape=tuple(None for _ in shape) if flexible else shape, dtype=dtype
-    )
+    sizes: tuple[int | None, ...] = tuple(shape)
+    if flexible:
+        fixed = _fixed_axes(value, len(shape)) if kind == "multiArrayType" else set()
+        sizes = tuple(size if axis in fixed else None for axis, size in enumerate(shape))
+    return OpenTensor(name=feature.name, shape=sizes, dtype=dtype)
+
+
+def _fixed_axes(array: Any, axes: int) -> set[int]:
+    """Axes of an array of several shapes that have one size in all of them."""
+    ranges = array.shapeRange.sizeRanges
+    if len(ranges) == axes:
+        return {i for i, each in enumerate(ranges) if each.lowerBound == each.upperBound}
+    shapes = [tuple(each.shape) for each in array.enumeratedShapes.shapes]
+    return {
+        i for i in range(axes) if len({shape[i] for shape in shapes if len(shape) == axes}) == 1
+    }

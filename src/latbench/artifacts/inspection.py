@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -13,11 +14,13 @@ from pathlib import Path
 from latbench.api import FileContent, InspectingExporter, OpenTensor
 from latbench.errors import UsageError
 from latbench.files import content_bytes
-from latbench.plugins import loaded_exporters
-from latbench.zoo.checkpoint.fit import AVERAGED
+from latbench.plugins import loaded_exporters, read_suffixes
 from latbench.zoo.checkpoint.read import Entry, flattened, read_checkpoint, reading
 from latbench.zoo.checkpoint.torch_file import is_program, read_archive
 
+OPTIMIZER = re.compile(r"optim|sched|scaler|exp_avg", re.IGNORECASE)
+"""Keys of tensors that are not weights."""
+MOST_KEYS = 3
 FACTORY = "path/to/model.py:factory"
 IMAGE_AXES, OPEN_PIXELS, OPEN_LENGTH = 4, 224, 128
 """Sizes that a suggested command has for open axes."""
@@ -76,7 +79,8 @@ def inspect(path: str | Path) -> Inspection:
     """
     place = Path(path)
     if not os.access(place, os.R_OK):
-        raise UsageError(f"cannot read {place}", hint="name an existing file that can be read")
+        what = "cannot be read" if place.exists() else "does not exist"
+        raise UsageError(f"{place} {what}", hint="name a model file or a checkpoint")
     exporter = _inspecting(place)
     if exporter is not None:
         content = exporter.inspect(place)
@@ -88,10 +92,7 @@ def inspect(path: str | Path) -> Inspection:
             content=content,
             next=_for_model(str(path), content),
         )
-    if place.is_dir():
-        raise UsageError(
-            f"{place} is a folder that no exporter reads", hint="name one model file or checkpoint"
-        )
+    _refuse_others(place)
     return _program(place) if _is_program(place) else _checkpoint(place)
 
 
@@ -103,6 +104,25 @@ def _inspecting(path: Path) -> InspectingExporter | None:
         (each for each in able if each.suffix == suffix),
         next((each for each in able if suffix in each.reads), None),
     )
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse what is surely not a checkpoint. Raises :class:`UsageError`."""
+    if path.suffix == ".py":
+        raise UsageError(
+            f"{path} is Python code, not a model file",
+            hint=f"to measure a network that one of its functions returns: {path}:FUNCTION",
+        )
+    others = {each.suffix for each in loaded_exporters()[0]} | read_suffixes()
+    if path.suffix.lower() in others:
+        raise UsageError(
+            f"{path}: files with the extension {path.suffix} cannot be described",
+            hint=f"`latbench verify {path}` executes it, if the format can be executed here",
+        )
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder that no exporter reads", hint="name one model file or checkpoint"
+        )
 
 
 def _is_program(path: Path) -> bool:
@@ -178,18 +198,17 @@ def _common(names: list[str]) -> str:
     if len(names) < 2:
         return ""
     first, last = (each.split(".")[:-1] for each in (min(names), max(names)))
-    shared = [
-        one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    ]
-    return "".join(f"{part}." for part in shared)
+    pairs = zip(first, last, strict=False)
+    return "".join(f"{one}." for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _for_checkpoint(path: Path, weights: tuple[StoredWeights, ...]) -> tuple[str, ...]:
     if not weights:
         return ("it holds no tensor: save the state_dict of the network",)
     command = f"latbench run {FACTORY} --weights {shlex.quote(str(path))}"
-    averaged = [each.key for each in weights if AVERAGED.search(each.key)]
-    return (command, *(f"{command} --weights-key {shlex.quote(key)}" for key in averaged[:1]))
+    keys = [each.key for each in weights if each.key and not OPTIMIZER.search(each.key)]
+    chosen = keys[:MOST_KEYS] if len(keys) > 1 else []
+    return (command, *(f"{command} --weights-key {shlex.quote(key)}" for key in chosen))
 
 
 def _for_model(path: str, content: FileContent) -> tuple[str, ...]:

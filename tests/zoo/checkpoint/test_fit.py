@@ -103,6 +103,7 @@ def test_averaged_weights_are_preferred_and_reported(tmp_path: Path, name: str) 
 def test_the_same_tensors_under_two_keys_are_one(tmp_path: Path) -> None:
     tree = weights()
     assert load(tmp_path, {"model": tree, "best": tree}).remarks == ()
+    assert load(tmp_path, {"model": tree, "best": tree}, key="best").key == "best"
 
 
 def test_several_weights_that_fit_need_a_key(tmp_path: Path) -> None:
@@ -140,3 +141,17 @@ def test_keys_are_listed_with_what_is_in_them(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, tree)
     assert caught.value.hint == "the file has: a (1 tensors), epoch (3), name ('best')"
+
+
+def test_a_dictionary_may_be_in_itself(tmp_path: Path) -> None:
+    tree: dict[str, Any] = {"model": weights()}
+    tree["again"] = tree
+    assert load(tmp_path, tree).key == "model"
+
+
+def test_endless_references_are_refused(tmp_path: Path) -> None:
+    tree: list[Any] = [1]
+    for _ in range(40):
+        tree = [tree, tree]
+    with pytest.raises(UsageError, match="more than 1,000,000 values"):
+        load(tmp_path, tree)

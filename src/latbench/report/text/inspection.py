@@ -42,7 +42,8 @@ def _title(found: Inspection) -> str:
     if (content := found.content) is not None:
         precision = f", {content.precision}" if content.precision else ""
         calls = sum(content.operators.values())
-        return f"{found.format} model{precision}, {calls:,} operators, {bytes_}"
+        operators = f", {calls:,} operator{'s' * (calls != 1)}" if calls else ""
+        return f"{found.format} model{precision}{operators}, {bytes_}"
     tensors, values = len(found.tensors), sum(each.elements for each in found.weights)
     where = f" under {len(found.weights)} keys" if len(found.weights) > 1 else ""
     return f"{found.format} {found.kind}, {tensors:,} tensors{where}, {values:,} values, {bytes_}"

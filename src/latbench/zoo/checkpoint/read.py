@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from latbench.errors import StageError, UsageError, first_line
 from latbench.zoo.checkpoint.inert_pickle import Opaque
@@ -23,6 +24,7 @@ DAMAGE = (
     *(NotImplementedError, RuntimeError, MemoryError),
 )
 """What reading a damaged file raises: its bytes determine which of them."""
+MOST_PARTS = 1_000_000
 SAFETENSORS_TYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
     **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "BOOL": "bool"},
@@ -134,7 +136,9 @@ def nested(value: object) -> Mapping[object, object] | None:
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple):
-        return dict(enumerate(value))
+        parts = (dict, list, tuple, Opaque, StoredTensor)
+        # A list of numbers, such as the losses of all steps, is one value.
+        return dict(enumerate(value)) if any(isinstance(each, parts) for each in value) else None
     if not isinstance(value, Opaque):
         return None
     own = _attributes(value)
@@ -211,14 +215,21 @@ def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, st
 
 
 def flattened(tree: object) -> tuple[list[Entry], dict[str, str]]:
-    """All tensors in the nested containers, each container once, and what else has a name, by name
-    from the outermost container on."""
+    """All tensors in the nested containers, and what else has a name, by name from the outermost
+    container on.
+
+    A container under two keys is listed under both. Raises :class:`ValueError` for more than
+    :data:`MOST_PARTS` parts: a small file can refer to its containers very often.
+    """
     entries: list[Entry] = []
     others: dict[str, str] = {}
-    seen: set[int] = set()
-    pending: list[tuple[str, str, object, bool]] = [("", "", tree, False)]
+    parts_left = MOST_PARTS
+    pending: list[_Place] = [_Place("", "", tree, False, frozenset())]
     while pending:
-        keys, name, value, in_module = pending.pop()
+        keys, name, value, in_module, around = pending.pop()
+        parts_left -= 1
+        if parts_left < 0:
+            raise ValueError(f"it has more than {MOST_PARTS:,} values")
         if isinstance(value, Opaque):
             value = array_tensor(value) or value
         if isinstance(value, StoredTensor):
@@ -228,15 +239,27 @@ def flattened(tree: object) -> tuple[list[Entry], dict[str, str]]:
         parts = nested(value)
         if isinstance(value, Opaque) or not parts:
             others[full] = described(value)
-        if not parts or id(value) in seen:
+        if not parts or id(value) in around:
             continue
-        seen.add(id(value))
         module = _is_module(value)
         # The parts of a pickled module belong to it: their names continue, as in a state_dict.
         whole = (keys, name) if module and in_module else (full, "")
+        within = around | {id(value)}
         for key, part in reversed(list(parts.items())):
-            pending.append((whole[0], _joined(whole[1], str(key)), part, module))
+            place = _Place(whole[0], _joined(whole[1], str(key)), part, module, within)
+            pending.append(place)
     return entries, others
+
+
+class _Place(NamedTuple):
+    """A value that is still to be listed."""
+
+    keys: str
+    name: str
+    value: object
+    in_module: bool
+    around: frozenset[int]
+    """The containers that it is in: one may be in itself."""
 
 
 def _joined(one: str, other: str) -> str:
