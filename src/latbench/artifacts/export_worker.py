@@ -92,7 +92,11 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     """Export a network and compare the file with it."""
     request, out = message.request, Path(message.out)
     exporter = load_exporter(message.format)
-    exported = countable(model, exporter.export(model, _model_spec(request, model), out))
+    try:
+        exported = exporter.export(model, _model_spec(request, model), out)
+    except StageError as error:
+        raise _of_random_network(error, model) from error
+    exported = countable(model, exported)
     exported = replace(exported, details={**exported.details, **model.notes()})
     counted = checked_counts(model, exported, request)
     precision = exported.precision or request.precision
@@ -127,6 +131,19 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
         details={**artifact.details, **_details(request, model)},
         model_counts=counted,
         trained_parameters=model.trained_parameters(),
+    )
+
+
+def _of_random_network(error: StageError, model: LazyModel) -> StageError:
+    """``error``, with the cause named if it may be that converters know no random operators."""
+    if error.stage == "build" or (random := model.notes().get("random")) is None:
+        return error
+    return StageError(
+        error.stage,
+        f"{error.message}; the network has {random}",
+        hint="turn off what is random in inference, such as dropout or noise",
+        kind=error.kind,
+        detail=error.detail,
     )
 
 

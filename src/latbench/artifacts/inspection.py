@@ -15,12 +15,12 @@ from latbench.api import FileContent, InspectingExporter, OpenTensor
 from latbench.errors import UsageError
 from latbench.files import content_bytes
 from latbench.plugins import loaded_exporters, read_suffixes
-from latbench.zoo.checkpoint.read import Entry, flattened, read_checkpoint, reading
+from latbench.zoo.checkpoint.read import CheckpointEntry, flattened, read_checkpoint, reading
 from latbench.zoo.checkpoint.torch_file import is_program, read_archive
 
 OPTIMIZER = re.compile(r"optim|sched|scaler|exp_avg", re.IGNORECASE)
 """Keys of tensors that are not weights."""
-MOST_KEYS = 3
+MOST_COMMANDS = 3
 FACTORY = "path/to/model.py:factory"
 IMAGE_AXES, OPEN_PIXELS, OPEN_LENGTH = 4, 224, 128
 """Sizes that a suggested command has for open axes."""
@@ -140,7 +140,9 @@ def _program(path: Path) -> Inspection:
         kind="program",
         format="torchscript",
         size_bytes=content_bytes(path),
-        weights=_grouped([Entry(keys="", name=each.full, tensor=each.tensor) for each in entries]),
+        weights=_grouped(
+            [CheckpointEntry(keys="", name=each.full, tensor=each.tensor) for each in entries]
+        ),
         tensors=_named(entries),
         others={"code": f"{len(code)} files"},
         next=(
@@ -166,16 +168,16 @@ def _checkpoint(path: Path) -> Inspection:
     )
 
 
-def _named(entries: Iterable[Entry]) -> tuple[NamedTensor, ...]:
+def _named(entries: Iterable[CheckpointEntry]) -> tuple[NamedTensor, ...]:
     return tuple(
         NamedTensor(name=each.full, shape=each.tensor.shape, dtype=each.tensor.dtype)
         for each in entries
     )
 
 
-def _grouped(entries: Iterable[Entry]) -> tuple[StoredWeights, ...]:
+def _grouped(entries: Iterable[CheckpointEntry]) -> tuple[StoredWeights, ...]:
     """Tensors by key. Numbered ones, as in the state of an optimizer, are one group."""
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[CheckpointEntry]] = {}
     for entry in entries:
         parts = entry.keys.split(".")
         number = next((i for i, part in enumerate(parts) if i and part.isdecimal()), len(parts))
@@ -207,7 +209,7 @@ def _for_checkpoint(path: Path, weights: tuple[StoredWeights, ...]) -> tuple[str
         return ("it holds no tensor: save the state_dict of the network",)
     command = f"latbench run {FACTORY} --weights {shlex.quote(str(path))}"
     keys = [each.key for each in weights if each.key and not OPTIMIZER.search(each.key)]
-    chosen = keys[:MOST_KEYS] if len(keys) > 1 else []
+    chosen = keys[:MOST_COMMANDS] if len(keys) > 1 else []
     return (command, *(f"{command} --weights-key {shlex.quote(key)}" for key in chosen))
 
 

@@ -94,8 +94,8 @@ def command(
     """Time A and B interleaved: is B faster, slower, or the same?
 
     A and B are each [MODEL][,KEY=VALUE]…: a model and what differs from the options given. Keys:
-    model, backend, threads, batch, resolution, precision, weights, seed, and the backend's
-    options. Examples:
+    model, backend, threads, batch, resolution, precision, weights, weights_key, seed, and the
+    backend's options. Examples:
 
     \b
     latbench compare mobilevig_ti timm:mobilenetv2_140 --threads 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latbench.errors import UsageError
-from latbench.zoo.checkpoint.fit import choose, remarks
+from latbench.zoo.checkpoint.fit import choose, remarks, tied
 from latbench.zoo.checkpoint.read import read_checkpoint, reading
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ def load_weights(module: nn.Module, path: Path, key: str | None = None) -> Weigh
             if given.dtype != expected[name].dtype:
                 cast.add(f"{entry.tensor.dtype} cast to {_type(expected[name])}")
             state[name] = given.to(expected[name].dtype)
+    for name in set(expected) - set(fit.tensors):
+        for other in set(tied(name, expected)) & set(fit.tensors):
+            state[name] = state[other]
     module.load_state_dict(state)
     return WeightsUsed(key=fit.key, remarks=(*remarks(fit, others), *sorted(cast)))
 

@@ -155,3 +155,18 @@ def test_endless_references_are_refused(tmp_path: Path) -> None:
         tree = [tree, tree]
     with pytest.raises(UsageError, match="more than 1,000,000 values"):
         load(tmp_path, tree)
+
+
+def test_a_shared_tensor_may_be_there_once(tmp_path: Path) -> None:
+    def shared(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+        net[1].weight = net[0].weight
+        return net
+
+    for kept in ("0.weight", "1.weight"):
+        torch.save({kept: shared(1)[0].weight.detach()}, tmp_path / "w.pth")
+        model = shared(2)
+        load_weights(model, tmp_path / "w.pth")
+        assert torch.equal(model[0].weight, shared(1)[0].weight)
+        assert torch.equal(model[1].weight, shared(1)[0].weight)

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from latbench.zoo.checkpoint.inert_pickle import Opaque, read_pickle
-from latbench.zoo.checkpoint.torch_file import KNOWN
+from latbench.zoo.checkpoint.torch_file import UNDERSTOOD
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 def read(content: bytes) -> Any:
-    return read_pickle(io.BytesIO(content), KNOWN)
+    return read_pickle(io.BytesIO(content), UNDERSTOOD)
 
 
 class Evil:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latbench.errors import UsageError, listed
-from latbench.zoo.checkpoint.read import Checkpoint, Entry
+from latbench.zoo.checkpoint.read import Checkpoint, CheckpointEntry
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ MOST_KEYS = 10
 class Fit:
     """Tensors of a checkpoint that are the weights of a network."""
 
-    tensors: Mapping[str, Entry]
+    tensors: Mapping[str, CheckpointEntry]
     """The network's name -> tensor."""
     prefix: str
     """What stands before the network's names: keys and prefix, with a dot at the end."""
@@ -105,7 +105,7 @@ def choose(
 
 def contents(checkpoint: Checkpoint) -> list[str]:
     """What the outermost dictionary has under each key, in a few words."""
-    held: dict[str, list[Entry]] = {}
+    held: dict[str, list[CheckpointEntry]] = {}
     for entry in checkpoint.entries:
         held.setdefault(entry.keys, []).append(entry)
     found = [
@@ -145,8 +145,8 @@ def _fits(
 
 
 def _names(
-    entries: Iterable[Entry], expected: Mapping[str, object]
-) -> tuple[dict[str, Entry], tuple[str, ...]]:
+    entries: Iterable[CheckpointEntry], expected: Mapping[str, object]
+) -> tuple[dict[str, CheckpointEntry], tuple[str, ...]]:
     """Tensors by full name without the parts that wrappers add, and those parts."""
     plain = {entry.full: entry for entry in entries}
     if any(WRAPPERS.intersection(name.split(".")) for name in expected):
@@ -176,7 +176,7 @@ def _prefixes(expected: Mapping[str, object]) -> list[str]:
 def _fit(
     prefix: str,
     added: str,
-    names: Mapping[str, Entry],
+    names: Mapping[str, CheckpointEntry],
     expected: Mapping[str, torch.Tensor],
     computed: frozenset[str],
     unwrapped: tuple[str, ...],
@@ -203,7 +203,9 @@ def _fit(
             sorted(
                 name
                 for name in expected
-                if name not in tensors and name.rpartition(".")[2] not in BOOKKEEPING
+                if name not in tensors
+                and name.rpartition(".")[2] not in BOOKKEEPING
+                and not any(other in tensors for other in tied(name, expected))
             )
         ),
         extra=tuple(sorted(name for name in inside if prefix + name not in counters)),
@@ -215,7 +217,20 @@ def _fit(
     )
 
 
-def _is_counter(entry: Entry) -> bool:
+def tied(name: str, expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """Other names of the network's tensor ``name``: a file may hold it under one of them."""
+    tensor = expected[name]
+    return [
+        other
+        for other, found in expected.items()
+        if other != name
+        and found.shape == tensor.shape
+        and found.numel()
+        and found.data_ptr() == tensor.data_ptr()
+    ]
+
+
+def _is_counter(entry: CheckpointEntry) -> bool:
     """Whether it only counts: by its name, or one integer."""
     last = entry.name.rpartition(".")[2]
     return entry.tensor.elements == 1 and (
@@ -223,7 +238,7 @@ def _is_counter(entry: Entry) -> bool:
     )
 
 
-def _difference(entry: Entry, wanted: torch.Tensor) -> str:
+def _difference(entry: CheckpointEntry, wanted: torch.Tensor) -> str:
     """How the tensor differs from what the network has, or nothing."""
     tensor = entry.tensor
     if tensor.shape != tuple(wanted.shape):

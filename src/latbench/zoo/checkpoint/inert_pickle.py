@@ -16,7 +16,7 @@ Build = Callable[..., object]
 """Makes a value from the arguments that the pickle gives."""
 
 
-class Source(Protocol):
+class Stream(Protocol):
     """A file or memory map that is read forward."""
 
     def read(self, size: int = ..., /) -> bytes: ...
@@ -49,7 +49,7 @@ class Mark:
 
 
 def read_pickle(
-    source: Source,
+    source: Stream,
     known: Mapping[str, Build],
     persistent: Callable[[Any], object] | None = None,
 ) -> object:

@@ -40,7 +40,7 @@ MISTAKEN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CheckpointEntry:
     """One tensor of a file."""
 
     keys: str
@@ -64,7 +64,7 @@ class Checkpoint:
     """``torch`` or ``safetensors``."""
     tree: object
     """Dictionaries, lists, scalars, tensors and objects of unknown classes, as they are nested."""
-    entries: tuple[Entry, ...]
+    entries: tuple[CheckpointEntry, ...]
     others: Mapping[str, str]
     """Name from the outermost dictionary on -> what is there instead of a tensor."""
     metadata: Mapping[str, str]
@@ -136,9 +136,11 @@ def nested(value: object) -> Mapping[object, object] | None:
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple):
-        parts = (dict, list, tuple, Opaque, StoredTensor)
+        containers = (dict, list, tuple, Opaque, StoredTensor)
         # A list of numbers, such as the losses of all steps, is one value.
-        return dict(enumerate(value)) if any(isinstance(each, parts) for each in value) else None
+        return (
+            dict(enumerate(value)) if any(isinstance(each, containers) for each in value) else None
+        )
     if not isinstance(value, Opaque):
         return None
     own = _attributes(value)
@@ -214,14 +216,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, st
         raise ValueError(first_line(error)) from error
 
 
-def flattened(tree: object) -> tuple[list[Entry], dict[str, str]]:
+def flattened(tree: object) -> tuple[list[CheckpointEntry], dict[str, str]]:
     """All tensors in the nested containers, and what else has a name, by name from the outermost
     container on.
 
     A container under two keys is listed under both. Raises :class:`ValueError` for more than
     :data:`MOST_PARTS` parts: a small file can refer to its containers very often.
     """
-    entries: list[Entry] = []
+    entries: list[CheckpointEntry] = []
     others: dict[str, str] = {}
     parts_left = MOST_PARTS
     pending: list[_Place] = [_Place("", "", tree, False, frozenset())]
@@ -233,7 +235,7 @@ def flattened(tree: object) -> tuple[list[Entry], dict[str, str]]:
         if isinstance(value, Opaque):
             value = array_tensor(value) or value
         if isinstance(value, StoredTensor):
-            entries.append(Entry(keys=keys, name=name, tensor=value))
+            entries.append(CheckpointEntry(keys=keys, name=name, tensor=value))
             continue
         full = _joined(keys, name)
         parts = nested(value)

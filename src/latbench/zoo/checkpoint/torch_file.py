@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from latbench.errors import UsageError
-from latbench.zoo.checkpoint.inert_pickle import Build, Global, Opaque, Source, read_pickle
+from latbench.zoo.checkpoint.inert_pickle import Build, Global, Opaque, Stream, read_pickle
 from latbench.zoo.checkpoint.tensor import ITEM_BYTES, StoredTensor
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def read_archive(path: Path) -> object:
 
         return Storage(key=key, dtype=dtype, elements=_count(elements), read=lambda: content(name))
 
-    return read_pickle(io.BytesIO(_entry(archive, pickles[0])), KNOWN, storage)
+    return read_pickle(io.BytesIO(_entry(archive, pickles[0])), UNDERSTOOD, storage)
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -144,13 +144,13 @@ def _part(path: Path, start: int, size: int) -> bytes:
         return file.read(size)
 
 
-def _read_chain(content: Source, length: int, part: Callable[[int, int], bytes]) -> object:
+def _read_chain(content: Stream, length: int, part: Callable[[int, int], bytes]) -> object:
     """A chain of pickles of ``length`` bytes; ``part`` reads so many bytes from a position."""
-    first = read_pickle(content, KNOWN)
+    first = read_pickle(content, UNDERSTOOD)
     if first != MAGIC:
         return first
-    read_pickle(content, KNOWN)  # version
-    read_pickle(content, KNOWN)  # byte order and sizes of the machine
+    read_pickle(content, UNDERSTOOD)  # version
+    read_pickle(content, UNDERSTOOD)  # byte order and sizes of the machine
     starts: dict[object, int] = {}
     types: dict[object, str] = {}
 
@@ -168,8 +168,8 @@ def _read_chain(content: Source, length: int, part: Callable[[int, int], bytes])
 
         return Storage(key=(key, skip), dtype=dtype, elements=_count(elements), read=read)
 
-    tree = read_pickle(content, KNOWN, storage)
-    keys = read_pickle(content, KNOWN)
+    tree = read_pickle(content, UNDERSTOOD, storage)
+    keys = read_pickle(content, UNDERSTOOD)
     if not isinstance(keys, list):
         raise ValueError("the list of storages is missing")
     for key in keys:
@@ -197,18 +197,18 @@ def _read_tar(path: Path) -> object:
 
         with member("storages") as file:
             for _ in range(_number(file)):
-                key, _, stored_as = _fields(read_pickle(file, KNOWN), 3)
+                key, _, stored_as = _fields(read_pickle(file, UNDERSTOOD), 3)
                 dtype = _storage_type(stored_as)
                 (elements,) = struct.unpack("<q", file.read(8))
                 content = file.read(_count(elements) * ITEM_BYTES[dtype])
                 known[key] = _in_memory(key, dtype, content)
-            for target, root, offset, elements in _rows(read_pickle(file, KNOWN)):
+            for target, root, offset, elements in _rows(read_pickle(file, UNDERSTOOD)):
                 whole, width = known[root], ITEM_BYTES[known[root].dtype]
                 part = whole.read()[offset * width : (offset + elements) * width]
                 known[target] = _in_memory(target, whole.dtype, part)
         with member("tensors") as file:
             for _ in range(_number(file)):
-                key, root, _ = _fields(read_pickle(file, KNOWN), 3)
+                key, root, _ = _fields(read_pickle(file, UNDERSTOOD), 3)
                 (axes,) = struct.unpack("<i4x", file.read(8))
                 shape = struct.unpack(f"<{axes}q", file.read(8 * axes))
                 stride = struct.unpack(f"<{axes}q", file.read(8 * axes))
@@ -217,7 +217,7 @@ def _read_tar(path: Path) -> object:
         with member("pickle") as file:
             return read_pickle(
                 file,
-                KNOWN,
+                UNDERSTOOD,
                 lambda given: given[0] if isinstance(given, tuple) else known[int(given)],
             )
 
@@ -228,8 +228,8 @@ def _in_memory(key: object, dtype: str, content: bytes) -> Storage:
     )
 
 
-def _number(file: Source) -> int:
-    return _count(read_pickle(file, KNOWN))
+def _number(file: Stream) -> int:
+    return _count(read_pickle(file, UNDERSTOOD))
 
 
 def _rows(value: object) -> list[tuple[Any, ...]]:
@@ -380,7 +380,7 @@ TENSORS: Mapping[str, Build] = {
     "torch._utils._rebuild_parameter": lambda data, *_: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
 }
-KNOWN: Mapping[str, Build] = {
+UNDERSTOOD: Mapping[str, Build] = {
     **TENSORS,
     "torch._tensor._rebuild_from_type_v2": _rebuilt,
     "torch.storage._load_from_bytes": _nested,
