@@ -42,6 +42,7 @@ FULL = Request(
     arguments={"depth": "2"},
     imports=("package",),
     nondeterministic=True,
+    weights_key="model_ema",
 )
 PLAIN = make_request("model")
 FIELDS = Request.__struct_fields__

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from latbench import export
-from latbench.api import ExportSpec, SentinelExporter, StageError, make_inputs
+from latbench.api import ExportSpec, InspectingExporter, SentinelExporter, StageError, make_inputs
 from latbench.files import content_sha256
 from latbench.plugins import format_names, load_exporter, load_runner, runner_names
 from latbench.schema.precision import PRECISIONS
@@ -258,3 +258,33 @@ except StageError as error:
     assert kind == "unavailable", done.stderr
     assert "not installed" in message
     assert "pip install 'latbench[" in hint
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_it_says_about_a_file_is_what_it_exported(
+    format: str, made: dict[str, ExportedFile]
+) -> None:
+    exporter, file = load_exporter(format), made[format]
+    if not isinstance(exporter, InspectingExporter):
+        pytest.skip("this exporter does not describe files")
+    content = exporter.inspect(file.path)
+    sizes = [(tensor.shape, tensor.dtype) for tensor in file.exported.inputs]
+    assert [(tensor.shape, tensor.dtype) for tensor in content.inputs] == sizes
+    assert len(content.outputs) == len(file.exported.outputs)
+    assert content.parameters == PARAMETERS
+    assert content.macs in (MACS, None)
+    assert sum(content.operators.values()) > 1 or content.details.get("delegates")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("content", [b"", b"\xff" * 200])
+def test_a_damaged_file_is_refused_with_a_hint(format: str, content: bytes, tmp_path: Path) -> None:
+    exporter = load_exporter(format)
+    if not isinstance(exporter, InspectingExporter):
+        pytest.skip("this exporter does not describe files")
+    path = tmp_path / f"damaged{exporter.suffix}"
+    path.write_bytes(content)
+    with pytest.raises(StageError) as caught:
+        exporter.inspect(path)
+    assert caught.value.hint

@@ -140,6 +140,9 @@ def test_weights_are_part_of_the_identity(tmp_path: Path) -> None:
     one = found("mobilevig_ti", weights=path).identity.weights
     path.write_bytes(b"2")
     assert found("mobilevig_ti", weights=path).identity.weights != one
+    chosen = found("mobilevig_ti", weights=path, weights_key="model_ema")
+    assert chosen.weights_key == "model_ema"
+    assert chosen.identity.weights.endswith("#model_ema")
     assert found("mobilevig_ti", seed=3).identity.weights == "seed:3"
     with pytest.raises(UsageError, match="weights file"):
         found("mobilevig_ti", weights=tmp_path / "none.pth")
