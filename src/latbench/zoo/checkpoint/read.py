@@ -16,7 +16,8 @@ from typing import NamedTuple
 from latbench.errors import StageError, UsageError, first_line
 from latbench.zoo.checkpoint.inert_pickle import Opaque
 from latbench.zoo.checkpoint.tensor import StoredTensor
-from latbench.zoo.checkpoint.torch_file import array_tensor, read_torch_file
+from latbench.zoo.checkpoint.torch_file import read_torch_file
+from latbench.zoo.checkpoint.values import array_tensor
 
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, tarfile.TarError, struct.error),
