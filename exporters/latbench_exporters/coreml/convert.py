@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latbench.api import Array, StageError, TensorSpec, UsageError, choice_option, first_line
+from latbench.schema.artifact import shape_text
 from latbench_exporters.coreml.package import IMAGENET
 from latbench_exporters.coreml.quiet import quiet
 
@@ -177,7 +178,7 @@ def _check_image(specs: Sequence[TensorSpec]) -> None:
     if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].shape[:2] != (1, 3):
         raise UsageError(
             "input=image requires one input of shape 1x3xHxW, not "
-            + " and ".join("x".join(map(str, spec.shape)) for spec in specs),
+            + " and ".join(shape_text(spec.shape) for spec in specs),
             hint="use --option input=tensor, or --batch 1",
         )
 

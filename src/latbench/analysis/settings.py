@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latbench.schema.artifact import Artifact, TensorSpec
+from latbench.schema.artifact import Artifact, TensorSpec, shape_text
 from latbench.schema.record import Record
 
 UNITS: dict[str, tuple[str, ...]] = {
@@ -54,7 +54,7 @@ def input_texts(artifact: Artifact | None) -> list[str]:
 
 
 def _input_text(tensor: TensorSpec) -> str:
-    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    shape = shape_text(tensor.shape)
     # Of a digest, the start tells files apart.
     return shape if tensor.content is None else f"{tensor.name} {shape} = {tensor.content[:19]}"
 

@@ -26,7 +26,7 @@ from latbench.artifacts.validation import norm_bytes, reference_outputs
 from latbench.errors import StageError, UsageError, suggest
 from latbench.events import Events, Warn
 from latbench.plugins import format_names, load_exporter
-from latbench.schema.artifact import Artifact, Counts, Parity
+from latbench.schema.artifact import Artifact, Counts, Parity, shape_text
 from latbench.schema.request import Request, make_request
 from latbench.zoo.given_inputs import load_inputs
 from latbench.zoo.lazy_model import LazyModel
@@ -285,4 +285,4 @@ def _parity(
 
 
 def _listed(shapes: Iterable[Sequence[int]]) -> str:
-    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+    return ", ".join(shape_text(shape) for shape in shapes)

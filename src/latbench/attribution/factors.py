@@ -16,6 +16,7 @@ from latbench.analysis.settings import (
 from latbench.attribution.shapley import Difference
 from latbench.claims.conditions import PLACING
 from latbench.claims.model import Claim
+from latbench.schema.artifact import shape_text
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.protocol_catalog import shipped
 from latbench.schema.record import Record
@@ -195,7 +196,7 @@ def _input_shape(record: Record) -> str | None:
     inputs = record.artifact.inputs if record.artifact else ()
     if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].content is None:
         return None
-    texts = ("x".join(map(str, each.shape[1:])) or "scalar" for each in inputs)
+    texts = (shape_text(each.shape[1:]) for each in inputs)
     contents = ("" if each.content is None else f" = {each.content}" for each in inputs)
     return ", ".join(map("".join, zip(texts, contents, strict=True))) or None
 

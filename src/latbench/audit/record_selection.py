@@ -96,7 +96,7 @@ def _newest(
     """
     seen: dict[tuple[object, ...], int] = defaultdict(int)
     for row in rows:
-        shape = [int(size) for size in row.input.split("x")] if row.input else []
+        shape = _sizes(row.input)
         if shape and batch not in (None, shape[0]):
             continue
         if shape and resolution is not None and shape.count(resolution) < 2:
@@ -105,3 +105,8 @@ def _newest(
         seen[key] += 1
         if seen[key] <= most:
             yield row
+
+
+def _sizes(shape: str | None) -> list[int]:
+    """The sizes in ``1x3x224x224``; none of a scalar, or if the input is not known."""
+    return [int(size) for size in (shape or "").split("x") if size.isdecimal()]

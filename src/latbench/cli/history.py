@@ -1,56 +1,61 @@
-"""``latbench history``: the records of one model over time."""
+"""``latbench history``: records over time."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from latbench.cli import completion
-from latbench.cli.options import json_option, registry_option
-from latbench.cli.terminal import echo_list
-from latbench.defaults import FALLBACK, LOCAL
+from latbench.cli.list_options import (
+    ListFormat,
+    filter_of,
+    filter_options,
+    nothing_found,
+    output_options,
+)
+from latbench.cli.options import Command
 
 
-@click.command("history")
-@click.option("--model", required=True, metavar="MODEL", shell_complete=completion.models)
-@click.option(
-    "--backend",
-    default=FALLBACK,
-    show_default=True,
-    metavar="NAME",
-    shell_complete=completion.backends,
-)
-@click.option(
-    "--device", default=LOCAL, show_default=True, metavar="ID", shell_complete=completion.devices
-)
+@click.command("history", cls=Command)
+@click.argument("model_arguments", nargs=-1, metavar="[MODEL]...", shell_complete=completion.models)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="Show at most this many records.",
+    help="Show at most this many records, the newest ones.",
 )
-@registry_option
-@json_option
+@filter_options
+@output_options
 def command(
     *,
-    model: str,
-    backend: str,
-    device: str,
+    model_arguments: tuple[str, ...],
+    models: tuple[str, ...],
     limit: int,
+    columns: str | None,
+    sort: str | None,
+    format: str,
+    output: Any,
     registry: str | None,
     as_json: bool,
+    **conditions: Any,
 ) -> None:
-    """Show the records of one model on one device and backend, the newest first."""
-    from latbench.report.json import to_json
+    """Show records over time, the newest first.
+
+    Without MODEL, of all models. Settings in which the records differ have columns; what all of
+    them share is printed once, below.
+    """
+    from latbench.report.text.columns import LISTED
     from latbench.store.registry import Registry
 
-    if device == LOCAL:
-        from latbench.devices.local import LocalDevice
-
-        device = LocalDevice().row(LOCAL).id
+    shape = ListFormat(
+        LISTED, columns=columns, sort=sort, format=format, output=output, as_json=as_json
+    )
+    wanted = filter_of(models=(*model_arguments, *models), **conditions)
     with Registry.open(registry, create=False) as store:
-        rows = store.history(model, device, backend, limit=limit)
-        if as_json:
-            click.echo(to_json(rows))
-        else:
-            echo_list(store, rows)
+        found = store.find(wanted, limit=limit + 1)
+        older = ["older records are left out: a larger --limit"] if len(found) > limit else []
+        shape.print(store, found[:limit], older)
+        if not found:
+            nothing_found(store, wanted)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from latbench.cli import completion
-from latbench.cli.options import json_option, registry_option
+from latbench.cli.list_options import (
+    ListFormat,
+    filter_of,
+    filter_options,
+    nothing_found,
+    output_options,
+)
+from latbench.cli.options import Command, GroupedOption
 from latbench.cli.picture_options import picture_options, style_of
-from latbench.cli.terminal import echo_list, echo_result
+from latbench.cli.terminal import echo_result
 
 if TYPE_CHECKING:
     from latbench.analysis.summary import Summary
@@ -18,9 +26,8 @@ if TYPE_CHECKING:
     from latbench.schema.record import Record
 
 
-@click.command("show")
+@click.command("show", cls=Command)
 @click.argument("id", required=False, shell_complete=completion.record_ids)
-@click.option("--device", metavar="ID", help="List only this device (without an ID).")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -28,40 +35,53 @@ if TYPE_CHECKING:
     help="Plot the record to a .png, .svg or .pdf file (extra: plot).",
 )
 @picture_options
-@registry_option
-@json_option
+@filter_options
+@output_options
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     *,
     id: str | None,
-    device: str | None,
     plot: Path | None,
     size: tuple[float, float] | None,
     font_size: float,
     title: str | None,
     no_title: bool,
+    columns: str | None,
+    sort: str | None,
+    format: str,
+    output: Path | None,
     registry: str | None,
     as_json: bool,
+    **conditions: Any,
 ) -> None:
     """Show one record in full, or list the latest record of each group.
 
     ID may be any unambiguous start of a record's ID. A group is one model on one device and
-    backend.
+    backend. Conditions, columns and formats apply to the list.
     """
     from latbench.analysis.summary import summarize
-    from latbench.report.json import record_json, to_json
+    from latbench.report.json import record_json
+    from latbench.report.text.columns import LISTED
     from latbench.report.text.record import record_lines
     from latbench.store.registry import Registry
 
     if plot is not None and id is None:
         raise click.UsageError("--plot requires the ID of a record")
+    if id is None:
+        shape = ListFormat(
+            LISTED, columns=columns, sort=sort, format=format, output=output, as_json=as_json
+        )
+        wanted = filter_of(**conditions)
+        with Registry.open(registry, create=False) as store:
+            found = store.newest(wanted)
+            shape.print(store, found)
+            if not found:
+                nothing_found(store, wanted)
+        return
+    _refuse_list_options(ctx)
     with Registry.open(registry, create=False) as store:
-        if id is None:
-            rows = store.latest(device)
-            if as_json:
-                click.echo(to_json(rows))
-            else:
-                echo_list(store, rows)
-            return
         record = store.get(id)
         summary = summarize(record)
         if plot is not None:
@@ -71,6 +91,14 @@ def command(
             click.echo(record_json(record, summary))
             return
         echo_result(record_lines(record, summary, store.url))
+
+
+def _refuse_list_options(ctx: click.Context) -> None:
+    """Refuse options of the list together with the ID of one record."""
+    for param in ctx.command.params:
+        listed = isinstance(param, GroupedOption) and param.name is not None
+        if listed and ctx.get_parameter_source(param.name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{param.opts[0]} applies to the list, not to one record")
 
 
 def _draw(record: Record, summary: Summary | None, path: Path, style: Style) -> None:

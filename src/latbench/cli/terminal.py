@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from time import monotonic
@@ -20,7 +20,6 @@ from latbench.events import Events
 if TYPE_CHECKING:
     from latbench.schema.protocol import TimingProtocol
     from latbench.schema.trace import Trace
-    from latbench.store.registry import Registry, Row
 
 MARKS = {
     "FAILED": "red",
@@ -49,6 +48,13 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def list_width() -> int | None:
+    """Columns that a list may take: those of the terminal, or COLUMNS where that is set; ``None``
+    in a pipe, so that programs get whole rows."""
+    asked = os.environ.get("COLUMNS", "")
+    return width() or (int(asked) if asked.isdecimal() and int(asked) else None)
+
+
 def echo_result(lines: Iterable[str]) -> None:
     """Print a result: emphasized and broken to the width on a terminal, plain in a pipe."""
     from latbench.report.text.layout import wrapped
@@ -58,55 +64,6 @@ def echo_result(lines: Iterable[str]) -> None:
         broken = wrapped(line, columns) if columns and columns >= NARROWEST else [line]
         for part in broken:
             click.echo(_painted(part, first=number == 0) if color else part, color=color)
-
-
-SUMMARIZED = 100
-"""Longest list whose records are read and summarized, at some milliseconds each; a longer one shows
-what the registry's own columns hold."""
-
-
-def echo_list(store: Registry, listed: Sequence[Row]) -> None:
-    """Print a table of records with short ids, fitted to the terminal's width."""
-    ids = [each.id for each in listed]
-    if len(ids) > SUMMARIZED:
-        _echo_columns(listed, store.short_ids(ids))
-        return
-    import msgspec
-
-    from latbench.analysis.summary import summarize
-    from latbench.report.tables import row
-    from latbench.report.text.table import LISTED, to_text
-
-    short = store.short_ids(ids)
-    records = [store.get(id) for id in ids]
-    rows = [
-        msgspec.structs.replace(row(record, summarize(record)), id=short[record.id])
-        for record in records
-    ]
-    click.echo("\n".join(to_text(rows, LISTED, width())))
-
-
-def _echo_columns(listed: Sequence[Row], short: Mapping[str, str]) -> None:
-    from latbench.report.text.layout import moment, table
-    from latbench.report.units import time
-
-    header = ("record", "when", "model", "device", "backend", "input", "threads", "latency")
-    rows = [
-        (
-            short[each.id],
-            moment(each.created_unix_ns),
-            each.model,
-            each.device,
-            each.requested_backend
-            + (f" (ran on {each.backend})" if each.backend != each.requested_backend else ""),
-            each.input or "",
-            "" if each.threads is None else str(each.threads),
-            each.status if each.median_ns is None else time(each.median_ns),
-        )
-        for each in listed
-    ]
-    click.echo("\n".join(table(header, rows)))
-    warn(f"intervals and reliability are shown in lists of up to {SUMMARIZED} records")
 
 
 def _painted(line: str, *, first: bool) -> str:

@@ -120,9 +120,9 @@ def _lines(found: VerifyResult) -> list[str]:
 
 
 def _tensors(specs: tuple[TensorSpec, ...]) -> str:
-    return ", ".join(
-        f"{spec.name} {'x'.join(map(str, spec.shape)) or 'scalar'} {spec.dtype}" for spec in specs
-    )
+    from latbench.schema.artifact import shape_text
+
+    return ", ".join(f"{spec.name} {shape_text(spec.shape)} {spec.dtype}" for spec in specs)
 
 
 def _counts(counts: Counts) -> str:

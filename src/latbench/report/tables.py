@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from latbench.analysis.settings import input_texts
+from latbench.analysis.settings import input_texts, own_options
 from latbench.analysis.summary import Summary
 from latbench.errors import UsageError
 from latbench.report.placement import placed
+from latbench.report.writers import csv_table
 from latbench.schema.artifact import Artifact
 from latbench.schema.record import Record
 from latbench.schema.value import Value
+
+if TYPE_CHECKING:
+    from latbench.store.registry import Row
 
 
 class TableRow(Value, frozen=True, kw_only=True):
@@ -34,7 +37,12 @@ class TableRow(Value, frozen=True, kw_only=True):
     computed_in: str | None
     """The precision of the arithmetic, if the runtime reports another one."""
     input: str | None
+    """Shapes of all inputs."""
     threads: int | None
+    options: str | None
+    """Requested options of the backend and its exporter."""
+    weights: str
+    """``seed:N``, ``sha256:`` of the weights file, or ``file`` if they came with the model."""
     runtime: str | None
     """Its version."""
     format: str | None
@@ -51,6 +59,8 @@ class TableRow(Value, frozen=True, kw_only=True):
     status: str
     protocol: str
     """How it was timed, with its version."""
+    protocol_sha256: str
+    """Differs between protocols of one name with other settings, such as another budget."""
     median_ns: int | None
     """The latency; ``None`` for a protocol of cold starts."""
     low_ns: int | None
@@ -65,6 +75,9 @@ class TableRow(Value, frozen=True, kw_only=True):
     reported_unit: str | None
     reliability: str | None
     peak_rss_bytes: int | None
+    load_ns: int | None
+    first_ns: int | None
+    """The first inference; with ``load_ns`` it is the cold start."""
     placement: str | None
     failure: str | None
     fallback_record: str | None
@@ -104,6 +117,8 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         computed_in=computed_in if computed_in != precision else None,
         input=", ".join(input_texts(artifact)) or None,
         threads=int(threads) if threads.isdecimal() else None,
+        options=",".join(f"{key}={value}" for key, value in own_options(record).items()) or None,
+        weights=record.model.weights,
         runtime=runtime.version if runtime else None,
         format=artifact.format if artifact else None,
         artifact_sha256=artifact.sha256 if artifact else None,
@@ -116,6 +131,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         top1_agreement_ppm=parity.top1_agreement_ppm if parity else None,
         status=record.outcome.status,
         protocol=record.protocol.label,
+        protocol_sha256=record.protocol_sha256,
         median_ns=warm.median_ns if warm else None,
         low_ns=low,
         high_ns=high,
@@ -126,6 +142,8 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         reported_unit=summary.reported.unit if summary else None,
         reliability=summary.reliability if summary else None,
         peak_rss_bytes=summary.peak_rss_bytes if summary else None,
+        load_ns=summary.load_ns if summary else None,
+        first_ns=summary.first_ns if summary else None,
         placement=placed(runtime.placement) if runtime and runtime.placement else None,
         failure=f"{failure.stage}: {failure.message}" if failure else None,
         fallback_record=record.id if fell_back else None,
@@ -133,13 +151,34 @@ def row(record: Record, summary: Summary | None) -> TableRow:
     )
 
 
+def listed_row(listed: Row) -> TableRow:
+    """The row of a record that was not read: what the registry's own columns hold."""
+    empty: dict[str, Any] = dict.fromkeys(TableRow.__struct_fields__)
+    fell_back = listed.backend != listed.requested_backend
+    known: dict[str, Any] = {
+        "id": listed.id,
+        "created_unix_ns": listed.created_unix_ns,
+        "model": listed.model,
+        "backend": listed.requested_backend,
+        "fell_back_to": listed.backend if fell_back else None,
+        "device": listed.device,
+        "precision": listed.precision,
+        "input": listed.input,
+        "threads": listed.threads,
+        "options": listed.options,
+        "weights": "",
+        "status": listed.status,
+        "protocol": listed.protocol,
+        "protocol_sha256": "",
+        "fallback_median_ns" if fell_back else "median_ns": listed.median_ns,
+    }
+    return TableRow(**{**empty, **known})
+
+
 def to_csv(rows: Sequence[TableRow]) -> str:
     """CSV with a header; cells without a value are empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, TableRow.__struct_fields__, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(msgspec.to_builtins(row) for row in rows)
-    return out.getvalue()
+    names = TableRow.__struct_fields__
+    return csv_table(names, ([getattr(row, name) for name in names] for row in rows))
 
 
 def write_parquet(rows: Sequence[TableRow], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from latbench.schema.value import Value
@@ -16,6 +17,11 @@ class TensorSpec(Value, frozen=True, kw_only=True, omit_defaults=True):
     content: str | None = None
     """What a timed input holds, as in :mod:`latbench.schema.input_content`; ``None`` for the
     default seeded noise, and for outputs."""
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as every text writes it, such as ``1x3x224x224``; ``scalar`` without axes."""
+    return "x".join(map(str, shape)) or "scalar"
 
 
 class Counts(Value, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from latbench.schema.record import Record
 from latbench.schema.value import Value
 from latbench.store import migrate
 from latbench.store.engine import LOCK_TIMEOUT_S, make_engine, registry_url, shown, translated
+from latbench.store.record_filter import RecordFilter
 from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
 from latbench.store.tables import latest, machines, records, traces, verdicts
 
@@ -48,6 +49,7 @@ class Row(Value, frozen=True, kw_only=True):
 GROUP = ("device", "model", "backend", "requested_backend")
 """Columns that identify a group of which the latest record is kept. The requested backend is one:
 a fallback does not replace a record of the backend that was requested itself."""
+NEWEST_FIRST = (records.c.created_unix_ns.desc(), records.c.id.desc())
 SHORT_ID = 7
 """Minimum length of a shortened id."""
 TRAINED = "form=trained"
@@ -197,10 +199,39 @@ class Registry:
             .limit(limit)
         )
 
+    def find(self, wanted: RecordFilter, *, limit: int | None = None) -> tuple[Row, ...]:
+        """The records that meet the conditions, the newest first, at most ``limit``."""
+        if not wanted.needs_body():
+            query = select(*_listed(records)).where(*wanted.where(records))
+            return self._rows(query.order_by(*NEWEST_FIRST).limit(limit))
+        found: list[Row] = []
+        query = select(*_listed(records), records.c.body).where(*wanted.where(records))
+        with translated(self._engine.url), self._engine.connect() as connection:
+            for row in connection.execute(query.order_by(*NEWEST_FIRST)).mappings():
+                if wanted.matches_body(row["body"]):
+                    found.append(Row(**{name: row[name] for name in Row.__struct_fields__}))
+                if len(found) == limit:
+                    break
+        return tuple(found)
+
+    def newest(self, wanted: RecordFilter) -> tuple[Row, ...]:
+        """The newest record of each model x device x backend among those that meet the conditions.
+
+        A record of the trained form counts only if the conditions name the form.
+        """
+        if wanted.by_group():
+            query = select(*_listed(latest)).where(*wanted.where(latest))
+            return self._rows(query.order_by(*(latest.c[name] for name in GROUP)))
+        form = any(key == "form" for key, _ in wanted.options)
+        groups: dict[tuple[str, ...], Row] = {}
+        for row in self.find(wanted):
+            if form or TRAINED not in (row.options or "").split(","):
+                groups.setdefault(tuple(getattr(row, name) for name in GROUP), row)
+        return tuple(groups[key] for key in sorted(groups))
+
     def latest(self, device: str | None = None) -> tuple[Row, ...]:
         """The newest record of each model x device x backend, whatever its status."""
-        query = select(*_listed(latest)).order_by(*(latest.c[name] for name in GROUP))
-        return self._rows(query if device is None else query.where(latest.c.device == device))
+        return self.newest(RecordFilter(devices=() if device is None else (device,)))
 
     def of_sweep(self, sweep: str) -> tuple[Record, ...]:
         """All records of the sweep whose id begins with ``sweep``, in the order of its points. A

@@ -24,6 +24,7 @@ from latbench.report.text.claim import statement
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import moment
 from latbench.report.units import decimals, duration, time
+from latbench.report.writers import markdown_table, markdown_text
 from latbench.schema.record import Record
 from latbench.schema.request_syntax import option_words
 from latbench.schema.value import Value
@@ -84,12 +85,12 @@ def claim_card(
 
 def card_markdown(card: Card) -> str:
     """Each text escaped: a claim's words are not markup."""
-    lines = [f"# {_plain(card.title)}"]
+    lines = [f"# {_markdown(card.title)}"]
     for section in card.sections:
-        lines += ["", f"## {_plain(section.heading)}", ""]
+        lines += ["", f"## {_markdown(section.heading)}", ""]
         if section.rows:
-            lines += ["| | |", "|---|---|"]
-            lines += [f"| {_plain(name)} | {_plain(text)} |" for name, text in section.rows]
+            rows = [(_markdown(name), _markdown(text)) for name, text in section.rows]
+            lines += markdown_table(("", ""), rows)
         if section.commands:
             # A fence that is longer than any run of backquotes inside.
             runs = [len(run) for c in section.commands for run in re.findall("`+", c)]
@@ -284,6 +285,5 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _plain(text: str) -> str:
-    """As text in Markdown, also within a table."""
-    return re.sub(r"([\\`*_\[\]<>|#~&!])", r"\\\1", _one_line(text))
+def _markdown(text: str) -> str:
+    return markdown_text(_one_line(text))

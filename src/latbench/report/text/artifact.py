@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latbench.report.text.layout import labelled
 from latbench.report.units import size
-from latbench.schema.artifact import Artifact
+from latbench.schema.artifact import Artifact, shape_text
 
 
 def parity(artifact: Artifact) -> str:
@@ -24,8 +24,7 @@ def parity(artifact: Artifact) -> str:
 def artifact_lines(artifact: Artifact, path: str) -> list[str]:
     """An exported file and the checks on it."""
     shapes = ", ".join(
-        f"{tensor.name} {'x'.join(map(str, tensor.shape))} {tensor.dtype}"
-        for tensor in artifact.inputs
+        f"{tensor.name} {shape_text(tensor.shape)} {tensor.dtype}" for tensor in artifact.inputs
     )
     lines = [
         path,

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+GAP = "  "
+"""Between two columns."""
 LABEL = 13
 """Width of the label column, the space after it included."""
 
@@ -15,9 +17,28 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     body = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in body) for i in range(len(header))]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in body
     ]
+
+
+def shortened(texts: Sequence[str], limit: int) -> list[str]:
+    """Texts of at most ``limit`` characters, cut in the middle, in one way for all of them.
+
+    Different texts stay different where ``limit`` permits it: the cut is moved to a place where
+    they do not differ.
+    """
+
+    def cut(start: int) -> list[str]:
+        end = limit - 1 - start
+        return [
+            text if len(text) <= limit else f"{text[:start]}…{text[len(text) - end :]}"
+            for text in texts
+        ]
+
+    middle = (limit - 1) // 2
+    starts = sorted(range(limit), key=lambda start: abs(start - middle))
+    return cut(max(starts, key=lambda start: len(set(cut(start)))))
 
 
 def moment(unix_ns: int) -> str:
@@ -30,8 +51,10 @@ def labelled(label: str, text: str) -> str:
     return f"  {label.ljust(LABEL - 1)} {text}"
 
 
-def wrapped(line: str, width: int) -> list[str]:
+def wrapped(line: str, width: int, *, hanging: int | None = None) -> list[str]:
     """Break a line at spaces, never inside a word; continuations align with the text.
+
+    ``hanging`` sets the spaces before a continuation.
 
     Parts between " · " stay together if they fit.
     """
@@ -40,9 +63,12 @@ def wrapped(line: str, width: int) -> list[str]:
     indent = " " * (LABEL + 2)
     if not line.startswith("  "):
         indent = "    "
+    if hanging is not None:
+        indent = " " * hanging
     parts = line.split(" · ")
     if all(len(part) + len(indent) <= width - 2 for part in parts):
-        line = " · ".join(part.replace(" ", "\0") for part in parts)
+        # Breaks only after a dot, so that no line begins with one.
+        line = "\0· ".join(part.replace(" ", "\0") for part in parts)
         lead = len(line) - len(line.lstrip("\0"))
         line = " " * lead + line[lead:]
     broken = textwrap.wrap(

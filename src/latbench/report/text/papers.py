@@ -10,6 +10,7 @@ from latbench.claims.model import Claim
 from latbench.claims.verdict import QUESTIONS, Answer, Verdict
 from latbench.report.text.layout import table
 from latbench.report.text.verdict import ASKED
+from latbench.report.writers import markdown_table, markdown_text
 from latbench.schema.value import Value
 
 DEVICE = "the device "
@@ -107,10 +108,7 @@ def papers_markdown(rows: Sequence[PaperRow]) -> list[str]:
         "is faster, on any device; inconclusive without records of both. [CLAIMS](CLAIMS.md) has "
         "the rules; `latbench claims check --source ID` prints each answer with its reasons.",
         "",
-        *(
-            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-            for cells in (head, ["---"] * len(head), *body)
-        ),
+        *markdown_table(head, body),
         "",
         _total(rows),
     ]
@@ -128,7 +126,8 @@ def _devices(answer: Answer) -> list[str]:
 
 
 def _linked(paper: Paper) -> str:
-    return f"[{paper.title}]({paper.link})" if paper.link is not None else paper.title
+    title = markdown_text(paper.title)
+    return f"[{title}]({paper.link})" if paper.link is not None else title
 
 
 def _models(paper: Paper) -> str:
@@ -153,9 +152,10 @@ def _found(row: PaperRow) -> str:
     if row.devices:
         parts.append(f"no record of {', '.join(row.devices)}")
     parts.append(row.paper.why or "")
-    text = "; ".join(part for part in parts if part)
+    text = markdown_text("; ".join(part for part in parts if part))
     if row.paper.scope == "out":
-        return f"**out of scope**: {row.paper.why}" + (f"; {parts[0]}" if parts[0] else "")
+        why = markdown_text(row.paper.why or "")
+        return f"**out of scope**: {why}" + (f"; {parts[0]}" if parts[0] else "")
     return text or "claims no speed or size"
 
 

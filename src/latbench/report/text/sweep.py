@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from latbench.report.json import to_json
 from latbench.report.tables import row
-from latbench.report.text.table import latency, to_text
+from latbench.report.text.columns import latency
+from latbench.report.text.table import to_text
 from latbench.report.units import seconds
 
 if TYPE_CHECKING:

@@ -1,243 +1,197 @@
-"""The table of records for people: text, Markdown and LaTeX."""
+"""Lists of records for people: text that fits a terminal, Markdown and LaTeX."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
 
-from latbench.errors import UsageError, suggest
+import msgspec
+
 from latbench.report.tables import TableRow
-from latbench.report.text.layout import moment, table
-from latbench.report.units import decimals, duration, size
+from latbench.report.text.columns import (
+    ALWAYS,
+    COLUMNS,
+    KEPT,
+    NUMBERS,
+    PAPER,
+    TABLE,
+    WITHIN,
+    latency,
+    short_latency,
+)
+from latbench.report.text.layout import GAP, labelled, shortened, table, wrapped
+from latbench.report.units import decimals
+from latbench.report.writers import (
+    latex_table,
+    latex_text,
+    markdown_table,
+    markdown_text,
+    printable,
+)
 from latbench.schema.value import Value
 
-NARROWEST_MODEL = 12
+NARROWEST_MODEL = 16
 """Characters of a model's name that a narrow terminal shows, at least."""
+INDENT = "    "
+"""Before the settings of a row that have a line of their own."""
 
 
-class Column(Value, frozen=True, kw_only=True):
-    """One column: what a cell shows, and by what it is sorted."""
+class ChosenColumns(Value, frozen=True, kw_only=True):
+    """The columns of a list, and what all of its rows share."""
 
-    show: Callable[[TableRow], str]
-    sort: Callable[[TableRow], Any]
-    """Values of one type, or ``None``."""
-
-
-def _plain(field: str) -> Column:
-    """A column that shows a field as it is."""
-
-    def show(row: TableRow) -> str:
-        value = getattr(row, field)
-        return "" if value is None else str(value)
-
-    return Column(show=show, sort=lambda row: getattr(row, field))
+    shown: tuple[str, ...]
+    shared: dict[str, str]
+    """Column -> its only value, of the columns that are left out because all rows are alike."""
 
 
-def _sized(field: str, unit: Callable[[int], str]) -> Column:
-    def show(row: TableRow) -> str:
-        value = getattr(row, field)
-        return "" if value is None else unit(value)
+def choose_columns(rows: Sequence[TableRow], usual: Sequence[str]) -> ChosenColumns:
+    """Those of ``usual`` in which rows differ, and what the others have in common.
 
-    return Column(show=show, sort=lambda row: getattr(row, field))
-
-
-def _count(value: int) -> str:
-    """``2.79 M``, as papers give parameters and MACs."""
-    for scale, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return str(value)
-
-
-def precision(row: TableRow) -> str:
-    """The file's precision, and that of the arithmetic if it differs."""
-    return row.precision + (f" (computed in {row.computed_in})" if row.computed_in else "")
-
-
-def row_parity(row: TableRow) -> str:
-    """How near the file's outputs are to the PyTorch model's."""
-    if row.max_rel_error is None:
-        return ""
-    if row.precision.startswith("int8") and row.cosine is not None:
-        return f"cosine {row.cosine:.4f}"
-    return f"{row.max_rel_error:.0e}" if row.max_rel_error else "0"
+    Rows that would look alike but have different files get the file's digest too.
+    """
+    values = {name: [COLUMNS[name].show(row) for row in rows] for name in (*usual, "artifact")}
+    filled = [name for name in usual if any(values[name])]
+    if len(rows) == 1:
+        shared = {name: values[name][0] for name in filled if name in WITHIN}
+        return ChosenColumns(shown=tuple(n for n in filled if n not in shared), shared=shared)
+    shown = [name for name in filled if name in ALWAYS or len(set(values[name])) > 1]
+    settings = [name for name in shown if name not in ALWAYS]
+    alike: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for at in range(len(rows)):
+        alike[tuple(values[name][at] for name in settings)].add(values["artifact"][at])
+    if any(len(files - {""}) > 1 for files in alike.values()):
+        shown.insert(shown.index("latency"), "artifact")
+    shared = {name: values[name][0] for name in filled if name not in shown}
+    return ChosenColumns(shown=tuple(shown), shared=shared)
 
 
-def other_number(row: TableRow) -> str | None:
-    """The protocol's number if the record has no latency, e.g. of cold starts."""
-    if row.status != "measured" or row.reported is None:
-        return None
-    (value,), unit = duration(row.reported)
-    return f"{row.statistic} {value} {unit}"
-
-
-def latency(row: TableRow) -> str:
-    """The latency with its interval, or in full why there is none."""
-    if row.fell_back_to is not None:
-        why = f"{row.failure}; " if row.failure else ""
-        if row.fallback_median_ns is None:
-            return f"{why}cannot run here"
-        (value,), unit = duration(row.fallback_median_ns)
-        return f"{why}cannot run here; {row.fell_back_to} took {value} {unit}"
-    if row.median_ns is None:
-        return other_number(row) or row.failure or row.status
-    if row.low_ns is None or row.high_ns is None:
-        (value,), unit = duration(row.median_ns)
-        return f"{value} {unit}"
-    (value, low, high), unit = duration(
-        row.median_ns,
-        row.low_ns,
-        row.high_ns,
-        uncertainty_ns=max((row.high_ns - row.low_ns) / 2, 1),
-    )
-    return f"{value} {unit} ({low}-{high})"
-
-
-def short_latency(row: TableRow) -> str:
-    """The same in a few words; :func:`notes` has the rest."""
-    if row.fell_back_to is not None:
-        return "cannot run here"
-    if row.median_ns is None and other_number(row) is None and row.failure:
-        return f"failed: {row.failure.partition(':')[0]}"
-    return latency(row)
-
-
-COLUMNS: dict[str, Column] = {
-    "record": _plain("id"),
-    "when": _sized("created_unix_ns", moment),
-    "model": _plain("model"),
-    "backend": _plain("backend"),
-    "runtime": _plain("runtime"),
-    "device": _plain("device"),
-    "precision": Column(show=precision, sort=precision),
-    "input": _plain("input"),
-    "threads": _sized("threads", str),
-    "latency": Column(show=short_latency, sort=lambda row: row.median_ns),
-    "best-case": _sized("best_case_ns", lambda ns: " ".join((*duration(ns)[0], duration(ns)[1]))),
-    "reliability": _plain("reliability"),
-    "protocol": _plain("protocol"),
-    "parameters": _sized("parameters", _count),
-    "macs": _sized("macs", _count),
-    "size": _sized("artifact_bytes", size),
-    "memory": _sized("peak_rss_bytes", size),
-    "parity": Column(show=row_parity, sort=lambda row: row.max_rel_error),
-    "macs-equal": Column(
-        show=lambda row: {True: "yes", False: "no", None: ""}[row.macs_equal],
-        sort=lambda row: row.macs_equal,
-    ),
-    "placement": _plain("placement"),
-}
-"""All columns by name."""
-DEFAULT = (
-    *("model", "backend", "precision", "input", "threads", "latency", "reliability", "protocol"),
-    *("parameters", "macs", "size", "memory", "parity", "macs-equal", "placement"),
-)
-"""Columns of ``latbench table``."""
-LISTED = (
-    *("record", "when", "model", "device", "backend", "precision", "input", "threads"),
-    *("latency", "reliability", "protocol"),
-)
-"""Columns of the lists of ``latbench show`` and ``latbench history``."""
-LATEX = ("model", "backend", "precision", "threads", "parameters", "macs", "latency")
-KEPT = (
-    *("latency", "model", "record", "reliability", "backend", "threads", "protocol", "precision"),
-    *("when", "input", "device", "parameters", "macs", "size", "memory", "best-case", "runtime"),
-    *("parity", "macs-equal", "placement"),
-)
-"""Which columns a narrow terminal keeps, the most important first."""
-
-
-def check_columns(names: Sequence[str]) -> None:
-    """Raise :class:`UsageError` for a column that does not exist."""
-    for name in names:
-        if name not in COLUMNS:
-            raise UsageError(
-                f"unknown column {name!r}",
-                hint=suggest(name, COLUMNS) or f"the columns are {', '.join(COLUMNS)}",
-            )
-
-
-def sorted_rows(rows: Sequence[TableRow], by: str) -> list[TableRow]:
-    """Sorted by a column, descending with a leading minus; rows without a value last."""
-    name = by.removeprefix("-")
-    check_columns([name])
-    key = COLUMNS[name].sort
-    known = [row for row in rows if key(row) is not None]
-    known.sort(key=key, reverse=by.startswith("-"))
-    return [*known, *(row for row in rows if key(row) is None)]
+def distinct_protocols(rows: Sequence[TableRow]) -> list[TableRow]:
+    """The rows, with a digest after a protocol's name where one name stands for several protocols,
+    e.g. with different budgets."""
+    digests: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        digests[row.protocol].add(row.protocol_sha256)
+    return [
+        msgspec.structs.replace(row, protocol=f"{row.protocol} {row.protocol_sha256[:8]}")
+        if len(digests[row.protocol]) > 1
+        else row
+        for row in rows
+    ]
 
 
 def to_text(
-    rows: Sequence[TableRow], columns: Sequence[str] | None = None, width: int | None = None
+    rows: Sequence[TableRow],
+    columns: Sequence[str] | None = None,
+    width: int | None = None,
+    *,
+    usual: Sequence[str] = TABLE,
 ) -> list[str]:
-    """Aligned columns, then a note for each failure and fallback.
+    """Aligned columns, then a note for each failure and fallback, and for what is not shown.
 
-    Without ``columns``, shows those of ``DEFAULT`` that are not empty. With ``width``, drops the
-    least important columns until a line fits, and shortens the model's names if that is not enough.
+    Without ``columns``, shows those of ``usual`` in which rows differ. With ``width``, leaves out
+    the least important columns and shortens long texts until a line fits.
     """
     if not rows:
         return ["no records"]
-    shown = list(columns or ())
+    rows = distinct_protocols(rows)
+    chosen = ChosenColumns(shown=tuple(columns or ()), shared={})
     if columns is None:
-        shown = [name for name in DEFAULT if any(COLUMNS[name].show(row) for row in rows)]
-    lines = _aligned(rows, shown)
-    while width is not None and len(shown) > 2 and max(map(len, lines)) > width:
+        chosen = choose_columns(rows, usual)
+    lines, gone = _fitted(rows, chosen.shown, width, keep=columns is not None)
+    after = notes(rows)
+    if chosen.shared:
+        same = " · ".join(f"{name} {text}" for name, text in chosen.shared.items())
+        label = "all rows" if len(rows) > 1 else "settings"
+        after.append(labelled(label, printable(same)))
+    if gone:
+        after.append(labelled("left out", f"{', '.join(gone)} (--columns NAME,... chooses)"))
+    if width is None:
+        return [*lines, *after]
+    return [*lines, *(part for line in after for part in wrapped(line, width))]
+
+
+def _fitted(
+    rows: Sequence[TableRow], columns: Sequence[str], width: int | None, *, keep: bool
+) -> tuple[list[str], list[str]]:
+    """The lines of a table of at most ``width``, and the columns that it does not show.
+
+    Columns that do not fit get a line below each row, named: all of them with ``keep``, otherwise
+    settings in rows that differ in them.
+    """
+    cells = {name: [printable(COLUMNS[name].show(row)) for row in rows] for name in columns}
+    if width is None:
+        return _lines(cells, columns), []
+    widest = {name: max(len(name), *map(len, cells[name])) for name in columns}
+    least = {**widest}
+    if "model" in least:
+        least["model"] = min(least["model"], NARROWEST_MODEL)
+    shown = list(columns)
+    while len(shown) > 1 and sum(least[name] + len(GAP) for name in shown) - len(GAP) > width:
         shown.remove(max(shown, key=KEPT.index))
-        lines = _aligned(rows, shown)
-    if width is not None and (over := max(map(len, lines)) - width) > 0 and "model" in shown:
-        longest = max(len(row.model) for row in rows)
-        lines = _aligned(rows, shown, max(longest - over, NARROWEST_MODEL))
-    return [*lines, *notes(rows)]
+    if "model" in shown:
+        others = sum(least[name] + len(GAP) for name in shown if name != "model")
+        cells["model"] = shortened(cells["model"], max(width - others, least["model"]))
+    below: dict[str, list[str]] = {}
+    for name in (name for name in columns if name not in shown):
+        if keep:
+            below[name] = cells[name]
+        elif name in WITHIN and any(texts := _differing(rows, name, cells[name])):
+            below[name] = texts
+    head, *body = _lines(cells, shown)
+    lines = [head]
+    for at, line in enumerate(body):
+        named = " · ".join(f"{name} {texts[at]}" for name, texts in below.items() if texts[at])
+        lines += [line, *(wrapped(INDENT + named, width, hanging=len(INDENT)) if named else ())]
+    return lines, [name for name in columns if name not in shown and name not in below]
 
 
-def _aligned(
-    rows: Sequence[TableRow], columns: Sequence[str], longest: int | None = None
-) -> list[str]:
-    def cell(row: TableRow, name: str) -> str:
-        text = COLUMNS[name].show(row)
-        if name == "model" and longest is not None and len(text) > longest:
-            return f"{text[: longest - 1]}…"
-        return text
+def _differing(rows: Sequence[TableRow], name: str, texts: Sequence[str]) -> list[str]:
+    """The texts of a setting in rows that it distinguishes from others of its kind, else empty."""
+    kinds = [COLUMNS[WITHIN[name]].show(row) for row in rows]
+    missing = "none" if name == "options" else "unknown"
+    found: dict[str, set[str]] = defaultdict(set)
+    for kind, text in zip(kinds, texts, strict=True):
+        found[kind].add(text)
+    return [
+        (text or missing) if len(found[kind]) > 1 else ""
+        for kind, text in zip(kinds, texts, strict=True)
+    ]
 
-    return table(columns, [[cell(row, name) for name in columns] for row in rows])
+
+def _lines(cells: dict[str, list[str]], columns: Sequence[str]) -> list[str]:
+    return table(columns, zip(*(cells[name] for name in columns), strict=True))
 
 
 def notes(rows: Sequence[TableRow]) -> list[str]:
     """Why there is no latency, for each row that has none."""
     return [
-        f"  {row.model} · {row.backend}: {latency(row)}"
+        f"  {printable(f'{row.model} · {row.backend}: {latency(row)}')}"
         for row in rows
         if short_latency(row) != latency(row)
     ]
 
 
-def to_markdown(rows: Sequence[TableRow], columns: Sequence[str] = DEFAULT) -> list[str]:
-    """The same columns as a Markdown table."""
-    body = [[COLUMNS[name].show(row).replace("|", "\\|") for name in columns] for row in rows]
-    return [f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *body]]
+def to_markdown(rows: Sequence[TableRow], columns: Sequence[str] = TABLE) -> list[str]:
+    """A Markdown table."""
+    rows = distinct_protocols(rows)
+    body = ([markdown_text(COLUMNS[name].show(row)) for name in columns] for row in rows)
+    return markdown_table(columns, body)
 
 
-def to_latex(rows: Sequence[TableRow], columns: Sequence[str] = LATEX) -> list[str]:
+def to_latex(rows: Sequence[TableRow], columns: Sequence[str] = PAPER) -> list[str]:
     """A tabular for the package booktabs; latencies in ms with the half-width of their interval."""
-    numbers = ("latency", "threads", "parameters", "macs", "size", "memory", "best-case")
-    align = "".join("r" if name in numbers else "l" for name in columns)
-    head = ["latency (ms)" if name == "latency" else name for name in columns]
-    body = [
-        " & ".join(
-            _latex_latency(row) if name == "latency" else _escaped(COLUMNS[name].show(row))
+    rows = distinct_protocols(rows)
+    head = [latex_text("latency (ms)" if name == "latency" else name) for name in columns]
+    body = (
+        [
+            _latex_latency(row) if name == "latency" else latex_text(COLUMNS[name].show(row))
             for name in columns
-        )
+        ]
         for row in rows
-    ]
+    )
     return [
         "% \\usepackage{booktabs}; ± is half of the 95% confidence interval; * not reliable",
-        f"\\begin{{tabular}}{{{align}}}",
-        "\\toprule",
-        f"{' & '.join(_escaped(name) for name in head)} \\\\",
-        "\\midrule",
-        *(f"{line} \\\\" for line in body),
-        "\\bottomrule",
-        "\\end{tabular}",
+        *latex_table(head, body, "".join("r" if name in NUMBERS else "l" for name in columns)),
     ]
 
 
@@ -250,9 +204,3 @@ def _latex_latency(row: TableRow) -> str:
     half = (row.high_ns - row.low_ns) / 2e6
     digits = decimals(half)
     return f"${row.median_ns / 1e6:.{digits}f} \\pm {half:.{digits}f}{mark}$"
-
-
-def _escaped(text: str) -> str:
-    for each in "&%$#_{}":
-        text = text.replace(each, f"\\{each}")
-    return text

@@ -19,6 +19,7 @@ from latbench.report.json import to_json
 from latbench.report.text.claim import Models, statement
 from latbench.report.text.layout import moment
 from latbench.report.units import duration
+from latbench.report.writers import markdown_table, markdown_text
 from latbench.version import latbench_version
 
 ASKED: Mapping[Question, str] = {"value": "value", "ordering": "comparison", "static": "size"}
@@ -63,31 +64,37 @@ def verdicts_markdown(
         "[CLAIMS](CLAIMS.md) has the rules. A comparison holds for the device and backend that it "
         "names, and for no other.",
         "",
-        *_grid(
+        *markdown_table(
             ("question", *names),
             [(ASKED[q], *(str(totals[q, name]) for name in names)) for q in QUESTIONS],
         ),
         "",
         "## Decided",
         "",
-        *_grid(
+        *markdown_table(
             ("claim", "statement", "question", "on", "answer", "found"),
             [
-                (*_what(claim, models), _asked(q, claim), a.where or "", a.answer, _evidence(a))
+                (
+                    *_what(claim, models),
+                    _asked(q, claim),
+                    markdown_text(a.where or ""),
+                    a.answer,
+                    markdown_text(_evidence(a)),
+                )
                 for claim, q, a in decided
             ],
         ),
         "",
         "## Not decided",
         "",
-        *_grid(
+        *markdown_table(
             ("claim", "statement", "question", "answer", "reason and missing evidence"),
             [
                 (
                     *_what(claim, models),
                     _asked(q, claim),
                     a.answer,
-                    "; ".join((*a.reasons, *a.needs)),
+                    markdown_text("; ".join((*a.reasons, *a.needs))),
                 )
                 for claim, q, a in open_
             ],
@@ -119,19 +126,13 @@ def _asked(question: Question, claim: Claim) -> str:
 
 
 def _what(claim: Claim, models: Models) -> tuple[str, str]:
-    return f"`{claim.id}`", f"{models[claim.model].name}: {statement(claim, models)}"
+    what = f"{models[claim.model].name}: {statement(claim, models)}"
+    return f"`{claim.id}`", markdown_text(what)
 
 
 def _evidence(answer: Answer) -> str:
     shown = _figures(answer).removeprefix(": ")
     return "; ".join(part for part in (shown, *answer.reasons) if part)
-
-
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-        for cells in (header, ["---"] * len(header), *rows)
-    ]
 
 
 def _answer_lines(question: str, answer: Answer) -> list[str]:
