@@ -215,6 +215,42 @@ def test_conditions_that_differ_are_named() -> None:
     assert "protocol: latbench-fixed@1 and other@1" in named
 
 
+def on_machine(record: Record, **changes: object) -> Record:
+    machine = msgspec.structs.replace(record.environment.machine, **changes)
+    environment = msgspec.structs.replace(record.environment, machine=machine)
+    return msgspec.structs.replace(record, environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "comparable"),
+    [
+        (8_000_004_096, True),
+        (7_999_995_904, True),
+        (8_100_000_000, True),
+        (8_400_000_000, False),
+        (16_000_000_000, False),
+        (None, False),
+    ],
+)
+def test_memory_may_differ_by_what_a_reboot_changes(
+    memory_bytes: int | None, comparable: bool
+) -> None:
+    a, b = record(1.0, 1), on_machine(record(1.0, 2), memory_bytes=memory_bytes)
+    assert (incomparable(a, b) == ()) is comparable
+    assert (incomparable(b, a) == ()) is comparable
+    if not comparable:
+        assert incomparable(a, b) == (
+            f"environment.machine.memory_bytes: 8000000000 and {memory_bytes}",
+        )
+
+
+def test_another_kernel_is_a_note() -> None:
+    a, b = record(1.0, 1), on_machine(record(1.0, 2), kernel="Linux 6.2.0")
+    assert incomparable(a, b) == ()
+    assert "the kernel differs: Linux 6.1.0 and Linux 6.2.0" in compare(a, b).reasons
+    assert not any("kernel" in reason for reason in compare(a, record(1.0, 2)).reasons)
+
+
 def test_precision_is_of_the_ratio() -> None:
     a, b = record(1.0, 1, part=0), record(3.0, 1, part=1)
     assert ratio_is_precise(a.outcome.traces, b.outcome.traces, 0.01)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from latbench.analysis.operator_shares import operator_shares
+from latbench.analysis.operator_shares import profile_shares
 from latbench.report.text.operator_times import operators
 from latbench.schema.trace import OperatorTime, Profile
 
@@ -19,23 +19,24 @@ def profile_of(total_ns: int, *times: tuple[str, int]) -> Profile:
 
 
 def test_shares_are_of_the_inference_and_times_of_the_latency() -> None:
-    conv, relu = operator_shares(
+    found = profile_shares(
         profile_of(1000, ("Relu", 100), ("Conv", 400), ("Conv", 200)), latency_ns=500
     )
-    assert (conv.kind, conv.operators, conv.share, conv.time_ns) == ("Conv", 2, 0.6, 300)
-    assert (relu.kind, relu.operators, relu.share, relu.time_ns) == ("Relu", 1, 0.1, 50)
+    conv, relu = found.kinds
+    assert (conv.kind, conv.operators, conv.share, conv.latency_ns) == ("Conv", 2, 0.6, 300)
+    assert (relu.kind, relu.operators, relu.share, relu.latency_ns) == ("Relu", 1, 0.1, 50)
 
 
 def test_operators_that_overlap_share_their_sum() -> None:
-    found = operator_shares(profile_of(1000, ("Conv", 1500), ("Relu", 500)), latency_ns=800)
-    assert [each.time_ns for each in found] == [600, 200]
+    found = profile_shares(profile_of(1000, ("Conv", 1500), ("Relu", 500)), latency_ns=800).kinds
+    assert [each.latency_ns for each in found] == [600, 200]
     assert sum(each.share for each in found) == pytest.approx(1)
 
 
-def test_without_a_latency_there_are_shares_only() -> None:
-    (conv,) = operator_shares(profile_of(1000, ("Conv", 900)), latency_ns=None)
-    assert (conv.share, conv.time_ns) == (0.9, None)
-    assert operator_shares(profile_of(0), latency_ns=5) == []
+def test_without_a_latency_times_are_those_of_the_profile() -> None:
+    found = profile_shares(profile_of(1000, ("Conv", 900)), latency_ns=None)
+    assert (found.kinds[0].share, found.kinds[0].latency_ns, found.ratio) == (0.9, 900, None)
+    assert profile_shares(profile_of(0), latency_ns=5).kinds == ()
 
 
 def test_the_text_says_how_much_the_profiler_slowed_it_down() -> None:

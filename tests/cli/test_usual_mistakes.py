@@ -65,7 +65,7 @@ latbench verify text.txt
 latbench show 01zzzz
 latbench show --plot x.png
 latbench table --format latx
-latbench history
+latbench history --since yesterday
 latbench models mobilevig
 latbench backends onnxrt
 latbench devices iphone

@@ -12,11 +12,13 @@ import importlib.util
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from latbench.api import Array, OperatorTime, Profile, StageError
+from latbench_runners.tflite.layers import Executed, Node, layers_of
 
 KNOWN_VERSION = "2.3."
 CPU = 1
@@ -26,10 +28,12 @@ WRITE = 1
 EVENT_BYTES = 104
 """Tag, kind, start and length in microseconds, memory before and after (3 x 64 bits each), two
 numbers and the source."""
+PLACE_AT = 80
+"""Bytes before the first of the two numbers."""
 RUN, NODE, DELEGATED, WITHIN = 1, 2, 4, 8
 """Kinds of events: the whole inference is one of the first; the others are operators of the graph,
 of a delegate, and of a delegate that replaces the operators."""
-INVOKE = b"Invoke"
+INVOKE = "Invoke"
 ELEMENTS = {
     "float32": 1,
     "int32": 2,
@@ -56,25 +60,56 @@ def profile_file(
     if not all(array.dtype.name in ELEMENTS for array in (*inputs, *outputs)):
         return None
     with _Compiled.opened(path, threads) as compiled:
-        runs = compiled.profiled(inputs, outputs, calls)
-    totals = [us for tag, kind, us in runs if kind == RUN and tag == INVOKE]
-    operators = [(tag.decode(), us) for tag, kind, us in runs if kind in (NODE, DELEGATED, WITHIN)]
+        events = compiled.profiled(inputs, outputs, calls)
+    totals = [each.us for each in events if each.kind == RUN and each.tag == INVOKE]
+    operators = [event for event in events if event.kind in (NODE, DELEGATED, WITHIN)]
     if len(totals) != calls or len(operators) % calls:
         return None
     each = len(operators) // calls
     rounds = [operators[i : i + each] for i in range(0, len(operators), each)]
+    layers = _layers(path, rounds[0]) if rounds else []
     return Profile(
         source=f"LiteRT {version('ai-edge-litert')} profiler",
         calls=calls,
         total_ns=round(sum(totals) * 1000 / calls),
         operators=tuple(
             OperatorTime(
-                name=f"{i}",
-                kind=rounds[0][i][0],
-                time_ns=round(sum(one[i][1] for one in rounds) * 1000 / calls),
+                name=layer or f"{i}",
+                kind=rounds[0][i].tag,
+                time_ns=round(sum(one[i].us for one in rounds) * 1000 / calls),
             )
-            for i in range(each)
+            for i, layer in enumerate(layers)
         ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Event:
+    """One event of the profiler."""
+
+    tag: str
+    kind: int
+    us: int
+    place: int
+    """Of an operator of the graph: its place in the file."""
+
+
+def _layers(path: Path, events: Sequence[_Event]) -> list[str | None]:
+    """The name of the layer of each operator, where it is certain."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = Interpreter(
+        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    nodes = []
+    for node in plain._get_ops_details():
+        # A node without outputs has index -1 or none.
+        outputs = [index for index in node["outputs"] if index >= 0]
+        name = plain._get_tensor_details(outputs[0], 0)["name"] if outputs else ""
+        nodes.append(Node(operator=node["op_name"], layer=name))
+    return layers_of(
+        nodes,
+        [Executed(tag=e.tag, node=e.place if e.kind == NODE else None) for e in events],
     )
 
 
@@ -123,8 +158,8 @@ class _Compiled:
 
     def profiled(
         self, inputs: Sequence[Array], outputs: Sequence[Array], calls: int
-    ) -> list[tuple[bytes, int, int]]:
-        """Tag, kind and microseconds of each event of ``calls`` inferences, in order."""
+    ) -> list[_Event]:
+        """The events of ``calls`` inferences, in order."""
         given = [self._buffer("Input", i, array) for i, array in enumerate(inputs)]
         taken = [self._buffer("Output", i, array) for i, array in enumerate(outputs)]
         for buffer, array in zip(given, inputs, strict=True):
@@ -219,6 +254,9 @@ def _handles(buffers: Sequence[ctypes.c_void_p]) -> Any:
     return (ctypes.c_void_p * len(buffers))(*(buffer.value for buffer in buffers))
 
 
-def _event(content: bytes, at: int) -> tuple[bytes, int, int]:
+def _event(content: bytes, at: int) -> _Event:
     tag, kind, _, elapsed_us = struct.unpack_from("<QQQQ", content, at)
-    return ctypes.string_at(tag), kind & 0xFFFFFFFF, elapsed_us
+    (place,) = struct.unpack_from("<Q", content, at + PLACE_AT)
+    return _Event(
+        tag=ctypes.string_at(tag).decode(), kind=kind & 0xFFFFFFFF, us=elapsed_us, place=place
+    )

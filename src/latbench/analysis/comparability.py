@@ -10,19 +10,25 @@ from latbench.analysis.stats import (
 )
 from latbench.schema.record import Record
 
+MEMORY_TOLERANCE = 0.02
+"""Relative difference of memory up to which two records count as of one machine: firmware, kernel
+and hypervisor reserve a part that changes with a reboot or an update."""
+
 
 def incomparable(a: Record, b: Record) -> tuple[str, ...]:
     """Return fields that differ but must not differ between compared records, with both values.
 
     Models, artifacts, backends, threads, precisions and options may differ, because they can be
-    compared. Empty if the two records can be compared.
+    compared. So may the kernel, see :func:`comparability_notes`. Empty if the two records can be
+    compared.
     """
     pairs = (
         ("device", a.device.id, b.device.id),
         *(
             (f"environment.machine.{name}", *_both(a, b, name))
-            for name in ("cpu_model", "logical_cpus", "memory_bytes", "hypervisor", "kernel")
+            for name in ("cpu_model", "logical_cpus", "hypervisor")
         ),
+        *(() if _same_memory(a, b) else (("environment.machine.memory_bytes", *_memory(a, b)),)),
         *(
             (
                 f"environment.before.{name}",
@@ -37,6 +43,12 @@ def incomparable(a: Record, b: Record) -> tuple[str, ...]:
         ("protocol_sha256", a.protocol_sha256[:12], b.protocol_sha256[:12]),
     )
     return tuple(f"{name}: {one} and {two}" for name, one, two in pairs if one != two)
+
+
+def comparability_notes(a: Record, b: Record) -> tuple[str, ...]:
+    """Return what differs between comparable records and may have changed the latency."""
+    one, two = _both(a, b, "kernel")
+    return () if one == two else (f"the kernel differs: {one} and {two}",)
 
 
 def same_sentinel(a: Record, b: Record) -> bool:
@@ -58,6 +70,17 @@ def same_sentinel(a: Record, b: Record) -> bool:
 
 def _both(a: Record, b: Record, name: str) -> tuple[object, object]:
     return getattr(a.environment.machine, name), getattr(b.environment.machine, name)
+
+
+def _memory(a: Record, b: Record) -> tuple[int | None, int | None]:
+    return a.environment.machine.memory_bytes, b.environment.machine.memory_bytes
+
+
+def _same_memory(a: Record, b: Record) -> bool:
+    one, two = _memory(a, b)
+    if one is None or two is None:
+        return one == two
+    return abs(one - two) <= MEMORY_TOLERANCE * max(one, two)
 
 
 def sentinel_best_case(record: Record) -> dict[int, float]:

@@ -13,7 +13,11 @@ from math import ceil, exp, log, sqrt
 from statistics import NormalDist, median, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
-from latbench.analysis.comparability import same_sentinel, sentinel_best_case
+from latbench.analysis.comparability import (
+    comparability_notes,
+    same_sentinel,
+    sentinel_best_case,
+)
 from latbench.analysis.estimators import BEST_CASE, SEQUENTIAL_CONFIDENCE
 from latbench.analysis.reliability import clock_faults
 from latbench.analysis.segments import paired_ratios, process_samples, warm_traces
@@ -109,7 +113,7 @@ def compare(
         ratio, interval, equivalence = _apart(a, b, one, two, quantity)
         other_ratio, second, _ = _apart(a, b, one, two, other)
         verdict, reasons = _verdict_apart(a, b, ratio, interval, equivalence, margin)
-        reasons = [*against, *reasons]
+        reasons = [*against, *reasons, *comparability_notes(a, b)]
         verdict = "inconclusive" if against else verdict
         ratios, effort = [], None
     return Comparison(

@@ -23,7 +23,8 @@ GROUPS = {
     "Inspect": {
         "show": "Show one record, or the latest record of each group.",
         "table": "Show records as a table: text, Markdown, LaTeX, CSV, JSON or Parquet.",
-        "history": "Show the records of one model on one device and backend.",
+        "history": "Show records over time, with the settings in which they differ.",
+        "profile": "List the operators that take most of the latency; compare two profiles.",
         "plot": "Plot published accuracy against measured latency.",
         "export": "Export a model to a file and check it against PyTorch.",
         "verify": "Execute a pre-exported file and check that it is a given model.",

@@ -38,11 +38,11 @@ def printable(text: str) -> str:
 def markdown_text(text: str) -> str:
     """Plain text as Markdown, also within a table: no character of it is markup.
 
-    An underscore inside a word is not markup and stays, so that names remain legible.
+    Not every reader of Markdown knows ``\\<``, so HTML is escaped as in HTML. An underscore inside
+    a word is not markup and stays, so that names remain legible.
     """
-    return re.sub(
-        r"([\\`*\[\]<>|#~!]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(text)
-    )
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", printable(text)).replace("<", "&lt;")
+    return re.sub(r"([\\`*\[\]|#~!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

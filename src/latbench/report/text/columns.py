@@ -176,13 +176,9 @@ KEPT = (
     *("cold-start", "parameters", "macs", "size", "best-case", "parity", "macs-equal", "placement"),
 )
 """Which columns a narrow terminal keeps in a row, the most important first."""
-WITHIN = {
-    **dict.fromkeys(
-        ("precision", "options", "threads", "protocol", "weights", "artifact", "input"), "model"
-    ),
-    "device": "model",
-    "runtime": "backend",
-}
+SETTINGS = ("precision", "input", "threads", "options", "weights", "runtime", "protocol", "device")
+"""Columns that say how a model was measured."""
+WITHIN = {**dict.fromkeys((*SETTINGS, "artifact"), "model"), "runtime": "backend"}
 """Setting -> the column within whose equal values a difference is worth a line: two models may well
 have different inputs, and two backends different versions."""
 

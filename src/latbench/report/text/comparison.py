@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from latbench.analysis.comparison import Comparison
 from latbench.analysis.stats import CONFIDENCE
 from latbench.analysis.summary import Summary
+from latbench.report.tables import row
 from latbench.report.text.answer import STOPPED, measured, title
+from latbench.report.text.columns import COLUMNS, SETTINGS
 from latbench.report.text.device import conditions
 from latbench.report.text.layout import labelled
 from latbench.report.units import decimals, seconds
@@ -31,6 +33,8 @@ class ComparedSide(Value, frozen=True, kw_only=True):
     """Of its own latency; an interleaved comparison tolerates disturbances."""
     reasons: tuple[str, ...]
     artifact_sha256: str | None
+    settings: dict[str, str]
+    """What a list of records would show of it, by column."""
     hint: str | None
     """What to do about its failure."""
 
@@ -48,6 +52,7 @@ def side(record: Record, summary: Summary | None) -> ComparedSide:
         reliability=warm.reliability if warm else None,
         reasons=warm.reasons if warm else (),
         artifact_sha256=record.artifact.sha256 if record.artifact else None,
+        settings=_settings(record, summary),
         hint=record.outcome.failure.hint if record.outcome.failure else None,
     )
 
@@ -63,6 +68,8 @@ def comparison_lines(
         verdict_line(found),
         *(labelled(name, _side(each)) for name, each in zip("AB", (a, b), strict=True)),
     ]
+    if differing := _differing(a, b):
+        lines.append(labelled("differ in", differing))
     if found.ratio is not None:
         ratio = _ratio(found.ratio, found.interval)
         lines.append(labelled("ratio", f"B/A {ratio} of the {QUANTITY[found.quantity]}"))
@@ -89,6 +96,20 @@ def comparison_lines(
         lines.append(labelled("try", a.hint or b.hint or _advice(found)))
     lines.append(labelled("records", f"{short[a.id]} {short[b.id]} (latbench show ID)"))
     return lines
+
+
+def _settings(record: Record, summary: Summary | None) -> dict[str, str]:
+    shown = row(record, summary)
+    return {name: COLUMNS[name].show(shown) for name in ("model", "backend", *SETTINGS)}
+
+
+def _differing(a: ComparedSide, b: ComparedSide) -> str:
+    """The settings in which the sides differ, with both values."""
+    return " · ".join(
+        f"{name} {a.settings[name] or 'none'} and {b.settings[name] or 'none'}"
+        for name in a.settings
+        if a.settings[name] != b.settings[name]
+    )
 
 
 def detail_lines(a: Record, found: Comparison, registry: str) -> list[str]:

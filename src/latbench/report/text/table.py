@@ -98,7 +98,7 @@ def to_text(
     if columns is None:
         chosen = choose_columns(rows, usual)
     lines, gone = _fitted(rows, chosen.shown, width, keep=columns is not None)
-    after = notes(rows)
+    after: list[str] = []
     if chosen.shared:
         same = " · ".join(f"{name} {text}" for name, text in chosen.shared.items())
         label = "all rows" if len(rows) > 1 else "settings"
@@ -106,7 +106,8 @@ def to_text(
     if gone:
         after.append(labelled("left out", f"{', '.join(gone)} (--columns NAME,... chooses)"))
     if width is None:
-        return [*lines, *after]
+        return [*lines, *notes(rows), *after]
+    lines += [part for line in notes(rows) for part in wrapped(line, width, hanging=len(INDENT))]
     return [*lines, *(part for line in after for part in wrapped(line, width))]
 
 
