@@ -1,46 +1,87 @@
+"""Operators' shares of the latency, and two profiles."""
+
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from latbench.analysis.operator_shares import profile_shares
+from latbench.analysis.operator_shares import pair_operators, profile_shares
 from latbench.report.text.operator_times import operators
 from latbench.schema.trace import OperatorTime, Profile
 
 
-def profile_of(total_ns: int, *times: tuple[str, int]) -> Profile:
+def profile(total_ns: int, **operators: int) -> Profile:
     return Profile(
         source="a profiler",
-        calls=50,
+        calls=10,
         total_ns=total_ns,
         operators=tuple(
-            OperatorTime(name=f"n{i}", kind=kind, time_ns=ns) for i, (kind, ns) in enumerate(times)
+            OperatorTime(name=name, kind=name.partition("_")[0], time_ns=ns)
+            for name, ns in operators.items()
         ),
     )
 
 
-def test_shares_are_of_the_inference_and_times_of_the_latency() -> None:
-    found = profile_shares(
-        profile_of(1000, ("Relu", 100), ("Conv", 400), ("Conv", 200)), latency_ns=500
-    )
-    conv, relu = found.kinds
-    assert (conv.kind, conv.operators, conv.share, conv.latency_ns) == ("Conv", 2, 0.6, 300)
-    assert (relu.kind, relu.operators, relu.share, relu.latency_ns) == ("Relu", 1, 0.1, 50)
+def test_times_are_shares_of_the_latency_without_the_profiler() -> None:
+    found = profile_shares(profile(2000, conv_1=1000, conv_2=500, add=300), 1000)
+    assert found.ratio == 2.0
+    assert [each.latency_ns for each in found.operators] == [500, 250, 150]
+    assert [each.share for each in found.operators] == [0.5, 0.25, 0.15]
+    assert found.outside == pytest.approx(0.1)
+    assert [(each.kind, each.operators) for each in found.kinds] == [("conv", 2), ("add", 1)]
+    assert found.overlap is None
 
 
-def test_operators_that_overlap_share_their_sum() -> None:
-    found = profile_shares(profile_of(1000, ("Conv", 1500), ("Relu", 500)), latency_ns=800).kinds
-    assert [each.latency_ns for each in found] == [600, 200]
-    assert sum(each.share for each in found) == pytest.approx(1)
+def test_operators_that_overlap_never_exceed_the_latency() -> None:
+    found = profile_shares(profile(1000, outer=900, inner=900), 500)
+    assert found.overlap == 1.8
+    assert sum(each.latency_ns for each in found.operators) == pytest.approx(500)
+    assert found.outside == 0
 
 
-def test_without_a_latency_times_are_those_of_the_profile() -> None:
-    found = profile_shares(profile_of(1000, ("Conv", 900)), latency_ns=None)
-    assert (found.kinds[0].share, found.kinds[0].latency_ns, found.ratio) == (0.9, 900, None)
-    assert profile_shares(profile_of(0), latency_ns=5).kinds == ()
+def test_without_a_latency_nothing_is_scaled() -> None:
+    found = profile_shares(profile(1000, conv=700), None)
+    assert (found.ratio, found.operators[0].latency_ns) == (None, 700)
 
 
-def test_the_text_says_how_much_the_profiler_slowed_it_down() -> None:
-    text = operators(profile_of(4_000_000, ("Conv", 3_000_000)), latency_ns=1_000_000)
+@given(
+    st.integers(0, 10**9),
+    st.lists(st.integers(0, 10**8), max_size=20),
+    st.none() | st.integers(1, 10**9),
+)
+def test_shares_add_up_to_the_whole(total: int, times: list[int], latency: int | None) -> None:
+    found = profile_shares(profile(total, **{f"x_{i}": ns for i, ns in enumerate(times)}), latency)
+    shares = sum(each.share for each in found.operators)
+    if total or sum(times):
+        assert shares + found.outside == pytest.approx(1)
+    assert shares == pytest.approx(sum(each.share for each in found.kinds))
+
+
+def test_operators_are_paired_by_name_and_the_largest_difference_is_first() -> None:
+    a = profile_shares(profile(1000, conv_1=400, conv_2=300, old=100), 1000)
+    b = profile_shares(profile(1000, conv_1=410, conv_2=500), 1000)
+    pairs = pair_operators(a, b)
+    assert [(pair.name, pair.difference_ns) for pair in pairs] == [
+        ("conv_2", 200),
+        ("old", -100),
+        ("conv_1", 10),
+    ]
+    assert (pairs[1].a_ns, pairs[1].b_ns) == (100, None)
+
+
+def test_numbers_in_place_of_names_are_paired_within_a_kind() -> None:
+    def numbered(kind: str) -> Profile:
+        operator = OperatorTime(name="0", kind=kind, time_ns=10)
+        return Profile(source="", calls=1, total_ns=10, operators=(operator,))
+
+    conv, add = (profile_shares(numbered(kind), 10) for kind in ("Conv", "Add"))
+    assert len(pair_operators(conv, conv)) == 1
+    assert len(pair_operators(conv, add)) == 2
+
+
+def test_the_line_of_text_says_how_much_the_profiler_slowed_it_down() -> None:
+    text = operators(profile(4_000_000, Conv_1=3_000_000), 1_000_000)
     assert text == (
-        "1 Conv 75% (750 µs), between operators 25%; 4.00 ms with a profiler, 50 calls: 4x the latency"
+        "1 Conv 75% (750 µs), between operators 25%; 4.00 ms with a profiler, 10 calls: 4x the latency"
     )

@@ -135,8 +135,8 @@ def test_card(latbench: Latbench, made: Path, places: dict[str, str]) -> None:
     assert "bundle verify out.zip" in page.out
     assert "http" not in page.out
     text = latbench("bundle", "card", FIRST, "--claim", "planted", **places).out
-    assert "\\<script\\>" in text
-    assert "A \\<b\\>paper\\</b\\> \\| of \\*ours\\*" in text
+    assert "&lt;script>" in text
+    assert "A &lt;b>paper&lt;/b> \\| of \\*ours\\*" in text
     other = latbench("bundle", "card", made, "--claim", "plantd")
     assert other.status == 2
     assert "it holds planted" in other.err

@@ -182,8 +182,9 @@ def test_an_unavailable_backend_falls_back_and_says_so(latbench: Latbench) -> No
     )
     record = latbench(*arguments, "--json", **unplugged).json["record"]
     assert (record["request"]["backend"], record["backend"]) == ("fake", "onnxruntime")
-    assert latbench("history", "--model", TINY, "--backend", "fake", "--json").json == []
-    assert len(latbench("history", "--model", TINY, "--json").json) == 2
+    found = latbench("history", "--model", TINY, "--json").json
+    assert [(row["backend"], row["fell_back_to"]) for row in found] == [("fake", "onnxruntime")] * 2
+    assert latbench("history", "--backend", "onnxruntime", "--json").json == []
     strict = latbench(*arguments, "--strict", "--json", **unplugged)
     assert strict.status == 3
     failure = strict.json["record"]["outcome"]["failure"]

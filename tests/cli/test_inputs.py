@@ -328,7 +328,7 @@ def test_sweeps_take_shapes_and_inputs(latbench: Latbench, tmp_path: Path) -> No
     assert swept.status == 0, swept
     assert len(swept.json["rows"]) == 2
     rows = latbench("history", "--model", path, "--json").json
-    assert {row["input"].partition(",")[0] for row in rows} == {"length 1 = 5", "length 1 = 6"}
+    assert {row["input"].partition(" + ")[0] for row in rows} == {"length 1 = 5", "length 1 = 6"}
 
 
 def test_a_tolerance_is_recorded(latbench: Latbench, tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from latbench.cli.claim_options import load_registered
-from latbench.cli.options import json_option, registry_option, warn
+from latbench.cli.list_options import filter_of, filter_options
+from latbench.cli.options import Command, json_option, registry_option, warn
 from latbench.cli.picture_options import picture_options, style_of
 
 if TYPE_CHECKING:
     from latbench.schema.record import Record
+    from latbench.store.record_filter import RecordFilter
 
 
 @click.group("plot")
@@ -24,23 +26,20 @@ def command() -> None:
     """
 
 
-@command.command("pareto")
+@command.command("pareto", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--device", metavar="ID", help="Only records of this device.")
-@click.option("--backend", metavar="NAME", help="Only records of this backend.")
 @click.option(
     "--ratios",
     is_flag=True,
     help="Plot published latency ratios against measured ones instead.",
 )
 @picture_options
+@filter_options
 @registry_option
 @json_option
 def pareto(
     *,
     file: Path,
-    device: str | None,
-    backend: str | None,
     ratios: bool,
     size: tuple[float, float] | None,
     font_size: float,
@@ -48,11 +47,13 @@ def pareto(
     no_title: bool,
     registry: str | None,
     as_json: bool,
+    **conditions: Any,
 ) -> None:
     """Plot published top-1 accuracy against measured latency.
 
-    The newest record of each model is used. All must be of one device and backend; records that
-    differ from the majority in precision, threads or batch are left out and reported.
+    The newest record of each model that meets the conditions is used. All must be of one device and
+    backend; records that differ from the majority in precision, threads or batch are left out and
+    reported.
     """
     from latbench.analysis.rank_correlation import tau_with_interval
     from latbench.audit.papers import load_papers
@@ -68,11 +69,12 @@ def pareto(
     from latbench.report.json import to_json
     from latbench.report.plot.pareto import save_pareto, save_ratios
 
-    records, left = alike(_records(registry, device, backend))
+    wanted = filter_of(**conditions)
+    records, left = alike(_records(registry, wanted))
     for why in left:
         warn(f"left out: {why}")
     if not records:
-        asked = ", ".join(name for name in (device, backend) if name is not None)
+        asked = ", ".join((*wanted.devices, *wanted.backends, *wanted.models))
         raise UsageError(
             f"no measured records{f' of {asked}' if asked else ''} in the registry",
             hint="`latbench run` creates records, `latbench show` lists them",
@@ -109,17 +111,16 @@ def pareto(
     click.echo(to_json({"file": str(file), "points": points}) if as_json else summary)
 
 
-def _records(registry: str | None, device: str | None, backend: str | None) -> list[Record]:
-    """The newest record of each model that was measured on the requested backend."""
+def _records(registry: str | None, wanted: RecordFilter) -> list[Record]:
+    """The newest record of each model that meets the conditions and did not fall back."""
     from latbench.defaults import SIMULATED
     from latbench.store.registry import Registry
 
     with Registry.open(registry, create=False) as store:
         return [
             store.get(row.id)
-            for row in store.latest(device)
+            for row in store.newest(wanted)
             if row.backend == row.requested_backend
             and row.backend not in SIMULATED
             and row.status == "measured"
-            and (backend is None or row.backend == backend)
         ]

@@ -115,7 +115,7 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         device=record.device.id,
         precision=precision,
         computed_in=computed_in if computed_in != precision else None,
-        input=", ".join(input_texts(artifact)) or None,
+        input=" + ".join(input_texts(artifact)) or None,
         threads=int(threads) if threads.isdecimal() else None,
         options=",".join(f"{key}={value}" for key, value in own_options(record).items()) or None,
         weights=record.model.weights,

@@ -42,7 +42,7 @@ def record_row(record: Record) -> dict[str, Any]:
         "requested_backend": record.request.backend,
         "status": record.outcome.status,
         "precision": record.artifact.precision if record.artifact else record.request.precision,
-        "input": ", ".join(input_texts(record.artifact)) or None,
+        "input": " + ".join(input_texts(record.artifact)) or None,
         "threads": int(threads) if threads.isdecimal() else None,
         "protocol": f"{record.protocol.name}@{record.protocol.version}",
         "options": ",".join(f"{key}={value}" for key, value in own_options(record).items()) or None,

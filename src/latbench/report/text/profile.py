@@ -23,8 +23,8 @@ MOST_KINDS = 5
 NARROWEST_NAME = 16
 """Characters of an operator's name that a narrow terminal shows, at least."""
 QUALIFIED = re.compile(r"(?<![\w.])(?:[a-z_]\w*\.)+([A-Z][A-Za-z0-9]*)(?:_(\w+))?")
-"""A module as some exporters name it: Python modules, its class, and the attribute of its parent."""
-FIELDS = ("name", "kind", "unit", "precision", "share", "latency_ns", "profiled_ns")
+"""A module as some exporters name it: Python modules, its class, and its attribute."""
+OPERATOR_FIELDS = ("name", "kind", "unit", "precision", "share", "latency_ns", "profiled_ns")
 
 
 def profile_lines(
@@ -85,7 +85,8 @@ def against_lines(
 def profile_csv(shares: ProfileShares) -> str:
     """Every operator in the order of execution."""
     return csv_table(
-        FIELDS, [[getattr(each, name) for name in FIELDS] for each in shares.operators]
+        OPERATOR_FIELDS,
+        [[getattr(each, name) for name in OPERATOR_FIELDS] for each in shares.operators],
     )
 
 
