@@ -54,5 +54,40 @@ def test_table_aligns_and_keeps_every_cell() -> None:
     assert table(("a", "bb"), [("ccc", "d"), ("e", "")]) == ["a    bb", "ccc  d", "e"]
 
 
+WORDS = st.text("ab ", max_size=40)
+
+
+@given(st.lists(st.tuples(st.text("xy", min_size=1, max_size=9), WORDS, WORDS), max_size=4))
+def test_a_table_fits_a_width_and_breaks_no_word(rows: list[tuple[str, str, str]]) -> None:
+    lines = table(("one", "two", "three"), rows, 60)
+    assert max(map(len, lines)) <= 60
+    words = sorted(word for row in rows for cell in row for word in cell.split())
+    shown = [word for line in lines for word in line.split() if word != "·"]
+    assert sorted(shown) == sorted([*words, "one", "two", "three"])
+
+
+def test_a_wide_table_breaks_its_widest_cells() -> None:
+    rows = [("a", "some words that do not fit", "z"), ("b", "short", "y")]
+    assert table(("n", "text", "m"), rows, 24) == [
+        "n  text                m",
+        "a  some words that do  z",
+        "   not fit",
+        "b  short               y",
+    ]
+
+
+def test_a_row_that_would_be_tall_has_its_last_columns_below() -> None:
+    rows = [("name", "x", " ".join(["word"] * 12))]
+    assert table(("n", "k", "text"), rows, 20) == [
+        "n     k",
+        "    text",
+        "name  x",
+        "    word word word",
+        "    word word word",
+        "    word word word",
+        "    word word word",
+    ]
+
+
 def test_moment_is_utc() -> None:
     assert moment(0) == "1970-01-01 00:00:00Z"

@@ -8,6 +8,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option
+from latbench.cli.terminal import list_width
 
 if TYPE_CHECKING:
     from latbench.api import Capability, Exporter, Runner
@@ -116,7 +117,7 @@ def _print_table(
     ]
     rows += [(name, "no", "", "", why.message) for name, why in broken.items()]
     rows += [("", "no", "", format, why.message) for format, why in unloaded.items()]
-    for line in table(("backend", "runs here", "version", "formats", "units"), rows):
+    for line in table(("backend", "runs here", "version", "formats", "units"), rows, list_width()):
         click.echo(line)
 
 
@@ -130,5 +131,6 @@ def _print_options(runner: Runner, exporters: list[Exporter]) -> None:
         click.echo(f"\n{exporter.format}: {', '.join(exporter.precisions)}{reads}")
     if options:
         click.echo("\noptions (--option NAME=VALUE):")
-        for line in table(("  name", "meaning"), ((f"  {k}", v) for k, v in options.items())):
+        rows = ((f"  {name}", meaning) for name, meaning in options.items())
+        for line in table(("  name", "meaning"), rows, list_width()):
             click.echo(line)

@@ -6,6 +6,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option
+from latbench.cli.terminal import echo_result, list_width
 
 
 @click.command("devices")
@@ -31,8 +32,7 @@ def command(*, id: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(to_json(device))
             return
-        for line in device_lines(device):
-            click.echo(line)
+        echo_result(device_lines(device))
         return
     if as_json:
         click.echo(to_json(devices))
@@ -47,5 +47,5 @@ def command(*, id: str | None, as_json: bool) -> None:
         )
         for device in devices
     )
-    for line in table(("id", "name", "kind", "SoC", "reached by"), rows):
+    for line in table(("id", "name", "kind", "SoC", "reached by"), rows, list_width()):
         click.echo(line)

@@ -13,6 +13,7 @@ from latbench.cli.options import (
     timeout_option,
     warn,
 )
+from latbench.cli.terminal import list_width
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -103,7 +104,10 @@ def command(
             registry=registry,
             events=Events(warn=warn, step=lambda message: click.echo(message, err=True)),
         )
-    click.echo(to_json(found) if as_json else "\n".join(account_lines(found, where)))
+    if as_json:
+        click.echo(to_json(found))
+    else:
+        click.echo("\n".join(account_lines(found, where, list_width())))
     return 0
 
 

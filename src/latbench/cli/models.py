@@ -6,6 +6,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option
+from latbench.cli.terminal import list_width
 
 
 @click.command("models")
@@ -35,5 +36,5 @@ def command(*, name: str | None, as_json: bool) -> None:
         )
         for entry in entries
     )
-    for line in table(("model", "parameters", "MACs", "input", "paper"), rows):
+    for line in table(("model", "parameters", "MACs", "input", "paper"), rows, list_width()):
         click.echo(line)

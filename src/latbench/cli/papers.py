@@ -9,6 +9,7 @@ import click
 
 from latbench.cli.claim_options import load_registered
 from latbench.cli.options import json_option, registry_option, require_one_format, warn
+from latbench.cli.terminal import list_width
 
 if TYPE_CHECKING:
     from latbench.report.text.papers import PaperRow
@@ -38,7 +39,9 @@ def command(*, format: str, output: Path | None, registry: str | None, as_json: 
     if as_json:
         text = to_json(rows) + "\n"
     else:
-        text = "\n".join((papers_text if format == "text" else papers_markdown)(rows)) + "\n"
+        width = list_width() if output is None else None
+        lines = papers_text(rows, width) if format == "text" else papers_markdown(rows)
+        text = "\n".join(lines) + "\n"
     if output is None:
         click.echo(text, nl=False)
     else:

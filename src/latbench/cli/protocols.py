@@ -6,6 +6,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option
+from latbench.cli.terminal import echo_result, list_width
 
 
 @click.command("protocols")
@@ -18,8 +19,9 @@ def command(*, name: str | None, as_json: bool) -> None:
     from latbench.schema.protocol_catalog import SHIPPED
     from latbench.schema.protocol_options import named_protocol
 
-    if name is None:
-        click.echo(to_json(SHIPPED) if as_json else "\n".join(protocol_table(SHIPPED)))
-        return
-    protocol = named_protocol(name)
-    click.echo(to_json(protocol) if as_json else "\n".join(protocol_lines(protocol)))
+    if as_json:
+        click.echo(to_json(SHIPPED if name is None else named_protocol(name)))
+    elif name is None:
+        click.echo("\n".join(protocol_table(SHIPPED, list_width())))
+    else:
+        echo_result(protocol_lines(named_protocol(name)))

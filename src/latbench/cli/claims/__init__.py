@@ -16,6 +16,7 @@ from latbench.cli.claim_options import (
 from latbench.cli.claims.check import command as check
 from latbench.cli.explain import command as explain
 from latbench.cli.options import json_option, registry_option, warn
+from latbench.cli.terminal import list_width
 
 
 @click.group("claims")
@@ -41,7 +42,8 @@ def list_(*, as_json: bool, **filters: Any) -> int:
     if as_json:
         click.echo(claims_json(claims))
     else:
-        click.echo("\n".join(list_lines(claims, registered.models, registered.sources)))
+        lines = list_lines(claims, registered.models, registered.sources, list_width())
+        click.echo("\n".join(lines))
     return status_of(registered)
 
 

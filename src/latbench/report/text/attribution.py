@@ -28,7 +28,7 @@ WIDEST = 32
 """Maximum characters of a value in a column."""
 
 
-def account_lines(found: Account, registry: str | None) -> list[str]:
+def account_lines(found: Account, registry: str | None, width: int | None = None) -> list[str]:
     """The ratio, both latencies, one row per factor, their product and the residual."""
     lines = [
         f"B / A {_ratio(found.ratio)}",
@@ -38,7 +38,7 @@ def account_lines(found: Account, registry: str | None) -> list[str]:
     rows = [_row(part) for part in found.parts]
     rows.append(("explained", "", "", share_text(found.explained), ""))
     rows.append(("residual", "", "", share_text(found.residual), _unsaid(found)))
-    lines += table(("factor", "A", "B", "contribution", "evidence"), rows)
+    lines += table(("factor", "A", "B", "contribution", "evidence"), rows, width)
     if found.alike:
         alike = ", ".join(f"{name} {value}" for name, value in found.alike.items() if name in SHOWN)
         lines.append(labelled("equal", alike))

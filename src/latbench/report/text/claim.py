@@ -68,9 +68,12 @@ def statement(claim: Claim, models: Models) -> str:
 
 
 def list_lines(
-    claims: Sequence[Claim], models: Models, sources: Mapping[str, ClaimSource]
+    claims: Sequence[Claim],
+    models: Models,
+    sources: Mapping[str, ClaimSource],
+    width: int | None = None,
 ) -> list[str]:
-    """The number of claims, then one line each."""
+    """The number of claims, then a table of them, fitted to ``width``."""
     rows = [
         (
             claim.id,
@@ -83,7 +86,7 @@ def list_lines(
         for claim in claims
     ]
     head = ("id", "model", "statement", "device", "known", "source")
-    return [f"{len(claims)} claims", *(table(head, rows) if rows else ())]
+    return [f"{len(claims)} claims", *(table(head, rows, width) if rows else ())]
 
 
 def show_lines(claim: Claim, models: Models, sources: Mapping[str, ClaimSource]) -> list[str]:

@@ -8,14 +8,70 @@ from datetime import UTC, datetime
 
 GAP = "  "
 """Between two columns."""
+TALLEST = 4
+"""Lines that a row of a table takes at most."""
 LABEL = 13
 """Width of the label column, the space after it included."""
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Left-aligned columns as wide as their content, without a frame so that grep works."""
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None
+) -> list[str]:
+    """Left-aligned columns as wide as their content, without a frame so that grep works.
+
+    With ``width``, cells of a table that is wider are broken at spaces. If that would take more
+    than :data:`TALLEST` lines for a row, the last columns follow each row on a line of their own.
+    """
     body = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in body) for i in range(len(header))]
+    if width is None or _total(widths) <= width:
+        return _aligned(body, widths)
+    narrow = _narrowed(widths, [_longest_word(cells) for cells in zip(*body, strict=True)], width)
+    broken = [_broken(row, narrow) for row in body]
+    if _total(narrow) <= width and max(map(len, broken)) <= TALLEST:
+        return _aligned([line for lines in broken for line in lines], narrow)
+    kept = next((n for n in range(len(widths), 1, -1) if _total(widths[:n]) <= width), 1)
+    lines = []
+    for line, row in zip(_aligned([row[:kept] for row in body], widths[:kept]), body, strict=True):
+        below = " · ".join(each for each in row[kept:] if each)
+        lines += [line, *(wrapped(f"    {below}", width, hanging=4) if below else ())]
+    return lines
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    return max((len(word) for cell in cells for word in cell.split()), default=0)
+
+
+def _narrowed(widths: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """Widths of columns that fit ``width``: the widest are reduced, to ``least`` at most."""
+    narrow = list(widths)
+    while (over := _total(narrow) - width) > 0:
+        free = [i for i in range(len(narrow)) if narrow[i] > least[i]]
+        if not free:
+            break
+        widest = max(free, key=lambda i: narrow[i])
+        second = max((narrow[i] for i in free if i != widest), default=0)
+        narrow[widest] = max(least[widest], narrow[widest] - over, min(second, narrow[widest] - 1))
+    return narrow
+
+
+def _broken(row: Sequence[str], widths: Sequence[int]) -> list[tuple[str, ...]]:
+    """The row on as many lines as its cells take."""
+    cells = [
+        [cell]
+        if len(cell) <= most
+        else textwrap.wrap(cell, max(most, 1), break_long_words=False, break_on_hyphens=False)
+        for cell, most in zip(row, widths, strict=True)
+    ]
+    height = max(map(len, cells))
+    return list(zip(*(lines + [""] * (height - len(lines)) for lines in cells), strict=True))
+
+
+def _aligned(body: Iterable[Sequence[str]], widths: Sequence[int]) -> list[str]:
     return [
         GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in body

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from latbench.audit.papers import Paper
 from latbench.claims.model import Claim
 from latbench.claims.verdict import QUESTIONS, Answer, Verdict
-from latbench.report.text.layout import table
+from latbench.report.text.layout import table, wrapped
 from latbench.report.text.verdict import ASKED
 from latbench.report.writers import markdown_table, markdown_text
 from latbench.schema.value import Value
@@ -66,8 +66,8 @@ def paper_rows(
     return rows
 
 
-def papers_text(rows: Sequence[PaperRow]) -> list[str]:
-    """The totals, then one line per paper."""
+def papers_text(rows: Sequence[PaperRow], width: int | None = None) -> list[str]:
+    """The totals, then a table of the papers, fitted to ``width``."""
     head = ("no", "paper", "scope", "models", "claims", "answers")
     shown = [
         (
@@ -80,7 +80,8 @@ def papers_text(rows: Sequence[PaperRow]) -> list[str]:
         )
         for row in rows
     ]
-    return [_total(rows), *table(head, shown)]
+    total = _total(rows)
+    return [*([total] if width is None else wrapped(total, width)), *table(head, shown, width)]
 
 
 def papers_markdown(rows: Sequence[PaperRow]) -> list[str]:

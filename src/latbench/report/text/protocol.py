@@ -9,9 +9,9 @@ from latbench.report.units import time
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 
 
-def protocol_table(protocols: Iterable[TimingProtocol]) -> list[str]:
-    """A table with a line for each protocol."""
-    return table(("protocol", "summary"), ((p.label, p.what) for p in protocols))
+def protocol_table(protocols: Iterable[TimingProtocol], width: int | None = None) -> list[str]:
+    """A table of the protocols, fitted to ``width``."""
+    return table(("protocol", "summary"), ((p.label, p.what) for p in protocols), width)
 
 
 def protocol_lines(protocol: TimingProtocol) -> list[str]:
