@@ -131,6 +131,9 @@ def test_a_scalar_input_has_a_word() -> None:
 def test_latex_has_intervals_and_marks_what_is_not_reliable() -> None:
     row = changed([PLAIN], median_ns=6_400_000, low_ns=6_300_000, high_ns=6_500_000)
     assert r"$6.4 \pm 0.1^{*}$" in "\n".join(to_latex(row))
+    assert "timm@1" not in "\n".join(to_latex([PLAIN]))
+    other = changed([PLAIN], protocol="timm@1", artifact_sha256="0" * 64)
+    assert "& timm@1 &" in "\n".join(to_latex([PLAIN, *other])), "it differs"
     assert r"$6.4 \pm 0.1$" in "\n".join(to_latex(changed(row, reliability="reliable")))
 
 
@@ -158,5 +161,7 @@ def test_lines_break_at_spaces_and_parts_stay_together() -> None:
     long = f"  latency      {'word ' * 30}"
     assert all(part.startswith(" " * 15) for part in wrapped(long, 60)[1:])
     assert "".join(wrapped("x" * 100, 80)) == "x" * 100
+    one = f"A · {'x' * 90} · word word"
+    assert wrapped(one, 80) == ["A ·", f"    {'x' * 90} ·", "    word word"]
     parts = f"  {' · '.join(['word word'] * 20)}"
     assert not any(part.lstrip().startswith("·") for part in wrapped(parts, 40))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -56,7 +57,9 @@ def test_markdown_cells_may_hold_markup_but_no_bar() -> None:
 
 @given(NAMES)
 def test_nothing_that_is_printed_controls_the_terminal(text: str) -> None:
-    assert printable(text).isprintable()
+    shown = printable(text)
+    assert all(each.isprintable() or unicodedata.category(each) == "Zs" for each in shown)
+    assert printable("a\u00a0b\tc") == "a\u00a0b\\tc"
 
 
 @pytest.mark.parametrize("first", ["=1+1", "+1", "-1", "@A1"])

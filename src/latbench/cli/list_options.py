@@ -273,7 +273,6 @@ class ListFormat:
 
         from latbench.report.json import to_json
         from latbench.report.tables import to_csv
-        from latbench.report.text.columns import PAPER
         from latbench.report.text.matrix import to_matrix
         from latbench.report.text.table import to_latex, to_markdown, to_text
 
@@ -288,7 +287,7 @@ class ListFormat:
         elif self._format == "markdown":
             lines = to_markdown(rows, self._chosen or self._usual)
         elif self._format == "latex":
-            lines = to_latex(rows, self._chosen or PAPER)
+            lines = to_latex(rows, self._chosen)
         else:
             lines = to_matrix(rows)
         return "\n".join(lines) + "\n"

@@ -56,11 +56,15 @@ def list_width() -> int | None:
 
 
 def echo_result(lines: Iterable[str]) -> None:
-    """Print a result: emphasized and broken to the width on a terminal, plain in a pipe."""
+    """Print a result: emphasized and broken to the width on a terminal, plain in a pipe.
+
+    Names and messages of others are in it, so control characters are shown as escapes.
+    """
     from latbench.report.text.layout import wrapped
+    from latbench.report.writers import printable
 
     columns, color = width(), colored(sys.stdout)
-    for number, line in enumerate(lines):
+    for number, line in enumerate(printable(line.expandtabs()) for line in lines):
         broken = wrapped(line, columns) if columns and columns >= NARROWEST else [line]
         for part in broken:
             click.echo(_painted(part, first=number == 0) if color else part, color=color)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 FORMULA = ("=", "+", "-", "@")
@@ -28,10 +29,13 @@ LATEX_SIGNS = {
 def printable(text: str) -> str:
     """The text with control characters, line breaks included, as escapes such as ``\\n``.
 
-    A terminal would obey them, and a line break would end a row.
+    A terminal would obey them, and a line break would end a row. Spaces of any width stay.
     """
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        each
+        if each.isprintable() or unicodedata.category(each) == "Zs"
+        else each.encode("unicode_escape").decode()
+        for each in text
     )
 
 

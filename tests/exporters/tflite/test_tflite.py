@@ -556,6 +556,9 @@ def test_the_profile_accounts_for_the_inference(tiny: tuple[Path, Exported]) -> 
     assert profile is not None
     assert "LiteRT" in profile.source
     assert any("Convolution" in operator.kind for operator in profile.operators)
+    layers = [each.name for each in profile.operators if "Convolution" in each.kind]
+    assert all("Conv2d" in name for name in layers), layers
+    assert len(set(layers)) == len(layers)
 
 
 def test_another_version_is_not_profiled(

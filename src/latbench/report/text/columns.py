@@ -166,8 +166,8 @@ LISTED = (
     *("options", "weights", "latency", "reliability", "protocol"),
 )
 """Columns of the lists of ``latbench show`` and ``latbench history``."""
-PAPER = ("model", "backend", "precision", "threads", "parameters", "macs", "latency")
-"""Columns of a table in LaTeX."""
+PAPER = ("model", "backend", "precision", "threads", "parameters", "macs", "memory", "latency")
+"""Columns of a table in LaTeX, besides settings in which its rows differ."""
 ALWAYS = frozenset({"record", "when", "latency", "reliability"})
 """Columns that are shown also if all rows are alike."""
 KEPT = (

@@ -121,12 +121,13 @@ def wrapped(line: str, width: int, *, hanging: int | None = None) -> list[str]:
         indent = "    "
     if hanging is not None:
         indent = " " * hanging
-    parts = line.split(" · ")
-    if all(len(part) + len(indent) <= width - 2 for part in parts):
-        # Breaks only after a dot, so that no line begins with one.
-        line = "\0· ".join(part.replace(" ", "\0") for part in parts)
-        lead = len(line) - len(line.lstrip("\0"))
-        line = " " * lead + line[lead:]
+    # Breaks only after a dot, so that no line begins with one; parts that fit stay together.
+    line = "\0· ".join(
+        part.replace(" ", "\0") if len(part) + len(indent) <= width - 2 else part
+        for part in line.split(" · ")
+    )
+    lead = len(line) - len(line.lstrip("\0"))
+    line = " " * lead + line[lead:]
     broken = textwrap.wrap(
         line,
         width,

@@ -108,10 +108,12 @@ def operator_name(name: str, kind: str) -> str:
     """The name with attributes in place of Python classes; with the kind if it is only a number.
 
     ``torch.nn.modules.container.Sequential_stem/torch.nn.modules.conv.Conv2d_0;4`` is ``stem/0;4``.
+    Of several names that a converter joined by ``;;``, the longest is shown.
     """
     if name.isdecimal() or not name:
         return f"{kind} #{name}"
-    return printable(QUALIFIED.sub(lambda found: found[2] or found[1], name))
+    longest = max(name.split(";;"), key=len)
+    return printable(QUALIFIED.sub(lambda found: found[2] or found[1], longest))
 
 
 def _answer(shares: ProfileShares) -> str:

@@ -14,6 +14,7 @@ from latbench.report.text.columns import (
     KEPT,
     NUMBERS,
     PAPER,
+    SETTINGS,
     TABLE,
     WITHIN,
     latency,
@@ -179,9 +180,17 @@ def to_markdown(rows: Sequence[TableRow], columns: Sequence[str] = TABLE) -> lis
     return markdown_table(columns, body)
 
 
-def to_latex(rows: Sequence[TableRow], columns: Sequence[str] = PAPER) -> list[str]:
+def to_latex(rows: Sequence[TableRow], columns: Sequence[str] | None = None) -> list[str]:
     """A tabular for the package booktabs; latencies in ms with the half-width of their interval."""
     rows = distinct_protocols(rows)
+    if columns is None:
+        differing = (
+            choose_columns(rows, ("model", "backend", *SETTINGS, "latency")).shown
+            if len(rows) > 1
+            else ()
+        )
+        more = [name for name in differing if name in WITHIN and name not in PAPER]
+        columns = (*PAPER[:-1], *more, PAPER[-1])
     head = [latex_text("latency (ms)" if name == "latency" else name) for name in columns]
     body = (
         [
