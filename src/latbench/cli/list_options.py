@@ -303,6 +303,7 @@ def _summarized(store: Registry, listed: Sequence[Row]) -> list[TableRow]:
 def nothing_found(store: Registry, wanted: RecordFilter) -> None:
     """Report on standard error why a list is empty: no record at all, or an unknown name."""
     from latbench.errors import suggest
+    from latbench.report.writers import printable
 
     known = store.latest()
     if not known:
@@ -318,4 +319,4 @@ def nothing_found(store: Registry, wanted: RecordFilter) -> None:
             if name not in names:
                 warn(f"no record of {what} {name!r}")
                 if hint := suggest(name, names):
-                    click.echo(f"  hint: {hint}", err=True)
+                    click.echo(f"  hint: {printable(hint)}", err=True)

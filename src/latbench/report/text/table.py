@@ -184,11 +184,7 @@ def to_latex(rows: Sequence[TableRow], columns: Sequence[str] | None = None) -> 
     """A tabular for the package booktabs; latencies in ms with the half-width of their interval."""
     rows = distinct_protocols(rows)
     if columns is None:
-        differing = (
-            choose_columns(rows, ("model", "backend", *SETTINGS, "latency")).shown
-            if len(rows) > 1
-            else ()
-        )
+        differing = choose_columns(rows, ("model", "backend", *SETTINGS, "latency")).shown
         more = [name for name in differing if name in WITHIN and name not in PAPER]
         columns = (*PAPER[:-1], *more, PAPER[-1])
     head = [latex_text("latency (ms)" if name == "latency" else name) for name in columns]
