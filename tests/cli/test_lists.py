@@ -84,6 +84,7 @@ def ids(latbench: Latbench, *arguments: str) -> list[int]:
         (("--protocol", "latbench-fixed@1"), [4, 3, 2, 1, 0]),
         (("--protocol", "latbench"), []),
         (("--since", "2026-09-24"), [4, 3]),
+        (("--since", "999999999w"), [4, 3, 2, 1, 0]),
         (("--limit", "2"), [4, 3]),
         (("--precision", "fp32", "--weights", "seed:0", "--limit", "1"), [4]),
     ],
@@ -148,6 +149,19 @@ def test_formats_escape_names(registry: None, latbench: Latbench) -> None:
 def test_a_longer_history_says_that_it_was_cut(registry: None, latbench: Latbench) -> None:
     assert "older records are left out" in latbench("history", "--limit", "2").out
     assert "older records" not in latbench("history", "--limit", "5").out
+
+
+def test_a_long_list_is_not_summarized_but_complete(
+    environment: dict[str, str], latbench: Latbench
+) -> None:
+    with Registry.open(environment["LATBENCH_REGISTRY"]) as store:
+        store.add_many([stored(i, precision=("fp32", "fp16")[i % 2]) for i in range(101)])
+    ended = latbench("history", "--limit", "200", COLUMNS="80")
+    assert ended.out.count("6.40 ms") == 101
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert "fp16" in ended.out
+    assert "intervals and reliability are shown in lists of up to 100 records" in ended.err
+    assert latbench("history", "--limit", "200", "--json").json[0]["low_ns"] is not None
 
 
 def test_columns_and_order_are_chosen(registry: None, latbench: Latbench) -> None:

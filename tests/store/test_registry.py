@@ -26,6 +26,7 @@ from latbench.claims.verdict import (
 )
 from latbench.errors import RegistryError, UsageError
 from latbench.schema.record import Record
+from latbench.store.record_filter import RecordFilter
 from latbench.store.registry import Registry
 from support.environment import child_environment
 from support.records import MACHINE, make_record, make_trace
@@ -74,6 +75,34 @@ def test_history_is_newest_first_and_of_one_group(url: str) -> None:
     assert (first.status, first.median_ns, first.sample_count) == ("measured", 6_405_000, 4)
     assert (first.precision, first.protocol) == ("fp32", "latbench-fixed@1")
     assert (first.input, first.threads) == ("1x3x224x224", 2)
+
+
+def test_records_are_found_by_conditions(url: str) -> None:
+    trained = numbered(3)
+    trained = msgspec.structs.replace(
+        trained, request=msgspec.structs.replace(trained.request, options={"form": "trained"})
+    )
+    other = numbered(2, model="b")
+    other = msgspec.structs.replace(
+        other, model=msgspec.structs.replace(other.model, weights="sha256:ab%12")
+    )
+    with Registry.open(url) as registry:
+        registry.add_many([numbered(1, status="failed"), other, trained])
+
+        def found(**wanted: object) -> list[int]:
+            return [int(row.id) for row in registry.find(RecordFilter(**wanted))]  # type: ignore[arg-type]
+
+        assert found() == [3, 2, 1]
+        assert found(options=(("form", "trained"),)) == [3]
+        assert found(options=(("form", "deploy"), ("provider", "CPUExecutionProvider"))) == [2]
+        assert found(weights="ab%1") == [2]
+        assert found(weights="ab%2") == found(weights="%") == []
+        assert found(protocols=("latbench-fixed",), models=("b", "c")) == [2]
+        assert found(since_unix_ns=10**18 + 2) == [3, 2]
+        newest = registry.newest(RecordFilter(precisions=("fp32",)))
+        assert [int(row.id) for row in newest] == [2, 1], "the trained form is not deployed"
+        (only,) = registry.newest(RecordFilter(options=(("form", "trained"),)))
+        assert int(only.id) == 3
 
 
 def test_latest_of_each_group_whatever_its_status(url: str) -> None:
@@ -157,6 +186,7 @@ def test_many_open_a_new_one_and_write_at_once(url: str) -> None:
 WRITER = """
 import sys
 from support.records import make_record
+from latbench.store.record_filter import RecordFilter
 from latbench.store.registry import Registry
 with Registry.open(sys.argv[1], lock_timeout_s=60) as registry:
     for i in range(int(sys.argv[2]), 10**9):

@@ -7,13 +7,8 @@ from typing import Any
 import click
 
 from latbench.cli import completion
-from latbench.cli.list_options import (
-    ListFormat,
-    filter_of,
-    filter_options,
-    nothing_found,
-    output_options,
-)
+from latbench.cli.filter_options import filter_of, filter_options, nothing_found
+from latbench.cli.list_options import ListFormat, output_options
 from latbench.cli.options import Command
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli.claim_options import load_registered
-from latbench.cli.list_options import filter_of, filter_options
+from latbench.cli.filter_options import filter_of, filter_options
 from latbench.cli.options import Command, json_option, registry_option, warn
 from latbench.cli.picture_options import picture_options, style_of
 

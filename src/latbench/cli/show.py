@@ -9,13 +9,8 @@ import click
 from click.core import ParameterSource
 
 from latbench.cli import completion
-from latbench.cli.list_options import (
-    ListFormat,
-    filter_of,
-    filter_options,
-    nothing_found,
-    output_options,
-)
+from latbench.cli.filter_options import filter_of, filter_options, nothing_found
+from latbench.cli.list_options import ListFormat, output_options
 from latbench.cli.options import Command, GroupedOption
 from latbench.cli.picture_options import picture_options, style_of
 from latbench.cli.terminal import echo_result
