@@ -196,6 +196,14 @@ def test_facts_that_differ_and_consequences() -> None:
     }
 
 
+@pytest.mark.parametrize(("memory", "differs"), [(8_000_004_096, False), (16_000_000_000, True)])
+def test_memory_that_a_reboot_changes_is_not_a_factor(memory: int, differs: bool) -> None:
+    a = facts_of(make_record())
+    b = {**a, "memory": f"{memory} bytes"}
+    found = compare_factors(a, b, options=True)
+    assert ("memory" in {each.name for each in found.differ}) is differs
+
+
 def test_how_precise_a_number_gets_is_no_factor() -> None:
     assert protocol_name(msgspec.structs.replace(WARM, budget_ns=1, processes=9)) == WARM.label
     assert protocol_name(msgspec.structs.replace(FIXED, min_calls=9)) != FIXED.label

@@ -28,7 +28,11 @@ def incomparable(a: Record, b: Record) -> tuple[str, ...]:
             (f"environment.machine.{name}", *_both(a, b, name))
             for name in ("cpu_model", "logical_cpus", "hypervisor")
         ),
-        *(() if _same_memory(a, b) else (("environment.machine.memory_bytes", *_memory(a, b)),)),
+        *(
+            ()
+            if same_memory(*_memory(a, b))
+            else (("environment.machine.memory_bytes", *_memory(a, b)),)
+        ),
         *(
             (
                 f"environment.before.{name}",
@@ -76,8 +80,9 @@ def _memory(a: Record, b: Record) -> tuple[int | None, int | None]:
     return a.environment.machine.memory_bytes, b.environment.machine.memory_bytes
 
 
-def _same_memory(a: Record, b: Record) -> bool:
-    one, two = _memory(a, b)
+def same_memory(one: int | None, two: int | None) -> bool:
+    """Return whether two amounts in bytes are of one machine; unknown ones are only like each
+    other."""
     if one is None or two is None:
         return one == two
     return abs(one - two) <= MEMORY_TOLERANCE * max(one, two)

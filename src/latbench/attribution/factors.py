@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from latbench.analysis.comparability import same_memory
 from latbench.analysis.estimators import regime_of, statistic_name
 from latbench.analysis.settings import (
     precision_of,
@@ -35,6 +36,8 @@ PRESENT_STATE = (
 )
 """Factors that are not settings: a new measurement has their present values."""
 
+BYTES = " bytes"
+
 
 class FactorComparison(Value, frozen=True, kw_only=True):
     """The factors in which two sides differ or agree."""
@@ -52,7 +55,7 @@ def facts_of(record: Record) -> Facts:
         "os": machine.os,
         "kernel": machine.kernel,
         "hypervisor": machine.hypervisor,
-        "memory": None if machine.memory_bytes is None else f"{machine.memory_bytes} bytes",
+        "memory": None if machine.memory_bytes is None else f"{machine.memory_bytes}{BYTES}",
         "backend": record.backend,
         "backend version": record.runtime.version if record.runtime else None,
         "compute unit": _unit(record),
@@ -140,7 +143,7 @@ def compare_factors(a: Facts, b: Facts, *, options: bool) -> FactorComparison:
         for name in names
         if (name in a and name in b) or (options and name.startswith(OPTION))
     }
-    unequal = {name for name, pair in pairs.items() if pair[0] != pair[1]}
+    unequal = {name for name, pair in pairs.items() if not _equal(name, *pair)}
     return FactorComparison(
         differ=tuple(
             Difference(name=name, a=pairs[name][0], b=pairs[name][1])
@@ -153,6 +156,12 @@ def compare_factors(a: Facts, b: Facts, *, options: bool) -> FactorComparison:
 
 def _value(facts: Facts, name: str) -> str | None:
     return facts.get(name, "default" if name.startswith(OPTION) else None)
+
+
+def _equal(name: str, one: str | None, other: str | None) -> bool:
+    if name == "memory" and one is not None and other is not None:
+        return same_memory(int(one.removesuffix(BYTES)), int(other.removesuffix(BYTES)))
+    return one == other
 
 
 def _causes(name: str, pair: tuple[str | None, str | None], records: bool) -> Iterator[str]:
