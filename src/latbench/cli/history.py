@@ -50,7 +50,7 @@ def command(
     wanted = filter_of(models=(*model_arguments, *models), **conditions)
     with Registry.open(registry, create=False) as store:
         found = store.find(wanted, limit=limit + 1)
-        older = ["older records are left out: a larger --limit"] if len(found) > limit else []
+        older = ["older records are left out; --limit N shows more"] if len(found) > limit else []
         shape.print(store, found[:limit], older)
         if not found:
             nothing_found(store, wanted)

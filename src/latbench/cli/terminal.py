@@ -52,7 +52,8 @@ def list_width() -> int | None:
     """Columns that a list may take: those of the terminal, or COLUMNS where that is set; ``None``
     in a pipe, so that programs get whole rows."""
     asked = os.environ.get("COLUMNS", "")
-    return width() or (int(asked) if asked.isdecimal() and int(asked) else None)
+    columns = width() or (int(asked) if asked.isdecimal() else 0)
+    return columns if columns >= NARROWEST else None
 
 
 def echo_result(lines: Iterable[str]) -> None:
