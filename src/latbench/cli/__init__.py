@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from latbench.errors import LatbenchError, UsageError
+from latbench.cli.streams import ClosedOutputError, standard_streams
+from latbench.errors import LatbenchError, UsageError, first_line
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -47,6 +50,8 @@ GROUPS = {
         "completion": "Print the completion script for bash, zsh or fish.",
     },
 }
+TRACEBACK = "LATBENCH_TRACEBACK"
+"""Environment variable: show the traceback of an internal error."""
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
 
@@ -125,22 +130,47 @@ def _print_error(message: str, hint: str | None) -> None:
 
 
 def main() -> None:
-    """Run the command line; report every expected error as text with an exit status."""
+    """Run the command line; report every error as text with an exit status."""
+    with standard_streams():
+        status = _status()
+    sys.exit(status)
+
+
+def _status() -> int:
+    """The exit status. 1 is only ever the answer of a command: no error has it."""
     try:
         status = cli.main(prog_name="latbench", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path} --help" if context is not None else None
         _print_error(error.format_message(), hint and f"`{hint}` describes the command")
-        status = error.exit_code
+        return 2
     except click.Abort:
         click.echo("latbench: interrupted", err=True)
-        status = 3
-    except BrokenPipeError:
-        # The reader closed the pipe; Python's own flush at exit would raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        return 3
+    except ClosedOutputError:
+        return 0
     except LatbenchError as error:
         _print_error(error.message, error.hint)
-        status = 2 if isinstance(error, UsageError) else 3
-    sys.exit(status if isinstance(status, int) else 0)
+        return 2 if isinstance(error, UsageError) else 3
+    except MemoryError:
+        _print_error("not enough memory", "free memory, or raise its limit (ulimit -v)")
+        return 3
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _print_error(f"{where}{error.strerror or error}", None)
+        return 3
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _print_error(f"internal error: {_place(error)}", f"please report it; {TRACEBACK}=1 shows more")
+        return 3
+    return status if isinstance(status, int) else 0
+
+
+def _place(error: Exception) -> str:
+    """Type, message and line of an error that is a mistake in latbench."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {first_line(error)}{at}"

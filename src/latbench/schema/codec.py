@@ -27,13 +27,28 @@ def decode_record(
 
     Raise :class:`LatbenchError` if it has a newer schema, is damaged, or has wrong fields.
     """
+    return convert_record(_tree(data), schema=schema, migrations=migrations)
+
+
+def decode_output(data: bytes) -> Record:
+    """Decode a record, or an object with one in ``record``: the output of a command with `--json`.
+
+    Raise :class:`LatbenchError` as :func:`decode_record` does.
+    """
+    tree = _tree(data)
+    if isinstance(tree, dict) and "schema" not in tree and "record" in tree:
+        tree = tree["record"]
+    return convert_record(tree)
+
+
+def _tree(data: bytes) -> object:
     try:
-        tree = msgspec.json.decode(data)
+        tree: object = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LatbenchError(
             f"not a record: {error}", hint="the file is damaged, or is not a JSON record"
         ) from error
-    return convert_record(tree, schema=schema, migrations=migrations)
+    return tree
 
 
 def convert_record(
@@ -80,7 +95,19 @@ def _check_numbers(record: Record) -> None:
                 f"the record contains an impossible number: {value} in {name}",
                 hint="the record was edited or damaged",
             )
+    _check_sessions(record)
     _check_times(record)
+
+
+def _check_sessions(record: Record) -> None:
+    """Reject two traces of one session."""
+    for role in ("traces", "sentinel"):
+        sessions = [(trace.process, trace.session) for trace in getattr(record.outcome, role)]
+        if len(set(sessions)) < len(sessions):
+            raise LatbenchError(
+                f"the record contains two traces of one session in outcome.{role}",
+                hint="the record was edited or damaged",
+            )
 
 
 def _check_times(record: Record) -> None:

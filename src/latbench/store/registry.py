@@ -106,10 +106,12 @@ class Registry:
     def add_many(self, new: Sequence[Record]) -> None:
         """Store records in one transaction. When this returns, they survive a power cut.
 
-        Raises :class:`RegistryError`, also if a record with the same id exists.
+        Of equal records one is stored. Raises :class:`RegistryError`, also for different records
+        with the same id, and if a record with the same id exists.
         """
         if not new:
             return
+        new = _once(new)
         insert = _insert(self._engine.dialect.name)
         machine_rows = {row["digest"]: row for row in map(machine_row, new)}
         newest = insert(latest)
@@ -324,6 +326,15 @@ class Registry:
     def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
         with translated(self._engine.url), self._engine.connect() as connection:
             return tuple(Row(**row) for row in connection.execute(query).mappings())
+
+
+def _once(new: Sequence[Record]) -> list[Record]:
+    """The records without repetitions."""
+    found: dict[str, Record] = {}
+    for record in new:
+        if found.setdefault(record.id, record) != record:
+            raise RegistryError(f"different records have the same id: {record.id}")
+    return list(found.values())
 
 
 def _shared_start(one: str, two: str) -> int:
