@@ -22,7 +22,7 @@ from latbench.analysis.parity import (
 from latbench.analysis.segments import is_cold
 from latbench.analysis.steady_state import FEWEST_SAMPLES, WARM_NS, warmup_end
 from latbench.clock import now_ns
-from latbench.errors import Stage, StageError
+from latbench.errors import Stage, StageError, first_line
 from latbench.schema.artifact import Artifact
 from latbench.schema.codec import LONGEST_NS
 from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
@@ -357,10 +357,20 @@ class _TraceSoFar:
 
 
 def _array(tensor: messages.Tensor) -> Array:
+    """The array that a worker sent. Raises :class:`StageError` if it is not one of numbers."""
     import numpy as np
 
-    dtype = np.dtype(tensor.dtype).newbyteorder("<")
-    return np.frombuffer(tensor.data, dtype=dtype).reshape(tensor.shape)
+    try:
+        dtype = np.dtype(tensor.dtype)
+        if dtype.type is np.void or dtype.kind in "OSUMm":
+            raise TypeError(f"{tensor.dtype!r} is not a type of numbers")
+        return np.frombuffer(tensor.data, dtype=dtype.newbyteorder("<")).reshape(tensor.shape)
+    except (TypeError, ValueError, SyntaxError, OverflowError) as error:
+        raise StageError(
+            "outputs",
+            f"an output of the worker is not an array: {first_line(error)}",
+            hint="shape, type and bytes must fit together (docs/PROTOCOL.md)",
+        ) from error
 
 
 def _reference(path: Path) -> tuple[Array, ...]:

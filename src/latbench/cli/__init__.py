@@ -164,7 +164,9 @@ def _status() -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        _print_error(f"internal error: {_place(error)}", f"please report it; {TRACEBACK}=1 shows more")
+        _print_error(
+            f"internal error: {_place(error)}", f"please report it; {TRACEBACK}=1 shows more"
+        )
         return 3
     return status if isinstance(status, int) else 0
 

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from latbench.host import cgroup, linux
+from latbench.host.commit import commit
 from latbench.schema.environment import (
     Conditions,
     Device,
@@ -27,7 +28,6 @@ from latbench.schema.environment import (
 )
 from latbench.version import latbench_version
 
-GIT_TIMEOUT_S = 5
 SYSCTL_TIMEOUT_S = 5
 
 
@@ -95,7 +95,7 @@ def read_software(packages: Iterable[str]) -> Software:
         latbench=latbench_version(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=found,
-        commit=_commit(),
+        commit=_commit_here(),
     )
 
 
@@ -144,13 +144,11 @@ def _sysctl(name: str) -> str | None:
     return _said(["sysctl", "-n", name], SYSCTL_TIMEOUT_S) if sys.platform == "darwin" else None
 
 
-def _commit() -> str | None:
-    commit = _said(["git", "rev-parse", "HEAD"], GIT_TIMEOUT_S)
-    if commit is None:
+def _commit_here() -> str | None:
+    try:
+        return commit(Path.cwd())
+    except OSError:  # The working directory was deleted.
         return None
-    # Untracked files are not part of what was measured; changed ones are.
-    changes = _said(["git", "status", "--porcelain", "--untracked-files=no"], GIT_TIMEOUT_S)
-    return f"{commit}+dirty" if changes else commit
 
 
 def _said(command: list[str], timeout_s: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,7 +44,7 @@ def record_row(record: Record) -> dict[str, Any]:
         "status": record.outcome.status,
         "precision": record.artifact.precision if record.artifact else record.request.precision,
         "input": " + ".join(input_texts(record.artifact)) or None,
-        "threads": int(threads) if threads.isdecimal() else None,
+        "threads": int(threads) if re.fullmatch("[0-9]{1,9}", threads) else None,
         "protocol": f"{record.protocol.name}@{record.protocol.version}",
         "options": ",".join(f"{key}={value}" for key, value in own_options(record).items()) or None,
         "median_ns": typical_ns(record),

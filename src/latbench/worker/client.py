@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from latbench.errors import (
     UsageError,
 )
 from latbench.worker import messages
+from latbench.worker.process_tree import MARK, end_marked, new_mark
 
 A = TypeVar("A", bound=messages.Message)
 
@@ -31,6 +33,11 @@ START_TIMEOUT_S = 120.0
 """A cold machine took 20 s to start Python from a slow disk."""
 DETAIL_BYTES = 4000
 """How much of the end of standard error a failure keeps."""
+LOOK_S = 0.5
+"""How often a waiting harness looks whether the program has ended: something that the program
+started may keep its output open."""
+WITHHELD = ("LATBENCH_REGISTRY",)
+"""Variables that a program does not get: the URL of the registry may contain a password."""
 
 
 class WorkerClient:
@@ -51,6 +58,7 @@ class WorkerClient:
         self._timeout_hint = timeout_hint
         self._oom_kills = _oom_kills()
         self._paused = False
+        self._mark = new_mark()
         self.ended = False
         """Whether the program has ended, so that it can no longer be asked."""
         try:
@@ -68,7 +76,7 @@ class WorkerClient:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env={**os.environ, **(environment or {})},
+                env=self._environment(environment or {}),
                 # Its own group: Ctrl-C reaches only the harness, which then ends the program.
                 start_new_session=True,
             )
@@ -80,6 +88,7 @@ class WorkerClient:
                 hint="too many processes, or not enough memory",
             ) from error
         self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._wanted: SimpleQueue[int] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
             self.hello = self._greeted(stage)
@@ -88,6 +97,10 @@ class WorkerClient:
             self._end()
             self._stderr.close()
             raise
+
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        given = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+        return {**given, **more, MARK: self._mark}
 
     def _greeted(self, stage: Stage) -> messages.Hello:
         hello = self._expect(messages.Hello, stage, START_TIMEOUT_S)
@@ -166,22 +179,19 @@ class WorkerClient:
             os.killpg(self._process.pid, number)
 
     def _expect(self, expect: type[A], stage: Stage, timeout_s: float) -> A:
-        try:
-            line = self._lines.get(timeout=timeout_s)
-        except Empty:
+        line = self._line(expect.LONGEST_BYTES, stage, timeout_s)
+        if not line:
+            raise self._died(stage)
+        if len(line) > expect.LONGEST_BYTES:
             self._end()
             raise StageError(
                 stage,
-                f"no response within {timeout_s:g} s; the program was ended",
-                hint=self._timeout_hint,
-                kind="timeout",
-                detail=self._detail(),
-            ) from None
-        if not line:
-            raise self._died(stage)
+                f"the program sent more than {expect.LONGEST_BYTES:,} bytes as one message",
+                kind="crash",
+            )
         try:
-            response = msgspec.json.decode(line, type=messages.Response)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            response = messages.decode_response(line)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             self._end()
             raise StageError(
                 stage,
@@ -202,11 +212,34 @@ class WorkerClient:
             )
         return response
 
+    def _line(self, longest: int, stage: Stage, timeout_s: float) -> bytes:
+        """The next line, at most a byte longer than ``longest``; empty if the program has ended."""
+        self._wanted.put(longest)
+        until = time.monotonic() + timeout_s
+        ended = False
+        while True:
+            try:
+                return self._lines.get(timeout=max(0.0, min(LOOK_S, until - time.monotonic())))
+            except Empty:
+                if ended:
+                    return b""
+                # What it wrote last is still on its way: one more look.
+                ended = self._process.poll() is not None
+            if not ended and time.monotonic() >= until:
+                self._end()
+                raise StageError(
+                    stage,
+                    f"no response within {timeout_s:g} s; the program was ended",
+                    hint=self._timeout_hint,
+                    kind="timeout",
+                    detail=self._detail(),
+                )
+
     def _read(self) -> None:
+        """Read a line for each response that is wanted; what nobody asked for stays in the pipe."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put(b"")
+        while longest := self._wanted.get():
+            self._lines.put(self._process.stdout.readline(longest + 1))
 
     def _died(self, stage: Stage) -> StageError:
         self.ended = True
@@ -215,6 +248,7 @@ class WorkerClient:
         except subprocess.TimeoutExpired:
             self._end()
             return StageError(stage, "the program closed its output but did not end", kind="crash")
+        self._end()
         kind, message, hint = _explain(status, _oom_kills() > self._oom_kills)
         return StageError(stage, message, hint=hint, kind=kind, detail=self._detail())
 
@@ -228,6 +262,7 @@ class WorkerClient:
     def _end(self) -> None:
         """End the program and whatever it started, and reap it."""
         self.ended = True
+        self._wanted.put(0)
         self._resume()  # A stopped program does not see the end of its input.
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
@@ -236,6 +271,7 @@ class WorkerClient:
             self._process.wait(timeout=0.5)
         self._signal(signal.SIGKILL)
         self._process.wait()
+        end_marked(self._mark)
 
 
 def module_command(module: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -23,6 +23,10 @@ VERSION = 1
 """Version of the worker protocol. A program that speaks another version is refused."""
 
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Unsigned63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 def _type(name: str) -> str:
     """``OutputsGiven`` -> ``outputs_given``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
@@ -30,6 +34,9 @@ def _type(name: str) -> str:
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_type):
     """One line."""
+
+    LONGEST_BYTES: ClassVar[int] = 64 * 2**20
+    """A longer line is refused. A million samples take 20 MB."""
 
 
 class RequestMessage(Message, frozen=True, kw_only=True):
@@ -72,7 +79,7 @@ class SessionOpened(Message, frozen=True, kw_only=True, tag="opened"):
     """``load_ns`` is the time from an initialized runtime to a session that can run, with its
     inputs in place."""
 
-    load_ns: int
+    load_ns: Int64
     version: str | None
     settings: Mapping[str, str]
     placement: Placement
@@ -91,10 +98,10 @@ class Time(RequestMessage, frozen=True, kw_only=True):
 class BlockTimed(Message, frozen=True, kw_only=True, tag="timed"):
     """``start_ns`` counts from the moment the session was open."""
 
-    start_ns: int
-    sample_ns: tuple[int, ...]
+    start_ns: Int64
+    sample_ns: tuple[Int64, ...]
     readings: Readings | None = None
-    beside_ns: Mapping[str, tuple[int, ...]] = {}
+    beside_ns: Mapping[str, tuple[Int64, ...]] = {}
     """Durations of the same calls by other clocks, by the clock's name."""
 
 
@@ -128,8 +135,9 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 class OutputsGiven(Message, frozen=True, kw_only=True):
     """The outputs, and the peak memory use of the program so far."""
 
+    LONGEST_BYTES: ClassVar[int] = 2**30
     tensors: tuple[Tensor, ...]
-    peak_rss_bytes: int | None
+    peak_rss_bytes: Unsigned63 | None
 
 
 class Close(RequestMessage, frozen=True, kw_only=True):
@@ -252,3 +260,17 @@ Response = (
     | ModelCounted
     | MethodApplied
 )
+
+
+def decode_response(line: bytes) -> Response:
+    """The response in ``line``. Raises :class:`msgspec.DecodeError` or :class:`ValueError`.
+
+    Every number fits into 64 bits, so that a record with it can be stored.
+    """
+    response = msgspec.json.decode(line, type=Response)
+    if not isinstance(response, OutputsGiven):  # Its only number is checked, and it may be large.
+        try:
+            msgspec.msgpack.encode(response)
+        except OverflowError as error:
+            raise ValueError("a number does not fit into 64 bits") from error
+    return response

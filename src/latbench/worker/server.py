@@ -16,6 +16,7 @@ import msgspec
 from latbench.errors import Failure, Stage, StageError, UsageError, is_out_of_memory
 from latbench.version import latbench_version
 from latbench.worker import messages
+from latbench.worker.process_tree import MARK, end_marked
 
 R = TypeVar("R", bound=messages.RequestMessage)
 
@@ -104,6 +105,7 @@ def _streams() -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
     def read() -> None:
         for line in source:
             lines.put(line)
+        end_marked(os.environ.get(MARK, ""))
         if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)  # A converter started by this process must end too.
         os._exit(0)
