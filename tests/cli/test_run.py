@@ -235,7 +235,7 @@ SLOW = (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_is_recorded(
     latbench: Latbench, environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from latbench.schema.protocol import TimingProtocol
 
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that end a run; SIGHUP comes from a terminal that is closed."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -456,27 +460,40 @@ def warn(message: str) -> None:
     click.echo(f"latbench: {message}", err=True)
 
 
+SAME_REQUEST_S = 1.0
+"""Ctrl-C reaches a program twice if the one that started it passes signals on: within this time,
+the second is the same request."""
+
+
 @contextmanager
 def interrupted_once() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, or SIGTERM as a CI system sends it, ends a run; a second one does not disturb that.
+    """Ctrl-C, SIGTERM or SIGHUP ends a run in order; a later second one ends it at once.
 
-    Ending means to end the worker and to store what was measured, which takes a moment. What is
-    yielded says whether it was asked for: what a point has left to do may end by it without ending
-    the sweep.
+    Ending in order means to end the worker and to store what was measured, which takes a moment.
+    What is yielded says whether it was asked for: what a point has left to do may end by it without
+    ending the sweep.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    asked = False
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    # Its native code may hang, where memory is limited, and Python calls no handler until it
+    # returns: before a handler is set, SIGTERM ends the program.
+    importlib.import_module("numpy")
+    # What nohup has set stays.
+    numbers = [n for n in numbers if n == signal.SIGINT or signal.getsignal(n) != signal.SIG_IGN]
+    first_s: float | None = None
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal first_s
+        now_s = time.monotonic()
+        if first_s is None:
+            first_s = now_s
+            raise KeyboardInterrupt
+        if now_s - first_s > SAME_REQUEST_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        yield lambda: asked
+        yield lambda: first_s is not None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from latbench.store.registry import Registry
 
 
+DELAYED = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
 def keep(records: Sequence[Record], store: Registry) -> None:
     """Store the records; if the registry fails, write them to files.
 
@@ -66,13 +69,14 @@ def _written(record: Record, folder: Path) -> Path:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the end of the block."""
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals only in the main thread.
         return
     held: list[int] = []
     # A handler that is None was not set by Python and cannot be restored.
-    known = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
+    numbers = [getattr(signal, name) for name in DELAYED if hasattr(signal, name)]
+    known = [n for n in numbers if signal.getsignal(n) is not None]
     previous = {n: signal.signal(n, lambda number, frame: held.append(number)) for n in known}
     try:
         yield
