@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from latbench.errors import LatbenchError, RegistryError, UsageError
 from latbench.schema.blobs import pack_ns
 from latbench.schema.codec import decode_record
 from latbench.store import migrate
-from latbench.store.engine import make_engine, registry_url, shown
+from latbench.store.engine import make_engine, registry_url, shown, without_credentials
 from latbench.store.registry import Registry
 from latbench.store.tables import metadata
 from support.environment import GOLDEN, child_environment
@@ -297,14 +298,116 @@ def test_an_unreachable_server_and_no_word_of_the_password() -> None:
     assert "is the server running" in (caught.value.hint or "")
 
 
+CREDENTIALS = [
+    "postgresql://me:s3cret@host/lab",
+    "postgresql+psycopg://me:s3cret@host/lab",
+    "postgres://me:s3cret@host/lab",
+    "postgresql://me:p@s3cret@host/lab",
+    "postgresql://me:p/s3cret@host/lab",
+    "postgresql://me:p?s3cret@host/lab",
+    "postgresql://me:p?a=s3cret@host/lab",
+    "postgresql://me:p#s3cret@host/lab",
+    "postgresql://me:p%40s3cret@host/lab",
+    "postgresql://me:s3cret%zz@host/lab",
+    "postgresql://me:s3cret@/lab?host=/run",
+    "postgresql://me@host/lab?password=s3cret&sslmode=require",
+    "postgresql://host/lab?password=s3cret",
+    "postgresql://host/lab?PASSWORD=s3cret",
+    "postgresql://host/lab?user=me&sslpassword=s3cret",
+    "postgresql://host/lab?passfile=/home/me/s3cret",
+    "postgresql://host/lab?options=-c%20a.b%3Ds3cret",
+    "postgresql://me:x@host/lab?password=s3cret&password=s3cret2",
+]
+
+
+@pytest.mark.parametrize("url", CREDENTIALS)
+def test_credentials_are_masked_wherever_they_stand_in_the_url(url: str) -> None:
+    text = shown(registry_url(url))
+    assert "s3cret" not in text
+    assert "***" in text
+    assert "host" in text or "run" in text
+    for argument in (url, f"--registry={url}"):
+        assert "s3cret" not in without_credentials(argument)
+
+
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://me:secret@host/lab", "postgresql://me@host/lab?password=secret&sslmode=require"],
+    [
+        *CREDENTIALS,
+        "postgresql+psycopg2://me:s3cret@127.0.0.1:1/lab",
+        "mysql://me:s3cret@127.0.0.1:1/lab",
+        "sqlite://me:s3cret@host/lab",
+        "postgresql://me:s3cret@127.0.0.1:port/lab",
+        "postgresql://me:s3cret@[::1/lab",
+        "nonsense://me:s3cret@x",
+    ],
 )
-def test_a_password_is_masked_wherever_it_stands_in_the_url(url: str) -> None:
-    text = shown(registry_url(url))
-    assert "secret" not in text
-    assert "***" in text or "%2A%2A%2A" in text
+def test_no_error_contains_credentials(url: str) -> None:
+    """In the error and in what it was raised from: a log may show both."""
+    pytest.importorskip("psycopg", reason="needs the `postgresql` extra")
+    with pytest.raises((UsageError, RegistryError)) as caught:
+        Registry.open(url.replace("@host", "@127.0.0.1:1").replace("//host", "//127.0.0.1:1"))
+    assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_another_driver_is_not_a_missing_package() -> None:
+    with pytest.raises(UsageError, match="psycopg 3, not psycopg2"):
+        Registry.open("postgresql+psycopg2://host/lab")
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        ("update records set body = ?", (b"\xff\xfe",)),
+        ("update records set body = ?", (b"\xff\xfe".decode("latin1"),)),
+        ("update records set body = cast(? as text)", (b"\xff\xfe",)),
+        ("update latest set created_unix_ns = ?", ("yesterday",)),
+        ("update machines set body = cast(? as text)", (b"\xff",)),
+        ("update traces set samples = ?", (b"\0\1",)),
+        ("update traces set samples = ?", ("text",)),
+        ("update traces set block_calls = ?", (b"",)),
+        ("update traces set readings = ?", (b"junk",)),
+        ("update latest set model = cast(? as text)", (b"\xff",)),
+        ("update latbench_version set version_num = cast(? as text)", (b"\xff",)),
+        ("update latbench_version set version_num = ?", ("0003",)),
+        ("alter table latest drop column precision", ()),
+        ("drop table traces", ()),
+    ],
+)
+def test_a_damaged_registry_is_reported(
+    file: Path, statement: str, values: tuple[bytes | str, ...]
+) -> None:
+    with Registry.open(str(file)) as registry:
+        registry.add(make_record(id="a", traces=[make_trace(0, [1, 2, 3])]))
+    with sqlite3.connect(file) as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+    def read() -> None:
+        with Registry.open(str(file)) as registry:
+            for row in registry.latest():
+                assert isinstance(row.created_unix_ns, int)
+            registry.get("a")
+            raise AssertionError("the damage was not noticed")
+
+    with pytest.raises(LatbenchError, match=r"damaged|registry"):
+        read()
+
+
+def test_a_schema_that_is_not_text(file: Path) -> None:
+    content = file.read_bytes()
+    assert b"latbench_version" in content
+    file.write_bytes(content.replace(b"version_num", b"version_\xff\xfe\xfd"))
+    with pytest.raises(RegistryError):
+        Registry.open(str(file))
+
+
+def test_a_new_registry_on_a_full_disk(small_disk: Path) -> None:
+    with (small_disk / "rest").open("wb") as rest, suppress(OSError):
+        rest.write(bytes(2**20))
+    with pytest.raises(RegistryError) as caught:
+        Registry.open(str(small_disk / "registry.db"))
+    assert "make room" in (caught.value.hint or "")
 
 
 def test_a_missing_database(postgresql: str) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def command(*, files: tuple[Path, ...], registry: str | None, as_json: bool) -> None:
     """Import records from JSON files, for example of another machine, into the registry.
 
-    A file holds a record, or what `latbench run --json` or `latbench show --json` prints. Either all records are imported or, if one is damaged or already stored, none.
+    A file contains a record, or what `latbench run --json` or `latbench show --json` prints. Either
+    all records are imported or, if one is damaged or already stored, none.
     """
     from latbench.report.json import to_json
     from latbench.store.registry import Registry

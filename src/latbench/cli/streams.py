@@ -105,7 +105,7 @@ class _Output(io.FileIO):
 
     _failed = False
 
-    def write(self, data: ReadableBuffer) -> int | None:
+    def write(self, data: ReadableBuffer) -> int:
         if self._failed:
             return memoryview(data).nbytes
         try:
@@ -124,7 +124,7 @@ class _Output(io.FileIO):
 class _Messages(io.FileIO):
     """Standard error."""
 
-    def write(self, data: ReadableBuffer) -> int | None:
+    def write(self, data: ReadableBuffer) -> int:
         try:
             return super().write(data)
         except OSError:

@@ -1,8 +1,8 @@
 """The commit of the working directory, without executing anything that a repository names.
 
-The configuration of a repository can name programs: monitors, hooks, filters, transports. The commit
-is therefore read from files, and git compares the files with it in a repository of its own, which
-has that index and those objects and an empty configuration.
+The configuration of a repository can name programs: monitors, hooks, filters, transports. The
+commit is therefore read from files, and git compares the working tree with it in a repository of
+its own, which has that index and those objects and an empty configuration.
 """
 
 from __future__ import annotations

@@ -17,7 +17,14 @@ from latbench.errors import RegistryError, UsageError
 from latbench.schema.record import Record
 from latbench.schema.value import Value
 from latbench.store import migrate
-from latbench.store.engine import LOCK_TIMEOUT_S, make_engine, registry_url, shown, translated
+from latbench.store.engine import (
+    LOCK_TIMEOUT_S,
+    RESTORE,
+    make_engine,
+    registry_url,
+    shown,
+    translated,
+)
 from latbench.store.record_filter import RecordFilter
 from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
 from latbench.store.tables import latest, machines, records, traces, verdicts
@@ -325,7 +332,15 @@ class Registry:
 
     def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
         with translated(self._engine.url), self._engine.connect() as connection:
-            return tuple(Row(**row) for row in connection.execute(query).mappings())
+            # The driver's own keys are a subclass of str, which msgspec does not take.
+            names = Row.__struct_fields__
+            rows = [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
+        try:
+            return msgspec.convert(rows, tuple[Row, ...])
+        except msgspec.ValidationError as error:
+            raise RegistryError(
+                f"the registry {self.url} is damaged: {error}", hint=RESTORE
+            ) from error
 
 
 def _once(new: Sequence[Record]) -> list[Record]:

@@ -267,7 +267,7 @@ def decode_response(line: bytes) -> Response:
 
     Every number fits into 64 bits, so that a record with it can be stored.
     """
-    response = msgspec.json.decode(line, type=Response)
+    response: Response = msgspec.json.decode(line, type=Response)
     if not isinstance(response, OutputsGiven):  # Its only number is checked, and it may be large.
         try:
             msgspec.msgpack.encode(response)

@@ -151,7 +151,9 @@ def command(
 
 def _command_line() -> str:
     """The command line, for a page that states how it was created."""
-    return shlex.join(["latbench", *sys.argv[1:]])
+    from latbench.store.engine import without_credentials
+
+    return shlex.join(["latbench", *map(without_credentials, sys.argv[1:])])
 
 
 def _checked(
