@@ -89,7 +89,7 @@ def test_planted_claims(latbench: Latbench, tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     (tmp_path / "own.yaml").write_text(OWN)
     own = {"LATBENCH_CLAIMS": str(tmp_path / "own.yaml")}
-    ended = latbench("claims", "check", "--source", "paper", "--json", **own)
+    ended = latbench("claims", "check", "--source", "paper", "--trust-code", "--json", **own)
     assert ended.status == 1, ended
     answers = {each["claim"]["id"]: each["verdict"]["static"] for each in ended.json}
     assert {id: found["answer"] for id, found in answers.items()} == {
@@ -103,7 +103,9 @@ def test_planted_claims(latbench: Latbench, tmp_path: Path) -> None:
     assert "has no function 'lost'" in " ".join(answers["averaged-free"]["reasons"])
     _evidence_travels(latbench, tmp_path, own)
     static = ("--question", "static")
-    text = latbench("claims", "check", "convs-linear", "tuned-free", *static, **own)
+    text = latbench(
+        *("claims", "check", "convs-linear", "tuned-free", "--trust-code"), *static, **own
+    )
     assert text.status == 0, text
     assert "MACs grow linearly with pixels" in text.out
     assert "growth: confirmed: exponent 1" in text.out

@@ -35,6 +35,7 @@ from latbench.zoo.catalog import ZOO
 SCHEMA = 1
 CLAIM_EXTENSIONS = (".yaml", ".yml")
 T = TypeVar("T", ClaimSource, ClaimedModel, Claim)
+TRUST = "code that a claims file names is executed only with --trust-code"
 TOP = ("schema", "sources", "models", "claims")
 
 
@@ -80,11 +81,17 @@ class ClaimLibrary(Value, frozen=True, kw_only=True):
 
 
 def load_claims(
-    devices: Iterable[Device], own: Iterable[Path] = (), *, shipped: bool = True
+    devices: Iterable[Device],
+    own: Iterable[Path] = (),
+    *,
+    shipped: bool = True,
+    trust_code: bool = True,
 ) -> ClaimLibrary:
     """Read the shipped claims, then those of the files in ``own``.
 
-    Raises :class:`UsageError` only if the shipped file is not valid YAML.
+    Without ``trust_code``, networks that the files in ``own`` build from code of theirs count as
+    absent, and claims that name such code as a host are errors. Raises :class:`UsageError` only if
+    the shipped file is not valid YAML.
     """
     reading = _Reading({device.id: device for device in devices})
     if shipped:
@@ -92,7 +99,7 @@ def load_claims(
         reading.read(parse(content, "claims.yaml"))
     for path in own:
         try:
-            reading.read(parse(_bytes(path), str(path)))
+            reading.read(parse(_bytes(path), str(path)), trust_code=trust_code)
         except UsageError as error:
             reading.report(error)
     return reading.library()
@@ -117,10 +124,22 @@ def user_claims_place() -> Path:
     return Path(named) if named else config_folder() / "claims"
 
 
-def add_file(path: Path, devices: Iterable[Device]) -> tuple[Path, tuple[str, ...]]:
+def names_code(build: str | None) -> bool:
+    """Whether building a network executes a module or a file that ``build`` names.
+
+    The zoo, timm and pre-exported files are not code of the one who names them.
+    """
+    return build is not None and ":" in build and not build.startswith("timm:")
+
+
+def add_file(
+    path: Path, devices: Iterable[Device], *, trust_code: bool = False
+) -> tuple[Path, tuple[str, ...]]:
     """Copy a file of valid claims to the user's own; return the new path and the ids in it.
 
-    Raises :class:`UsageError` with every problem of the file, and then copies nothing.
+    Checking the user's own claims executes the code that they name, so a file that names code is
+    refused without ``trust_code``. Raises :class:`UsageError` with every problem of the file, and
+    then copies nothing.
     """
     content = _bytes(path)
     before = load_claims(devices, user_claims())
@@ -128,6 +147,12 @@ def add_file(path: Path, devices: Iterable[Device]) -> tuple[Path, tuple[str, ..
     # Errors of the user's other files are among these.
     if wrong := [error for error in after.errors if error.startswith(f"{path}:")]:
         raise UsageError("\n".join(wrong), hint="nothing was added")
+    code = [model.build for model in after.models.values() if model.id not in before.models]
+    if not trust_code and (named := [build for build in code if build and names_code(build)]):
+        raise UsageError(
+            f"{path} names code, which `latbench claims check` would execute: {', '.join(named)}",
+            hint="read that code, then repeat the command with --trust-code",
+        )
     new = {claim.id for claim in before.claims}
     ids = tuple(claim.id for claim in after.claims if claim.id not in new)
     if not ids:
@@ -164,7 +189,7 @@ class _Reading:
             f"{error.message}\n  hint: {error.hint}" if error.hint else error.message
         )
 
-    def read(self, document: Document) -> None:
+    def read(self, document: Document, *, trust_code: bool = True) -> None:
         tree = document.tree
         if not isinstance(tree, dict):
             raise document.error((), "expected a mapping", f"with {', '.join(TOP)}")
@@ -187,8 +212,16 @@ class _Reading:
         for i, model in self._entries(document, "models", ClaimedModel):
             problems = [*model_problems(model), *_not_in_the_zoo(model)]
             if not self._reported(document, ("models", i), problems):
-                self._models[model.id] = model
-        self._claims += [(document, i, c) for i, c in self._entries(document, "claims", Claim)]
+                self._models[model.id] = model if trust_code else _without_code(model)
+        for i, claim in self._entries(document, "claims", Claim):
+            hosts = () if trust_code else getattr(claim.says, "hosts", ())
+            problems = [
+                Problem(path=("says", "hosts"), message=f"names code: {host}", hint=TRUST)
+                for host in hosts
+                if names_code(host)
+            ]
+            if not self._reported(document, ("claims", i), problems):
+                self._claims.append((document, i, claim))
 
     def library(self) -> ClaimLibrary:
         """Check the claims, last because one may name a model of another file."""
@@ -258,6 +291,13 @@ def _not_in_the_zoo(model: ClaimedModel) -> Iterator[Problem]:
             message=f"unknown model {model.build!r}",
             hint=suggest(model.build, names),
         )
+
+
+def _without_code(model: ClaimedModel) -> ClaimedModel:
+    if not names_code(model.build):
+        return model
+    reason = f"its code, {model.build}, was not executed: {TRUST}"
+    return msgspec.structs.replace(model, build=None, absent=reason)
 
 
 def _explained(document: Document, at: tuple[str | int, ...], message: str) -> UsageError:

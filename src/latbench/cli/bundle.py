@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.claim_options import load_registered
+from latbench.cli.claim_options import load_registered, trust_code_option
 from latbench.cli.options import json_option, registry_option, warn
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def command() -> None:
 @click.option(
     "--claim", "claims", multiple=True, metavar="ID", help="A claim to include; repeatable."
 )
+@trust_code_option
 @key_option
 @registry_option
 @json_option
@@ -52,6 +53,7 @@ def create(
     ids: tuple[str, ...],
     sweep: str | None,
     claims: tuple[str, ...],
+    trust_code: bool,
     key: Path | None,
     registry: str | None,
     as_json: bool,
@@ -70,7 +72,7 @@ def create(
         raise UsageError(
             f"file {out} exists already", hint="name a new file; evidence is never overwritten"
         )
-    evidence = _gathered(ids, sweep, claims, registry)
+    evidence = _gathered(ids, sweep, claims, registry, trust_code=trust_code)
     packed = pack_evidence(evidence, key=_key(key))
     write_beside(out, lambda beside: beside.write_bytes(packed))
     if not evidence.records:
@@ -206,7 +208,7 @@ def card(
     else:
         if key is not None:
             raise click.UsageError("--key requires a bundle FILE, not record ids")
-        evidence = _gathered(what, None, (claim_id,), registry)
+        evidence = _gathered(what, None, (claim_id,), registry, trust_code=False)
     claim, verdict = evidence.about(claim_id)
     records = [(record, summarize(record)) for record in evidence.records]
     page = claim_card(claim, verdict, records, evidence.models, evidence.sources, bundle=bundle)
@@ -215,7 +217,12 @@ def card(
 
 
 def _gathered(
-    ids: Sequence[str], sweep: str | None, claims: Sequence[str], registry: str | None
+    ids: Sequence[str],
+    sweep: str | None,
+    claims: Sequence[str],
+    registry: str | None,
+    *,
+    trust_code: bool,
 ) -> Evidence:
     """Collect the evidence from the registry of this machine."""
     from latbench.bundle.evidence import chosen, gather
@@ -223,7 +230,7 @@ def _gathered(
     from latbench.devices.local import LocalDevice
     from latbench.store.registry import Registry
 
-    registered = load_registered()
+    registered = load_registered(trust_code=trust_code)
     wanted = [registered.find(id) for id in dict.fromkeys(claims)]
     here = LocalDevice().row(LOCAL).id
     with Registry.open(registry, create=False) as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +42,28 @@ def claim_filters(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def load_registered(files: Sequence[Path] = ()) -> ClaimLibrary:
+trust_code_option = click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Execute the code (module:factory) that a claims file names which LATBENCH_CLAIMS sets.",
+)
+
+
+def load_registered(files: Sequence[Path] = (), *, trust_code: bool = False) -> ClaimLibrary:
     """Load the shipped claims and the user's own, or the shipped ones and ``files``.
+
+    Files in the configuration folder are the user's own; of those that ``LATBENCH_CLAIMS`` names,
+    code is executed only with ``trust_code``.
 
     Invalid entries are reported immediately: one of them may be why a name is not found."""
     from latbench.audit.library import load_claims, user_claims
     from latbench.devices.catalog import load_devices, user_devices_path
 
-    registered = load_claims(load_devices(user_devices_path()), files or user_claims())
+    registered = load_claims(
+        load_devices(user_devices_path()),
+        files or user_claims(),
+        trust_code=trust_code or not os.environ.get("LATBENCH_CLAIMS"),
+    )
     for error in registered.errors:
         warn(f"left out: {error}")
     return registered

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.claim_options import load_registered, trust_code_option
 from latbench.cli.options import (
     interrupted_once,
     json_option,
@@ -56,6 +57,7 @@ OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--o
     help="Seed of the order of the configurations in each round.",
 )
 @timeout_option
+@trust_code_option
 @registry_option
 @json_option
 @click.pass_context
@@ -69,6 +71,7 @@ def command(
     budget_s: float,
     order_seed: int,
     timeout_s: float,
+    trust_code: bool,
     registry: str | None,
     as_json: bool,
 ) -> int:
@@ -91,7 +94,7 @@ def command(
     ]
     if given and not measure:
         raise UsageError(f"{', '.join(given)} cannot be combined with --no-measure")
-    one, two, where = _sides(a, against, registry)
+    one, two, where = _sides(a, against, registry, trust_code=trust_code)
     with interrupted_once():
         found = explain(
             one,
@@ -111,14 +114,13 @@ def command(
     return 0
 
 
-def _sides(a: str, b: str, registry: str | None) -> tuple[Side, Side, str]:
+def _sides(a: str, b: str, registry: str | None, *, trust_code: bool) -> tuple[Side, Side, str]:
     """Both sides; a claim takes precedence over a record of the same id."""
     from latbench.attribution.subject import side_of, side_of_claim
-    from latbench.cli.claim_options import load_registered
     from latbench.errors import UsageError
     from latbench.store.registry import Registry
 
-    registered = load_registered()
+    registered = load_registered(trust_code=trust_code)
     claim = next((each for each in registered.claims if each.id == a), None)
     with Registry.open(registry, create=False) as store:
         against = side_of(store.get(b))

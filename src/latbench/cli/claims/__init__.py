@@ -81,8 +81,9 @@ def validate(*, files: tuple[Path, ...], as_json: bool) -> int:
 @command.command("add")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--template", is_flag=True, help="Print a template to fill in.")
+@click.option("--trust-code", is_flag=True, help="Accept a file that names code (module:factory).")
 @json_option
-def add(*, file: Path | None, template: bool, as_json: bool) -> int:
+def add(*, file: Path | None, template: bool, trust_code: bool, as_json: bool) -> int:
     """Validate FILE and, if it is valid, copy it to your own claims."""
     from importlib.resources import files
 
@@ -98,7 +99,7 @@ def add(*, file: Path | None, template: bool, as_json: bool) -> int:
         raise click.UsageError(
             "no FILE given: name a file of claims, or print a template with --template"
         )
-    place, ids = add_file(file, load_devices(user_devices_path()))
+    place, ids = add_file(file, load_devices(user_devices_path()), trust_code=trust_code)
     if as_json:
         click.echo(to_json({"file": str(place), "claims": ids}))
     else:

@@ -17,6 +17,7 @@ from latbench.cli.claim_options import (
     claim_filters,
     load_registered,
     status_of,
+    trust_code_option,
 )
 from latbench.cli.options import (
     interrupted_once,
@@ -69,6 +70,7 @@ TIMED = ("value", "ordering")
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file."
 )
+@trust_code_option
 @claim_filters
 @registry_option
 @json_option
@@ -81,6 +83,7 @@ def command(
     backends: tuple[str, ...],
     format: str,
     output: Path | None,
+    trust_code: bool,
     registry: str | None,
     as_json: bool,
     **filters: Any,
@@ -114,7 +117,7 @@ def command(
             "--measure requires --question value or ordering: sizes are counted, not measured"
         )
     require_one_format(format, as_json=as_json)
-    registered = load_registered()
+    registered = load_registered(trust_code=trust_code)
     claims: Sequence[Claim] = [registered.find(id) for id in dict.fromkeys(ids)]
     if several:
         claims = chosen_claims(registered, **filters)
