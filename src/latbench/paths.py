@@ -40,9 +40,13 @@ def _of_user(macos: str, windows: str, xdg: str, below_home: str) -> Path:
 
 def _home() -> Path:
     try:
-        return Path.home()
-    except RuntimeError as error:
-        raise LatbenchError(
-            "this user has no home folder",
-            hint="set HOME, or LATBENCH_CACHE, LATBENCH_REGISTRY and XDG_CONFIG_HOME",
-        ) from error
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    # With an empty HOME, the working directory or the root would be the user's home.
+    if home.is_absolute() and home != Path(home.anchor):
+        return home
+    raise LatbenchError(
+        "this user has no home folder",
+        hint="set HOME, or LATBENCH_CACHE, LATBENCH_REGISTRY and XDG_CONFIG_HOME",
+    )

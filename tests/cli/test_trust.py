@@ -19,6 +19,7 @@ claims:
     model: theirs
     says: {{kind: size, metric: parameters, figure: "1", unit: M}}
     source: {{id: paper, where: Table 1}}
+    open: [counting]
     by: authors
 """
 CODE = """

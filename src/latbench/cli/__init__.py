@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latbench.cli.streams import ClosedOutputError, standard_streams
+from latbench.cli.streams import ClosedOutputError, shown_lines, standard_streams
 from latbench.errors import LatbenchError, UsageError, first_line
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ def cli() -> None:
 
 def _print_error(message: str, hint: str | None) -> None:
     """What went wrong first, then what to do."""
-    click.echo(f"latbench: {message[:1].lower()}{message[1:]}", err=True)
+    click.echo(f"latbench: {shown_lines(message[:1].lower() + message[1:])}", err=True)
     if hint:
-        click.echo(f"  hint: {hint}", err=True)
+        click.echo(f"  hint: {shown_lines(hint)}", err=True)
 
 
 def main() -> None:

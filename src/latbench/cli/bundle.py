@@ -9,6 +9,8 @@ import click
 
 from latbench.cli.claim_options import load_registered, trust_code_option
 from latbench.cli.options import json_option, registry_option, warn
+from latbench.cli.streams import one_line
+from latbench.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,11 +114,13 @@ def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
             )
         )
         return 0
-    click.echo(f"{file} verifies: {_holds(evidence)}, by latbench {archive.manifest.latbench}")
+    click.echo(
+        f"{file} verifies: {_holds(evidence)}, by latbench {one_line(archive.manifest.latbench)}"
+    )
     click.echo(f"  signature   {archive.signature}")
     click.echo(f"  manifest    {archive.manifest_sha256}")
     for note in notes:
-        click.echo(f"  note        {note}")
+        click.echo(one_line(f"  note        {note}"))
     return 0
 
 
@@ -144,9 +148,9 @@ def show(*, file: Path, key: Path | None, as_json: bool) -> int:
         return 0
     click.echo(f"{file}: {_holds(evidence)}; {opened.archive.signature}")
     for record in evidence.records:
-        click.echo("\n".join(["", *record_lines(record, summarize(record), None)]))
+        echo_lines(["", *record_lines(record, summarize(record), None)])
     if pairs:
-        click.echo("\n".join(["", *verdict_lines(pairs, evidence.models)]))
+        echo_lines(["", *verdict_lines(pairs, evidence.models)])
     return 0
 
 
@@ -262,7 +266,7 @@ def _report_failure(file: Path, error: BundleError, as_json: bool) -> None:
         return
     warn(f"{file} does not verify: {error.message}")
     if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
+        click.echo(f"  hint: {one_line(error.hint)}", err=True)
 
 
 def _key(path: Path | None) -> bytes | None:

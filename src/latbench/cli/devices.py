@@ -6,7 +6,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option
-from latbench.cli.terminal import echo_result, list_width
+from latbench.cli.terminal import echo_lines, echo_result, list_width
 
 
 @click.command("devices")
@@ -47,5 +47,4 @@ def command(*, id: str | None, as_json: bool) -> None:
         )
         for device in devices
     )
-    for line in table(("id", "name", "kind", "SoC", "reached by"), rows, list_width()):
-        click.echo(line)
+    echo_lines(table(("id", "name", "kind", "SoC", "reached by"), rows, list_width()))

@@ -14,7 +14,7 @@ from latbench.cli.options import (
     timeout_option,
     warn,
 )
-from latbench.cli.terminal import list_width
+from latbench.cli.terminal import echo_lines, list_width
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def command(
     if as_json:
         click.echo(to_json(found))
     else:
-        click.echo("\n".join(account_lines(found, where, list_width())))
+        echo_lines(account_lines(found, where, list_width()))
     return 0
 
 

@@ -6,7 +6,7 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import json_option
-from latbench.cli.terminal import list_width
+from latbench.cli.terminal import echo_lines, list_width
 
 
 @click.command("models")
@@ -36,5 +36,4 @@ def command(*, name: str | None, as_json: bool) -> None:
         )
         for entry in entries
     )
-    for line in table(("model", "parameters", "MACs", "input", "paper"), rows, list_width()):
-        click.echo(line)
+    echo_lines(table(("model", "parameters", "MACs", "input", "paper"), rows, list_width()))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from latbench.cli import completion
+from latbench.cli.streams import shown_lines
 from latbench.defaults import FALLBACK, TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -457,7 +458,7 @@ registry_option = click.option(
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    click.echo(f"latbench: {message}", err=True)
+    click.echo(f"latbench: {shown_lines(message)}", err=True)
 
 
 SAME_REQUEST_S = 1.0

@@ -22,6 +22,7 @@ from latbench.cli.options import (
     verbose_option,
     warn,
 )
+from latbench.cli.streams import one_line
 from latbench.cli.terminal import echo_result, live_events, width
 from latbench.defaults import FALLBACK, RUN_PROTOCOL
 from latbench.events import Events
@@ -249,7 +250,7 @@ def _read(path: Path, ctx: click.Context) -> SweepFile:
 def _report_step(step: SweepStep) -> None:
     from latbench.report.text.sweep import step_line
 
-    click.echo(step_line(step), err=True)
+    click.echo(one_line(step_line(step)), err=True)
 
 
 def _print(result: RunResult, registry: str | None, *, verbose: bool, as_json: bool) -> None:
@@ -273,4 +274,6 @@ def _print(result: RunResult, registry: str | None, *, verbose: bool, as_json: b
 def _print_sweep(swept: SweepResult, as_json: bool) -> None:
     from latbench.report.text.sweep import swept_json, swept_lines
 
-    click.echo(swept_json(swept) if as_json else "\n".join(swept_lines(swept, width())))
+    click.echo(
+        swept_json(swept) if as_json else "\n".join(map(one_line, swept_lines(swept, width())))
+    )

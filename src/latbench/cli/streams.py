@@ -41,6 +41,11 @@ def one_line(text: str) -> str:
     return IN_LINE.sub(_escaped, text)
 
 
+def shown_lines(text: str) -> str:
+    """``text`` with control characters as escapes; a message may have several lines."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def _escaped(found: re.Match[str]) -> str:
     return repr(found[0])[1:-1]
 

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from latbench.cli.options import warn
+from latbench.cli.streams import one_line
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ def echo_result(lines: Iterable[str]) -> None:
         broken = wrapped(line, columns) if columns and columns >= NARROWEST else [line]
         for part in broken:
             click.echo(_painted(part, first=number == 0) if color else part, color=color)
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print lines. A line break or control character in a name is shown as an escape."""
+    click.echo("\n".join(map(one_line, lines)))
 
 
 def _painted(line: str, *, first: bool) -> str:

@@ -12,6 +12,7 @@ from latbench.cli.options import (
     json_option,
     warn,
 )
+from latbench.cli.streams import one_line
 
 if TYPE_CHECKING:
     from latbench.artifacts.verify import VerifyResult
@@ -81,7 +82,7 @@ def command(
         )
     else:
         for line in _lines(found):
-            click.echo(line)
+            click.echo(one_line(line))
     return EXIT[found.equal]
 
 

@@ -36,6 +36,8 @@ DETAIL_BYTES = 4000
 LOOK_S = 0.5
 """How often a waiting harness looks whether the program has ended: something that the program
 started may keep its output open."""
+NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+"""Variables with which runtimes send nothing and leave no device id in the user's cache folder."""
 WITHHELD = ("LATBENCH_REGISTRY",)
 """Variables that a program does not get: the URL of the registry may contain a password."""
 
@@ -100,7 +102,7 @@ class WorkerClient:
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         given = {name: value for name, value in os.environ.items() if name not in WITHHELD}
-        return {**given, **more, MARK: self._mark}
+        return {**given, **NO_TELEMETRY, **more, MARK: self._mark}
 
     def _greeted(self, stage: Stage) -> messages.Hello:
         hello = self._expect(messages.Hello, stage, START_TIMEOUT_S)

@@ -16,7 +16,8 @@ from latbench.cli.claim_options import (
 from latbench.cli.claims.check import command as check
 from latbench.cli.explain import command as explain
 from latbench.cli.options import json_option, registry_option, warn
-from latbench.cli.terminal import list_width
+from latbench.cli.streams import one_line
+from latbench.cli.terminal import echo_lines, list_width
 
 
 @click.group("claims")
@@ -43,7 +44,7 @@ def list_(*, as_json: bool, **filters: Any) -> int:
         click.echo(claims_json(claims))
     else:
         lines = list_lines(claims, registered.models, registered.sources, list_width())
-        click.echo("\n".join(lines))
+        echo_lines(lines)
     return status_of(registered)
 
 
@@ -59,7 +60,7 @@ def show(*, id: str, as_json: bool) -> int:
     if as_json:
         click.echo(claims_json([claim]))
     else:
-        click.echo("\n".join(show_lines(claim, registered.models, registered.sources)))
+        echo_lines(show_lines(claim, registered.models, registered.sources))
     return status_of(registered)
 
 
@@ -126,7 +127,7 @@ def history(*, id: str, registry: str | None, as_json: bool) -> None:
         raise UsageError(
             f"no verdict on {id!r} is stored in {where}", hint=f"latbench claims check {id}"
         )
-    click.echo(to_json(found) if as_json else "\n".join(history_lines(found)))
+    click.echo(to_json(found) if as_json else "\n".join(map(one_line, history_lines(found))))
 
 
 command.add_command(check)

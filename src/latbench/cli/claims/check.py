@@ -26,6 +26,7 @@ from latbench.cli.options import (
     require_one_format,
     warn,
 )
+from latbench.cli.streams import one_line
 from latbench.events import Events
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def command(
         )
         text = "\n".join(page)
     else:
-        text = "\n".join(verdict_lines(pairs, registered.models))
+        text = "\n".join(map(one_line, verdict_lines(pairs, registered.models)))
     if output is None:
         click.echo(text)
     else:
