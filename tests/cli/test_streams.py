@@ -136,9 +136,7 @@ def evil_record(id: str) -> bytes:
     return data
 
 
-@pytest.mark.parametrize(
-    "command", [("show",), ("show", "evil"), ("show", "evil", "--json"), ("table",)]
-)
+@pytest.mark.parametrize("command", [("show",), ("show", "evil"), ("table",)])
 def test_a_foreign_record_forges_no_lines(
     latbench: Latbench, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
@@ -148,7 +146,7 @@ def test_a_foreign_record_forges_no_lines(
     assert ended.status == 0, ended
     assert not [c for c in ended.out if (c != "\n" and ord(c) < 32) or c in "\x9b\u202e"]
     assert not [line for line in ended.out.splitlines() if line.startswith("record 2")]
-    assert r"\x1b[2J" in ended.out or r"\u001b[2J" in ended.out
+    assert r"\x1b[2J" in ended.out
 
 
 def test_a_terminal_gets_no_control_characters(

@@ -99,7 +99,13 @@ def from_rows(row: RowMapping, trace_trees: list[tuple[str, dict[str, Any]]]) ->
         raise RegistryError(
             f"record {row['id']} is damaged: {error}", hint="restore the registry from a copy"
         ) from error
-    return convert_record(tree)
+    record = convert_record(tree)
+    if record.id != row["id"]:
+        raise RegistryError(
+            f"record {row['id']} is damaged: it says that its id is {record.id}",
+            hint="restore the registry from a copy",
+        )
+    return record
 
 
 def trace_tree(row: RowMapping) -> dict[str, Any]:
