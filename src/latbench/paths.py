@@ -43,8 +43,8 @@ def _home() -> Path:
         home = Path.home()
     except RuntimeError:
         home = Path()
-    # With an empty HOME, the working directory or the root would be the user's home.
-    if home.is_absolute() and home != Path(home.anchor):
+    # Python takes an empty HOME for the root.
+    if home.is_absolute() and os.environ.get("HOME") != "":
         return home
     raise LatbenchError(
         "this user has no home folder",
