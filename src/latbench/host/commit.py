@@ -16,14 +16,14 @@ from pathlib import Path
 TIMEOUT_S = 5
 COMMIT = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
 REF = re.compile("ref: (refs/[^\0]+)")
-LOCAL = (
+OF_A_REPOSITORY = (
     "GIT_DIR",
     "GIT_COMMON_DIR",
     "GIT_NAMESPACE",
     "GIT_CONFIG",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
 )
-MOST_BYTES = 64 * 2**20
+LONGEST_FILE_BYTES = 64 * 2**20
 
 
 def commit(folder: Path) -> str | None:
@@ -80,7 +80,7 @@ def _head(own: Path, common: Path) -> str | None:
 def _text(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
-            return file.read(MOST_BYTES).decode().strip()
+            return file.read(LONGEST_FILE_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError, ValueError):
         return None
 
@@ -107,7 +107,11 @@ def _changed(work_tree: Path, index: Path, objects: Path, named: str) -> bool | 
                 check=False,
                 cwd=work_tree,
                 env={
-                    **{name: value for name, value in os.environ.items() if name not in LOCAL},
+                    **{
+                        name: value
+                        for name, value in os.environ.items()
+                        if name not in OF_A_REPOSITORY
+                    },
                     "GIT_DIR": str(own),
                     "GIT_WORK_TREE": str(work_tree),
                     "GIT_INDEX_FILE": str(index),

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 MARK = "LATBENCH_WORKER"
-ROUNDS = 20
+KILL_ROUNDS = 20
 """A process may fork while the others are being ended; the next round finds its child."""
 
 
@@ -27,7 +27,7 @@ def end_marked(mark: str) -> None:
     """Kill all other processes with this mark."""
     if sys.platform != "linux" or not mark:
         return
-    for _ in range(ROUNDS):
+    for _ in range(KILL_ROUNDS):
         found = list(_marked(mark))
         for pid in found:
             with suppress(ProcessLookupError, PermissionError):
