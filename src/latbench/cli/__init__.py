@@ -154,6 +154,13 @@ def _status() -> int:
     except LatbenchError as error:
         _print_error(error.message, error.hint)
         return 2 if isinstance(error, UsageError) else 3
+    except UnicodeEncodeError as error:
+        # Records are UTF-8; arguments and file names may be any bytes.
+        _print_error(
+            f"a name contains bytes that are not UTF-8: {str(error.object)[:200]!r}",
+            "rename the file, or give it another name by a link",
+        )
+        return 2
     except MemoryError:
         _print_error("not enough memory", "free memory, or raise its limit (ulimit -v)")
         return 3

@@ -115,6 +115,10 @@ def translated(url: URL) -> Iterator[None]:
             else None,
         )
         raise RegistryError(f"registry {shown(url)}: {reason}", hint=hint) from error
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"no record has a text with bytes that are not UTF-8: {error.object!r}"
+        ) from error
     except (SQLAlchemyError, ValueError, TypeError) as error:
         # A damaged file has types and bytes where the schema has others.
         reason = _without_secrets(f"{type(error).__name__}: {first_line(error)}", url)
