@@ -27,15 +27,15 @@ def check_fixed(
     for name, shape in given_shapes(inputs, spec).items():
         tensor = next(each for each in inputs if each.name == name)
         for axis, size in enumerate(shape):
-            _check(tensor, axis, size)
+            check_size(tensor, axis, size)
     first = next((tensor for tensor in inputs if tensor.shape), None)
     for tensor in inputs:
         # Other inputs, such as a state, may have the batch elsewhere.
         if spec.batch is not None and tensor is first:
-            _check(tensor, 0, spec.batch)
+            check_size(tensor, 0, spec.batch)
         if spec.resolution is not None and len(tensor.shape) == IMAGE_AXES:
             for axis, size in zip(pixels(tensor), spec.resolution, strict=True):
-                _check(tensor, axis, size)
+                check_size(tensor, axis, size)
 
 
 def given_shapes(inputs: Sequence[TensorSpec], spec: ExportSpec) -> dict[str, tuple[int, ...]]:
@@ -86,7 +86,8 @@ def check_axes(inputs: Sequence[TensorSpec], spec: ExportSpec) -> None:
             raise UsageError(f"no input of the file has a {what}", hint=f"omit --{what}")
 
 
-def _check(tensor: TensorSpec, axis: int, size: int) -> None:
+def check_size(tensor: TensorSpec, axis: int, size: int) -> None:
+    """Raise :class:`UsageError` if a fixed axis has another size."""
     if tensor.shape[axis] != size:
         raise UsageError(
             f"axis {axis} of input {tensor.name!r} is fixed at {tensor.shape[axis]} in the "

@@ -21,9 +21,10 @@ from latbench.api import (
     FileContent,
     Model,
     StageError,
+    TensorSpec,
     UsageError,
 )
-from latbench_exporters.coreml import network
+from latbench_exporters.coreml import native, network
 from latbench_exporters.coreml.content import inspect_file
 from latbench_exporters.coreml.convert import (
     INPUTS,
@@ -36,19 +37,19 @@ from latbench_exporters.coreml.convert import (
     temporary_files_beside,
     wanted,
 )
+from latbench_exporters.coreml.interface import Interface, interface, select_function, unsupported
 from latbench_exporters.coreml.mil import Program
 from latbench_exporters.coreml.package import (
     IMAGENET,
     Package,
-    describe,
-    image_inputs,
     image_mapping,
     note_image_mapping,
     read,
     write,
 )
+from latbench_exporters.coreml.sizes import choose_sizes
 from latbench_exporters.packages import installed
-from latbench_exporters.pre_exported import check_fixed
+from latbench_exporters.pre_exported import check_plain
 
 
 class CoreMLExporter:
@@ -93,44 +94,46 @@ class CoreMLExporter:
                 note_image_mapping(raw, IMAGENET)
             write(raw, Path(weights) if weights else None, out)
         package = read(out)
-        inputs, outputs = describe(package.spec)
+        found = interface(package.spec)
         if package.kind == "mlProgram":
             counts, more = _program_facts(Program(package, out.name))
         else:
             counts, more = network.count(package.spec, made.shapes), {}
         return Exported(
-            inputs=inputs,
-            outputs=outputs,
+            inputs=found.inputs,
+            outputs=found.outputs,
             counts=counts,
-            details={**_details(package), **more, **_asked(want, made.route)},
+            details={**_details(package, found), **more, **_asked(want, made.route)},
         )
 
     def adopt(self, path: Path, spec: ExportSpec, out: Path) -> Exported:
         """Check a pre-exported package or bare specification and write it as a package.
 
-        A neuralnetwork is rejected: nothing here can execute it, so it would have no reference
-        outputs.
+        A flexible package stays flexible. A neuralnetwork is rejected: nothing here can execute it,
+        so it would have no reference outputs.
         """
         _require_coremltools()
         package = read(path)
         if package.kind != "mlProgram":
-            raise StageError(
-                "export",
+            raise unsupported(
                 f"{path.name} is a neuralnetwork; without its PyTorch model there are no "
                 "reference outputs to compare it with",
                 hint="convert it again as an mlprogram, or start from the PyTorch model with "
                 "--option type=neuralnetwork",
             )
-        inputs, outputs = describe(package.spec)
-        check_fixed(inputs, spec)
-        program = Program(package, path.name)
+        selected = select_function(package.spec, spec.signature)
+        check_plain(spec, signatures=True)
+        found = interface(package.spec)
+        inputs = choose_sizes(found.inputs, found.sizes, spec)
+        shapes = {tensor.name: tensor.shape for tensor in inputs}
+        program = Program(package, path.name, found.function, shapes)
         counts, more = _program_facts(program)
         write(package.spec, package.weights, out)
         return Exported(
             inputs=inputs,
-            outputs=outputs,
+            outputs=found.outputs,
             counts=counts,
-            details={**_details(package), **more, "route": "pre-exported"},
+            details={**_details(package, found), **selected, **more, "route": "pre-exported"},
             precision=_precision_of(program),
         )
 
@@ -143,7 +146,8 @@ class CoreMLExporter:
         which nothing here can execute.
 
         An image input takes normalized values. They are mapped back to pixels without rounding to
-        8 bits, so the comparison covers the scale and bias of the package exactly.
+        8 bits, so the comparison covers the scale and bias of the package exactly. An image output
+        is not rounded either. On a Mac, Core ML executes what has no kernels here.
         """
         _require_coremltools()
         package = read(path)
@@ -156,15 +160,18 @@ class CoreMLExporter:
                 hint="pip install 'latbench[coreml]'",
                 kind="unavailable",
             )
-        specs, outputs = describe(package.spec)
-        images = image_inputs(package.spec)
+        found = interface(package.spec)
         fed = {
-            spec.name: _pixels(array, package.spec) if spec.name in images else array
-            for spec, array in zip(specs, inputs, strict=True)
+            spec.name: _pixels(array, package.spec) if spec.name in found.images else array
+            for spec, array in zip(found.inputs, inputs, strict=True)
         }
-        program = Program(package, path.name)
-        given = dict(zip((o.name for o in program.outputs), program.execute(fed), strict=True))
-        return tuple(given[spec.name].astype(spec.dtype) for spec in outputs)
+        shapes = {name: array.shape for name, array in fed.items()}
+        program = Program(package, path.name, found.function, shapes)
+        if program.missing_kernels() is not None and native.available():
+            given = native.execute(path, fed, found)
+        else:
+            given = program.execute(fed)
+        return tuple(_levels(given[spec.name], spec, found) for spec in found.outputs)
 
 
 def exporter() -> Exporter:
@@ -184,6 +191,8 @@ def _require_coremltools() -> None:
 
 def _program_facts(program: Program) -> tuple[Counts | None, dict[str, str]]:
     facts = {"operations": str(program.computed())}
+    if program.missing_kernels() is not None and native.available():
+        facts["executed_by"] = native.NAME
     if program.compressed():
         facts["compressed"] = ", ".join(program.compressed())
     return program.counts(), facts
@@ -202,21 +211,31 @@ def _precision_of(program: Program) -> str:
     return "fp16" if halves else "fp32"
 
 
-def _details(package: Package) -> dict[str, str]:
+def _details(package: Package, found: Interface) -> dict[str, str]:
     """Details read from the file."""
-    found = {
+    details = {
         "type": package.kind.lower(),
         "specification_version": str(package.spec.specificationVersion),
     }
-    if images := image_inputs(package.spec):
+    if images := found.image_inputs():
         mapping = image_mapping(package.spec)
-        found |= {
+        details |= {
             "input": "image",
             "images": ",".join(images),
             "image_scale": repr(mapping.scale),
             "image_bias": ",".join(map(repr, mapping.bias)),
         }
-    return found
+    if unusual := [f"{name} {space}" for name, space in found.images.items() if space != "RGB"]:
+        details["color_spaces"] = ", ".join(unusual)
+    if outputs := [spec.name for spec in found.outputs if spec.name in found.images]:
+        details["image_outputs"] = ",".join(outputs)
+    if found.sizes:
+        details["flexible"] = ", ".join(f"{name} {sizes}" for name, sizes in found.sizes.items())
+    if found.states:
+        details["states"] = ", ".join(found.states)
+    if found.labels:
+        details["not_compared"] = ", ".join(f"label {name}" for name in found.labels)
+    return details
 
 
 def _asked(want: Wanted, route: str) -> dict[str, str]:
@@ -237,3 +256,12 @@ def _pixels(array: Array, spec: Any) -> Array:
     mapping = image_mapping(spec)
     bias = np.asarray(mapping.bias[: array.shape[1]], dtype=np.float64).reshape(1, -1, 1, 1)
     return ((array.astype(np.float64) - bias) / mapping.scale).astype(np.float32)
+
+
+def _levels(array: Array, spec: TensorSpec, found: Interface) -> Array:
+    """An output in the declared type; of an 8-bit image, within the range of its pixels."""
+    import numpy as np
+
+    if spec.name in found.images and found.images[spec.name] != "GRAYSCALE_FLOAT16":
+        array = np.clip(array, 0, 255)
+    return array.astype(spec.dtype)

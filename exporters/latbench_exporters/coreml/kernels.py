@@ -6,11 +6,12 @@ fp32 where the package has fp16; :mod:`latbench_exporters.coreml.mil` rounds the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from latbench_exporters.coreml.calls import Call, Kernel
 from latbench_exporters.coreml.layers import layers
+from latbench_exporters.coreml.sampling import sampling
 from latbench_exporters.coreml.shapes import shapes
 
 if TYPE_CHECKING:
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 
 def kernels() -> dict[str, Kernel]:
     """Operation name -> kernel."""
-    return {**_elementwise(), **_reductions(), **layers(), **shapes()}
+    return {
+        **_elementwise(),
+        **_reductions(),
+        **layers(),
+        **sampling(),
+        **shapes(),
+        "read_state": lambda c: c.tensor("input"),
+        "coreml_update_state": lambda c: c.tensor("value"),
+        "classify": _classify,
+    }
 
 
 def _elementwise() -> dict[str, Kernel]:
@@ -64,6 +74,10 @@ def _elementwise() -> dict[str, Kernel]:
         "log": lambda c: torch.log(c.tensor("x") + c.value("epsilon", 1e-45)),
         "rsqrt": lambda c: torch.rsqrt(c.tensor("x") + c.value("epsilon", 1e-12)),
         "clip": lambda c: c.tensor("x").clamp(c.value("alpha"), c.value("beta")),
+        "clamped_relu": lambda c: functional.leaky_relu(c.tensor("x"), c.value("alpha")).clamp(
+            max=c.value("beta")
+        ),
+        "thresholded_relu": lambda c: functional.threshold(c.tensor("x"), c.value("alpha"), 0.0),
         "threshold": lambda c: c.tensor("x").clamp(min=c.value("alpha")),
         "elu": lambda c: functional.elu(c.tensor("x"), c.value("alpha")),
         "leaky_relu": lambda c: functional.leaky_relu(c.tensor("x"), c.value("alpha")),
@@ -118,6 +132,18 @@ def _cumsum(c: Call) -> torch.Tensor:
     return summed.flip(axis) if backwards else summed
 
 
+def _classify(c: Call) -> Sequence[torch.Tensor]:
+    """The index of the label, and the probabilities in the order of the sorted labels: Core ML
+    returns them as a dictionary, which has no order."""
+    import torch
+
+    found, classes = c.tensor("probabilities").flatten(), list(c.value("classes"))
+    if len(set(classes)) < len(classes):
+        raise NotImplementedError("a label that occurs twice")
+    order = sorted(range(len(classes)), key=lambda index: classes[index])
+    return found.argmax(), found[torch.tensor(order)]
+
+
 def _quantize(c: Call) -> torch.Tensor:
     x = c.tensor("input")
     low, high = (-128, 127) if c.value("output_dtype") == "int8" else (0, 255)
@@ -152,6 +178,8 @@ def _reductions() -> dict[str, Kernel]:
         "reduce_l1_norm": lambda x, axes, keep: x.abs().sum(axes, keepdim=keep),
         "reduce_l2_norm": lambda x, axes, keep: (x * x).sum(axes, keepdim=keep).sqrt(),
         "reduce_sum_square": lambda x, axes, keep: (x * x).sum(axes, keepdim=keep),
+        "reduce_log_sum": lambda x, axes, keep: x.sum(axes, keepdim=keep).log(),
+        "reduce_prod": _product,
         "reduce_log_sum_exp": lambda x, axes, keep: torch.logsumexp(x, axes, keepdim=keep),
     }
     return {
@@ -159,6 +187,13 @@ def _reductions() -> dict[str, Kernel]:
         "reduce_argmax": lambda c: c.tensor("x").argmax(c.value("axis"), c.value("keep_dims")),
         "reduce_argmin": lambda c: c.tensor("x").argmin(c.value("axis"), c.value("keep_dims")),
     }
+
+
+def _product(x: torch.Tensor, axes: tuple[int, ...], keep: bool) -> torch.Tensor:
+    """torch multiplies along one axis at a time."""
+    for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
+        x = x.prod(axis, keepdim=keep)
+    return x
 
 
 def _reduction(

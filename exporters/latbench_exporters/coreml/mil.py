@@ -2,7 +2,8 @@
 
 The program is read back from the package and interpreted with torch kernels. Each operation is
 computed in fp32 from the values in the package, and its result is rounded to the declared type.
-This verifies graph, weights and rounding, but not Apple's kernels or placement.
+This verifies graph, weights and rounding, but not Apple's kernels or placement. A flexible package
+is read with the sizes of its inputs fixed, so that its shapes are known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from latbench_exporters.coreml.counts import (
     stored_in,
     weights,
 )
+from latbench_exporters.coreml.interface import MAIN
 from latbench_exporters.coreml.kernels import kernels
 from latbench_exporters.coreml.package import Package
 from latbench_exporters.coreml.quiet import quiet
@@ -28,21 +30,31 @@ from latbench_exporters.coreml.quiet import quiet
 if TYPE_CHECKING:
     import torch
 
-FUNCTION = "main"
+UPDATE = "coreml_update_state"
 
 
 class Program:
-    """The main function of a package, as read back by coremltools."""
+    """One function of a package, as read back by coremltools."""
 
-    def __init__(self, package: Package, name: str) -> None:
-        """Read the program. Raises :class:`StageError` if that fails."""
+    def __init__(
+        self,
+        package: Package,
+        name: str,
+        function: str = MAIN,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """Read the program. ``shapes`` fixes the open sizes of flexible inputs, by name.
+
+        Raises :class:`StageError` if that fails.
+        """
         with quiet():
             from coremltools.converters.mil.frontend.milproto.load import load
 
             folder = "" if package.weights is None else str(package.weights)
             try:
-                program = load(package.spec, package.spec.specificationVersion, folder)
-                self._function = program.functions[FUNCTION]
+                spec = _fixed(package.spec, function, shapes or {})
+                program = load(spec, spec.specificationVersion, folder)
+                self._function = program.functions[function]
             except MemoryError:
                 raise
             except Exception as error:
@@ -87,19 +99,40 @@ class Program:
         """Number of operations that compute something."""
         return sum(not is_constant(operation) for operation in self.operations)
 
-    def execute(self, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
-        """The outputs, in the program's order. Raises :class:`StageError` that lists every
-        operation without a kernel."""
-        import torch
-
+    def missing_kernels(self) -> str | None:
+        """Operations that cannot be executed here, with their numbers; ``None`` if all can."""
         table = kernels()
-        self._refuse_unknown(table)
+        unknown = Counter(
+            operation.op_type
+            for operation in self.operations
+            if not is_constant(operation) and (operation.op_type not in table or operation.blocks)
+        )
+        return ", ".join(f"{number} {name}" for name, number in sorted(unknown.items())) or None
+
+    def execute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name; those of a classifier are the index of its label and its
+        probabilities, in the order of the sorted labels. States are zero before.
+
+        Raises :class:`StageError` (kind ``unavailable``) that lists every operation without a
+        kernel.
+        """
+        import torch
+        from coremltools.converters.mil.mil import types
+
+        if (missing := self.missing_kernels()) is not None:
+            raise _unavailable(f"no kernel here for these operations: {missing}")
+        table = kernels()
         values: dict[str, torch.Tensor] = {}
+        states = []
         for name, variable in self._function.inputs.items():
-            values[variable.name] = _rounded(torch.from_numpy(inputs[name].copy()), variable)
+            if types.is_state(variable.sym_type):
+                states.append(variable.name)
+                values[variable.name] = _rounded(torch.zeros(variable.shape), variable)
+            else:
+                values[variable.name] = _rounded(torch.from_numpy(inputs[name].copy()), variable)
         computing = [operation for operation in self.operations if not is_constant(operation)]
         uses = Counter(v.name for operation in computing for v in flat_inputs(operation))
-        uses.update(variable.name for variable in self.outputs)
+        uses.update((*states, *(variable.name for variable in self.outputs)))
         with torch.no_grad():
             for operation in computing:
                 self._compute(operation, table, values)
@@ -108,7 +141,7 @@ class Program:
                     # Keeping all activations until the end would take up to a gigabyte.
                     if not uses[variable.name]:
                         values.pop(variable.name, None)
-        return tuple(_value(variable, values).numpy() for variable in self.outputs)
+        return {variable.name: _value(variable, values).numpy() for variable in self.outputs}
 
     def _compute(
         self, operation: Any, table: Mapping[str, Kernel], values: dict[str, torch.Tensor]
@@ -117,7 +150,12 @@ class Program:
 
         try:
             result = table[operation.op_type](_Call(operation, values))
-        except (RuntimeError, NotImplementedError, ValueError, IndexError, TypeError) as error:
+        except NotImplementedError as error:
+            raise _unavailable(
+                f"this form of {operation.op_type} ({operation.name}) has no kernel here: "
+                f"{first_line(error)}"
+            ) from error
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if is_out_of_memory(error):
                 raise  # the harness reports it as out of memory
             reason = first_line(error)
@@ -125,11 +163,14 @@ class Program:
                 "export",
                 f"the operation {operation.op_type} ({operation.name}) cannot be executed: "
                 f"{reason}",
-                hint="this form of the operation is not implemented: try another --option target",
+                hint="the package is inconsistent, or the kernel for this operation is wrong",
             ) from error
         results = [result] if isinstance(result, torch.Tensor) else list(result)
         for variable, value in zip(operation.outputs, results, strict=True):
             shape = variable.shape
+            if not _is_numeric(variable):
+                values[variable.name] = value
+                continue
             if all(isinstance(size, int) for size in shape) and tuple(value.shape) != shape:
                 raise StageError(
                     "export",
@@ -138,22 +179,40 @@ class Program:
                     hint="the package is inconsistent, or the kernel for this operation is wrong",
                 )
             values[variable.name] = _rounded(value, variable)
+            if operation.op_type == UPDATE:
+                values[operation.inputs["state"].name] = values[variable.name]
 
-    def _refuse_unknown(self, table: Mapping[str, Kernel]) -> None:
-        unknown = Counter(
-            operation.op_type
-            for operation in self.operations
-            if not is_constant(operation) and (operation.op_type not in table or operation.blocks)
-        )
-        if unknown:
-            listed = ", ".join(f"{number} {name}" for name, number in sorted(unknown.items()))
-            raise StageError(
-                "export",
-                f"no kernel here for these operations of the package: {listed}",
-                hint="another --option target or route may avoid them; Core ML itself may be able "
-                "to execute them",
-                kind="unavailable",
-            )
+
+def _unavailable(message: str) -> StageError:
+    return StageError(
+        "export",
+        message,
+        hint="Core ML itself may be able to execute them: run latbench on a Mac, or start from the "
+        "PyTorch model, whose outputs are then the reference",
+        kind="unavailable",
+    )
+
+
+def _fixed(spec: Any, function: str, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """A copy of ``spec`` whose inputs have no open sizes, so that all shapes can be inferred."""
+    inputs = spec.mlProgram.functions[function].inputs if shapes else ()
+    if not any(_open(named) for named in inputs):
+        return spec
+    copied = type(spec)()
+    copied.CopyFrom(spec)
+    for named in copied.mlProgram.functions[function].inputs:
+        if _open(named):
+            dimensions = named.type.tensorType.dimensions
+            for dimension, size in zip(dimensions, shapes[named.name], strict=True):
+                dimension.constant.size = size
+    return copied
+
+
+def _open(named: Any) -> bool:
+    return any(
+        dimension.WhichOneof("dimension") == "unknown"
+        for dimension in named.type.tensorType.dimensions
+    )
 
 
 class _Call:
@@ -187,7 +246,7 @@ class _Call:
         variable = self._inputs.get(name)
         if variable is None:
             return default
-        if isinstance(variable.val, str):
+        if isinstance(variable.val, (str, list)):
             return variable.val
         return _value(variable, self._values).tolist()
 
@@ -206,6 +265,13 @@ def _value(variable: Any, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
     if array.dtype in (np.uint16, np.uint32):
         array = array.astype(np.int64)
     return torch.from_numpy(array)
+
+
+def _is_numeric(variable: Any) -> bool:
+    """Whether a variable has numbers, unlike the label and the dictionary of a classifier."""
+    from coremltools.converters.mil.mil import types
+
+    return not (types.is_str(variable.sym_type) or types.is_dict(variable.sym_type))
 
 
 def _rounded(value: torch.Tensor, variable: Any) -> torch.Tensor:

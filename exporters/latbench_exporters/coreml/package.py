@@ -1,4 +1,4 @@
-"""Read, check, describe and write Core ML packages. Nothing is executed. Writing is deterministic:
+"""Read, check and write Core ML packages. Nothing is executed. Writing is deterministic:
 the same model gives the same bytes."""
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from latbench.api import StageError, TensorSpec
+from latbench.api import StageError
+from latbench_exporters.coreml.interface import unsupported
 from latbench_exporters.coreml.quiet import quiet
 
 MANIFEST = "Manifest.json"
@@ -25,9 +26,6 @@ ITEMS = {
 DATE = "com.github.apple.coremltools.conversion_date"
 LARGEST_MANIFEST_BYTES = 1 << 20
 KINDS = ("mlProgram", "neuralNetwork")
-DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32", 131080: "int8"}
-"""``ArrayFeatureType.ArrayDataType`` -> numpy name."""
-FLEXIBILITIES = {"multiArrayType": "ShapeFlexibility", "imageType": "SizeFlexibility"}
 SCALE, BIAS = "latbench.image_scale", "latbench.image_bias"
 """Metadata keys for the mapping from a pixel to a normalized value."""
 
@@ -116,16 +114,6 @@ def write(spec: Any, weights: Path | None, out: Path) -> None:
     (out / MANIFEST).write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
 
 
-def describe(spec: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs. An image is described as the network receives it: NCHW, float32. The
-    shape of an output is ``()`` if the file does not state it."""
-    description = spec.description
-    return (
-        tuple(_tensor(feature, "input") for feature in description.input),
-        tuple(_tensor(feature, "output") for feature in description.output),
-    )
-
-
 def image_mapping(spec: Any) -> ImageMapping:
     """The mapping stored by the exporter, else ImageNet's: any mapping is valid for seeded
     images."""
@@ -143,15 +131,6 @@ def note_image_mapping(spec: Any, mapping: ImageMapping) -> None:
     noted[SCALE], noted[BIAS] = repr(mapping.scale), ",".join(map(repr, mapping.bias))
 
 
-def image_inputs(spec: Any) -> tuple[str, ...]:
-    """Names of the inputs that are images."""
-    return tuple(
-        feature.name
-        for feature in spec.description.input
-        if feature.type.WhichOneof("Type") == "imageType"
-    )
-
-
 def bad(path: Path, reason: str) -> StageError:
     """The error for a file that cannot be used."""
     return StageError(
@@ -166,7 +145,10 @@ def _parts(path: Path) -> tuple[Path, Path | None]:
     are rejected."""
     for part in path.rglob("*"):
         if part.is_symlink():
-            raise bad(path, f"{part.relative_to(path)} is a symbolic link")
+            raise unsupported(
+                f"{path.name} has symbolic links: {part.relative_to(path)}",
+                hint=f"copy it with the files that they lead to: cp -RL {path.name} FOLDER",
+            )
     manifest = path / MANIFEST
     try:
         if manifest.stat().st_size > LARGEST_MANIFEST_BYTES:
@@ -210,21 +192,20 @@ def _parsed(path: Path, model: Path) -> Any:
 
 
 def _check_kind(path: Path, spec: Any) -> None:
-    """Reject anything but one network from arrays to arrays. Arbitrary bytes often parse as an
-    empty specification."""
+    """Reject anything but one network. Arbitrary bytes often parse as an empty specification."""
     kind, description = spec.WhichOneof("Type"), spec.description
     if spec.specificationVersion < 1 or kind is None:
         raise bad(path, "it contains no model")
     if kind not in KINDS:
-        raise bad(path, f"it contains a {kind}; only {' and '.join(KINDS)} can be timed")
-    if description.functions:
-        raise bad(
-            path, f"it contains {len(description.functions)} functions; save each to its own file"
+        raise unsupported(
+            f"{path.name} contains a {kind}; only {' and '.join(KINDS)} can be timed",
+            hint="save the network inside it to its own file"
+            if kind.startswith("pipeline")
+            else "convert the model again as an mlprogram",
         )
-    if description.state:
-        raise bad(path, "it keeps state between inferences")
-    if not description.input or not description.output:
-        raise bad(path, "it has no inputs or no outputs")
+    for part in description.functions or (description,):
+        if not part.input or not part.output:
+            raise bad(path, "it has no inputs or no outputs")
 
 
 def _weight_files(spec: Any) -> set[str]:
@@ -258,46 +239,3 @@ def _values(program: Any) -> Iterator[Any]:
                     if binding.WhichOneof("binding") == "value":
                         yield binding.value
             pending.extend(operation.blocks)
-
-
-def _tensor(feature: Any, what: str) -> TensorSpec:
-    kind = feature.type.WhichOneof("Type")
-    if kind not in FLEXIBILITIES:
-        raise StageError(
-            "export",
-            f"the {what} {feature.name!r} is a {kind or 'value of no type'}, not an array or image",
-            hint="only numeric arrays can be seeded and compared: export without a classifier",
-        )
-    value = getattr(feature.type, kind)
-    if what == "input" and value.WhichOneof(FLEXIBILITIES[kind]) is not None:
-        raise StageError(
-            "export",
-            f"the input {feature.name!r} accepts several sizes",
-            hint="convert it again with one fixed shape: latency depends on the shape",
-        )
-    if kind == "imageType":
-        if what == "output":
-            raise StageError(
-                "export",
-                f"the output {feature.name!r} is an image; images cannot be compared",
-                hint="convert it again with an array as output",
-            )
-        # For other color spaces, swapped channels or rounded pixels would go unnoticed.
-        channels = {value.GRAYSCALE: 1, value.RGB: 3}.get(value.colorSpace)
-        if channels is None:
-            space = value.ColorSpace.Name(value.colorSpace)
-            raise StageError(
-                "export",
-                f"the input {feature.name!r} is an image of {space}, which is not supported",
-                hint="RGB or GRAYSCALE: convert it again with color_layout=RGB, or to an array",
-            )
-        return TensorSpec(
-            name=feature.name, shape=(1, channels, value.height, value.width), dtype="float32"
-        )
-    if value.dataType not in DTYPES:
-        raise StageError(
-            "export",
-            f"the {what} {feature.name!r} has an unknown element type",
-            hint=f"supported: {', '.join(sorted(DTYPES.values()))}",
-        )
-    return TensorSpec(name=feature.name, shape=tuple(value.shape), dtype=DTYPES[value.dataType])

@@ -51,6 +51,15 @@ def shapes() -> dict[str, Kernel]:
         "fill_like": lambda c: torch.full_like(c.tensor("ref_tensor"), c.value("value", 0.0)),
         "shape": lambda c: torch.tensor(c.tensor("x").shape),
         "topk": _topk,
+        "argsort": lambda c: c.tensor("x").argsort(
+            c.value("axis", -1), descending=not c.value("ascending", False)
+        ),
+        "non_zero": lambda c: c.tensor("x").nonzero(),
+        "range_1d": lambda c: torch.arange(c.value("start"), c.value("end"), c.value("step")),
+        "band_part": _band_part,
+        "one_hot": _one_hot,
+        "scatter_nd": _scatter_nd,
+        "scatter_along_axis": _scatter_along_axis,
     }
 
 
@@ -164,3 +173,51 @@ def _topk(c: Call) -> Sequence[torch.Tensor]:
         c.value("k", 1), c.value("axis", -1), largest=not c.value("ascending", False)
     )
     return (found.values, found.indices) if c.value("return_indices", True) else (found.values,)
+
+
+def _band_part(c: Call) -> torch.Tensor:
+    import torch
+
+    x, lower, upper = c.tensor("x"), c.value("lower", -1), c.value("upper", -1)
+    row, column = torch.arange(x.shape[-2])[:, None], torch.arange(x.shape[-1])
+    kept = ((lower < 0) | (row - column <= lower)) & ((upper < 0) | (column - row <= upper))
+    return x * kept
+
+
+def _one_hot(c: Call) -> torch.Tensor:
+    import torch
+
+    indices, axis = c.tensor("indices").long(), c.value("axis", -1)
+    axis %= indices.ndim + 1
+    places = torch.arange(c.value("one_hot_vector_size"))
+    chosen = (indices.unsqueeze(-1) == places).movedim(-1, axis)
+    return torch.where(chosen, c.value("on_value", 1), c.value("off_value", 0))
+
+
+def _scatter_nd(c: Call) -> torch.Tensor:
+    import torch
+
+    data, updates, mode = c.tensor("data"), c.tensor("updates"), c.value("mode", "add")
+    sizes = torch.tensor(data.shape[: c.tensor("indices").shape[-1]])
+    indices = c.tensor("indices").long()
+    places = indices.where(indices >= 0, indices + sizes).unbind(-1)
+    if mode == "update":
+        return data.index_put(places, updates)
+    if mode not in ("add", "sub"):
+        raise NotImplementedError(f"mode {mode}")
+    return data.index_put(places, updates if mode == "add" else -updates, accumulate=True)
+
+
+def _scatter_along_axis(c: Call) -> torch.Tensor:
+    data, updates, mode = c.tensor("data"), c.tensor("updates"), c.value("mode", "add")
+    axis = c.value("axis", 0) % data.ndim
+    places = _indices(c, data.shape[axis])
+    if mode == "update":
+        return data.scatter(axis, places, updates)
+    if mode in ("add", "sub"):
+        return data.scatter_add(axis, places, updates if mode == "add" else -updates)
+    named = {"mul": "prod", "max": "amax", "min": "amin"}
+    if mode not in named:
+        raise NotImplementedError(f"mode {mode}")
+    result: torch.Tensor = data.scatter_reduce(axis, places, updates, named[mode])
+    return result

@@ -14,11 +14,11 @@ DEVICES = {
 }
 
 
-def plan(model: Any, unit: Any) -> Placement:
-    """Placement of a loaded model according to ``MLComputePlan`` (macOS 14.4) for a
+def plan(model: Any, unit: Any, function: str) -> Placement:
+    """Placement of a function of a loaded model according to ``MLComputePlan`` (macOS 14.4) for a
     ``ComputeUnit``."""
     try:
-        devices = _planned(model, unit)
+        devices = _planned(model, unit, function)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - older systems fail in many ways
@@ -33,14 +33,14 @@ def plan(model: Any, unit: Any) -> Placement:
     )
 
 
-def _planned(model: Any, unit: Any) -> list[str]:
+def _planned(model: Any, unit: Any, function: str) -> list[str]:
     """Preferred device of each operation or layer, in order, without those that need none."""
     from coremltools.models.compute_plan import MLComputePlan
 
     compute_plan = MLComputePlan.load_from_path(model.get_compiled_model_path(), unit)
     structure = compute_plan.model_structure
     if structure.program is not None:
-        operations = structure.program.functions["main"].block.operations
+        operations = structure.program.functions[function].block.operations
         usages = [
             compute_plan.get_compute_device_usage_for_mlprogram_operation(o) for o in operations
         ]

@@ -4,6 +4,9 @@ If the runtime has a clock, samples use it: it covers the prediction only, witho
 between numpy and ``MLMultiArray`` that a Swift program would not make. The duration of the whole
 call is recorded as well. fp16 arrays reach Core ML as fp32: coremltools widens them, and converting
 them back to fp16 is part of the prediction.
+
+A model with states is timed with one state, which every inference changes. Its outputs are those of
+one more inference, after timing, from a new state.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from latbench.api import (
     first_line,
 )
 from latbench.clock import time_calls
+from latbench_runners.coreml.features import color_spaces, feature, from_feature
 from latbench_runners.coreml.plan import plan
 
 COMPUTE_UNITS = {
@@ -125,11 +129,20 @@ class _LoadedModel:
         self._settings = {**settings, "clock": "runtime" if self._own_clock else "call"}
         self._placement: Placement | None = None
         self._reported: dict[str, str] | None = None
-        self._given: Mapping[str, Array] | None = None
+        self._given: Mapping[str, Any] | None = None
         self._call_ns: Sequence[int] = ()
+        self._state = _new_state(model) if "states" in artifact.details else None
 
     def run(self) -> None:
-        self._given = self._model.predict(self._fed)
+        self._given = self._predict(self._state)
+
+    def _predict(self, state: Any) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = (
+            self._model.predict(self._fed)
+            if state is None
+            else self._model.predict(self._fed, state=state)
+        )
+        return found
 
     def time_block(self, calls: int) -> Sequence[int]:
         if not self._own_clock:
@@ -148,20 +161,23 @@ class _LoadedModel:
         return {"call": self._call_ns} if self._own_clock else {}
 
     def outputs(self) -> tuple[Array, ...]:
-        import numpy as np
-
         if self._given is None:
             raise StageError("outputs", "outputs are available only after an inference")
-        # fp16 outputs may come back widened, and one-element outputs without their axes.
+        given = self._given
+        if self._state is not None:
+            # The reference has seen one inference, from a state of zeros.
+            given = self._predict(_new_state(self._model))
+        spaces = color_spaces(self._artifact.details)
         return tuple(
-            np.asarray(self._given[spec.name]).astype(spec.dtype).reshape(spec.shape)
+            from_feature(given[spec.name], spec, spaces.get(spec.name, "RGB"))
             for spec in self._artifact.outputs
         )
 
     def placement(self) -> Placement:
         """Placement planned by Core ML for these compute units (``MLComputePlan``, macOS 14.4)."""
         if self._placement is None:
-            self._placement = plan(self._model, _unit(self._settings))
+            function = self._artifact.details.get("signature", "main")
+            self._placement = plan(self._model, _unit(self._settings), function)
         return self._placement
 
     def settings(self) -> Mapping[str, str]:
@@ -205,42 +221,52 @@ def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
         choice_option(name, extra[name], allowed)
     # Core ML chooses the number of threads and does not report it.
     settings = {"threads": "unknown", **extra}
-    images = artifact.details.get("images", "").split(",")
-    if any(spec.name in images for spec in artifact.inputs):
-        # Images are rounded to 8 bits; the reference's inputs are not.
-        settings |= {"input": "image", "input_bits": "8"}
+    if images := _images(artifact):
+        settings["input"] = "image"
+        if any(space != "GRAYSCALE_FLOAT16" for space in images.values()):
+            # Images are rounded to 8 bits; the reference's inputs are not.
+            settings["input_bits"] = "8"
     if any(spec.dtype == "float16" for spec in artifact.inputs):
         settings["input_arrays"] = "float32"
+    if "states" in artifact.details:
+        settings["states"] = "kept between inferences"
     return settings
+
+
+def _images(artifact: Artifact) -> dict[str, str]:
+    """Name of each image input -> its color space."""
+    names = artifact.details.get("images", "").split(",")
+    spaces = color_spaces(artifact.details)
+    return {
+        spec.name: spaces.get(spec.name, "RGB") for spec in artifact.inputs if spec.name in names
+    }
 
 
 def _fed(artifact: Artifact, inputs: Sequence[Array]) -> dict[str, object]:
     """Inputs by name: arrays, or images where the model takes images."""
-    images = artifact.details.get("images", "").split(",")
-    fed: dict[str, object] = {}
-    for spec, array in zip(artifact.inputs, inputs, strict=True):
-        fed[spec.name] = _picture(array, artifact.details) if spec.name in images else array
-    return fed
+    images = _images(artifact)
+    return {
+        spec.name: feature(array, artifact.details, images[spec.name])
+        if spec.name in images
+        else array
+        for spec, array in zip(artifact.inputs, inputs, strict=True)
+    }
 
 
-def _picture(array: Array, details: Mapping[str, str]) -> object:
-    """The 8-bit image that the model maps approximately to ``array`` (1, C, H, W)."""
-    import numpy as np
-
+def _new_state(model: Any) -> Any:
+    """A state of zeros."""
     try:
-        from PIL import Image
-    except ImportError as error:
+        return model.make_state()
+    except MemoryError:
+        raise
+    except Exception as error:
+        # coremltools raises bare Exception.
         raise StageError(
             "open",
-            "image inputs require pillow, which is not installed",
-            hint="pip install pillow",
+            f"Core ML cannot create the state of the model: {first_line(error)}",
+            hint="states need macOS 15 and coremltools 8 or later",
             kind="unavailable",
         ) from error
-    scale = float(details["image_scale"])
-    bias = [float(part) for part in details["image_bias"].split(",")][: array.shape[1]]
-    values = (array[0].astype(np.float64) - np.reshape(bias, (-1, 1, 1))) / scale
-    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
 def _unit(settings: Mapping[str, str]) -> Any:

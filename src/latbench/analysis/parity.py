@@ -37,6 +37,9 @@ Probabilities near zero are computed from such values: a map of them had an erro
 MOST_ROUNDING = 0.5
 """Relative error up to which :data:`ROUNDING` excuses: a small output that is wrong by more is
 wrong."""
+LEVEL = 1.0
+"""Absolute error of an output of 8-bit integers, such as an image, whose reference is not rounded:
+a runtime may round to either side."""
 MISSING_BYTES = {
     **{"fp16": 0.5, "bf16": 0.5, "int16": 0.5},
     **{"int8": 0.25, "int8-weights": 0.25, "int4-weights": 0.125},
@@ -137,13 +140,15 @@ def output_difference(
         difference = float(np.max(np.abs(wide - actual.astype(np.float64))))
         if not np.isfinite(difference):
             return apart
-        found.append((difference, float(np.max(np.abs(wide)))))
-    overall = max((scale for _, scale in found), default=0.0) or 1.0
-    absolute = max((difference for difference, _ in found), default=0.0)
-    each = [
-        OutputDifference(absolute, error / (scale or overall), _bound(tolerance, scale or overall))
-        for error, scale in found
-    ]
+        levels = actual.dtype == np.uint8 and expected.dtype.kind == "f"
+        found.append((difference, float(np.max(np.abs(wide))), levels))
+    overall = max((scale for _, scale, _ in found), default=0.0) or 1.0
+    absolute = max((difference for difference, _, _ in found), default=0.0)
+    each = []
+    for error, own, levels in found:
+        scale = own or overall
+        bound = max(tolerance, LEVEL / scale) if levels else _bound(tolerance, scale)
+        each.append(OutputDifference(absolute, error / scale, bound))
     return furthest(each) if each else OutputDifference(0.0, 0.0, tolerance)
 
 

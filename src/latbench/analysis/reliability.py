@@ -198,6 +198,10 @@ def unverified(record: Record) -> tuple[str, ...]:
         return ()
     if (why := artifact.details.get("unchecked")) is not None:
         return (f"the outputs were not checked: {why}",)
+    why = artifact.details.get("not_executed")
+    # The timed session is compared with the network too.
+    if why is not None and not record.outcome.checks:
+        return (f"the outputs were not checked: {why}",)
     usual = tolerance_of(precision_of(record))
     errors = [check.max_rel_error or 0 for check in record.outcome.checks]
     errors += [artifact.parity.max_rel_error] if artifact.parity else []

@@ -40,6 +40,7 @@ REMARKS = {
     "inputs": "inputs are {}",
     "decided_by": "how much is computed depends on the value of an input, which is seeded here: "
     "{}; use --input NAME=VALUE to time another value",
+    "not_executed": "the file was not executed here, only counted: {}",
     "unchecked": "the outputs are not checked: {}",
 }
 """Details of an artifact that users should know, and how they are said."""

@@ -11,6 +11,8 @@ def parity(artifact: Artifact) -> str:
     """How close the file's outputs are to the PyTorch model's."""
     found = artifact.parity
     if found is None:
+        if why := artifact.details.get("not_executed"):
+            return f"outputs not compared until the file is timed: {why}"
         return "outputs not compared" if artifact.model_counts else "a pre-exported file"
     near = [f"relative error {found.max_rel_error:.1g}"]
     if found.cosine is not None and artifact.precision != "fp32":
