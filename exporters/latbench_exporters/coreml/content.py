@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from latbench.api import FileContent, OpenTensor, StageError
-from latbench_exporters.coreml.package import (
-    DTYPES,
-    FLEXIBILITIES,
-    Package,
-    describe,
-    parse,
-    read,
-)
+from latbench_exporters.coreml.interface import DTYPES, interface
+from latbench_exporters.coreml.package import Package, parse, read
 
+FLEXIBILITIES = {"multiArrayType": "ShapeFlexibility", "imageType": "SizeFlexibility"}
 FLOATS = range(10, 14)
 """``DataType`` of 16, 32 and 64 bits."""
 FACTS = {
@@ -35,7 +30,7 @@ def inspect_file(path: Path) -> FileContent:
     operations = list(_operations(spec)) if package.kind == "mlProgram" else []
     weights = [_weight(operation) for operation in operations if operation.type == "const"]
     try:
-        describe(read(path).spec)
+        interface(read(path).spec)
         problem = None
     except StageError as error:
         problem = error.message

@@ -181,7 +181,8 @@ def _band_part(c: Call) -> torch.Tensor:
     x, lower, upper = c.tensor("x"), c.value("lower", -1), c.value("upper", -1)
     row, column = torch.arange(x.shape[-2])[:, None], torch.arange(x.shape[-1])
     kept = ((lower < 0) | (row - column <= lower)) & ((upper < 0) | (column - row <= upper))
-    return x * kept
+    result: torch.Tensor = x * kept
+    return result
 
 
 def _one_hot(c: Call) -> torch.Tensor:
