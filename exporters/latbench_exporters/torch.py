@@ -244,9 +244,10 @@ def _archive_content(path: Path) -> FileContent:
         values, signature = module["graph"]["tensor_values"], module["signature"]
 
         def tensor(name: str) -> OpenTensor:
-            sizes = [size.get("as_int") for size in values[name]["sizes"]]
+            found = [size.get("as_int") for size in values[name]["sizes"]]
+            sizes = [size if isinstance(size, int) else None for size in found]
             dtype = SERIALIZED_TYPES.get(values[name]["dtype"], "unknown")
-            return OpenTensor(name=name, shape=tuple(sizes), dtype=dtype)
+            return OpenTensor(name=str(name), shape=tuple(sizes), dtype=dtype)
 
         def names(specs: list[Any], kind: str) -> list[str]:
             arguments = (spec[kind]["arg"] for spec in specs if kind in spec)

@@ -135,6 +135,8 @@ def _macs(model: onnx.ModelProto) -> int | None:
     for node in graph.node:
         if node.op_type not in PRODUCTS or not weights.keys() & set(node.input[:2]):
             continue
+        if len(node.input) < 2 or not node.output:
+            return None
         across = shapes.get(node.input[0] if node.op_type == "ConvTranspose" else node.output[0])
         factor = weights.get(node.input[1]) or shapes.get(node.input[1])
         if not across or not factor or 0 in across:

@@ -12,10 +12,16 @@ from itertools import takewhile
 from pathlib import Path
 
 from latbench.api import FileContent, InspectingExporter, OpenTensor
-from latbench.errors import UsageError
+from latbench.errors import StageError, UsageError, first_line
 from latbench.files import content_bytes
 from latbench.plugins import loaded_exporters, read_suffixes
-from latbench.zoo.checkpoint.read import CheckpointEntry, flattened, read_checkpoint, reading
+from latbench.zoo.checkpoint.read import (
+    DAMAGE,
+    CheckpointEntry,
+    flattened,
+    read_checkpoint,
+    reading,
+)
 from latbench.zoo.checkpoint.torch_file import is_program, read_archive
 
 OPTIMIZER = re.compile(r"optim|sched|scaler|exp_avg", re.IGNORECASE)
@@ -83,7 +89,7 @@ def inspect(path: str | Path) -> Inspection:
         raise UsageError(f"{place} {what}", hint="name a model file or a checkpoint")
     exporter = _inspecting(place)
     if exporter is not None:
-        content = exporter.inspect(place)
+        content = _described(exporter, place)
         return Inspection(
             path=str(path),
             kind="model",
@@ -94,6 +100,17 @@ def inspect(path: str | Path) -> Inspection:
         )
     _refuse_others(place)
     return _program(place) if _is_program(place) else _checkpoint(place)
+
+
+def _described(exporter: InspectingExporter, path: Path) -> FileContent:
+    try:
+        return exporter.inspect(path)
+    except (*DAMAGE, OSError) as error:  # the file's bytes determine which
+        raise StageError(
+            "export",
+            f"{path.name} is not a valid {exporter.format} file: {first_line(error)}",
+            hint="truncated, corrupt, or of another format: export or download it again",
+        ) from error
 
 
 def _inspecting(path: Path) -> InspectingExporter | None:
