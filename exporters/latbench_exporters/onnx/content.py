@@ -51,11 +51,13 @@ def inspect_file(path: Path) -> FileContent:
         inputs=inputs,
         outputs=tuple(_tensor(value) for value in model.graph.output),
         operators=Counter(
-            f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+            _text(node.op_type)
+            if node.domain in ("", "ai.onnx")
+            else f"{_text(node.domain)}::{_text(node.op_type)}"
             for node in nodes(model.graph)
         ),
         details=_details(model),
-        metadata={entry.key: entry.value for entry in model.metadata_props},
+        metadata={_text(entry.key): _text(entry.value) for entry in model.metadata_props},
         parameters=sum(math.prod(tensor.dims) for tensor in weights),
         parameter_bytes=sum(math.prod(tensor.dims) * _width(tensor) for tensor in weights),
         macs=_macs(model) if all(tensor.fixed for tensor in inputs) else None,
@@ -64,19 +66,26 @@ def inspect_file(path: Path) -> FileContent:
     )
 
 
+def _text(value: str | bytes) -> str:
+    """A text of the file, which protobuf gives as bytes if it is not UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
 def _tensor(value: onnx.ValueInfoProto) -> OpenTensor:
     import onnx
 
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
-        return OpenTensor(name=value.name, shape=None, dtype=(kind or "unknown").split("_")[0])
+        return OpenTensor(
+            name=_text(value.name), shape=None, dtype=(kind or "unknown").split("_")[0]
+        )
     tensor = value.type.tensor_type
     names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     dtype = names.get(tensor.elem_type, f"type {tensor.elem_type}")
     return OpenTensor(
-        name=value.name,
+        name=_text(value.name),
         shape=tuple(
-            int(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or None)
+            int(dim.dim_value) if dim.HasField("dim_value") else (_text(dim.dim_param) or None)
             for dim in tensor.shape.dim
         )
         if tensor.HasField("shape")
@@ -86,10 +95,10 @@ def _tensor(value: onnx.ValueInfoProto) -> OpenTensor:
 
 
 def _details(model: onnx.ModelProto) -> dict[str, str]:
-    opsets = {entry.domain or "ai.onnx": str(entry.version) for entry in model.opset_import}
+    opsets = {_text(entry.domain) or "ai.onnx": str(entry.version) for entry in model.opset_import}
     external = sorted(
         {
-            entry.value
+            _text(entry.value)
             for tensor in model.graph.initializer
             for entry in tensor.external_data
             if entry.key == "location"
@@ -99,8 +108,8 @@ def _details(model: onnx.ModelProto) -> dict[str, str]:
         "opset": opsets.pop("ai.onnx", "none"),
         **{f"opset {domain}": number for domain, number in sorted(opsets.items())},
         "IR version": str(model.ir_version),
-        "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "domain": model.domain,
+        "producer": f"{_text(model.producer_name)} {_text(model.producer_version)}".strip(),
+        "domain": _text(model.domain),
         "external data": ", ".join(external),
     }
     return {name: value for name, value in found.items() if value}
