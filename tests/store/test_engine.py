@@ -362,6 +362,7 @@ def test_another_driver_is_not_a_missing_package() -> None:
         ("update records set body = ?", (b"\xff\xfe".decode("latin1"),)),
         ("update records set body = cast(? as text)", (b"\xff\xfe",)),
         ("update latest set created_unix_ns = ?", ("yesterday",)),
+        ("""update records set body = replace(body, '"id":"a"', '"id":"b"')""", ()),
         ("update machines set body = cast(? as text)", (b"\xff",)),
         ("update traces set samples = ?", (b"\0\1",)),
         ("update traces set samples = ?", ("text",)),
