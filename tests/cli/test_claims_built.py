@@ -117,7 +117,7 @@ def test_planted_claims(latbench: Latbench, tmp_path: Path) -> None:
 def _evidence_travels(latbench: Latbench, tmp_path: Path, own: dict[str, str]) -> None:
     """The same answers without the networks."""
     claims = ("--claim", "vit-linear", "--claim", "tuned-free")
-    made = latbench("bundle", "create", "evidence.zip", *claims, **own)
+    made = latbench("bundle", "create", "--trust-code", "evidence.zip", *claims, **own)
     assert made.status == 0, made
     (tmp_path / "nets.py").rename(tmp_path / "away.py")
     assert latbench("bundle", "verify", "evidence.zip").status == 0
