@@ -292,8 +292,8 @@ def _ns(time: timedelta) -> int:
 
 @contextmanager
 def _as_stage_error(what: str) -> Iterator[None]:
-    """Turn OpenVINO's errors into :class:`StageError`. They start with locations in its source; the
-    reason comes last."""
+    """Turn OpenVINO's errors into :class:`StageError`. They start with locations in its source and
+    with what it was doing; the reason is the last line."""
     try:
         yield
     except RuntimeError as error:
@@ -301,6 +301,6 @@ def _as_stage_error(what: str) -> Iterator[None]:
         reasons = [line for line in lines if not line.startswith("Exception from")]
         raise StageError(
             "open",
-            f"{what}: {(reasons or lines or [type(error).__name__])[0]}",
+            f"{what}: {(reasons or lines or [type(error).__name__])[-1].removeprefix('-- ')}",
             hint="a damaged file, or an operator or device unknown to this version",
         ) from error

@@ -103,3 +103,17 @@ def test_a_damaged_file_is_told_in_one_line(onnx: ExportedFile, tmp_path: Path, 
             pass
         assert "\n" not in caught.value.message
         assert "Exception from" not in caught.value.message
+
+
+def test_an_operator_without_a_conversion_is_named(onnx: ExportedFile, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 2]) for name in "xy")
+    graph = helper.make_graph(
+        [helper.make_node("Twist", ["x"], ["y"], domain="own")], "g", [x], [y]
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    path = tmp_path / "own.onnx"
+    save(helper.make_model(graph, opset_imports=opsets), path)
+    with pytest.raises(StageError, match=r"on CPU: [^-].*own\.Twist"), session_of(onnx, path):
+        pass
