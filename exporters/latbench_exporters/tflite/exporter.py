@@ -27,6 +27,7 @@ from latbench_exporters.pre_exported import check_plain
 from latbench_exporters.tflite.adopt import adopt_file
 from latbench_exporters.tflite.content import inspect_file
 from latbench_exporters.tflite.file import (
+    PERCEPTION,
     Graph,
     Tensor,
     computed_twice,
@@ -34,6 +35,7 @@ from latbench_exporters.tflite.file import (
     describe,
     precision_of,
     read,
+    uncounted,
 )
 from latbench_exporters.tflite.rewrites import misconverted, rewritten
 
@@ -97,7 +99,12 @@ class TfliteExporter:
             inputs=inputs,
             outputs=outputs,
             counts=count(graph),
-            details={"route": "pre-exported", "operators": str(len(graph.operators)), **details},
+            details={
+                "route": "pre-exported",
+                "operators": str(len(graph.operators)),
+                **uncounted(graph),
+                **details,
+            },
             precision=precision_of(graph),
         )
 
@@ -273,12 +280,15 @@ def _named(arrays: Sequence[Array], names: Sequence[str]) -> dict[str, Array]:
 
 
 def _interpreter(path: Path) -> Any:
-    """An interpreter without default delegates; ``None`` if no runtime is installed."""
+    """An interpreter without default delegates, unless the file has operators that require them;
+    ``None`` if no runtime is installed."""
     if (tflite := _runtime()) is None:
         return None
-    plain = tflite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    kinds = tflite.OpResolverType
+    delegated = any(operator.custom in PERCEPTION for operator in read(path).operators)
+    kind = kinds.BUILTIN if delegated else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        return tflite.Interpreter(str(path), experimental_op_resolver_type=plain, num_threads=1)
+        return tflite.Interpreter(str(path), experimental_op_resolver_type=kind, num_threads=1)
     except (ValueError, RuntimeError, SystemError) as error:
         raise StageError(
             "export",

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from latbench.api import Counts, StageError, TensorSpec
-from latbench_exporters.tflite.edits import CALLS
 from latbench_exporters.tflite.flatbuffer import Table
 
 IDENTIFIER = b"TFL3"
@@ -43,13 +42,32 @@ OPERANDS = {
 }
 """Counted operator -> position of each input that determines its work -> minimum number of axes."""
 NOT_COUNTED = {
-    *(16, 24, 27, 35, 44, 46, 52),  # recurrent: LSTM, RNN, SVDF and variants
-    *(132, 141),  # 3-D convolutions
-    *(171, 197),  # StableHLO convolution and dot product
+    16: "LSTM",
+    24: "RNN",
+    27: "SVDF",
+    35: "UNIDIRECTIONAL_SEQUENCE_RNN",
+    44: "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    46: "BIDIRECTIONAL_SEQUENCE_RNN",
+    52: "BIDIRECTIONAL_SEQUENCE_LSTM",
+    132: "CONV_3D",
+    141: "CONV_3D_TRANSPOSE",
+    171: "STABLEHLO_CONVOLUTION",
+    197: "STABLEHLO_DOT_GENERAL",
+    # Operators that execute other graphs in every inference.
+    **{31: "CALL", 118: "IF", 119: "WHILE"},
+    **{200: "STABLEHLO_WHILE", 206: "STABLEHLO_COMPOSITE", 209: "STABLEHLO_CASE"},
 }
-"""Other operators that multiply with weights, which cannot be counted."""
-KNOWN_CUSTOM = ("TFLite_Detection_PostProcess",)
-"""Custom operators that the stock runtimes include."""
+"""Other operators that multiply with weights or execute other graphs, which are not counted.
+CALL_ONCE sets variables when the file is loaded, which is no part of an inference."""
+MULTIPLYING_CUSTOM = {"Convolution2DTransposeBias"}
+PERCEPTION = MULTIPLYING_CUSTOM | {"MaxPoolingWithArgmax2D", "MaxUnpooling2D"}
+"""Custom operators that the interpreter finds only together with its default delegate."""
+KNOWN_CUSTOM = PERCEPTION | {
+    *("AudioSpectrogram", "Mfcc", "NumericVerify"),
+    *("TFLite_Detection_PostProcess", "aeq.hadamard_rotation"),
+}
+"""Custom operators that the interpreter of LiteRT 2.3 includes. An older one names those that it
+lacks when it loads the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +103,7 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     subgraphs: int
-    calls: bool
-    """Whether an operator calls another graph of the file."""
-    signatures: Mapping[str, int]
+    signatures: Mapping[str, int] = field(default_factory=dict)
     """Names of the signatures, with the index of the graph of each."""
 
 
@@ -140,10 +156,16 @@ def pixels(tensor: TensorSpec) -> tuple[int, int]:
     return (1, 2) if tensor.shape[3] in (1, 3, 4) else (2, 3)
 
 
+def uncounted(graph: Graph) -> dict[str, str]:
+    """A detail that names the operators because of which the graph cannot be counted, if any."""
+    names = {NOT_COUNTED[each.code] for each in graph.operators if each.code in NOT_COUNTED}
+    names |= MULTIPLYING_CUSTOM & {each.custom for each in graph.operators}
+    return {"uncounted": ", ".join(sorted(names))} if names else {}
+
+
 def count(graph: Graph) -> Counts | None:
-    """Count MACs, parameters and operators; ``None`` if the graph calls others (control flow) or
-    has weights in an operator that cannot be counted."""
-    if graph.calls or any(operator.code in NOT_COUNTED for operator in graph.operators):
+    """Count MACs, parameters and operators; ``None`` if an operator is :func:`uncounted`."""
+    if uncounted(graph):
         return None
     constants = {i for i, tensor in enumerate(graph.tensors) if tensor.constant}
     macs, operators, used = 0, {"conv": 0, "linear": 0}, set(graph.outputs)
@@ -235,7 +257,7 @@ def refuse_custom(graph: Graph, name: str) -> None:
             f"{name} requires TensorFlow (flex) operators: {', '.join(flex)}",
             hint="convert it with built-in TFLite operators only; TensorFlow is not loaded",
         )
-    if strange := sorted(custom - set(KNOWN_CUSTOM)):
+    if strange := sorted(custom - KNOWN_CUSTOM):
         raise StageError(
             "export",
             f"{name} requires custom operators that no runtime here has: {', '.join(strange)}",
@@ -281,7 +303,6 @@ def _graph(model: Table) -> Graph:
         inputs=main.numbers(1),
         outputs=main.numbers(2),
         subgraphs=len(subgraphs),
-        calls=any(max(code.number(0, "b"), code.number(3, "i")) in CALLS for code in codes),
         signatures={table.text(2): table.number(4, "I") for table in model.tables(7)},
     )
 

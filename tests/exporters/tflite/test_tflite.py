@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,7 @@ from latbench_exporters.tflite.file import (
     pixels,
     precision_of,
     read,
+    uncounted,
 )
 from latbench_runners.tflite.runner import _runs, runner
 from support.models import TinyModel
@@ -325,7 +327,33 @@ def test_products_are_counted_by_their_weights() -> None:
 
 @pytest.mark.parametrize("code", [16, 24, 44, 132, 141])
 def test_work_in_another_operator_is_not_guessed(code: int) -> None:
-    assert count(graph_of(code, (1, 4), (4, 4), (1, 4))) is None
+    graph = graph_of(code, (1, 4), (4, 4), (1, 4))
+    assert count(graph) is None
+    assert uncounted(graph)["uncounted"].isupper()
+
+
+def test_custom_operators_of_the_stock_runtime_are_accepted(
+    edited: Callable[[Callable[[Any], None]], Path], tmp_path: Path
+) -> None:
+    """One that multiplies is named where the counts would be."""
+
+    def change(model: Any) -> None:
+        code = model.operatorCodes[0]
+        code.builtinCode = code.deprecatedBuiltinCode = 32
+        code.customCode = "Convolution2DTransposeBias"
+
+    adopted = exporter().adopt(edited(change), ExportSpec(), tmp_path / "out.tflite")
+    assert adopted.counts is None
+    assert adopted.details["uncounted"] == "Convolution2DTransposeBias"
+
+
+def test_variables_that_are_set_once_leave_the_rest_counted() -> None:
+    """CALL_ONCE fills the variables of a streaming network when the file is loaded."""
+    product = graph_of(9, (1, 4), (3, 4), (1, 3))
+    once = Operator(code=129, custom=None, inputs=(), outputs=())
+    counts = count(replace(product, operators=(once, *product.operators)))
+    assert counts is not None
+    assert counts.macs == 12
 
 
 @pytest.mark.parametrize(
