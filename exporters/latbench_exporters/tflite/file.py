@@ -58,7 +58,7 @@ NOT_COUNTED = {
     **{200: "STABLEHLO_WHILE", 206: "STABLEHLO_COMPOSITE", 209: "STABLEHLO_CASE"},
 }
 """Other operators that multiply with weights or execute other graphs, which are not counted.
-CALL_ONCE sets variables when the file is loaded, which is no part of an inference."""
+CALL_ONCE is not among them: it sets variables when the file is loaded, not in an inference."""
 MULTIPLYING_CUSTOM = {"Convolution2DTransposeBias"}
 PERCEPTION = MULTIPLYING_CUSTOM | {"MaxPoolingWithArgmax2D", "MaxUnpooling2D"}
 """Custom operators that the interpreter finds only together with its default delegate."""
@@ -66,8 +66,8 @@ KNOWN_CUSTOM = PERCEPTION | {
     *("AudioSpectrogram", "Mfcc", "NumericVerify"),
     *("TFLite_Detection_PostProcess", "aeq.hadamard_rotation"),
 }
-"""Custom operators that the interpreter of LiteRT 2.3 includes. An older one names those that it
-lacks when it loads the file."""
+"""Custom operators that the interpreter of LiteRT 2.3 includes. An older one names those that
+it does not have when it loads the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
