@@ -206,7 +206,8 @@ def giga(count: int) -> str:
 
 def row(path: Path, file: ModelFile, source: str, registry: str) -> tuple[str, bool]:
     """The row of a file, and whether every runtime that executes it was measured."""
-    cells, artifact, plain = dict.fromkeys(COLUMNS, ""), {}, []
+    cells, plain = dict.fromkeys(COLUMNS, ""), []
+    artifact: dict[str, Any] = {}
     for runtime in RUNTIMES[path.suffix]:
         cells[runtime], found = measure(path, runtime, file, registry)
         artifact = artifact or found
