@@ -195,7 +195,10 @@ def _program_facts(program: Program) -> tuple[Counts | None, dict[str, str]]:
         facts["executed_by"] = native.NAME
     if program.compressed():
         facts["compressed"] = ", ".join(program.compressed())
-    return program.counts(), facts
+    counts = program.counts()
+    if counts is None:
+        facts["not_counted"] = "a size in the program is known only when it runs"
+    return counts, facts
 
 
 def _precision_of(program: Program) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from latbench.api import Array, Counts, StageError, first_line, is_out_of_memory
@@ -48,13 +49,9 @@ class Program:
         Raises :class:`StageError` if that fails.
         """
         with quiet():
-            from coremltools.converters.mil.frontend.milproto.load import load
-
             folder = "" if package.weights is None else str(package.weights)
             try:
-                spec = _fixed(package.spec, function, shapes or {})
-                program = load(spec, spec.specificationVersion, folder)
-                self._function = program.functions[function]
+                self._function = _loaded(package.spec, folder, function, shapes or {})
             except MemoryError:
                 raise
             except Exception as error:
@@ -191,6 +188,18 @@ def _unavailable(message: str) -> StageError:
         "PyTorch model, whose outputs are then the reference",
         kind="unavailable",
     )
+
+
+def _loaded(spec: Any, folder: str, function: str, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """A function of the program, with the sizes of its inputs fixed if it can be read so."""
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    fixed = _fixed(spec, function, shapes)
+    if fixed is not spec:
+        # coremltools refuses some programs at sizes that it accepts while they are open.
+        with suppress(ValueError, AssertionError, RuntimeError):
+            return load(fixed, fixed.specificationVersion, folder).functions[function]
+    return load(spec, spec.specificationVersion, folder).functions[function]
 
 
 def _fixed(spec: Any, function: str, shapes: Mapping[str, tuple[int, ...]]) -> Any:

@@ -221,3 +221,119 @@ def test_attends() -> None:
     found = compute("scaled_dot_product_attention", query=q, key=k, value=v)
     near(found, torch.softmax(q @ k.transpose(-1, -2) / 2, -1) @ v)
     near(compute("matmul", x=k, y=v, transpose_x=True), k.transpose(-1, -2) @ v)
+
+
+@pytest.mark.parametrize("sampling", ["bilinear", "nearest"])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(
+    ("padding", "torchs"), [("constant", "zeros"), ("border", "border"), ("reflection", None)]
+)
+def test_samples_as_torch_does(
+    sampling: str, aligned: bool, padding: str, torchs: str | None
+) -> None:
+    """coremltools writes torch's reflection as `symmetric` unless corners are aligned."""
+    x, grid = image(2, 3, 5, 7), 1.3 * image(2, 4, 6, 2)
+    mode = padding if torchs or aligned else "symmetric"
+    found = compute(
+        "resample",
+        x=x,
+        coordinates=grid,
+        sampling_mode=sampling,
+        padding_mode=mode,
+        padding_value=0.0,
+        coordinates_mode="normalized_minus_one_to_one",
+        align_corners=aligned,
+    )
+    expected = torch.nn.functional.grid_sample(
+        x, grid, mode=sampling, padding_mode=torchs or padding, align_corners=aligned
+    )
+    near(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "aligned", "points"),
+    [
+        ("unnormalized", True, [-1.0, 0.0, 0.5, 2.0, 3.0]),
+        ("unnormalized", False, [-1.0, 0.0, 0.5, 2.0, 3.0]),
+        ("normalized_zero_to_one", True, [-0.5, 0.0, 0.25, 1.0, 1.5]),
+        ("normalized_zero_to_one", False, [-1 / 6, 1 / 6, 1 / 3, 5 / 6, 7 / 6]),
+        ("normalized_minus_one_to_one", True, [-2.0, -1.0, -0.5, 1.0, 2.0]),
+        ("normalized_minus_one_to_one", False, [-4 / 3, -2 / 3, -1 / 3, 2 / 3, 4 / 3]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [
+        ("constant", [9, 1, 1.5, 3, 9]),
+        ("border", [1, 1, 1.5, 3, 3]),
+        ("reflection", [2, 1, 1.5, 3, 2]),
+        ("symmetric", [1, 1, 1.5, 3, 3]),
+    ],
+)
+def test_samples_as_the_reference_describes(
+    mode: str, aligned: bool, points: list[float], padding: str, expected: list[float]
+) -> None:
+    """One row of the pixels 1, 2, 3, read at -1, 0, 0.5, 2 and 3."""
+    middle = 0.0 if mode != "normalized_zero_to_one" else 0.5
+    x = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 1, 1, 3)
+    grid = torch.tensor([[point, middle] for point in points]).reshape(1, 1, 5, 2)
+    found = compute(
+        "resample",
+        x=x,
+        coordinates=grid,
+        sampling_mode="bilinear",
+        padding_mode=padding,
+        padding_value=9.0,
+        coordinates_mode=mode,
+        align_corners=aligned,
+    )
+    near(found.flatten(), expected)
+
+
+def test_scatters() -> None:
+    data, indices = torch.ones(2, 3), torch.tensor([[0, 1], [-1, 2]])
+    near(
+        compute("scatter_nd", data=data, indices=indices, updates=torch.tensor([5.0, 6.0])),
+        [[1, 6, 1], [1, 1, 7]],
+    )
+    along = torch.tensor([[2], [-3]])
+    updates = torch.tensor([[5.0], [6.0]])
+    for mode, expected in (
+        ("update", [[1, 1, 5], [6, 1, 1]]),
+        ("sub", [[1, 1, -4], [-5, 1, 1]]),
+        ("max", [[1, 1, 5], [6, 1, 1]]),
+    ):
+        found = compute(
+            "scatter_along_axis", data=data, indices=along, updates=updates, axis=1, mode=mode
+        )
+        near(found, expected)
+    with pytest.raises(NotImplementedError):
+        compute("scatter_nd", data=data, indices=indices, updates=updates, mode="max")
+
+
+def test_makes_ranges_bands_and_vectors() -> None:
+    near(compute("range_1d", start=1, end=7, step=2), [1, 3, 5])
+    near(
+        compute("band_part", x=torch.ones(3, 3), lower=0, upper=1),
+        [[1, 1, 0], [0, 1, 1], [0, 0, 1]],
+    )
+    near(
+        compute("one_hot", indices=torch.tensor([2, 0]), one_hot_vector_size=3, on_value=4.0),
+        [[0, 0, 4], [4, 0, 0]],
+    )
+    x = torch.tensor([[3.0, 0.0, 2.0]])
+    near(compute("argsort", x=x), [[0, 2, 1]])
+    near(compute("argsort", x=x, ascending=True), [[1, 2, 0]])
+    near(compute("non_zero", x=x), [[0, 0], [0, 2]])
+    near(compute("reduce_prod", x=x + 1, axes=[-1, 0], keep_dims=False), 12)
+    near(compute("thresholded_relu", x=x, alpha=2.5), [[3, 0, 0]])
+    near(compute("clamped_relu", x=x - 2, alpha=0.5, beta=0.5), [[0.5, -1, 0]])
+
+
+def test_probabilities_are_in_the_order_of_the_labels() -> None:
+    found = torch.tensor([[0.2, 0.7, 0.1]])
+    label, sorted_ = compute("classify", probabilities=found, classes=[10, 9, 2])
+    assert int(label) == 1
+    near(sorted_, [0.1, 0.7, 0.2])
+    with pytest.raises(NotImplementedError, match="twice"):
+        compute("classify", probabilities=found, classes=["a", "b", "a"])

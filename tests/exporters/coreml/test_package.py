@@ -73,8 +73,9 @@ def test_links_are_refused(package: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     weights.rename(elsewhere)
     weights.symlink_to(elsewhere)
-    with pytest.raises(StageError, match="is a symbolic link"):
+    with pytest.raises(StageError, match="has symbolic links") as caught:
         adopted(package)
+    assert "cp -RL" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -126,37 +127,24 @@ def test_constants_from_elsewhere_are_refused(package: Path) -> None:
         adopted(package)
 
 
-def image(feature: Any, space: str) -> None:
-    found = feature.type.imageType
-    found.width = found.height = 32
-    found.colorSpace = found.ColorSpace.Value(space)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda spec: spec.description.state.add(name="s"), "keeps state"),
-        (lambda spec: spec.description.functions.add(name="f"), "1 functions"),
         (lambda spec: spec.pipeline.models.add(), "contains a pipeline"),
-        (lambda spec: spec.ClearField("specificationVersion"), "contains no model"),
         (
-            lambda spec: spec.description.input[0].type.multiArrayType.shapeRange.sizeRanges.add(
-                lowerBound=1, upperBound=9
-            ),
-            "accepts several sizes",
+            lambda spec: spec.description.input[0].type.stringType.SetInParent(),
+            "not an array or image",
+        ),
+        (
+            lambda spec: spec.description.output[0].type.sequenceType.SetInParent(),
+            "not an array or image",
         ),
         (
             lambda spec: spec.description.output[0].type.stringType.SetInParent(),
-            "not an array or image",
+            "class labels only",
         ),
-        (lambda spec: image(spec.description.input[0], "BGR"), "image of BGR"),
-        (
-            lambda spec: image(spec.description.input[0], "GRAYSCALE_FLOAT16"),
-            "image of GRAYSCALE_FLOAT16",
-        ),
-        (lambda spec: image(spec.description.output[0], "RGB"), "images cannot be compared"),
     ],
-    ids=range(9),
+    ids=range(4),
 )
 def test_what_cannot_be_timed_is_named(
     package: Path, change: Callable[[Any], object], message: str
@@ -165,8 +153,9 @@ def test_what_cannot_be_timed_is_named(
     spec = ct.proto.Model_pb2.Model.FromString(part.read_bytes())
     change(spec)
     part.write_bytes(spec.SerializeToString())
-    with pytest.raises(StageError, match=message):
+    with pytest.raises(StageError, match=message) as caught:
         adopted(package)
+    assert "corrupt" not in (caught.value.hint or ""), "the file is sound"
 
 
 def test_a_ready_package_is_itself(package: Path) -> None:
