@@ -167,3 +167,14 @@ def test_denormals_and_finiteness() -> None:
 
 def test_empty_outputs() -> None:
     assert errors((np.zeros((0, 3), np.float32),), (np.zeros((0, 3), np.float32),)) == (0, 0)
+
+
+def test_an_image_may_be_off_by_one_level_and_by_no_more() -> None:
+    """A dark image: one level of six is more than any precision allows."""
+    reference = (np.array([0.4, 5.6, 6.0], np.float32),)
+    for pixels, passes in (([1, 5, 6], True), ([0, 6, 6], True), ([2, 6, 6], False)):
+        found = output_difference(reference, (np.array(pixels, np.uint8),), "fp16")
+        assert (found.relative <= found.bound) == passes
+    integers = (np.array([0, 5, 6], np.uint8),)
+    found = output_difference(integers, (np.array([1, 5, 6], np.uint8),), "fp32")
+    assert found.relative > found.bound, "an index is right or wrong"

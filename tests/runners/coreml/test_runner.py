@@ -41,6 +41,8 @@ class Apple:
         self.fed: list[dict[str, Any]] = []
         self.warning: str | None = None
         self.too_new = False
+        self.too_old = False
+        self.given: dict[str, Any] = {}
         self.durations: list[int | None] = [1000, 2000, 3000, 4000]
         self.devices: list[type | None] = [None, ENGINE, ENGINE, CPU, ENGINE, None]
         self.plan_error: Exception | None = None
@@ -60,9 +62,17 @@ class Apple:
                     raise Exception("This model was not loaded or compiled.")
                 return "/private/tmp/model.mlmodelc"
 
-            def predict(self, data: dict[str, Any]) -> dict[str, Any]:
+            def predict(self, data: dict[str, Any], state: Any = None) -> dict[str, Any]:
                 apple.fed.append(data)
-                return {"output": np.full((1, 2), len(apple.fed), dtype=np.float32)}
+                if state is not None:
+                    state.append(len(apple.fed))
+                    return {"output": np.full((1, 2), len(state), dtype=np.float32)}
+                return apple.given or {"output": np.full((1, 2), len(apple.fed), dtype=np.float32)}
+
+            def make_state(self) -> list[int]:
+                if apple.too_old:
+                    raise Exception("State functionality is only supported on macOS 15+")
+                return []
 
         if own_clock:
             MLModel.last_predict_duration_in_nano_seconds = property(  # type: ignore[attr-defined]
@@ -72,7 +82,8 @@ class Apple:
         class MLComputePlan:
             def __init__(self) -> None:
                 block = SimpleNamespace(operations=apple.devices)
-                program = SimpleNamespace(functions={"main": SimpleNamespace(block=block)})
+                functions = dict.fromkeys(("main", "other"), SimpleNamespace(block=block))
+                program = SimpleNamespace(functions=functions)
                 network = SimpleNamespace(layers=apple.devices)
                 self.model_structure = SimpleNamespace(
                     program=None if apple.layers else program,
@@ -261,6 +272,84 @@ def test_images_are_the_pictures_that_the_network_sees(apple: Apple) -> None:
     assert pixels[:, :, 0].tolist() == [[0, 255], [100, 255]]
     assert pixels[:, :, 1].tolist() == [[0, 255], [100, 100]]
     assert pixels[:, :, 2].tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_state_is_kept_and_outputs_are_those_of_a_new_one(apple: Apple) -> None:
+    with opened(artifact(states="total")) as session:
+        session.time_block(3)
+        (output,) = session.outputs()
+        assert output[0, 0] == 1, "one inference from zeros"
+        session.time_block(1)
+        assert session._state == [1, 2, 3, 5]
+        assert session.settings()["states"] == "kept between inferences"
+
+
+def test_a_state_needs_a_newer_system(apple: Apple) -> None:
+    apple.too_old = True
+    with pytest.raises(StageError, match="macOS 15") as caught, opened(artifact(states="total")):
+        pass
+    assert (caught.value.stage, caught.value.kind) == ("open", "unavailable")
+
+
+@pytest.mark.parametrize("labels", [("b", "a"), (10, 9)])
+def test_probabilities_are_in_the_order_of_the_labels(apple: Apple, labels: Any) -> None:
+    apple.given = {"output": dict(zip(labels, (0.75, 0.25), strict=True)), "label": labels[0]}
+    with opened(artifact("float32")) as session:
+        session.run()
+        (output,) = session.outputs()
+    assert output.tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "space", "pixel", "expected"),
+    [
+        ("RGBA", "RGB", (1, 2, 3, 255), [1, 2, 3]),
+        ("RGBA", "BGR", (1, 2, 3, 255), [3, 2, 1]),
+        ("L", "GRAYSCALE", 7, [7]),
+        ("F", "GRAYSCALE_FLOAT16", 0.5, [0.5]),
+    ],
+)
+def test_an_image_is_an_output_of_levels(
+    apple: Apple, mode: str, space: str, pixel: Any, expected: list[float]
+) -> None:
+    from PIL import Image
+
+    apple.given = {"output": Image.new(mode, (4, 2), pixel)}
+    with opened(artifact("float32", color_spaces=f"output {space}")) as session:
+        session.run()
+        (output,) = session.outputs()
+    assert output.shape == (1, len(expected), 2, 4)
+    assert output.dtype == ("float32" if mode == "F" else "uint8")
+    assert output[0, :, 1, 3].tolist() == expected
+
+
+def test_channels_are_swapped_for_a_network_of_bgr(apple: Apple) -> None:
+    details = {"images": "image", "image_scale": "1.0", "image_bias": "0,0,0"}
+    values = np.array([1.0, 2.0, 3.0], np.float32).reshape(1, 3, 1, 1)
+    what = artifact("float32", color_spaces="image BGR", **details)
+    with runner().open(what, Path("x"), (values,), RunOptions(threads=1)) as session:
+        session.run()
+    assert apple.fed[0]["image"].getpixel((0, 0)) == (3, 2, 1)
+
+
+def test_gray_images_of_floats_are_not_rounded(apple: Apple) -> None:
+    details = {"images": "image", "image_scale": "1.0", "image_bias": "0"}
+    what = artifact("float32", color_spaces="image GRAYSCALE_FLOAT16", **details)
+    values = np.full((1, 1, 2, 2), 0.25, np.float32)
+    with runner().open(what, Path("x"), (values,), RunOptions(threads=1)) as session:
+        session.run()
+        assert session.settings()["input"] == "image"
+        assert "input_bits" not in session.settings()
+    picture = apple.fed[0]["image"]
+    assert picture.mode == "F"
+    assert picture.getpixel((1, 1)) == 0.25
+
+
+def test_the_plan_is_that_of_the_function(apple: Apple) -> None:
+    with opened(artifact(signature="other")) as session:
+        assert session.placement().known == "planned"
+    with opened(artifact(signature="missing")) as session:
+        assert session.placement().known == "unknown"
 
 
 @pytest.mark.parametrize(
