@@ -83,9 +83,7 @@ def select_function(spec: Any, wanted: str | None) -> dict[str, str]:
     names = [function.name for function in description.functions]
     if not names:
         if wanted is not None:
-            raise UsageError(
-                "the package has one function, without a name", hint="omit --signature"
-            )
+            raise UsageError("the package has just one function", hint="omit --signature")
         return {}
     chosen = wanted or description.defaultFunctionName or names[0]
     if chosen not in names:

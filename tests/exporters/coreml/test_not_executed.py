@@ -110,7 +110,7 @@ def test_one_prediction_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["p"].tolist() == [0.25, 0.75]
     assert asked[0] == ("x.mlpackage", "CPU")
     assert asked[1][1] == "zeros"
-    with pytest.raises(StageError, match="cannot execute x.mlpackage: not loaded"):
+    with pytest.raises(StageError, match=r"cannot execute x\.mlpackage: not loaded"):
         native.execute(Path("x.mlpackage"), {"broken": np.zeros(1)}, found)
     found.images = {"x": "RGB"}
     with pytest.raises(StageError, match="images") as caught:
