@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from latbench.cli.streams import one_line, shown_lines
+from latbench.cli.streams import shown_lines
+from latbench.report.writers import printable
 from latbench.schema.codec import decode_record, encode_record
 from support.command_line import COMMAND, Latbench
 from support.records import make_record
@@ -112,9 +113,9 @@ EVIL = "x\x1b[2J\x1b]0;title\x07\nrecord 2\r\u202e\x9b31m\x00"
 
 
 def test_names_are_shown_with_escapes() -> None:
-    shown = one_line(EVIL)
+    shown = printable(EVIL)
     assert shown == r"x\x1b[2J\x1b]0;title\x07\nrecord 2\r\u202e\x9b31m\x00"
-    assert one_line("Prüfung 1 µs ±2 · naïve 模型 \t") == "Prüfung 1 µs ±2 · naïve 模型 \t"
+    assert printable("Prüfung 1 µs ±2 · naïve 模型") == "Prüfung 1 µs ±2 · naïve 模型"
     assert shown_lines("one\ntwo\x1b") == "one\ntwo\\x1b"
 
 

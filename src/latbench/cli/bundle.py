@@ -9,8 +9,8 @@ import click
 
 from latbench.cli.claim_options import load_registered, trust_code_option
 from latbench.cli.options import json_option, registry_option, warn
-from latbench.cli.streams import one_line
 from latbench.cli.terminal import echo_lines
+from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,12 +115,12 @@ def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
         )
         return 0
     click.echo(
-        f"{file} verifies: {_holds(evidence)}, by latbench {one_line(archive.manifest.latbench)}"
+        f"{file} verifies: {_holds(evidence)}, by latbench {printable(archive.manifest.latbench)}"
     )
     click.echo(f"  signature   {archive.signature}")
     click.echo(f"  manifest    {archive.manifest_sha256}")
     for note in notes:
-        click.echo(one_line(f"  note        {note}"))
+        click.echo(printable(f"  note        {note}"))
     return 0
 
 
@@ -266,7 +266,7 @@ def _report_failure(file: Path, error: BundleError, as_json: bool) -> None:
         return
     warn(f"{file} does not verify: {error.message}")
     if error.hint:
-        click.echo(f"  hint: {one_line(error.hint)}", err=True)
+        click.echo(f"  hint: {printable(error.hint)}", err=True)
 
 
 def _key(path: Path | None) -> bytes | None:

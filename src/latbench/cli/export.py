@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from latbench.cli.options import Command, json_option, model_options, option_option, warn
-from latbench.cli.streams import one_line
 from latbench.defaults import FORMAT
+from latbench.report.writers import printable
 
 
 @click.command("export", cls=Command)
@@ -67,4 +67,4 @@ def command(
         click.echo(to_json({"artifact": cached.artifact, "path": str(path)}))
         return
     for line in artifact_lines(cached.artifact, str(path)):
-        click.echo(one_line(line))
+        click.echo(printable(line))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from latbench.cli.options import json_option, registry_option
-from latbench.cli.streams import one_line
+from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from latbench.schema.record import Record
@@ -34,7 +34,7 @@ def command(*, files: tuple[Path, ...], registry: str | None, as_json: bool) -> 
     with Registry.open(registry) as store:
         store.add_many(records)
     ids = [record.id for record in records]
-    click.echo(to_json(ids) if as_json else "\n".join(map(one_line, ids)))
+    click.echo(to_json(ids) if as_json else "\n".join(map(printable, ids)))
 
 
 def _read(path: Path) -> Record:

@@ -22,10 +22,10 @@ from latbench.cli.options import (
     verbose_option,
     warn,
 )
-from latbench.cli.streams import one_line
 from latbench.cli.terminal import echo_result, live_events, width
 from latbench.defaults import FALLBACK, RUN_PROTOCOL
 from latbench.events import Events
+from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from latbench.bench.run import RunResult
@@ -250,7 +250,7 @@ def _read(path: Path, ctx: click.Context) -> SweepFile:
 def _report_step(step: SweepStep) -> None:
     from latbench.report.text.sweep import step_line
 
-    click.echo(one_line(step_line(step)), err=True)
+    click.echo(printable(step_line(step)), err=True)
 
 
 def _print(result: RunResult, registry: str | None, *, verbose: bool, as_json: bool) -> None:
@@ -275,5 +275,5 @@ def _print_sweep(swept: SweepResult, as_json: bool) -> None:
     from latbench.report.text.sweep import swept_json, swept_lines
 
     click.echo(
-        swept_json(swept) if as_json else "\n".join(map(one_line, swept_lines(swept, width())))
+        swept_json(swept) if as_json else "\n".join(map(printable, swept_lines(swept, width())))
     )

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from latbench.errors import LatbenchError
+from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -26,24 +27,15 @@ OWN = r"\x1b\[[0-9;]*m|\r\x1b\[K"
 STEERING = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 """Characters that move the cursor, change colors or reorder text, and halves of surrogate pairs."""
 ON_TERMINAL = re.compile(f"({OWN}|\r?\n)|([{STEERING}])")
-IN_LINE = re.compile(f"[\n{STEERING}]")
 
 
 class ClosedOutputError(Exception):
     """The reader of standard output has closed the pipe."""
 
 
-def one_line(text: str) -> str:
-    """``text`` with line breaks and control characters as escapes, such as ``\\n``.
-
-    Names in records and files of others must not forge lines of a result.
-    """
-    return IN_LINE.sub(_escaped, text)
-
-
 def shown_lines(text: str) -> str:
     """``text`` with control characters as escapes; a message may have several lines."""
-    return "\n".join(map(one_line, text.split("\n")))
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _escaped(found: re.Match[str]) -> str:

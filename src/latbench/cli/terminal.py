@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from latbench.cli.options import warn
-from latbench.cli.streams import one_line
 from latbench.events import Events
+from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from latbench.schema.protocol import TimingProtocol
@@ -63,7 +63,6 @@ def echo_result(lines: Iterable[str]) -> None:
     Names and messages of others are in it, so control characters are shown as escapes.
     """
     from latbench.report.text.layout import wrapped
-    from latbench.report.writers import printable
 
     columns, color = width(), colored(sys.stdout)
     for number, line in enumerate(printable(line.expandtabs()) for line in lines):
@@ -74,7 +73,7 @@ def echo_result(lines: Iterable[str]) -> None:
 
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines. A line break or control character in a name is shown as an escape."""
-    click.echo("\n".join(map(one_line, lines)))
+    click.echo("\n".join(map(printable, lines)))
 
 
 def _painted(line: str, *, first: bool) -> str:

@@ -12,7 +12,7 @@ from latbench.cli.options import (
     json_option,
     warn,
 )
-from latbench.cli.streams import one_line
+from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from latbench.artifacts.verify import VerifyResult
@@ -82,7 +82,7 @@ def command(
         )
     else:
         for line in _lines(found):
-            click.echo(one_line(line))
+            click.echo(printable(line))
     return EXIT[found.equal]
 
 

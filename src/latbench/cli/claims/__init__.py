@@ -16,8 +16,8 @@ from latbench.cli.claim_options import (
 from latbench.cli.claims.check import command as check
 from latbench.cli.explain import command as explain
 from latbench.cli.options import json_option, registry_option, warn
-from latbench.cli.streams import one_line
 from latbench.cli.terminal import echo_lines, list_width
+from latbench.report.writers import printable
 
 
 @click.group("claims")
@@ -127,7 +127,7 @@ def history(*, id: str, registry: str | None, as_json: bool) -> None:
         raise UsageError(
             f"no verdict on {id!r} is stored in {where}", hint=f"latbench claims check {id}"
         )
-    click.echo(to_json(found) if as_json else "\n".join(map(one_line, history_lines(found))))
+    click.echo(to_json(found) if as_json else "\n".join(map(printable, history_lines(found))))
 
 
 command.add_command(check)

@@ -26,8 +26,8 @@ from latbench.cli.options import (
     require_one_format,
     warn,
 )
-from latbench.cli.streams import one_line
 from latbench.events import Events
+from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from latbench.audit.check import AuditResult
@@ -139,7 +139,7 @@ def command(
         )
         text = "\n".join(page)
     else:
-        text = "\n".join(map(one_line, verdict_lines(pairs, registered.models)))
+        text = "\n".join(map(printable, verdict_lines(pairs, registered.models)))
     if output is None:
         click.echo(text)
     else:

@@ -8,6 +8,7 @@ from latbench.api import FileContent, OpenTensor
 from latbench.artifacts.inspection import Inspection, StoredWeights
 from latbench.report.text.layout import labelled, table
 from latbench.report.units import size
+from latbench.report.writers import printable
 
 SHOWN, LONGEST = 8, 80
 
@@ -30,10 +31,7 @@ def inspection_lines(found: Inspection, *, verbose: bool = False) -> list[str]:
 
 def plain(text: str) -> str:
     """``text`` on one line, control characters as escapes, cut if it is long."""
-    shown = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text[: LONGEST + 1]
-    )
+    shown = printable(text[: LONGEST + 1])
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
 
