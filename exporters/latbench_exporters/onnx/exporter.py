@@ -38,8 +38,8 @@ from latbench_exporters.onnx.int8 import quantize
 from latbench_exporters.onnx.precision import precision_of
 from latbench_exporters.onnx.randomness import random_operators
 from latbench_exporters.onnx.sentinel import SENTINEL, build_sentinel
-from latbench_exporters.onnx.session import load, run
-from latbench_exporters.onnx.shapes import fix_shapes
+from latbench_exporters.onnx.session import is_optimizable, load, run
+from latbench_exporters.onnx.shapes import fix_shapes, open_inputs, reopen
 from latbench_exporters.packages import installed
 from latbench_exporters.pre_exported import check_plain
 
@@ -116,11 +116,16 @@ class OnnxExporter:
         one file, or as a folder of two if its weights exceed the size limit of a file."""
         check_plain(spec)
         graph = read(path)
+        opened = open_inputs(graph)
         fix_shapes(graph, spec)
         write(graph, out)
         inputs, outputs = describe(graph)
         counts, counted = count(graph, spec.make_inputs(inputs))
         details = _details(graph, "pre-exported", outputs) | counted
+        if opened and out.is_file() and not is_optimizable(out):
+            reopen(graph, opened)
+            write(graph, out)
+            details["axes"] = "open in the file: ONNX Runtime does not optimize it with fixed ones"
         if decided := deciding_inputs(graph.graph):
             details["decided_by"] = ", ".join(decided)
         return Exported(

@@ -53,6 +53,19 @@ def load(model: str | bytes, options: ort.SessionOptions | None = None) -> ort.I
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def is_optimizable(path: Path) -> bool:
+    """Whether ONNX Runtime loads the file with its default optimizations, as runners do."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - its errors have no closer common base
+        return False
+    return True
+
+
 def run(
     session: ort.InferenceSession, inputs: Sequence[Array], names: Sequence[str] | None = None
 ) -> tuple[Array, ...]:

@@ -67,6 +67,29 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
     del model.graph.value_info[:]
 
 
+def open_inputs(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """Types of the inputs with dynamic axes, by name."""
+    import onnx
+
+    found = {}
+    for value in real_inputs(model.graph):
+        if any(_size(dim) is None for dim in value.type.tensor_type.shape.dim):
+            found[value.name] = onnx.TypeProto()
+            found[value.name].CopyFrom(value.type)
+    return found
+
+
+def reopen(model: onnx.ModelProto, types: Mapping[str, onnx.TypeProto]) -> None:
+    """Give inputs the types that :func:`open_inputs` returned.
+
+    A branch that is not taken may be invalid at the sizes that were fixed, and ONNX Runtime
+    refuses such a graph when it infers shapes.
+    """
+    for value in model.graph.input:
+        if value.name in types:
+            value.type.CopyFrom(types[value.name])
+
+
 def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
     """Size of an axis, which may be 0; ``None`` if it is dynamic."""
     if dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0:
