@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from latbench.api import StageError
 from latbench_exporters.onnx.walk import graphs
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 2**31 - 1
 """Size limit of a protobuf message, thus of an ONNX file."""
 GRAPH, DATA = "model.onnx", "model.data"
+LARGE_BYTES = 2**27
+"""A larger model is written in parts, because writing it at once takes three times its size."""
 SMALL_BYTES = 4096
 """Tensors up to this size are always read in: shapes may be computed from them."""
 ALIGNMENT_BYTES = 2**16
@@ -49,7 +51,9 @@ def load(model: onnx.ModelProto, path: Path) -> None:
     import onnx
 
     found = [(tensor, _located(tensor, path)) for tensor in external(model)]
-    whole = model.ByteSize() + sum(where.length for _, where in found)
+    if not found:
+        return
+    whole = message_bytes(model) + sum(where.length for _, where in found)
     most = SMALL_BYTES if whole > LIMIT_BYTES else LIMIT_BYTES
     for tensor, where in found:
         if where.length <= most:
@@ -85,6 +89,59 @@ def external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         for attribute in (a for node in graph.node for a in node.attribute):
             held += [attribute.t, *attribute.tensors] if attribute.HasField("t") else []
         yield from (t for t in held if t.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def message_bytes(model: onnx.ModelProto) -> int:
+    """Size of the model as one message, without external data.
+
+    ``ByteSize`` of the whole would serialize the weights to count them.
+    """
+    import onnx
+
+    light, weights = _frame(model), 0
+    for tensor in model.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            weights += size_bytes(tensor) + len(tensor.name) + 32
+    return int(light.ByteSize()) + weights
+
+
+def write_message(model: onnx.ModelProto, path: Path) -> None:
+    """Write the model as one message, without a copy of all weights in memory.
+
+    The parts of a message may follow each other: a reader adds them up.
+    """
+    import onnx
+
+    with path.open("wb") as file:
+        file.write(_frame(model).SerializeToString(deterministic=True))
+        for tensor in model.graph.initializer:
+            part = onnx.ModelProto()
+            part.graph.initializer.append(tensor)
+            file.write(part.SerializeToString(deterministic=True))
+
+
+def _frame(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model without its initializers."""
+    import onnx
+
+    frame = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name == "graph":
+            for inner, content in value.ListFields():
+                if inner.name != "initializer":
+                    _copy_field(frame.graph, inner, content)
+        else:
+            _copy_field(frame, field, value)
+    return frame
+
+
+def _copy_field(to: Any, field: Any, value: Any) -> None:
+    if field.message_type is None and not hasattr(value, "extend"):
+        setattr(to, field.name, value)
+    elif hasattr(value, "extend"):
+        getattr(to, field.name).extend(value)
+    else:
+        getattr(to, field.name).CopyFrom(value)
 
 
 def size_bytes(tensor: onnx.TensorProto) -> int:

@@ -14,7 +14,7 @@ from latbench.api import Exported, ExportSpec, StageError, make_inputs
 from latbench_exporters.onnx import external
 from latbench_exporters.onnx.exporter import OnnxExporter
 from latbench_exporters.onnx.graph import read, write
-from support import onnx_operators
+from support import onnx_files, onnx_operators
 from support.onnx_operators import IMAGE, floats, model_of, node, save
 
 BROKEN = "truncated, corrupt"
@@ -281,3 +281,20 @@ def test_bfloat16_is_given_and_read_as_float32(tmp_path: Path) -> None:
     # A bfloat16 has 8 significant bits.
     np.testing.assert_allclose(output, given / 2, rtol=2**-8)
     assert not np.array_equal(output, given / 2)
+
+
+def test_a_large_model_is_written_in_parts_that_are_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, whole, parts = (tmp_path / f"{name}.onnx" for name in ("in", "whole", "parts"))
+    onnx_files.length(path)
+    model = onnx.load(path)
+    model.metadata_props.add(key="a", value="b")
+    model.graph.sparse_initializer.add().values.name = "none"
+    external.write_message(model, parts)
+    whole.write_bytes(model.SerializeToString(deterministic=True))
+    assert onnx.load(parts) == onnx.load(whole)
+    assert abs(external.message_bytes(model) - whole.stat().st_size) < 500
+    monkeypatch.setattr(external, "LARGE_BYTES", 0)
+    write(read(path), parts)
+    assert list(onnx.load(parts).graph.initializer) == list(onnx.load(path).graph.initializer)
