@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latbench.analysis.estimators import run_is_precise, typical_ns
+from latbench.analysis.reliability import unverified
 from latbench.analysis.segments import samples
 from latbench.analysis.summary import summarize
 from latbench.audit.pareto import measured_of
@@ -107,6 +108,19 @@ def test_denormal_outputs_are_not_trusted() -> None:
     summary = summarize(msgspec.structs.replace(with_check, outcome=outcome))
     assert summary is not None
     assert any("denormal" in reason for reason in summary.reasons)
+
+
+def test_a_file_that_was_not_executed_counts_if_the_timed_session_was_compared() -> None:
+    found = make_record()
+    assert found.artifact is not None
+    artifact = msgspec.structs.replace(
+        found.artifact, parity=None, details={"not_executed": "no kernel for 1 gelu"}
+    )
+    found = msgspec.structs.replace(found, artifact=artifact)
+    assert unverified(found) == ()
+    outcome = msgspec.structs.replace(found.outcome, checks=())
+    (reason,) = unverified(msgspec.structs.replace(found, outcome=outcome))
+    assert "1 gelu" in reason
 
 
 def test_throttling_and_steal_are_not_trusted() -> None:

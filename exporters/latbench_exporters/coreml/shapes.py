@@ -84,7 +84,9 @@ def _squeeze(c: Call) -> torch.Tensor:
 def _concat(c: Call) -> torch.Tensor:
     import torch
 
-    parts, axis = c.tensors("values"), c.value("axis")
+    # Sizes are scalars here and there, which are concatenated as vectors of one element.
+    parts = [part if part.ndim else part.reshape(1) for part in c.tensors("values")]
+    axis = c.value("axis")
     if not c.value("interleave", False):
         return torch.cat(parts, axis)
     axis %= parts[0].ndim

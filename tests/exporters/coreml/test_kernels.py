@@ -180,6 +180,7 @@ def test_moves_elements() -> None:
     a, b = torch.zeros(1, 2), torch.ones(1, 2)
     near(compute("concat", values=[a, b], axis=1, interleave=True), [[0, 1, 0, 1]])
     near(compute("concat", values=[a, b], axis=1), [[0, 0, 1, 1]])
+    near(compute("concat", values=[torch.tensor(2), torch.tensor([3, 4])], axis=0), [2, 3, 4])
     x = torch.arange(6.0).reshape(2, 3)
     near(compute("gather", x=x, indices=torch.tensor([[-1, 0]]), axis=1), [[[2, 0]], [[5, 3]]])
     near(compute("gather_nd", x=x, indices=torch.tensor([[1, 2], [0, 0]])), [5, 0])
