@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latbench.api import Array, StageError, TensorSpec
+from latbench.api import Array, Artifact, StageError, TensorSpec
 
 
 def color_spaces(details: Mapping[str, str]) -> dict[str, str]:
@@ -14,12 +14,45 @@ def color_spaces(details: Mapping[str, str]) -> dict[str, str]:
     return {name: space for name, _, space in (part.rpartition(" ") for part in parts) if name}
 
 
-def feature(array: Array, details: Mapping[str, str], space: str) -> object:
-    """The image that the model maps to ``array`` (1, C, H, W): approximately, since its pixels
-    have 8 bits, except in GRAYSCALE_FLOAT16.
+def image_inputs(artifact: Artifact) -> dict[str, str]:
+    """Name of each image input -> its color space."""
+    names = artifact.details.get("images", "").split(",")
+    spaces = color_spaces(artifact.details)
+    return {
+        spec.name: spaces.get(spec.name, "RGB") for spec in artifact.inputs if spec.name in names
+    }
+
+
+def fed_inputs(artifact: Artifact, inputs: Sequence[Array]) -> dict[str, object]:
+    """Inputs by name: arrays, or images where the model takes images.
 
     Raises :class:`StageError` if pillow is missing.
     """
+    images = image_inputs(artifact)
+    return {
+        spec.name: _picture(array, artifact.details, images[spec.name])
+        if spec.name in images
+        else array
+        for spec, array in zip(artifact.inputs, inputs, strict=True)
+    }
+
+
+def from_feature(value: Any, spec: TensorSpec, space: str) -> Array:
+    """An output as an array: of an image its pixels, NCHW, and of a dictionary the values in the
+    order of the sorted keys."""
+    import numpy as np
+
+    if isinstance(value, dict):
+        value = [value[key] for key in sorted(value)]
+    elif hasattr(value, "getbands"):
+        return _pixels(value, space)
+    # fp16 outputs may come back widened, and one-element outputs without their axes.
+    return np.asarray(value).astype(spec.dtype).reshape(spec.shape)
+
+
+def _picture(array: Array, details: Mapping[str, str], space: str) -> object:
+    """The image that the model maps to ``array`` (1, C, H, W): approximately, since its pixels
+    have 8 bits, except in GRAYSCALE_FLOAT16."""
     import numpy as np
 
     try:
@@ -42,19 +75,6 @@ def feature(array: Array, details: Mapping[str, str], space: str) -> object:
     # A PIL image is RGB; Core ML swaps its channels for a network that takes BGR.
     ordered = pixels[::-1] if space == "BGR" else pixels
     return Image.fromarray(np.ascontiguousarray(ordered.transpose(1, 2, 0)))
-
-
-def from_feature(value: Any, spec: TensorSpec, space: str) -> Array:
-    """An output as an array: of an image its pixels, NCHW, and of a dictionary the values in the
-    order of the sorted keys."""
-    import numpy as np
-
-    if isinstance(value, dict):
-        value = [value[key] for key in sorted(value)]
-    elif hasattr(value, "getbands"):
-        return _pixels(value, space)
-    # fp16 outputs may come back widened, and one-element outputs without their axes.
-    return np.asarray(value).astype(spec.dtype).reshape(spec.shape)
 
 
 def _pixels(image: Any, space: str) -> Array:

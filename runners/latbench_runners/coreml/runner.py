@@ -35,7 +35,7 @@ from latbench.api import (
     first_line,
 )
 from latbench.clock import time_calls
-from latbench_runners.coreml.features import color_spaces, feature, from_feature
+from latbench_runners.coreml.features import color_spaces, fed_inputs, from_feature, image_inputs
 from latbench_runners.coreml.plan import plan
 
 COMPUTE_UNITS = {
@@ -102,7 +102,7 @@ class CoreMLRunner:
     ) -> Iterator[Session]:
         """Compile and load ``path``; convert ``inputs`` for Core ML."""
         settings = _settings(artifact, options)
-        fed = _fed(artifact, inputs)
+        fed = fed_inputs(artifact, inputs)
         model = _load(path, settings)
         yield _LoadedModel(model, artifact, fed, settings)
 
@@ -221,7 +221,7 @@ def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
         choice_option(name, extra[name], allowed)
     # Core ML chooses the number of threads and does not report it.
     settings = {"threads": "unknown", **extra}
-    if images := _images(artifact):
+    if images := image_inputs(artifact):
         settings["input"] = "image"
         if any(space != "GRAYSCALE_FLOAT16" for space in images.values()):
             # Images are rounded to 8 bits; the reference's inputs are not.
@@ -231,26 +231,6 @@ def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
     if "states" in artifact.details:
         settings["states"] = "kept between inferences"
     return settings
-
-
-def _images(artifact: Artifact) -> dict[str, str]:
-    """Name of each image input -> its color space."""
-    names = artifact.details.get("images", "").split(",")
-    spaces = color_spaces(artifact.details)
-    return {
-        spec.name: spaces.get(spec.name, "RGB") for spec in artifact.inputs if spec.name in names
-    }
-
-
-def _fed(artifact: Artifact, inputs: Sequence[Array]) -> dict[str, object]:
-    """Inputs by name: arrays, or images where the model takes images."""
-    images = _images(artifact)
-    return {
-        spec.name: feature(array, artifact.details, images[spec.name])
-        if spec.name in images
-        else array
-        for spec, array in zip(artifact.inputs, inputs, strict=True)
-    }
 
 
 def _new_state(model: Any) -> Any:
