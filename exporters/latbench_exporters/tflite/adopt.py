@@ -80,7 +80,7 @@ def _sizes(graph: Graph, spec: ExportSpec) -> dict[int, tuple[int, ...]]:
                     hint="omit one of the options",
                 )
         whole = _fitted(tensor, sizes)
-        if any(axis > 0 and axis not in sizes for axis in tensor.open_axes):
+        if any(axis not in sizes for axis in _asked_axes(tensor)):
             missing.append(tensor)
         if whole != tensor.shape:
             found[index] = whole
@@ -116,8 +116,11 @@ def _fitted(tensor: Tensor, sizes: dict[int, int]) -> tuple[int, ...]:
     return tuple(sizes.get(axis, size) for axis, size in enumerate(tensor.shape))
 
 
+def _asked_axes(tensor: Tensor) -> list[int]:
+    """Open axes whose size must be given: all but a batch with a stored size."""
+    return [axis for axis in tensor.open_axes if axis > 0 or tensor.shape[axis] < 1]
+
+
 def _template(tensor: Tensor) -> str:
-    return "x".join(
-        "?" if axis in tensor.open_axes and axis > 0 else str(size)
-        for axis, size in enumerate(tensor.shape)
-    )
+    asked = _asked_axes(tensor)
+    return "x".join("?" if axis in asked else str(size) for axis, size in enumerate(tensor.shape))

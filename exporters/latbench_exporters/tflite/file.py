@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from latbench.api import Counts, StageError, TensorSpec
@@ -81,7 +82,7 @@ class Tensor:
     constant: bool
     quantized: bool
     open_axes: tuple[int, ...] = ()
-    """Axes whose size a signature leaves open."""
+    """Axes whose size is open; most have a stored size too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +316,11 @@ def _tensor(table: Table, buffers: list[bool]) -> Tensor:
         dtype=DTYPES.get(kind) or OTHER_TYPES.get(kind, f"type {kind}"),
         constant=buffers[table.number(2, "I")],
         quantized=quantization is not None and quantization.length(2) > 0,
-        open_axes=tuple(axis for axis, size in enumerate(table.numbers(7)) if size < 0),
+        open_axes=tuple(
+            axis
+            for axis, sizes in enumerate(zip_longest(table.numbers(7), table.numbers(0)))
+            if any(size is not None and size < 0 for size in sizes)
+        ),
     )
 
 

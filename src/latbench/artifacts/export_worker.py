@@ -97,7 +97,8 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     except StageError as error:
         raise _of_random_network(error, model) from error
     exported = countable(model, exported)
-    exported = replace(exported, details={**exported.details, **model.notes()})
+    if exported.from_module:
+        exported = replace(exported, details={**exported.details, **model.notes()})
     counted = checked_counts(model, exported, request)
     precision = exported.precision or request.precision
     filled = FilledInputs(specs=exported.inputs)

@@ -340,6 +340,7 @@ def made_of(graph: Path) -> Any:
         format="tensorrt",
         out=str(folder / "made.engine"),
         reference=str(folder / "reference.npz"),
+        inputs=str(folder / "inputs.npz"),
     )
     answer = export_worker.handle(request)
     assert isinstance(answer, messages.ExportDone)

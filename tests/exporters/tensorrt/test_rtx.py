@@ -164,6 +164,7 @@ def test_a_ready_onnx_file_has_a_reference_without_a_gpu(
         format="tensorrt-rtx",
         out=str(tmp_path / "made.rtxengine"),
         reference=str(reference),
+        inputs=str(reference.with_name("inputs.npz")),
     )
     answer = export_worker.handle(request)
     assert isinstance(answer, messages.ExportDone)
