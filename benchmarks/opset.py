@@ -22,7 +22,6 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from latbench.api import make_inputs
 from latbench.clock import time_calls
 from latbench.zoo.builder import build
 from latbench.zoo.resolver import resolve
@@ -51,7 +50,7 @@ def main() -> None:
     if arguments.smoke:
         arguments.model, arguments.rounds, cases = TINY, 1, (OURS, ("torchscript", 17))
     model = build(resolve(arguments.model, weights=None, batch=None, resolution=None, seed=0))
-    image = make_inputs(model.inputs, 0)
+    image = model.inputs.arrays(0)
     runs, nodes = {}, {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -60,6 +60,7 @@ def fill(registry: Registry, number: int) -> None:
             made = {
                 **row,
                 "id": id,
+                "body": row["body"].replace(template.id, id),
                 "created_unix_ns": created,
                 "model": model,
                 "device": device,
