@@ -281,13 +281,48 @@ def kinds(seeds: Path) -> dict[str, Kind]:
         data = (seeds / "model.onnx").read_bytes()
         return written(folder, "model.onnx", damaged_bytes(draw, data))
 
-    def read_onnx(path: Path, folder: Path) -> None:
-        from latbench.api import ExportSpec
-        from latbench.errors import LatbenchError
-        from latbench.plugins import load_exporter
+    def tflite(draw: random.Random, folder: Path) -> Path:
+        from support.tflite_files import adder
 
-        with contextlib.suppress(LatbenchError):
-            load_exporter("onnx").adopt(path, ExportSpec(), folder / "out.onnx")
+        if not (seeds / "model.tflite").exists():
+            adder(seeds / "model.tflite")
+        data = (seeds / "model.tflite").read_bytes()
+        return written(folder, "model.tflite", damaged_bytes(draw, data))
+
+    def package(draw: random.Random, folder: Path) -> Path:
+        """A Core ML package, one file of which is damaged."""
+        if not (seeds / "model.mlpackage").exists():
+            import coremltools as ct
+            import numpy as np
+            from coremltools.converters.mil import Builder as mb
+
+            @mb.program(input_specs=[mb.TensorSpec(shape=(1, 4))])
+            def program(x: Any) -> Any:
+                return mb.linear(x=x, weight=np.ones((64, 4), np.float32))
+
+            ct.convert(program, convert_to="mlprogram").save(str(seeds / "model.mlpackage"))
+        path = folder / "model.mlpackage"
+        shutil.copytree(seeds / "model.mlpackage", path)
+        part = draw.choice(sorted(each for each in path.rglob("*") if each.is_file()))
+        part.write_bytes(damaged_bytes(draw, part.read_bytes()))
+        return path
+
+    def model_file(format: str) -> Callable[[Path, Path], None]:
+        """Describe a model file, and adopt it."""
+
+        def read(path: Path, folder: Path) -> None:
+            from latbench.api import ExportSpec, InspectingExporter
+            from latbench.errors import LatbenchError
+            from latbench.plugins import load_exporter
+
+            exporter = load_exporter(format)
+            assert isinstance(exporter, InspectingExporter)
+            with contextlib.suppress(LatbenchError):
+                exporter.inspect(path)
+            with contextlib.suppress(LatbenchError):
+                exporter.adopt(path, ExportSpec(), folder / f"out{exporter.suffix}")
+
+        return read
 
     def checkpoint(draw: random.Random, folder: Path) -> Path:
         import torch
@@ -339,23 +374,41 @@ def kinds(seeds: Path) -> dict[str, Kind]:
         "sweep": Kind(
             damage=yaml(SWEEP, "sweep.yaml"),
             read=read_sweep,
-            command=lambda path: ["claims", "validate", str(path)],
+            command=lambda path: ["run", "--sweep", str(path), "--protocol", "latbench-quick@1"],
         ),
         "onnx": Kind(
             damage=onnx,
-            read=read_onnx,
+            read=model_file("onnx"),
             command=lambda path: ["run", str(path), "--protocol", "latbench-quick@1"],
+        ),
+        "tflite": Kind(
+            damage=tflite,
+            read=model_file("tflite"),
+            command=lambda path: ["run", str(path), "--protocol", "latbench-quick@1"],
+        ),
+        "package": Kind(
+            damage=package,
+            read=model_file("coreml"),
+            command=lambda path: ["verify", str(path)],
         ),
         "checkpoint": Kind(
             damage=checkpoint,
             read=read_checkpoint,
-            command=lambda path: ["claims", "validate", str(path)],
+            command=lambda path: ["inspect", str(path)],
         ),
     }
 
 
-NAMES = ("record", "bundle", "registry", "claims", "devices", "sweep", "onnx", "checkpoint")
-OPTIONAL = {"onnx": "onnx", "checkpoint": "torch"}
+NAMES = (
+    *("record", "bundle", "registry", "claims", "devices", "sweep"),
+    *("onnx", "tflite", "package", "checkpoint"),
+)
+OPTIONAL = {
+    "onnx": "onnx",
+    "tflite": "ai_edge_litert",
+    "package": "coremltools",
+    "checkpoint": "torch",
+}
 """Kind -> package without which it is left out."""
 
 

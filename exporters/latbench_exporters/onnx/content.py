@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.api import FileContent, OpenTensor, StageError, first_line
-from latbench_exporters.onnx.graph import read, real_inputs
+from latbench.api import FileContent, OpenTensor, StageError
+from latbench_exporters.onnx.graph import parsed, read, real_inputs
 from latbench_exporters.onnx.precision import precision_of
 from latbench_exporters.onnx.walk import nodes
 
@@ -28,18 +28,8 @@ OTHER_WORK = frozenset(
 def inspect_file(path: Path) -> FileContent:
     """The content of the file at ``path``, external data not read. Raises :class:`StageError`."""
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
-        model = onnx.load(path, load_external_data=False)
-        if not model.graph.node and not model.graph.output:
-            raise DecodeError("there is no graph in it")
-    except (DecodeError, ValueError, OSError, RuntimeError) as error:
-        raise StageError(
-            "export",
-            f"{path.name} is not a valid ONNX file: {first_line(error)}",
-            hint="truncated, corrupt, or not an ONNX file: export or download it again",
-        ) from error
+    model = parsed(path)
     # Integers of 64 bits are shapes, axes and indices.
     weights = [
         tensor

@@ -34,7 +34,7 @@ def read(path: Path) -> onnx.ModelProto:
     import onnx.inliner
 
     path = external.main_file(path)
-    model = _parsed(path)
+    model = parsed(path)
     external.load(model, path)
     try:
         for graph in graphs(model.graph):
@@ -199,7 +199,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
-def _parsed(path: Path) -> onnx.ModelProto:
+def parsed(path: Path) -> onnx.ModelProto:
     """The file without its external data. Raises :class:`StageError` unless it is an ONNX file."""
     import onnx
     from google.protobuf.message import DecodeError
@@ -208,6 +208,8 @@ def _parsed(path: Path) -> onnx.ModelProto:
     try:
         model: onnx.ModelProto = onnx.load(path, format="protobuf", load_external_data=False)
         reason = "" if model.ir_version and model.graph.output else "it holds no graph"
+        if not reason and not _has_plain_texts(model):
+            reason = "a name in it is not UTF-8"
     except (DecodeError, ValueError, OSError) as error:
         reason = first_line(error)
     if not reason:
@@ -217,6 +219,22 @@ def _parsed(path: Path) -> onnx.ModelProto:
             if file.read(len(POINTER)) == POINTER:
                 reason, hint = "it is a pointer of Git LFS", "fetch the file itself: git lfs pull"
     raise StageError("export", f"{path.name} is not a valid ONNX file: {reason}", hint=hint)
+
+
+def _has_plain_texts(model: onnx.ModelProto) -> bool:
+    """Whether all names are texts: protobuf gives those that are not UTF-8 as bytes."""
+    for graph in graphs(model.graph):
+        if not isinstance(graph.name, str):
+            return False
+        for node in graph.node:
+            if not all(isinstance(each, str) for each in (node.op_type, node.domain, node.name)):
+                return False
+            if not all(isinstance(each, str) for each in (*node.input, *node.output)):
+                return False
+        named = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+        if not all(isinstance(each.name, str) for each in named):
+            return False
+    return all(isinstance(each.domain, str) for each in model.opset_import)
 
 
 def _check(model: onnx.ModelProto, path: Path) -> None:

@@ -190,7 +190,7 @@ def input_options(*, many: bool = False) -> Callable[[F], F]:
             multiple=many,
             type=click.IntRange(min=1),
             metavar="N",
-            help="Batch size. [default: 1]",
+            help="Batch size. [default: 1, or that of the file]",
             group=group,
         ),
         option(
@@ -228,7 +228,7 @@ def input_options(*, many: bool = False) -> Callable[[F], F]:
         option(
             "--signature",
             metavar="NAME",
-            help="One of several signatures of a .tflite file.",
+            help="One of several signatures of a .tflite file, or functions of a Core ML package.",
             group=group,
         ),
         option(

@@ -1,0 +1,54 @@
+"""A TFLite file made by hand, without a converter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def adder(path: Path) -> Path:
+    """Four numbers plus four constants, with a signature; needs the runtime's own schema."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def tensor(name: str, buffer: int) -> object:
+        made = schema.TensorT()
+        made.name, made.buffer, made.type = name.encode(), buffer, schema.TensorType.FLOAT32
+        made.shape = np.array([1, 4], dtype=np.int32)
+        return made
+
+    def buffer(content: bytes | None = None) -> object:
+        made = schema.BufferT()
+        made.data = None if content is None else np.frombuffer(content, dtype=np.uint8)
+        return made
+
+    def named(name: str, index: int) -> object:
+        made = schema.TensorMapT()
+        made.name, made.tensorIndex = name.encode(), index
+        return made
+
+    operator = schema.OperatorT()
+    operator.opcodeIndex = 0
+    operator.inputs, operator.outputs = (np.array(each, dtype=np.int32) for each in ((0, 1), (2,)))
+    operator.builtinOptionsType = schema.BuiltinOptions.AddOptions
+    operator.builtinOptions = schema.AddOptionsT()
+    graph = schema.SubGraphT()
+    graph.tensors = [tensor("x", 1), tensor("c", 2), tensor("y", 3)]
+    graph.inputs, graph.outputs = (np.array([each], dtype=np.int32) for each in (0, 2))
+    graph.operators, graph.name = [operator], b"main"
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ADD
+    code.version = 1
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+    signature.inputs, signature.outputs = [named("x", 0)], [named("y", 2)]
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    constant = np.arange(4, dtype=np.float32).tobytes()
+    model.buffers = [buffer(), buffer(), buffer(constant), buffer()]
+    model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
