@@ -182,7 +182,7 @@ def test_requests_that_make_no_sense(latbench: Latbench, exported: Path, tmp_pat
         ((exported, "--weights", exported), "--weights requires --model"),
         ((exported, "--format", "coreml"), "cannot read pre-exported .onnx files"),
         ((exported, "--model", "mobilevig_xx"), "mobilevig"),
-        ((exported, "--resolution", "64"), "requested 64"),
+        ((exported, "--resolution", "64"), "--resolution requests 64"),
     ):
         done = latbench("verify", *arguments)
         assert done.status == 2, (arguments, done)

@@ -266,4 +266,4 @@ def test_a_users_network_is_timed_at_the_size_that_it_declares(
     )
     name = f"{tmp_path / 'net.py'}:make"
     model = resolve(name, weights=None, batch=None, resolution=resolution, seed=0)
-    assert builder.build(model).inputs[0].shape == shape
+    assert builder.build(model).inputs.specs[0].shape == shape
