@@ -7,6 +7,7 @@ from latbench.report.units import time
 from latbench.schema.trace import Profile
 
 MOST_KINDS = 5
+"""Kinds that a text lists."""
 
 
 def operators(profile: Profile, latency_ns: float | None) -> str:

@@ -14,12 +14,11 @@ from latbench.analysis.operator_shares import (
 from latbench.analysis.summary import Summary
 from latbench.report.text.answer import reliability_lines, start_text, title
 from latbench.report.text.layout import GAP, labelled, shortened, table
+from latbench.report.text.operator_times import MOST_KINDS
 from latbench.report.units import size, time
 from latbench.report.writers import csv_table, markdown_table, markdown_text, printable
 from latbench.schema.record import Record
 
-MOST_KINDS = 5
-"""Kinds that the text lists."""
 NARROWEST_NAME = 16
 """Characters of an operator's name that a narrow terminal shows, at least."""
 QUALIFIED = re.compile(r"(?<![\w.])(?:[a-z_]\w*\.)+([A-Z][A-Za-z0-9]*)(?:_(\w+))?")
