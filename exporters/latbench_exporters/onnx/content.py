@@ -151,7 +151,7 @@ def _macs(model: onnx.ModelProto) -> int | None:
 def _problem(path: Path) -> str | None:
     """Why the file cannot be measured, if the checks that come before a measurement say so."""
     try:
-        read(path)
+        read(path, runtime=False)
     except StageError as error:
         return error.message
     return None

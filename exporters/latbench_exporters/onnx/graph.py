@@ -25,11 +25,12 @@ POINTER = b"version https://git-lfs"
 """How a file begins that stands for another one in a Git repository without its large files."""
 
 
-def read(path: Path) -> onnx.ModelProto:
+def read(path: Path, *, runtime: bool = True) -> onnx.ModelProto:
     """Read a model with its external data, functions inlined and nodes in order.
 
-    Data over the size limit of a file stay outside: see :mod:`latbench_exporters.onnx.external`.
-    Raises :class:`StageError`.
+    A model that ONNX's checker refuses is loaded in ONNX Runtime, unless ``runtime`` is false. Data
+    over the size limit of a file stay outside: see :mod:`latbench_exporters.onnx.external`. Raises
+    :class:`StageError`.
     """
     import onnx.inliner
 
@@ -44,7 +45,7 @@ def read(path: Path) -> onnx.ModelProto:
     except (ValueError, RuntimeError) as error:
         raise _refused(path, first_line(error)) from error
     _refuse_custom_operators(model, path.name)
-    _check(model, path)
+    _check(model, path, runtime=runtime)
     return model
 
 
@@ -237,7 +238,7 @@ def _has_plain_texts(model: onnx.ModelProto) -> bool:
     return all(isinstance(each.domain, str) for each in model.opset_import)
 
 
-def _check(model: onnx.ModelProto, path: Path) -> None:
+def _check(model: onnx.ModelProto, path: Path, *, runtime: bool) -> None:
     """Raise :class:`StageError` for element types that are unknown, and if ONNX's checker and ONNX
     Runtime both refuse the model.
 
@@ -259,7 +260,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.checker.check_model(light)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        refusal = _loading_error(model)
+        refusal = _loading_error(model) if runtime else None
         if refusal is not None:
             raise _refused(path, first_line(error), model, refusal) from error
 
