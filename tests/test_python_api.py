@@ -112,3 +112,62 @@ def test_a_failure_is_raised_after_it_is_stored(tmp_path: Path) -> None:
         )
     with latbench.Registry.open(place) as registry:
         assert registry.count() == 1
+
+
+@pytest.mark.torch
+def test_a_network_in_memory(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the `export` extra")
+
+    class Sum(torch.nn.Module):  # type: ignore[name-defined, misc, unused-ignore]
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 4)
+            torch.nn.init.constant_(self.layer.weight, value)
+
+        def forward(self, a: object, b: object) -> object:
+            return self.layer(a) + b
+
+    given = (torch.full((1, 4), 2.0), torch.ones(1, 4))
+    common = {"threads": 1, "protocol": QUICK, "registry": str(tmp_path / "r.db")}
+    network = Sum(1.0).train()
+    result = latbench.run(network, example_inputs=given, **common)
+    record = result.record
+    assert record.outcome.status == "measured"
+    assert network.training, "the caller's module stays as it is"
+    assert (record.model.name, record.model.source) == ("Sum", "user")
+    assert record.artifact is not None
+    assert [tensor.name for tensor in record.artifact.inputs] == ["a", "b"]
+    assert record.artifact.parity is not None
+    assert record.artifact.parity.max_rel_error < 1e-5
+    again = latbench.run(network, example_inputs={"b": given[1], "a": given[0]}, **common)
+    assert again.record.artifact == record.artifact, "equal networks and inputs are one artifact"
+    for other, inputs in ((Sum(3.0), given), (network, (given[0] + 1, given[1]))):
+        changed = latbench.run(other, example_inputs=inputs, **common).record
+        assert (changed.model.weights, changed.artifact) != (record.model.weights, record.artifact)
+    exported = latbench.export(network, example_inputs=given)
+    assert exported.artifact.sha256 == record.artifact.sha256
+
+
+@pytest.mark.torch
+def test_two_networks_in_memory_are_compared(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the `export` extra")
+    sides = [torch.nn.Sequential(*[torch.nn.Linear(8, 8) for _ in range(n)]) for n in (1, 3)]
+    done = latbench.compare(
+        *sides,
+        example_inputs=torch.rand(1, 8),
+        threads=1,
+        protocol=QUICK,
+        registry=str(tmp_path / "r.db"),
+    )
+    macs = [record.artifact and record.artifact.counts for record in (done.a, done.b)]
+    assert [counts.macs for counts in macs if counts] == [64, 192]
+    assert done.a.request.threads == done.b.request.threads == 1
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(latbench.UsageError, match="int is not a model"):
+        latbench.run(3)  # type: ignore[arg-type]
+    with pytest.raises(latbench.UsageError, match="example_inputs are for"):
+        latbench.run("mobilevig_ti", example_inputs=3)  # type: ignore[arg-type]
+    with pytest.raises(latbench.UsageError, match="given to another process"):
+        latbench.run("module:Net#12345678")
