@@ -220,6 +220,8 @@ class OpenTensor:
     rank."""
     dtype: str
     """A numpy name for tensors of numbers."""
+    decides: bool = False
+    """Whether the values of the input decide how much is computed."""
 
     @property
     def fixed(self) -> bool:

@@ -13,6 +13,8 @@ from support.command_line import Latbench
 onnx = pytest.importorskip("onnx", reason="needs the `export` extra")
 from onnx import TensorProto, helper  # noqa: E402
 
+from support import onnx_files  # noqa: E402
+
 
 def write_onnx(path: Path, shape: list[int | str | None], operator: str = "Conv") -> Path:
     weights = helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 3, 3], [0.5] * 108)
@@ -62,6 +64,12 @@ def test_open_sizes_are_asked_for(
     assert asked in done.out.splitlines()[-1]
 
 
+def test_a_value_that_decides_the_work_is_asked_for(latbench: Latbench, tmp_path: Path) -> None:
+    told = latbench("inspect", onnx_files.length(tmp_path / "l.onnx")).out
+    assert "length 1 int64, decides how much is computed" in told
+    assert "l.onnx --input length=VALUE" in told
+
+
 def test_a_file_that_cannot_be_measured_is_described(latbench: Latbench, tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx", [1, 3, 8, 8], operator="Magic")
     done = latbench("inspect", path)
@@ -74,7 +82,7 @@ def test_json_has_the_same_facts(latbench: Latbench, tmp_path: Path) -> None:
     found = latbench("inspect", write_onnx(tmp_path / "m.onnx", ["N", 3, 8, 8]), "--json").json
     assert found["kind"] == "model"
     assert found["content"]["inputs"] == [
-        {"name": "x", "shape": ["N", 3, 8, 8], "dtype": "float32"}
+        {"name": "x", "shape": ["N", 3, 8, 8], "dtype": "float32", "decides": False}
     ]
     assert found["content"]["operators"] == {"Conv": 1}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.api import FileContent, OpenTensor, StageError
+from latbench_exporters.onnx.deciding import deciding_inputs
 from latbench_exporters.onnx.graph import parsed, read, real_inputs
 from latbench_exporters.onnx.precision import precision_of
 from latbench_exporters.onnx.walk import nodes
@@ -36,7 +38,11 @@ def inspect_file(path: Path) -> FileContent:
         for tensor in model.graph.initializer
         if len(tensor.dims) and tensor.data_type != onnx.TensorProto.INT64
     ]
-    inputs = tuple(_tensor(value) for value in real_inputs(model.graph))
+    deciding = deciding_inputs(model.graph)
+    inputs = tuple(
+        replace(_tensor(value), decides=value.name in deciding)
+        for value in real_inputs(model.graph)
+    )
     return FileContent(
         inputs=inputs,
         outputs=tuple(_tensor(value) for value in model.graph.output),

@@ -238,7 +238,10 @@ def _for_model(path: str, content: FileContent) -> tuple[str, ...]:
         for each in content.inputs
         if each.shape is not None and not each.fixed
     ]
-    return (" ".join(("latbench run", shlex.quote(path), *shapes)),)
+    values = [
+        f"--input {shlex.quote(f'{each.name}=VALUE')}" for each in content.inputs if each.decides
+    ]
+    return (" ".join(("latbench run", shlex.quote(path), *shapes, *values)),)
 
 
 def _filled(tensor: OpenTensor) -> str:

@@ -80,7 +80,8 @@ def _group(each: StoredWeights) -> str:
 def _tensor(tensor: OpenTensor) -> str:
     if tensor.shape is None:
         return f"{plain(tensor.name)} {plain(tensor.dtype)}, shape unknown"
-    return f"{plain(tensor.name)} {_sizes(tensor.shape)} {plain(tensor.dtype)}"
+    note = ", decides how much is computed" if tensor.decides else ""
+    return f"{plain(tensor.name)} {_sizes(tensor.shape)} {plain(tensor.dtype)}{note}"
 
 
 def _sizes(shape: Sequence[int | str | None]) -> str:
