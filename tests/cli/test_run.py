@@ -57,7 +57,8 @@ def test_the_first_line_shows_that_a_result_is_not_reliable(latbench: Latbench) 
     first, *rest = latbench(*FAKE, *QUICK).out.splitlines()
     # Two processes are too few; a disturbed machine makes it worse.
     assert first.startswith(("INCONCLUSIVE  1.", "UNRELIABLE  1."))
-    assert any(line.strip() == "try: --processes 6 or more" for line in rest)
+    # Advice against the worst reasons only.
+    assert any(line.strip().startswith("try: ") for line in rest)
     failed = latbench(*FAKE, *QUICK, "--option", "misbehave=crash", "--option", "at=open").out
     assert failed.startswith("FAILED at open (crash): ")
 
