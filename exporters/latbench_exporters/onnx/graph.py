@@ -273,7 +273,12 @@ def _loading_error(model: onnx.ModelProto) -> str | None:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=False,
+        )
     except Exception as error:  # noqa: BLE001 - its errors have no closer common base
         return first_line(error)
     return None

@@ -50,7 +50,10 @@ def load(model: str | bytes, options: ort.SessionOptions | None = None) -> ort.I
     options = options or ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # Otherwise the binding prints the error and tries again.
+    return ort.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], enable_fallback=False
+    )
 
 
 def is_optimizable(path: Path) -> bool:
@@ -60,7 +63,9 @@ def is_optimizable(path: Path) -> bool:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
     except Exception:  # noqa: BLE001 - its errors have no closer common base
         return False
     return True
