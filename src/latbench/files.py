@@ -1,4 +1,5 @@
-"""Content digests, and writing files next to their destination before renaming them."""
+"""Content digests, arrays in files, and writing files next to their destination before renaming
+them."""
 
 from __future__ import annotations
 
@@ -8,8 +9,13 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
-from latbench.errors import LatbenchError
+from latbench.errors import LatbenchError, Stage, StageError
+
+if TYPE_CHECKING:
+    from latbench.api import Array
 
 
 def copy_beside(source: Path, target: Path) -> Path:
@@ -134,3 +140,21 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path, stage: Stage, what: str) -> dict[str, Array]:
+    """The arrays of an ``.npz`` file of the artifact cache, in order.
+
+    Raises :class:`StageError` for ``stage``, in which ``what`` names the arrays.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StageError(
+            stage,
+            f"{what} cannot be read: {path}: {error}",
+            hint="the artifact cache was changed during the run; run it again",
+        ) from error

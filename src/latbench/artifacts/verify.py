@@ -25,6 +25,7 @@ from latbench.artifacts.export import export
 from latbench.artifacts.validation import norm_bytes, reference_outputs
 from latbench.errors import StageError, UsageError, suggest
 from latbench.events import Events, Warn
+from latbench.files import read_arrays
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import Artifact, Counts, Parity, shape_text
 from latbench.schema.request import Request, make_request
@@ -135,10 +136,7 @@ def verify(
         no_cache=True,
         events=Events(warn=warn),
     )
-    import numpy as np
-
-    with np.load(cached.reference) as arrays:
-        outputs = tuple(arrays[name] for name in arrays.files)
+    outputs = tuple(read_arrays(cached.reference, "verify", "the outputs").values())
     against = None
     if named is not None:
         against = _against(named, cached, outputs, seed, tolerance)
@@ -205,7 +203,9 @@ def _against(
             f"{_listed(shapes)} in the file"
         )
     else:
-        reference = reference_outputs(model, make_inputs(artifact.inputs, seed, _stored(cached)))
+        path = cached.inputs
+        stored = {} if path is None else read_arrays(path, "verify", "the inputs")
+        reference = reference_outputs(model, make_inputs(artifact.inputs, seed, stored))
         # Only a known precision has a tolerance; outputs that are close are enough for any.
         far = differences if artifact.precision in TOLERANCE else not_compared
         parity = _parity(reference, outputs, artifact.precision, seed, tolerance, differences, far)
@@ -217,15 +217,6 @@ def _against(
         differences=tuple(differences),
         not_compared=tuple(not_compared),
     )
-
-
-def _stored(cached: CachedArtifact) -> dict[str, Array]:
-    import numpy as np
-
-    if cached.inputs is None:
-        return {}
-    with np.load(cached.inputs) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def _compared_counts(model: LazyModel, artifact: Artifact) -> tuple[list[str], list[str]]:

@@ -9,7 +9,6 @@ from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal
-from zipfile import BadZipFile
 
 from latbench.analysis.parity import (
     check_outputs,
@@ -23,6 +22,7 @@ from latbench.analysis.segments import is_cold
 from latbench.analysis.steady_state import FEWEST_SAMPLES, WARM_NS, warmup_end
 from latbench.clock import now_ns
 from latbench.errors import Stage, StageError, first_line
+from latbench.files import read_arrays
 from latbench.schema.artifact import Artifact
 from latbench.schema.codec import LONGEST_NS
 from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
@@ -243,7 +243,8 @@ class JobRun:
         given = self._ask(messages.Outputs(), messages.OutputsGiven, "outputs")
         trace.peak_rss_bytes = given.peak_rss_bytes
         arrays = tuple(_array(tensor) for tensor in given.tensors)
-        reference = _reference(self._job.reference)
+        expected = read_arrays(self._job.reference, "outputs", "the outputs to compare with")
+        reference = tuple(expected.values())
         near = cosine(reference, arrays)
         assert self.runtime is not None
         settings = self.runtime.settings
@@ -370,18 +371,4 @@ def _array(tensor: messages.Tensor) -> Array:
             "outputs",
             f"an output of the worker is not an array: {first_line(error)}",
             hint="shape, type and bytes must fit together (docs/PROTOCOL.md)",
-        ) from error
-
-
-def _reference(path: Path) -> tuple[Array, ...]:
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return tuple(arrays[name] for name in arrays.files)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise StageError(
-            "outputs",
-            f"the outputs to compare with cannot be read: {path}: {error}",
-            hint="the artifact cache was changed during the run; run it again",
         ) from error

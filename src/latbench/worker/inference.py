@@ -7,12 +7,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from zipfile import BadZipFile
 
 import msgspec
 
 from latbench.api import (
-    Array,
     ProfiledSession,
     Runner,
     RunOptions,
@@ -22,6 +20,7 @@ from latbench.api import (
     make_inputs,
 )
 from latbench.clock import now_ns, time_calls
+from latbench.files import read_arrays
 from latbench.host.counters import between, snapshot
 from latbench.worker import messages
 from latbench.worker.server import serve
@@ -64,7 +63,9 @@ class Worker:
         runner: Runner = load_runner(request.backend)
         capability = runner.probe()
         runner.prepare()
-        inputs = make_inputs(request.artifact.inputs, request.seed, _stored(request.inputs))
+        path = request.inputs
+        stored = {} if path is None else read_arrays(Path(path), "open", "the inputs")
+        inputs = make_inputs(request.artifact.inputs, request.seed, stored)
         start = now_ns()
         self._session = self._exits.enter_context(
             runner.open(
@@ -142,23 +143,6 @@ def _gather(session: SelfTimedSession, into: dict[str, list[int]]) -> None:
     """Add the times that other clocks took in the latest block."""
     for name, values in session.beside_ns().items():
         into.setdefault(name, []).extend(values)
-
-
-def _stored(path: str | None) -> dict[str, Array]:
-    """The arrays of inputs that come from files. Raises :class:`StageError`."""
-    if path is None:
-        return {}
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, BadZipFile) as error:
-        raise StageError(
-            "open",
-            f"the inputs cannot be read: {path}: {error}",
-            hint="the artifact cache was changed during the run; run it again",
-        ) from error
 
 
 def _pin(threads: int) -> None:
