@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from latbench.worker import client
+from latbench.worker import process
 from support.zygote import Zygotes
 
 # PyTorch's threads spin while they wait. Two tests side by side, each with a thread for each CPU,
@@ -104,4 +104,4 @@ def zygotes(_apart_from_the_user: None) -> Iterator[Zygotes]:
 def _fast_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the workers that a test's own process starts, where the system can."""
     if sys.platform == "linux":
-        monkeypatch.setattr(client, "subprocess", request.getfixturevalue("zygotes"))
+        monkeypatch.setattr(process, "subprocess", request.getfixturevalue("zygotes"))

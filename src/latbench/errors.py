@@ -11,7 +11,9 @@ import msgspec
 Stage = Literal["build", "export", "verify", "probe", "open", "warmup", "time", "outputs"]
 """The step that failed, in the order of execution."""
 
-FailureKind = Literal["error", "crash", "timeout", "out_of_memory", "mismatch", "unavailable"]
+FailureKind = Literal[
+    "error", "crash", "timeout", "out_of_memory", "mismatch", "unavailable", "disconnected"
+]
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,12 +17,13 @@ from latbench.errors import StageError
 from latbench.schema.artifact import Artifact
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient, _explain
+from latbench.worker.process import LocalProgram
 from latbench_exporters.fake import exporter as fake_exporter
 from support.models import TinyModel
 from support.records import make_artifact
 
 WORKER = "latbench.worker.inference"
-HELLO = '{"type":"hello","protocol":1,"program":"p","version":"0","pid":1}'
+HELLO = '{"type":"hello","protocol":2,"program":"p","version":"0","pid":1,"stoppable":true}'
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def open_request(path: Path, **extra: str) -> messages.Open:
 linux = pytest.mark.skipif(sys.platform != "linux", reason="programs are paused on Linux only")
 
 
-def script(text: str) -> list[str]:
-    return [sys.executable, "-c", text]
+def script(text: str) -> LocalProgram:
+    return LocalProgram([sys.executable, "-c", text])
 
 
 def test_a_session_from_hello_to_closed(fake_file: Path) -> None:
@@ -121,7 +122,7 @@ def test_asking_before_opening_is_a_failure() -> None:
 
 def test_another_protocol_is_refused() -> None:
     with pytest.raises(StageError, match="speaks protocol 99"):
-        WorkerClient(script(f"print('{HELLO.replace(':1,', ':99,', 1)}')"))
+        WorkerClient(script(f"print('{HELLO.replace(':2,', ':99,', 1)}')"))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,8 @@ def test_a_killed_harness_leaves_no_converter_behind(tmp_path: Path) -> None:
             "-c",
             "import sys, time\n"
             "from latbench.worker.client import WorkerClient\n"
-            f"WorkerClient([sys.executable, '-c', {serves!r}])\n"
+            "from latbench.worker.process import LocalProgram\n"
+            f"WorkerClient(LocalProgram([sys.executable, '-c', {serves!r}]))\n"
             "print('ready', flush=True)\n"
             "time.sleep(600)\n",
         ],

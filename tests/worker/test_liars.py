@@ -15,6 +15,7 @@ import pytest
 from latbench.errors import StageError
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
+from latbench.worker.process import LocalProgram
 
 HELLO: dict[str, Any] = {
     "type": "hello",
@@ -43,7 +44,7 @@ TOO_LARGE = 2**70
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are marked on Linux only")
 
 
-def says(*lines: str, then: str = "") -> list[str]:
+def says(*lines: str, then: str = "") -> LocalProgram:
     """A program that sends a line for each line that it reads, after a greeting."""
     text = (
         "import sys, os, time\n"
@@ -52,7 +53,7 @@ def says(*lines: str, then: str = "") -> list[str]:
         f"{then}\n"
         "sys.stdin.read()\n"
     )
-    return [sys.executable, "-c", text]
+    return LocalProgram([sys.executable, "-c", text])
 
 
 def ask(answer: str, expect: type[messages.Message]) -> StageError:
@@ -174,6 +175,6 @@ def test_a_program_does_not_see_the_registrys_password(
 ) -> None:
     monkeypatch.setenv("LATBENCH_REGISTRY", "postgresql://user:secret@host/database")
     text = f"print({json.dumps(HELLO)!r}.replace('liar', str('LATBENCH_REGISTRY' in os.environ)))"
-    with WorkerClient([sys.executable, "-c", f"import os; {text}"]) as program:
+    with WorkerClient(LocalProgram([sys.executable, "-c", f"import os; {text}"])) as program:
         assert program.hello.program == "False"
     assert os.environ["LATBENCH_REGISTRY"]

@@ -6,6 +6,7 @@ Every function gives ``None`` where a file is missing, unreadable or holds somet
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,12 @@ SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scp
 ZONES = ("x86_pkg_temp", "cpu", "soc")
 """Beginnings of thermal zone types that mean the CPU."""
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10_000_000
+FAMILIES = (
+    {"x86", "x86_64", "i386", "i486", "i586", "i686"},
+    {"aarch64", "arm64", "arm", "armv6l", "armv7l", "armv8l", "armv8b"},
+    {"riscv64", "riscv32"},
+)
+"""Names of architectures whose programs one processor executes itself."""
 PLAUSIBLE_MC = range(-50_000, 200_000)
 
 
@@ -39,6 +46,16 @@ def os_name(root: Path) -> str | None:
     """``PRETTY_NAME`` of /etc/os-release."""
     found = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', read(root / "etc/os-release") or "", re.M)
     return found[1] if found else None
+
+
+def emulated(root: Path) -> bool:
+    """Whether programs of another architecture than the kernel's are executed (QEMU, box64)."""
+    kernel = read(root / "proc/sys/kernel/arch") or ""
+    told = re.match(r"cpu:type:([a-z0-9_]+)", read(root / CPUS / "modalias") or "")
+    beneath = kernel or (told[1] if told else "")
+    own = platform.machine()
+    known = [family for family in FAMILIES if beneath in family]
+    return bool(known) and not any(own in family for family in known)
 
 
 def cpu_model(root: Path) -> str | None:

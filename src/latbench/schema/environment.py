@@ -31,6 +31,8 @@ class Device(Value, frozen=True, kw_only=True):
     year: Fact | None = None
     backends: Fact | None = None
     note: str | None = None
+    same_as: str | None = None
+    """For a user's own device: the id of the row that its facts come from."""
 
 
 class Cache(Value, frozen=True, kw_only=True):
@@ -43,7 +45,7 @@ class Cache(Value, frozen=True, kw_only=True):
     """Logical CPUs that share it."""
 
 
-class Machine(Value, frozen=True, kw_only=True):
+class Machine(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Properties that do not change while a machine is running."""
 
     hostname: str | None
@@ -60,6 +62,10 @@ class Machine(Value, frozen=True, kw_only=True):
     logical_cpus: int | None
     smt: bool | None
     memory_bytes: int | None
+    identity: str | None = None
+    """Digest that tells this machine from an equal one; ``None`` if nothing does."""
+    emulated: bool = False
+    """Whether its processor is emulated: no latency measured on it means anything."""
 
 
 class Software(Value, frozen=True, kw_only=True):
@@ -95,10 +101,30 @@ class Conditions(Value, frozen=True, kw_only=True):
     on_battery: bool | None
 
 
-class Environment(Value, frozen=True, kw_only=True):
+class Link(Value, frozen=True, kw_only=True):
+    """How the harness reached a device that is not its own machine."""
+
+    transport: Literal["ssh", "adb", "apple"]
+    address: str
+    """As the user gave it, without a password."""
+    worker: str
+    """Program and version of the worker on the device."""
+    worker_sha256: str | None
+    """Digest of what was installed there."""
+    round_trip_ns: int
+    """The shortest of several exchanges with the device before the measurement."""
+    clock_offset_ns: int
+    """The device's wall clock minus the harness's."""
+    harness: Machine
+    """The machine that the measurement was requested from."""
+
+
+class Environment(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The machine and its state before and after the measurement."""
 
     machine: Machine
     software: Software
     before: Conditions
     after: Conditions | None
+    link: Link | None = None
+    """``None`` for a measurement on the harness's own machine."""

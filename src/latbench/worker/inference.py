@@ -23,6 +23,7 @@ from latbench.clock import now_ns, time_calls
 from latbench.files import read_arrays
 from latbench.host.counters import between, snapshot
 from latbench.worker import messages
+from latbench.worker.agent import answer_about_machine
 from latbench.worker.server import serve
 
 
@@ -52,6 +53,8 @@ class Worker:
             case messages.Close():
                 self._exits.close()
                 return messages.Closed()
+            case _:
+                return answer_about_machine(request)
 
     def _open(self, request: messages.Open) -> messages.Response:
         from latbench.plugins import load_runner

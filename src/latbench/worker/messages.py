@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from latbench.errors import Failure, Stage
 from latbench.schema.artifact import Artifact
+from latbench.schema.environment import Conditions, Machine, Software
 from latbench.schema.graph import Growth, MergedGraphs, Method, Over
 from latbench.schema.request import Request
-from latbench.schema.trace import Placement, Profile, Readings
+from latbench.schema.trace import Capability, Placement, Profile, Readings
 
-VERSION = 1
+VERSION = 2
 """Version of the worker protocol. A program that speaks another version is refused."""
 
 
+SignalName = Literal["stop", "continue", "kill"]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Unsigned63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -53,6 +55,79 @@ class Hello(Message, frozen=True, kw_only=True):
     program: str
     version: str
     pid: int
+    stoppable: bool = False
+    """Whether it may be stopped (SIGSTOP) while another program is timed: it ends with its owner
+    even then."""
+
+
+class DescribeMachine(RequestMessage, frozen=True, kw_only=True, tag="machine"):
+    """Tell what machine the program runs on."""
+
+    STAGE = "probe"
+    packages: tuple[str, ...] = ()
+    """Packages whose versions are wanted."""
+
+
+class MachineTold(Message, frozen=True, kw_only=True):
+    """Facts that do not change while the machine is up."""
+
+    machine: Machine
+    software: Software | None = None
+    """Versions of the packages; ``None`` if the program has none."""
+
+
+class ReadConditions(RequestMessage, frozen=True, kw_only=True, tag="conditions"):
+    """Tell what can change from one minute to the next."""
+
+    STAGE = "probe"
+
+
+class ConditionsTold(Message, frozen=True, kw_only=True):
+    """The conditions, and how many processes of its control group the kernel has killed for lack
+    of memory (``None``: not known)."""
+
+    conditions: Conditions
+    oom_kills: Unsigned63 | None = None
+
+
+class ProbeBackends(RequestMessage, frozen=True, kw_only=True, tag="capabilities"):
+    """Tell which of ``backends`` the program can execute here."""
+
+    STAGE = "probe"
+    backends: tuple[str, ...]
+
+
+class CapabilitiesTold(Message, frozen=True, kw_only=True):
+    """What each backend that was asked about can do."""
+
+    backends: Mapping[str, Capability]
+
+
+class SignalProcess(RequestMessage, frozen=True, kw_only=True, tag="signal"):
+    """Send a signal to the group of ``pid``, another worker of the same harness."""
+
+    STAGE = "probe"
+    pid: Unsigned63
+    signal: SignalName
+
+
+class Signaled(Message, frozen=True, kw_only=True):
+    """The signal was sent if there was such a process."""
+
+    existed: bool
+
+
+class ReserveDevice(RequestMessage, frozen=True, kw_only=True, tag="reserve"):
+    """Take the lock ``path`` until this program ends, so that nobody else measures meanwhile."""
+
+    STAGE = "probe"
+    path: str
+    owner: str
+    """Who measures, for the message that others get."""
+
+
+class DeviceReserved(Message, frozen=True, kw_only=True, tag="reserved"):
+    """The lock is held."""
 
 
 class Open(RequestMessage, frozen=True, kw_only=True):
@@ -244,7 +319,18 @@ class MethodApplied(Message, frozen=True, kw_only=True):
     graphs: MergedGraphs
 
 
-InferenceRequest = Open | Time | TimeOperators | Outputs | Close
+InferenceRequest = (
+    Open
+    | Time
+    | TimeOperators
+    | Outputs
+    | Close
+    | DescribeMachine
+    | ReadConditions
+    | ProbeBackends
+    | SignalProcess
+    | ReserveDevice
+)
 ExportRequest = Export | ExportSentinel
 CountRequest = CountModel | ApplyMethod
 Response = (
@@ -259,6 +345,11 @@ Response = (
     | ExportDone
     | ModelCounted
     | MethodApplied
+    | MachineTold
+    | ConditionsTold
+    | CapabilitiesTold
+    | Signaled
+    | DeviceReserved
 )
 
 

@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 MARK = "LATBENCH_WORKER"
+"""Variable with a value of its own for each worker; what it starts inherits it."""
+HARNESS = "LATBENCH_HARNESS"
+"""Variable that all workers of one harness on a device at the end of a connection have in common.
+"""
 KILL_ROUNDS = 20
 """A process may fork while the others are being ended; the next round finds its child."""
 
@@ -23,12 +27,12 @@ def new_mark() -> str:
     return secrets.token_hex(16)
 
 
-def end_marked(mark: str) -> None:
-    """Kill all other processes with this mark."""
+def end_marked(mark: str, variable: str = MARK) -> None:
+    """Kill all other processes in whose environment ``variable`` has this value."""
     if sys.platform != "linux" or not mark:
         return
     for _ in range(KILL_ROUNDS):
-        found = list(_marked(mark))
+        found = list(_marked(mark, variable))
         for pid in found:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -36,13 +40,15 @@ def end_marked(mark: str) -> None:
             return
 
 
-def _marked(mark: str) -> Iterator[int]:
-    wanted = f"{MARK}={mark}".encode()
+def has_mark(pid: int, mark: str, variable: str = MARK) -> bool:
+    """Whether the process has this value; ``False`` if it has ended or is another user's."""
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+        return bool(mark) and f"{variable}={mark}".encode() in file.read().split(b"\0")
+    return False
+
+
+def _marked(mark: str, variable: str) -> Iterator[int]:
     own = os.getpid()
     for name in os.listdir("/proc"):  # noqa: PTH208 - names are enough
-        if not name.isdecimal() or int(name) == own:
-            continue
-        # Processes of other users cannot be read, and one that has ended has no environment.
-        with suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:  # noqa: PTH123
-            if wanted in file.read().split(b"\0"):
-                yield int(name)
+        if name.isdecimal() and int(name) != own and has_mark(int(name), mark, variable):
+            yield int(name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import isinf
 from typing import BinaryIO, TypeVar
 
 import msgspec
@@ -16,8 +18,11 @@ import msgspec
 from latbench.errors import Failure, Stage, StageError, UsageError, is_out_of_memory
 from latbench.version import latbench_version
 from latbench.worker import messages
-from latbench.worker.process_tree import MARK, end_marked
+from latbench.worker.process_tree import HARNESS, MARK, end_marked
 
+OWNER_TIMEOUT = "LATBENCH_OWNER_TIMEOUT_S"
+"""Variable: seconds without a line from the harness after which the program ends. It then ends the
+other workers of this harness too, which may be stopped."""
 R = TypeVar("R", bound=messages.RequestMessage)
 
 
@@ -38,7 +43,11 @@ def serve(
 
     send(
         messages.Hello(
-            protocol=messages.VERSION, program=program, version=latbench_version(), pid=os.getpid()
+            protocol=messages.VERSION,
+            program=program,
+            version=latbench_version(),
+            pid=os.getpid(),
+            stoppable=sys.platform == "linux",
         )
     )
     while True:
@@ -47,6 +56,24 @@ def serve(
         send(response)
         if isinstance(response, messages.Closed):
             os._exit(0)  # Python's own exit takes 25 ms and has nothing left to do.
+
+
+def _from_owner(source: int, timeout_s: float) -> Iterator[bytes]:
+    """The lines of the descriptor ``source``, until it ends or is silent for ``timeout_s``.
+
+    A connection whose cable is cut stays open for hours.
+    """
+    rest = bytearray()
+    while select.select([source], [], [], None if isinf(timeout_s) else timeout_s)[0]:
+        data = os.read(source, 2**16)
+        if not data:
+            return
+        rest += data
+        if b"\n" in data:
+            *whole, last = rest.split(b"\n")
+            yield from map(bytes, whole)
+            rest = last
+    sys.stderr.write(f"nothing was heard of the harness for {timeout_s:g} s\n")
 
 
 def _response(request: R, handle: Callable[[R], messages.Response]) -> messages.Response:
@@ -99,13 +126,16 @@ def _streams() -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    source = os.fdopen(os.dup(0), "rb")
+    source = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def read() -> None:
-        for line in source:
-            lines.put(line)
+        for line in _from_owner(source, float(os.environ.get(OWNER_TIMEOUT) or "inf")):
+            if line.strip():  # An empty line is a sign of life.
+                lines.put(line)
         end_marked(os.environ.get(MARK, ""))
+        if OWNER_TIMEOUT in os.environ:
+            end_marked(os.environ.get(HARNESS, ""), HARNESS)
         if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)  # A converter started by this process must end too.
         os._exit(0)

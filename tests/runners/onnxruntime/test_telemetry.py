@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from latbench.worker.client import WorkerClient
+from latbench.worker.process import LocalProgram
 
 pytest.importorskip("onnxruntime")
-HELLO = '{"type":"hello","protocol":1,"program":"p","version":"0","pid":1}'
+HELLO = '{"type":"hello","protocol":2,"program":"p","version":"0","pid":1}'
 RUNS = f"""
 import sys
 import numpy, onnx, onnxruntime
@@ -30,6 +31,6 @@ def test_no_device_id_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with WorkerClient([sys.executable, "-c", RUNS]) as program:
+    with WorkerClient(LocalProgram([sys.executable, "-c", RUNS])) as program:
         assert program.hello.program == "p"
     assert not list(tmp_path.rglob("*Microsoft*"))

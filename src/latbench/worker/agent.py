@@ -1,0 +1,107 @@
+"""Requests about the machine that a worker runs on, and about the other workers there.
+
+On a device at the end of a connection, the harness keeps one more worker open that never loads a
+model. It answers these while the others are timed or stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import IO
+
+from latbench.errors import StageError, UsageError
+from latbench.host.info import read_conditions, read_machine, read_software
+from latbench.schema.trace import Capability
+from latbench.worker import messages
+from latbench.worker.process import oom_kills
+from latbench.worker.process_tree import HARNESS, has_mark
+
+_held: list[IO[str]] = []
+"""Files whose locks this process holds until it ends."""
+
+
+def answer_about_machine(
+    request: messages.DescribeMachine
+    | messages.ReadConditions
+    | messages.ProbeBackends
+    | messages.SignalProcess
+    | messages.ReserveDevice,
+) -> messages.Response:
+    """Answer one request. Raises :class:`StageError` and :class:`UsageError`."""
+    match request:
+        case messages.DescribeMachine():
+            software = read_software(request.packages)
+            return messages.MachineTold(machine=read_machine(), software=software)
+        case messages.ReadConditions():
+            return messages.ConditionsTold(conditions=read_conditions(), oom_kills=oom_kills())
+        case messages.ProbeBackends():
+            return messages.CapabilitiesTold(
+                backends={name: _probed(name) for name in request.backends}
+            )
+        case messages.SignalProcess():
+            return messages.Signaled(existed=_send(request))
+        case messages.ReserveDevice():
+            _reserve(Path(request.path).expanduser(), request.owner)
+            return messages.DeviceReserved()
+
+
+def _probed(name: str) -> Capability:
+    from latbench.plugins import load_runner
+
+    try:
+        return load_runner(name).probe()
+    except UsageError as error:
+        return Capability(available=False, reason=error.message, hint=error.hint)
+
+
+def _send(request: messages.SignalProcess) -> bool:
+    """Signal the group of a worker of the same harness; whether there was one."""
+    mark = os.environ.get(HARNESS, "")
+    if sys.platform == "linux" and not has_mark(request.pid, mark, HARNESS):
+        if not Path(f"/proc/{request.pid}").exists():
+            return False
+        raise UsageError(f"process {request.pid} is not a worker of this harness")
+    number = {"stop": signal.SIGSTOP, "continue": signal.SIGCONT, "kill": signal.SIGKILL}
+    try:
+        # A worker leads its group; otherwise it was started by something that does.
+        if os.getpgid(request.pid) == request.pid:
+            os.killpg(request.pid, number[request.signal])
+        else:
+            os.kill(request.pid, number[request.signal])
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _reserve(path: Path, owner: str) -> None:
+    """Take the lock at ``path`` and write ``owner`` into it. Raises :class:`StageError`."""
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise StageError(
+            "probe",
+            f"cannot open the lock of this device, {path}: {error.strerror}",
+            hint="the folder must be writable, with space left",
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        other = file.read(500).strip() or "another harness"
+        file.close()
+        raise StageError(
+            "probe",
+            f"the device is in use by {other}",
+            hint="wait until it has finished, or end it",
+            kind="unavailable",
+        ) from None
+    file.truncate(0)
+    file.write(owner)
+    file.flush()
+    _held.append(file)
