@@ -37,6 +37,7 @@ class ExecutorchRunner:
 
     name = "executorch"
     formats = ("executorch",)
+    needs: tuple[str, ...] = ("executorch", "torch")
     options: Mapping[str, str] = {}
 
     def probe(self) -> Capability:

@@ -40,6 +40,7 @@ class FakeRunner:
 
     name = "fake"
     formats = ("fake",)
+    needs: tuple[str, ...] = ()
     options: Mapping[str, str] = {
         "noise": "standard deviation of samples, relative to the true latency (default 0.01)",
         "ar1": "autocorrelation of consecutive samples, 0 to 0.99 (default 0)",

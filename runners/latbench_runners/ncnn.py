@@ -38,6 +38,7 @@ class NcnnRunner:
 
     name = "ncnn"
     formats = ("ncnn",)
+    needs: tuple[str, ...] = ("ncnn",)
     options: Mapping[str, str] = {
         "arithmetic": f"{', '.join(ARITHMETIC)}: storage and compute precision (default fp32)",
         "light_mode": "on, off: free intermediate tensors immediately (default on)",

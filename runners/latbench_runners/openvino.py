@@ -58,6 +58,7 @@ class OpenVinoRunner:
 
     name = "openvino"
     formats = ("onnx",)
+    needs: tuple[str, ...] = ("openvino",)
     options: Mapping[str, str] = {
         "device": "CPU, GPU, NPU or AUTO, as OpenVINO names them (default CPU)",
         "inference_precision": "f32, bf16, f16, or default for the plugin's choice (default f32)",

@@ -376,3 +376,13 @@ class Runner(Protocol):
         :class:`UsageError` for an invalid option.
         """
         ...
+
+
+@runtime_checkable
+class InstallableRunner(Protocol):
+    """A runner that ``latbench devices install`` can put on a device. Optional."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Packages, of those that latbench or its extras require, that executing needs."""
+        ...

@@ -56,6 +56,7 @@ class CoreMLRunner:
 
     name = "coreml"
     formats = ("coreml",)
+    needs: tuple[str, ...] = ("coremltools",)
     options: Mapping[str, str] = {
         "compute_units": f"{', '.join(COMPUTE_UNITS)}: units Core ML may use (default all)",
         "specialization": f"{', '.join(SPECIALIZATIONS)}: fast_prediction spends more time loading "

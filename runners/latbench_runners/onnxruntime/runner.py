@@ -90,6 +90,7 @@ class OnnxRuntimeRunner:
 
     name = "onnxruntime"
     formats = ("onnx",)
+    needs: tuple[str, ...] = ("onnxruntime",)
     options: Mapping[str, str] = {
         "provider": f"execution provider, full or short name, such as cuda or coreml "
         f"(default {CPU})",

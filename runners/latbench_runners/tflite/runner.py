@@ -43,6 +43,7 @@ class TfliteRunner:
 
     name = "tflite"
     formats = ("tflite",)
+    needs: tuple[str, ...] = ("ai-edge-litert",)
     options: Mapping[str, str] = {
         "runtime": f"{NEW} or {OLD} (default the first of these that works)",
         "xnnpack": "on, off: let XNNPACK execute the operators that it supports (default on)",

@@ -50,6 +50,7 @@ class TorchRunner:
 
     name = "torch"
     formats = ("torch",)
+    needs: tuple[str, ...] = ("torch",)
     options: Mapping[str, str] = {
         "mode": "eager, compile: TorchInductor, which needs a C++ compiler (default eager)",
         "device": "cpu, cuda, mps (default cpu)",

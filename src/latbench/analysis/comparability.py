@@ -51,8 +51,14 @@ def incomparable(a: Record, b: Record) -> tuple[str, ...]:
 
 def comparability_notes(a: Record, b: Record) -> tuple[str, ...]:
     """Return what differs between comparable records and may have changed the latency."""
+    notes = []
     one, two = _both(a, b, "kernel")
-    return () if one == two else (f"the kernel differs: {one} and {two}",)
+    if one != two:
+        notes.append(f"the kernel differs: {one} and {two}")
+    one, two = _both(a, b, "identity")
+    if one is not None and two is not None and one != two:
+        notes.append("the records are of two machines of the same kind")
+    return tuple(notes)
 
 
 def same_sentinel(a: Record, b: Record) -> bool:

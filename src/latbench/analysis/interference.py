@@ -45,7 +45,8 @@ def disturbed(record: Record) -> Marks:
         default=0,
     )
     slow = _slow_sentinel(record.outcome.sentinel)
-    cpus = record.environment.machine.logical_cpus or record.environment.before.usable_cpus
+    machine, before = record.environment.machine, record.environment.before
+    cpus = machine.logical_cpus or before.usable_cpus or 1
     return tuple(
         tuple(
             frozenset(

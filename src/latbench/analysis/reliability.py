@@ -355,7 +355,7 @@ def _condition_reasons(record: Record) -> Sequence[Reason]:
 def _setting_reasons(record: Record) -> Sequence[Reason]:
     before, reasons = record.environment.before, []
     threads = record.runtime.settings.get("threads", "") if record.runtime else ""
-    if threads.isdecimal() and int(threads) > before.usable_cpus:
+    if before.usable_cpus and threads.isdecimal() and int(threads) > before.usable_cpus:
         cpus = f"{before.usable_cpus} usable CPU{'s' if before.usable_cpus > 1 else ''}"
         reasons.append(Reason(kind="too many threads", text=f"{threads} threads on {cpus}"))
     if before.on_battery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_parts
 from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
 from latbench.defaults import COMPARE_PROTOCOL, MARGIN, TIMEOUT_S
-from latbench.devices.local import LocalDevice
+from latbench.devices.opening import Devices
 from latbench.errors import UsageError
 from latbench.events import SILENT, Events, Warn
 from latbench.schema.protocol import TimingProtocol
@@ -64,14 +65,12 @@ def compare(
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
     _check_comparable(timing, events.warn)
     check_margin(margin)
-    device = LocalDevice()
-    parts = (
-        resolve_request(_side(a, example_inputs, threads, timing), device),
-        resolve_request(_side(b, example_inputs, threads, timing), device),
-    )
+    sides = [_side(side, example_inputs, threads, timing) for side in (a, b)]
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store:
+    with Registry.open(registry) as store, Devices() as devices:
+        device = devices.open(_one_device(sides))
+        parts = (resolve_request(sides[0], device), resolve_request(sides[1], device))
         context = RunContext(
             device=device, registry=store, events=events, timeout_s=timeout_s, no_cache=no_cache
         )
@@ -91,6 +90,17 @@ def _side(
     examples = None if isinstance(side, str | Path) else example_inputs
     found = read_request(name_of(side, examples), protocol)
     return found if found.threads else msgspec.structs.replace(found, threads=threads)
+
+
+def _one_device(sides: Sequence[Request]) -> str:
+    """The device of both sides. Raises :class:`UsageError` if they name two."""
+    one, two = (side.device for side in sides)
+    if one != two:
+        raise UsageError(
+            f"the two sides are for two devices, {one} and {two}, which cannot take turns",
+            hint="measure each with `latbench run`, then look at both: latbench compare --records",
+        )
+    return one
 
 
 def _check_comparable(protocol: TimingProtocol, warn: Warn) -> None:

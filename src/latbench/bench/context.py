@@ -10,7 +10,7 @@ from latbench.events import SILENT, Events
 from latbench.schema.record import SweepPoint
 
 if TYPE_CHECKING:
-    from latbench.devices.local import MeasuredDevice
+    from latbench.devices.measured import MeasuredDevice
     from latbench.store.registry import Registry
 
 

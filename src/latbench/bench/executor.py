@@ -23,12 +23,10 @@ from latbench.events import Events
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
-from latbench.worker.client import WorkerClient
 
 if TYPE_CHECKING:
-    from latbench.devices.local import MeasuredDevice
+    from latbench.devices.measured import MeasuredDevice
 
-WORKER = "latbench.worker.inference"
 TIMEOUT_HINT = "allow more time with --timeout, or try fewer threads"
 Precise = Callable[[Sequence[Sequence[Trace]]], bool]
 """Whether the traces of each part so far are precise enough."""
@@ -109,13 +107,10 @@ class ProtocolExecutor:
         return "processes"
 
     def _process(self, process: int) -> None:
-        command = self._device.worker_command(WORKER)
         with ExitStack() as exits:
             for part in self._all():
                 try:
-                    part.start(
-                        exits.enter_context(WorkerClient(command, timeout_hint=TIMEOUT_HINT))
-                    )
+                    part.start(exits.enter_context(self._device.start_worker(TIMEOUT_HINT)))
                 except StageError as error:
                     part.failure = error
                     self._without_sentinel(part, error)

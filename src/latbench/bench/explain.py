@@ -29,7 +29,7 @@ from latbench.attribution.shapley import Account, Difference, configurations
 from latbench.attribution.subject import Side, check_same_model
 from latbench.bench.context import RunContext
 from latbench.bench.explain_rounds import Measuring, WarnOnce
-from latbench.defaults import LOCAL, TIMEOUT_S
+from latbench.defaults import TIMEOUT_S
 from latbench.devices.local import LocalDevice
 from latbench.errors import (
     StageError,
@@ -41,7 +41,7 @@ from latbench.schema.precision import PRECISIONS
 from latbench.schema.protocol_options import LONGEST_TIMEOUT_S, check_protocol
 
 if TYPE_CHECKING:
-    from latbench.devices.local import MeasuredDevice
+    from latbench.devices.measured import MeasuredDevice
 
 ROUNDS = 3
 """The smallest number of rounds that gives an interval."""
@@ -124,7 +124,7 @@ def _measure(
 
 def _plan(a: Side, b: Side, measure: bool, device: MeasuredDevice) -> tuple[AttributionPlan, Side]:
     """How each factor can be determined, and the side whose setup measurements start from."""
-    here = device.row(LOCAL).id
+    here = device.row.id
     there = [side.facts.get("device") != here for side in (a, b)]
     base = a if there[1] and a.record is not None else b
     between = compare_factors(a.facts, b.facts, options=a.record is not None)

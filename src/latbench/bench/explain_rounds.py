@@ -20,7 +20,7 @@ from latbench.schema.record import Record
 
 if TYPE_CHECKING:
     from latbench.bench.context import RunContext
-    from latbench.devices.local import MeasuredDevice
+    from latbench.devices.measured import MeasuredDevice
 
 
 class Measuring:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
@@ -53,11 +53,13 @@ class Job:
 
     backend: str
     artifact: Artifact
-    path: Path
+    path: PurePath
+    """The artifact on the device."""
     reference: Path
-    """``.npz`` file of the outputs that the seeded inputs must produce."""
-    inputs: Path | None = None
-    """``.npz`` file of the inputs that come from files; ``None`` if there are none."""
+    """``.npz`` file, on this machine, of the outputs that the seeded inputs must produce."""
+    inputs: PurePath | None = None
+    """``.npz`` file, on the device, of the inputs that come from files; ``None`` if there are none.
+    """
     tolerance: float | None = None
     """Relative error of outputs that the user accepts; ``None`` for that of the precision."""
     threads: int

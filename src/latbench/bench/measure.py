@@ -21,7 +21,7 @@ from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.sentinel import sentinel_for, without_sentinel
-from latbench.errors import LatbenchError, Stage, UsageError, failure_of
+from latbench.errors import LatbenchError, Stage, StageError, UsageError, failure_of
 from latbench.schema.environment import Conditions
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Fallback, Interleaved, Outcome, Record, Sentinel
@@ -139,7 +139,7 @@ class _Measurement:
 
     def records(self) -> tuple[Record, ...]:
         """One record for each part; all have the same environment."""
-        after = self._after or self._context.device.conditions()
+        after = self._after or self._conditions_now()
         comparison = new_comparison_id() if len(self._parts) > 1 else None
         return tuple(
             make_record(
@@ -148,6 +148,7 @@ class _Measurement:
                     # One later than the other: records are sorted by this time.
                     created_unix_ns=self._created_unix_ns + i,
                     machine=self._context.device.machine,
+                    link=self._context.device.link,
                     software=self._software,
                     before=self._before,
                     after=after,
@@ -164,6 +165,13 @@ class _Measurement:
             for i, part in enumerate(self._parts)
         )
 
+    def _conditions_now(self) -> Conditions | None:
+        """The conditions; ``None`` if the device no longer answers. What was measured stays."""
+        try:
+            return self._context.device.conditions()
+        except StageError:
+            return None
+
     def _prepared(self) -> tuple[list[Job], Job | None]:
         """The jobs of the parts, and that of the sentinel if there is one."""
         jobs = []
@@ -174,7 +182,9 @@ class _Measurement:
         first = self._parts[0].prepared
         if len(jobs) > 1 or first is None:
             return jobs, None
-        sentinel, self._sentinel = sentinel_for(first, self._protocol, self._context.events.warn)
+        sentinel, self._sentinel = sentinel_for(
+            first, self._protocol, self._context.device, self._context.events.warn
+        )
         return jobs, sentinel
 
     def _time(self, jobs: Sequence[Job], sentinel: Job | None) -> None:
@@ -182,7 +192,7 @@ class _Measurement:
         self._before = device.conditions()
         self._executor = ProtocolExecutor(jobs, self._schedule, device, events, sentinel=sentinel)
         self._outcomes = self._executor.run()
-        self._after = device.conditions()
+        self._after = self._conditions_now()
         if (failure := self._executor.sentinel_failure) is not None:
             self._sentinel = without_sentinel(failure, self._sentinel)
             events.warn(f"the sentinel failed and was left out: {failure.message}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from latbench.bench.executor import TIMEOUT_HINT, WORKER
+from latbench.bench.executor import TIMEOUT_HINT
 from latbench.bench.job import Job
 from latbench.schema.trace import Profile
 from latbench.worker import messages
-from latbench.worker.client import WorkerClient
 
 if TYPE_CHECKING:
-    from latbench.devices.local import MeasuredDevice
+    from latbench.devices.measured import MeasuredDevice
 
 WARMUP_CALLS = 10
 CALLS = 50
@@ -24,7 +23,7 @@ def time_operators(
 
     Raises :class:`StageError`.
     """
-    with WorkerClient(device.worker_command(WORKER), timeout_hint=TIMEOUT_HINT) as worker:
+    with device.start_worker(TIMEOUT_HINT) as worker:
         request = job.request(process=0, pinned=pinned)
         worker.ask(request, messages.SessionOpened, stage="open", timeout_s=timeout_s)
         warm = messages.Time(calls=WARMUP_CALLS)

@@ -11,7 +11,7 @@ from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_request
 from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
 from latbench.defaults import TIMEOUT_S
-from latbench.devices.local import LocalDevice
+from latbench.devices.opening import Devices
 from latbench.errors import UsageError
 from latbench.events import SILENT, Events
 from latbench.schema.protocol import MS, TimingProtocol
@@ -63,12 +63,13 @@ def make_plan(
         if not 0 < value < 1:
             raise UsageError(f"the {name} must be above 0 and below 100 %, not {100 * value:g} %")
     timing = resolve_protocol(protocol, timeout_s)
-    device = LocalDevice()
-    resolved = resolve_request(read_request(request, timing), device)
+    asked = read_request(request, timing)
     pilots: list[Record] = []
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store:
+    with Registry.open(registry) as store, Devices() as devices:
+        device = devices.open(asked.device)
+        resolved = resolve_request(asked, device)
         for build in range(builds):
             context = RunContext(
                 device=device,

@@ -30,7 +30,7 @@ from latbench.zoo.resolver import resolve_model
 
 if TYPE_CHECKING:
     from latbench.bench.context import RunContext
-    from latbench.devices.local import MeasuredDevice
+    from latbench.devices.measured import MeasuredDevice
     from latbench.zoo.model import ResolvedModel
 
 
@@ -98,7 +98,7 @@ def read_request(request: Request | str, protocol: TimingProtocol) -> Request:
 
 
 def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest:
-    """Look up everything that ``request`` names.
+    """Look up everything that ``request`` names, whose device has been opened.
 
     Light: nothing is built or exported. Raises :class:`UsageError`, and its
     :class:`~latbench.errors.UnfitError` for a combination that no backend or format supports.
@@ -107,7 +107,6 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
     model = resolve_model(request)
     if not request.backend:
         request = msgspec.structs.replace(request, backend=backend_for(model.file_extension))
-    row = device.row(request.device)
     runner = load_runner(request.backend)
     exporter = exporter_for(runner, model.file_extension)
     check_export(exporter, request.precision)
@@ -117,7 +116,7 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
     if request.precision == "int8":
         identify_calibration(request.calibration)
     return ResolvedRequest(
-        request=request, model=model, device=row, runner=runner, exporter=exporter
+        request=request, model=model, device=device.row, runner=runner, exporter=exporter
     )
 
 
@@ -128,15 +127,17 @@ def find_fallback(resolved: ResolvedRequest, context: RunContext) -> Fallback | 
     :class:`StageError` if ``context`` is strict or the backend is the fallback itself.
     """
     runner, warn = resolved.runner, context.events.warn
-    capability = runner.probe()
+    capability = context.device.probe(runner)
     if capability.available:
         return None
-    why = f"{runner.name} cannot run here: {capability.reason or 'no reason given'}"
+    place = "here" if context.device.link is None else f"on {context.device.row.id}"
+    why = f"{runner.name} cannot run {place}: {capability.reason or 'no reason given'}"
     if context.strict or runner.name == FALLBACK:
         hints = [capability.hint, _devices_that_run(runner)]
         hint = "; ".join(each for each in hints if each) or None
         raise StageError("probe", why, hint=hint, kind="unavailable")
-    warn(f"{why}. What follows is {FALLBACK} on this machine's CPU")
+    whose = "this machine" if context.device.link is None else context.device.row.id
+    warn(f"{why}. What follows is {FALLBACK} on the CPU of {whose}")
     artifact, failure = None, None
     try:
         artifact = _obtain(resolved, resolved.request, resolved.exporter, context).artifact
@@ -172,10 +173,10 @@ def prepare_job(
     job = Job(
         backend=runner.name,
         artifact=cached.artifact,
-        path=cached.path,
+        path=context.device.place(cached.path),
         reference=cached.reference,
         threads=request.threads or protocol.threads or context.device.usable_cpus(),
-        inputs=cached.inputs,
+        inputs=cached.inputs and context.device.place(cached.inputs),
         tolerance=request.tolerance,
         seed=request.seed,
         extra=options if fallback is None else {},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from latbench.defaults import FALLBACK
 from latbench.schema.artifact import Artifact
-from latbench.schema.environment import Conditions, Environment, Machine, Software
+from latbench.schema.environment import Conditions, Environment, Link, Machine, Software
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.record import (
     SCHEMA,
@@ -49,11 +49,12 @@ class Measurement:
     machine: Machine
     software: Software
     before: Conditions
-    after: Conditions
+    after: Conditions | None
     protocol: TimingProtocol
     outcome: Outcome
     artifact: Artifact | None = None
     runtime: Runtime | None = None
+    link: Link | None = None
     sentinel: Sentinel | None = None
     interleaved: Interleaved | None = None
     fallback: Fallback | None = None
@@ -77,6 +78,7 @@ def make_record(resolved: ResolvedRequest, measured: Measurement) -> Record:
             software=measured.software,
             before=measured.before,
             after=measured.after,
+            link=measured.link,
         ),
         protocol=measured.protocol,
         protocol_sha256=protocol_sha256(measured.protocol),

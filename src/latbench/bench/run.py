@@ -11,7 +11,7 @@ from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_request
 from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
 from latbench.defaults import LOCAL, RUN_PROTOCOL, TIMEOUT_S
-from latbench.devices.local import LocalDevice
+from latbench.devices.opening import Devices
 from latbench.errors import StageError
 from latbench.events import SILENT, Events
 from latbench.schema.protocol import TimingProtocol
@@ -159,11 +159,12 @@ def run_request(
     :class:`~latbench.RegistryError` if the registry cannot be used.
     """
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
-    device = LocalDevice()
-    resolved = resolve_request(read_request(request, timing), device)
+    asked = read_request(request, timing)
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store:
+    with Registry.open(registry) as store, Devices() as devices:
+        device = devices.open(asked.device)
+        resolved = resolve_request(asked, device)
         context = RunContext(
             device=device,
             registry=store,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from latbench.api import Exporter, SentinelExporter
 from latbench.artifacts.builder import obtain, obtain_sentinel
 from latbench.artifacts.cache import ArtifactCache, CachedArtifact
@@ -16,12 +18,15 @@ from latbench.schema.record import Sentinel
 from latbench.schema.request import make_request
 from latbench.zoo.resolver import identify
 
+if TYPE_CHECKING:
+    from latbench.devices.measured import MeasuredDevice
+
 SENTINEL, SENTINEL_MODEL = "inverted-residuals-224@1", "latbench.zoo.nets.sentinel:sentinel"
 """Sentinel of the formats whose exporter has none of its own."""
 
 
 def sentinel_for(
-    prepared: PreparedJob, protocol: TimingProtocol, warn: Warn
+    prepared: PreparedJob, protocol: TimingProtocol, device: MeasuredDevice, warn: Warn
 ) -> tuple[Job | None, Sentinel | None]:
     """Return the sentinel to time alternating with a job, on the same backend and settings.
 
@@ -32,12 +37,13 @@ def sentinel_for(
     try:
         precision = prepared.cached.artifact.precision
         name, cached = _obtain_sentinel(exporter_for(prepared.runner), precision, warn)
+        path = device.place(cached.path)
     except LatbenchError as error:
         return None, without_sentinel(error)
     job = Job(
         backend=prepared.job.backend,
         artifact=cached.artifact,
-        path=cached.path,
+        path=path,
         reference=cached.reference,
         threads=prepared.job.threads,
         seed=0,

@@ -24,7 +24,7 @@ from latbench.bench.prepare import (
 from latbench.bench.record_factory import new_id
 from latbench.bench.sweep_lock import sweep_lock
 from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
-from latbench.devices.local import LocalDevice
+from latbench.devices.opening import Devices
 from latbench.errors import UnfitError, UsageError
 from latbench.events import SILENT, Events, Warn, never
 from latbench.schema.codec import digest
@@ -35,7 +35,6 @@ from latbench.version import latbench_version
 from latbench.zoo.given_inputs import identify_inputs
 
 if TYPE_CHECKING:
-    from latbench.devices.local import MeasuredDevice
     from latbench.store.registry import Registry
 
 
@@ -99,19 +98,18 @@ def sweep(
     anything is measured, if a point names something that does not exist.
     """
     timing = resolve_protocol(protocol, timeout_s)
-    device = LocalDevice()
-    points = _resolve_points(requests, timing, device)
-    fits = [point for point in points if isinstance(point.resolved, ResolvedRequest)]
-    if not fits:
-        unfit = [each.resolved for each in points if isinstance(each.resolved, UnfitError)]
-        raise unfit[0] if unfit else UsageError("the sweep has no points")
-    points_sha256 = _points_digest(points, timing, strict=strict, profile=profile)
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store:
+    with Registry.open(registry) as store, Devices() as devices:
+        points = _resolve_points(requests, timing, devices)
+        fits = [point for point in points if isinstance(point.resolved, ResolvedRequest)]
+        if not fits:
+            unfit = [each.resolved for each in points if isinstance(each.resolved, UnfitError)]
+            raise unfit[0] if unfit else UsageError("the sweep has no points")
+        points_sha256 = _points_digest(points, timing, strict=strict, profile=profile)
         begun = _begin(store, points_sha256, len(fits), resume, order_seed, events.warn)
         context = RunContext(
-            device=device,
+            device=devices.open(fits[0].request.device),
             registry=store,
             events=Events(warn=events.warn),
             timeout_s=timeout_s,
@@ -126,7 +124,7 @@ def sweep(
             points=len(points),
             order_seed=begun.order_seed,
         )
-        sweeping = _Sweeping(points, first, dict(begun.done), events)
+        sweeping = _Sweeping(points, first, dict(begun.done), devices, events)
         with sweep_lock(begun.sweep):
             sweeping.run(timing, context, interrupted)
         results = tuple(_result(point, sweeping.done.get(i)) for i, point in enumerate(points))
@@ -149,10 +147,12 @@ class _Sweeping:
         points: Sequence[_Point],
         first: SweepPoint,
         done: dict[int, Record],
+        devices: Devices,
         events: Events,
     ) -> None:
         self._points = points
         self._first = first
+        self._devices = devices
         self._events = events
         self._fits = sum(isinstance(point.resolved, ResolvedRequest) for point in points)
         self._started = time.monotonic()
@@ -170,7 +170,9 @@ class _Sweeping:
             if i in self.done or not isinstance(resolved, ResolvedRequest):
                 continue
             place = msgspec.structs.replace(self._first, point=i)
-            record = measure_request(resolved, timing, replace(context, sweep=place))
+            # A connection that was lost meanwhile is made anew.
+            device = self._devices.open(resolved.request.device)
+            record = measure_request(resolved, timing, replace(context, device=device, sweep=place))
             if record.outcome.status == "interrupted":
                 return
             self._report(i, record, time.monotonic() - began)
@@ -242,14 +244,14 @@ def _result(point: _Point, record: Record | None) -> SweepPointResult:
 
 
 def _resolve_points(
-    requests: Sequence[Request | str], protocol: TimingProtocol, device: MeasuredDevice
+    requests: Sequence[Request | str], protocol: TimingProtocol, devices: Devices
 ) -> list[_Point]:
     """Resolve every request. Raises :class:`UsageError`, but keeps an unsupported combination."""
     points = []
     for each in requests:
         request = msgspec.structs.replace(read_request(each, protocol), protocol=protocol.label)
         try:
-            resolved = resolve_request(request, device)
+            resolved = resolve_request(request, devices.open(request.device))
             points.append(_Point(request=resolved.request, resolved=resolved))
         except UnfitError as error:
             points.append(_Point(request=request, resolved=error))

@@ -230,13 +230,12 @@ def _gathered(
 ) -> Evidence:
     """Collect the evidence from the registry of this machine."""
     from latbench.bundle.evidence import chosen, gather
-    from latbench.defaults import LOCAL
     from latbench.devices.local import LocalDevice
     from latbench.store.registry import Registry
 
     registered = load_registered(trust_code=trust_code)
     wanted = [registered.find(id) for id in dict.fromkeys(claims)]
-    here = LocalDevice().row(LOCAL).id
+    here = LocalDevice().row.id
     with Registry.open(registry, create=False) as store:
         records, unread = chosen(store, registered, wanted, ids=ids, sweep=sweep, device=here)
     for why in unread:

@@ -60,9 +60,19 @@ def devices(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     """Ids of the known devices."""
     from latbench.defaults import LOCAL
     from latbench.devices.catalog import load_devices, user_devices_path
+    from latbench.devices.connections import load_connections
 
     known = (device.id for device in load_devices(user_devices_path()))
-    return _items((LOCAL, *known), incomplete)
+    return _items((LOCAL, *(each.id for each in load_connections()), *known), incomplete)
+
+
+def connections(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids of the user's own devices."""
+    from latbench.devices.connections import load_connections
+
+    return _items((each.id for each in load_connections()), incomplete)
 
 
 def protocols(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -2,49 +2,237 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from latbench.cli import completion
-from latbench.cli.options import json_option
+from latbench.cli.options import json_option, warn
 from latbench.cli.terminal import echo_lines, echo_result, list_width
 
+if TYPE_CHECKING:
+    from latbench.devices.connections import Connection
+    from latbench.schema.environment import Device
 
-@click.command("devices")
-@click.argument("id", required=False, shell_complete=completion.devices)
+
+class DevicesGroup(click.Group):
+    """A group that lists without a subcommand, and describes a device by its id."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A name that is no subcommand is that of a device."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["show", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group("devices", cls=DevicesGroup, invoke_without_command=True)
 @json_option
-def command(*, id: str | None, as_json: bool) -> None:
-    """List the known devices, this machine first, or describe one with the source of each fact.
+@click.pass_context
+def command(ctx: click.Context, *, as_json: bool) -> None:
+    """List the devices: this machine, your own, and those that published latencies name.
 
-    Add your own devices in a file like the shipped devices.yaml, in the configuration folder or
-    named by LATBENCH_DEVICES.
+    `latbench devices ID` describes one with the source of each fact. Your own devices are reached
+    over ssh; `latbench devices add` stores how. Measure on one with `latbench run --device ID`.
     """
-    from latbench.defaults import LOCAL
-    from latbench.devices.catalog import find_device, load_devices, user_devices_path
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+def _list(as_json: bool) -> None:
+    from latbench.devices.catalog import load_devices, user_devices_path
+    from latbench.devices.connections import load_connections
     from latbench.devices.local import LocalDevice
     from latbench.report.json import to_json
-    from latbench.report.text.device import device_lines
     from latbench.report.text.layout import table
 
-    here = LocalDevice().row(LOCAL)
-    devices = (here, *load_devices(user_devices_path()))
-    if id is not None:
-        device = here if id == "local" else find_device(devices, id)
-        if as_json:
-            click.echo(to_json(device))
-            return
-        echo_result(device_lines(device))
-        return
+    here = LocalDevice().row
+    own = [_described(each) for each in load_connections()]
+    rows = load_devices(user_devices_path())
     if as_json:
-        click.echo(to_json(devices))
+        click.echo(to_json((here, *own, *rows)))
         return
-    rows = (
+    reached = ["this machine", *(each.address for each in load_connections()), *("" for _ in rows)]
+    lines = (
         (
             device.id,
             device.name,
             device.kind,
             str(device.soc.value) if device.soc else "",
-            "this machine" if device is here else device.transport or "",
+            place or device.transport or "",
         )
-        for device in devices
+        for device, place in zip((here, *own, *rows), reached, strict=True)
     )
-    echo_lines(table(("id", "name", "kind", "SoC", "reached by"), rows, list_width()))
+    echo_lines(table(("id", "name", "kind", "SoC", "reached by"), lines, list_width()))
+
+
+def _described(connection: Connection) -> Device:
+    """The device without asking it."""
+    from latbench.devices.unreachable import named_device
+
+    return named_device(connection)
+
+
+@command.command("show")
+@click.argument("id", shell_complete=completion.devices)
+@json_option
+def show(*, id: str, as_json: bool) -> None:
+    """Describe one device with the source of each fact."""
+    from latbench.defaults import LOCAL
+    from latbench.devices.catalog import find_device, load_devices, user_devices_path
+    from latbench.devices.connections import find_connection, load_connections
+    from latbench.devices.local import LocalDevice
+    from latbench.report.json import to_json
+    from latbench.report.text.device import connection_lines, device_lines
+
+    here = LocalDevice().row
+    connection = find_connection(id)
+    if id in (LOCAL, here.id):
+        device = here
+    elif connection is not None:
+        device = _described(connection)
+    else:
+        own = [_described(each) for each in load_connections()]
+        device = find_device((*own, *load_devices(user_devices_path())), id)
+    if as_json:
+        click.echo(to_json(device if connection is None else (device, connection)))
+        return
+    echo_result(device_lines(device))
+    if connection is not None:
+        echo_lines(connection_lines(connection))
+
+
+@command.command("add")
+@click.argument("id")
+@click.argument("address")
+@click.option(
+    "--same-as",
+    metavar="ROW",
+    shell_complete=completion.devices,
+    help="Device of `latbench devices` whose hardware it is.",
+)
+@click.option("--python", metavar="PATH", help="Its Python 3.11 or newer.  [default: python3]")
+@click.option("--folder", metavar="PATH", help="For latbench's files, below the home folder there.")
+@click.option("--emulated", is_flag=True, help="Its processor is emulated: times mean nothing.")
+def add(
+    *,
+    id: str,
+    address: str,
+    same_as: str | None,
+    python: str | None,
+    folder: str | None,
+    emulated: bool,
+) -> None:
+    """Store how your device ID is reached, such as ssh://bench@pi5.local.
+
+    HOST in ssh://[USER@]HOST[:PORT] may be a name of ~/.ssh/config. local:// gives this machine a
+    name of its own. An ID that exists is changed.
+    """
+    import msgspec
+
+    from latbench.devices.connections import (
+        check_folder,
+        find_connection,
+        new_connection,
+        store_connection,
+    )
+
+    made = new_connection(id, address, same_as=same_as)
+    before = find_connection(id)
+    if before is not None and before.address == made.address:
+        made = msgspec.structs.replace(before, same_as=same_as or before.same_as)
+    changes: dict[str, object] = {"emulated": emulated or made.emulated}
+    if python is not None:
+        changes["python"] = python
+    if folder is not None:
+        check_folder(folder)
+        changes["folder"] = folder
+    store_connection(msgspec.structs.replace(made, **changes))
+    click.echo(f"{'changed' if before else 'added'} {id}: {address}")
+    if made.installed is None and not address.startswith("local:"):
+        click.echo(f"next: latbench devices check {id}; latbench devices install {id}")
+
+
+@command.command("discover")
+@json_option
+def discover(*, as_json: bool) -> None:
+    """List the hosts that ~/.ssh/config names, with the command that adds each."""
+    from latbench.devices.discovery import ssh_hosts
+    from latbench.report.json import to_json
+
+    found = ssh_hosts()
+    if as_json:
+        click.echo(to_json(found))
+        return
+    if not found:
+        click.echo("no host is named in ~/.ssh/config")
+        return
+    echo_lines(
+        f"latbench devices add {each.id} ssh://{each.host}{'  # added' if each.added else ''}"
+        for each in found
+    )
+
+
+@command.command("check")
+@click.argument("id", shell_complete=completion.connections)
+@json_option
+def check(*, id: str, as_json: bool) -> int:
+    """Try each step of the way to your device ID; say what is wrong and how to fix it.
+
+    The exit status is 3 if a step fails.
+    """
+    from latbench.devices.check import check_device
+    from latbench.devices.connections import known_connection
+    from latbench.report.json import to_json
+    from latbench.report.text.device import step_lines
+
+    steps = list(check_device(known_connection(id)))
+    works = all(step.works is not False for step in steps)
+    if as_json:
+        click.echo(to_json({"device": id, "works": works, "steps": steps}))
+    else:
+        answer = "can be measured on" if works else "cannot be measured on"
+        echo_lines([f"{id} {answer}", *(line for step in steps for line in step_lines(step))])
+    return 0 if works else 3
+
+
+@command.command("install")
+@click.argument("id", shell_complete=completion.connections)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="BACKEND",
+    shell_complete=completion.backends,
+    help="A backend to install; repeatable.  [default: those there, or onnxruntime]",
+)
+def install(*, id: str, backends: tuple[str, ...]) -> None:
+    """Put the worker and its backends on your device ID, from wheels that are fetched here.
+
+    The device needs Python 3.11 or newer and no internet. What is there already is not sent again.
+    """
+    from latbench.defaults import FALLBACK
+    from latbench.devices.connections import known_connection
+    from latbench.devices.setup import install_worker
+
+    connection = known_connection(id)
+    before = connection.installed.backends if connection.installed else ()
+    wanted = tuple(dict.fromkeys((*(backends or before or (FALLBACK,)),)))
+    installed = install_worker(connection, wanted, warn)
+    click.echo(f"installed on {id}: worker {installed.sha256[:12]} with {', '.join(wanted)}")
+
+
+@command.command("remove")
+@click.argument("id", shell_complete=completion.connections)
+@click.option("--purge", is_flag=True, help="Delete latbench's folder on the device too.")
+def remove(*, id: str, purge: bool) -> None:
+    """Forget your device ID. Its records stay."""
+    from latbench.devices.connections import known_connection, load_connections, save_connections
+    from latbench.devices.setup import purge_device
+
+    connection = known_connection(id)
+    if purge:
+        purge_device(connection)
+    save_connections(each for each in load_connections() if each.id != id)
+    click.echo(f"removed {id}")

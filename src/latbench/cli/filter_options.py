@@ -146,7 +146,7 @@ def filter_of(
     if LOCAL in devices:
         from latbench.devices.local import LocalDevice
 
-        here = LocalDevice().row(LOCAL).id
+        here = LocalDevice().row.id
         devices = tuple(here if name == LOCAL else name for name in devices)
     return RecordFilter(
         models=models,

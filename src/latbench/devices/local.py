@@ -1,16 +1,12 @@
-"""The machine that is measured, and what the harness needs to know about it."""
+"""This machine as the device that models are timed on."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-from latbench.defaults import LOCAL
-from latbench.devices.catalog import find_device, load_devices, user_devices_path
-from latbench.errors import UsageError
 from latbench.host.info import (
     read_conditions,
     read_machine,
@@ -19,70 +15,32 @@ from latbench.host.info import (
     usable_cpus,
 )
 from latbench.schema.environment import Conditions, Device, Machine, Software
+from latbench.worker.client import WorkerClient
+
+if TYPE_CHECKING:
+    from latbench.api import Capability, Runner
+
+WORKER = "latbench.worker.inference"
+"""The module that is the Python worker."""
 
 
-class MeasuredDevice(Protocol):
-    """A device that models are timed on.
+class LocalDevice:
+    """This machine. ``row`` is what the user calls it, and by default what its processor is."""
 
-    Everything that a measurement needs to know about the hardware goes through this value, so that
-    a device behind a connection can take the place of this machine. Only :class:`LocalDevice`
-    exists so far: artifacts are still read by path, and workers are started as local programs.
-    """
+    link = None
+
+    def __init__(self, row: Device | None = None) -> None:
+        self._row = row
 
     @property
-    def machine(self) -> Machine:
-        """Facts that stay the same while the device is up."""
-        ...
-
-    def row(self, name: str) -> Device:
-        """Return the device's row under ``name``. Raise :class:`UsageError` for another device."""
-        ...
-
-    def conditions(self) -> Conditions:
-        """Read what can change from one minute to the next."""
-        ...
-
-    def software(self, packages: Iterable[str]) -> Software:
-        """Return the versions of those ``packages`` that are installed."""
-        ...
-
-    def usable_cpus(self) -> int:
-        """Return the number of CPUs available to a worker: the default number of threads."""
-        ...
-
-    def worker_command(self, module: str) -> tuple[str, ...]:
-        """Return the command line that starts a worker program.
-
-        :class:`~latbench.worker.client.WorkerClient` runs it, and stops and continues the program
-        while another one is being timed.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class LocalDevice:
-    """This machine."""
+    def row(self) -> Device:
+        """The user's row for this machine, or one derived from its facts."""
+        return self._row or this_device(self.machine)
 
     @cached_property
     def machine(self) -> Machine:
         """Facts that stay the same while the machine is up, read once."""
         return read_machine()
-
-    def row(self, name: str) -> Device:
-        """Return this machine's row, or the user's row for it if ``name`` is one.
-
-        Raise :class:`UsageError` for a device that is unknown or cannot be reached.
-        """
-        own = this_device(self.machine)
-        if name in (LOCAL, own.id):
-            return own
-        device = find_device(load_devices(user_devices_path()), name)
-        if device.transport == "local":
-            return device
-        raise UsageError(
-            f"device {name!r} ({device.name}) cannot be reached from here: only this machine can",
-            hint=f"leave --device out, or give {LOCAL} or {own.id}",
-        )
 
     def conditions(self) -> Conditions:
         """Read what can change from one minute to the next. Takes a few milliseconds."""
@@ -96,9 +54,14 @@ class LocalDevice:
         """Return the number of CPUs available to this process (affinity, cgroup quota)."""
         return usable_cpus()
 
-    def worker_command(self, module: str) -> tuple[str, ...]:
-        """Return ``python -P -m module`` with this interpreter.
+    def probe(self, runner: Runner) -> Capability:
+        """Whether the backend can run here."""
+        return runner.probe()
 
-        ``-P``: a file in the working directory must not replace a library.
-        """
-        return (sys.executable, "-P", "-m", module)
+    def place(self, path: Path) -> PurePath:
+        """The path itself."""
+        return path
+
+    def start_worker(self, timeout_hint: str) -> WorkerClient:
+        """Start a worker with this interpreter."""
+        return WorkerClient.with_module(WORKER, timeout_hint=timeout_hint)

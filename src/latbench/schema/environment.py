@@ -85,8 +85,8 @@ class Conditions(Value, frozen=True, kw_only=True):
     affinity: tuple[int, ...] | None
     cpu_quota_milli: int | None
     """CPU bandwidth limit of the control group, in thousandths of a CPU; ``None``: no limit."""
-    usable_cpus: int
-    """CPUs that this process can use, given affinity and quota."""
+    usable_cpus: int | None
+    """CPUs that a worker can use, given affinity and quota; ``None`` if the device did not say."""
     governor: tuple[str, ...] | None
     turbo: bool | None
     frequency_khz: tuple[int, ...] | None

@@ -53,16 +53,23 @@ class WorkerClient:
         self._paused = False
         self.ended = False
         """Whether the program has ended, so that it can no longer be asked."""
+        self._hello: messages.Hello | None = None
         self._process = program.start(stage)
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._wanted: SimpleQueue[int] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            self.hello = self._greeted(stage, banners)
+            self._hello = self._greeted(stage, banners)
         except BaseException:
             # Ctrl-C too: nobody has entered the `with` block that would end the program.
             self._end()
             raise
+
+    @property
+    def hello(self) -> messages.Hello:
+        """What the program said about itself first."""
+        assert self._hello is not None
+        return self._hello
 
     def _greeted(self, stage: Stage, banners: bool) -> messages.Hello:
         line = b""
@@ -224,7 +231,7 @@ class WorkerClient:
         self._wanted.put(0)
         with suppress(StageError):  # Over a lost connection.
             self._resume()  # A stopped program does not see the end of its input.
-        self._process.end()
+        self._process.end(self._hello.pid if self._hello else None)
 
 
 def _explain(status: int, out_of_memory: bool) -> tuple[FailureKind, str, str]:

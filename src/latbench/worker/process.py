@@ -55,8 +55,11 @@ class Process(Protocol):
         """
         ...
 
-    def end(self) -> None:
-        """End the program and whatever it started. It may be called again."""
+    def end(self, pid: int | None) -> None:
+        """End the program and whatever it started. It may be called again.
+
+        ``pid`` is its process as it says; ``None`` before it has said so.
+        """
         ...
 
     def detail(self) -> str | None:
@@ -151,7 +154,7 @@ class LocalProcess:
             {"stop": signal.SIGSTOP, "continue": signal.SIGCONT, "kill": signal.SIGKILL}[name]
         )
 
-    def end(self) -> None:
+    def end(self, pid: int | None) -> None:
         if self._stderr.closed:
             return
         if self._process.stdin is not None:

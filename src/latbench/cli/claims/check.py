@@ -167,10 +167,9 @@ def _checked(
 
     if set(asked) == {"static"}:
         return check_claims(claims, registered, None, device="", timed=False)
-    from latbench.defaults import LOCAL
     from latbench.devices.local import LocalDevice
 
-    here = LocalDevice().row(LOCAL).id
+    here = LocalDevice().row.id
     with _to_read(registry) as store:
         return check_claims(claims, registered, store, device=here, static="static" in asked)
 
@@ -211,7 +210,7 @@ def _measure(
     records measured so far."""
     from latbench.audit.check import check as check_claims
     from latbench.audit.measure import carry_out, trials
-    from latbench.defaults import FALLBACK, LOCAL
+    from latbench.defaults import FALLBACK
     from latbench.devices.local import LocalDevice
     from latbench.plugins import load_runner
     from latbench.store.registry import Registry
@@ -219,7 +218,7 @@ def _measure(
     for name in backends:
         load_runner(name)
     local = LocalDevice()
-    here = local.row(LOCAL).id
+    here = local.row.id
     with Registry.open(registry) as store:
         now = check_claims(claims, registered, store, device=here, static=False).verdicts
     wanted = trials(

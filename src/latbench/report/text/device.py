@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from latbench.devices.check import Step
+from latbench.devices.connections import Connection
 from latbench.report.text.layout import labelled
 from latbench.report.units import size
 from latbench.schema.environment import (
@@ -30,6 +32,27 @@ def device_lines(device: Device) -> list[str]:
     if device.note:
         lines.append(labelled("note", device.note))
     return lines
+
+
+def connection_lines(connection: Connection) -> list[str]:
+    """How a user's device is reached, and what is installed on it."""
+    installed = connection.installed
+    there = (
+        f"worker {installed.sha256[:12]} with {', '.join(installed.backends)}"
+        if installed
+        else f"nothing: latbench devices install {connection.id}"
+    )
+    lines = [labelled("address", connection.address), labelled("installed", there)]
+    if connection.emulated:
+        lines.append(labelled("emulated", "its times mean nothing"))
+    return lines
+
+
+def step_lines(step: Step) -> list[str]:
+    """One step of a check, and what to do."""
+    mark = {True: "ok", False: "FAILED", None: "-"}[step.works]
+    lines = [f"  {mark:6}  {step.name:12}  {step.found}"]
+    return [*lines, f"{'':24}{step.hint}"] if step.hint else lines
 
 
 def cpu_line(machine: Machine, now: Conditions) -> str:
@@ -67,5 +90,7 @@ def _virtualized(hypervisor: str) -> str:
 
 
 def _cpus(before: Conditions, logical: int | None) -> str:
+    if before.usable_cpus is None:
+        return "CPUs not known"
     usable = f"{before.usable_cpus} usable CPU{'' if before.usable_cpus == 1 else 's'}"
     return usable if logical in (None, before.usable_cpus) else f"{usable} of {logical}"

@@ -1,0 +1,124 @@
+"""Each step of the way to a device, tried in order: what works, and what to do where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from latbench.devices.connections import Connection, load_connections, read_address
+from latbench.devices.installation import check_surroundings, current_latbench, look_around
+from latbench.devices.opening import connect
+from latbench.devices.remote import NOT_INSTALLED, RemoteDevice
+from latbench.devices.transport import Transport
+from latbench.errors import LatbenchError
+from latbench.plugins import load_runner
+from latbench.schema.environment import Machine
+from latbench.schema.value import Value
+
+CLOCK_TOLERANCE_NS = 60 * 10**9
+"""Records of a device whose clock is off by more are hard to place in time."""
+
+
+class Step(Value, frozen=True, kw_only=True):
+    """One step. ``works`` is ``None`` for what is neither good nor bad."""
+
+    name: str
+    works: bool | None
+    found: str
+    hint: str | None = None
+
+
+def check_device(connection: Connection) -> Iterator[Step]:
+    """Try each step until one fails, which is the last one."""
+    try:
+        address = read_address(connection.address)
+        if address is None:
+            yield Step(name="connection", works=True, found="this machine")
+            return
+        transport = connect(connection)
+    except LatbenchError as error:
+        yield _failed("connection", error)
+        return
+    yield Step(name="connection", works=True, found=connection.address)
+    try:
+        yield from _surroundings(connection, transport)
+    except LatbenchError as error:
+        yield _failed("surroundings", error)
+        transport.close()
+        return
+    try:
+        device = RemoteDevice(connection, transport)
+    except LatbenchError as error:
+        yield _failed("worker", error)
+        transport.close()
+        return
+    with device:
+        yield from _worker(connection, device)
+
+
+def _surroundings(connection: Connection, transport: Transport) -> Iterator[Step]:
+    found = look_around(connection, transport)
+    libc = f", glibc {'.'.join(map(str, found.libc))}" if found.libc else ""
+    system = f"{found.system} {found.architecture}{libc}"
+    yield Step(name="system", works=True, found=system)
+    if found.free_bytes is not None:
+        yield Step(name="free space", works=None, found=f"{found.free_bytes / 1e9:.1f} GB")
+    if connection.installed is None or connection.installed.worker == "python":
+        check_surroundings(connection, found)
+        assert found.python is not None
+        version = ".".join(map(str, found.python))
+        yield Step(name="python", works=True, found=f"{version}, {found.interpreter}")
+
+
+def _worker(connection: Connection, device: RemoteDevice) -> Iterator[Step]:
+    link, installed = device.link, connection.installed
+    assert installed is not None
+    trip = f"an exchange takes {link.round_trip_ns / 1e6:.1f} ms"
+    yield Step(name="worker", works=True, found=f"{link.worker}, {trip}")
+    if installed.latbench != current_latbench():
+        yield Step(
+            name="version",
+            works=False,
+            found="another state of latbench than here is installed",
+            hint=NOT_INSTALLED.format(connection.id),
+        )
+    yield from _machine(connection, device.machine)
+    offset = link.clock_offset_ns
+    late = abs(offset) > CLOCK_TOLERANCE_NS
+    yield Step(
+        name="clock",
+        works=None if late else True,
+        found=f"{abs(offset) / 1e9:.1f} s {'ahead of' if offset > 0 else 'behind'} this machine's",
+        hint="records keep both; set the clock for times of day that agree" if late else None,
+    )
+    for backend in installed.backends:
+        able = device.probe(load_runner(backend))
+        found = f"{backend} {able.version}" if able.available else f"{backend}: {able.reason}"
+        hint = None if able.available else able.hint
+        yield Step(name="backend", works=able.available, found=found, hint=hint)
+
+
+def _machine(connection: Connection, machine: Machine) -> Iterator[Step]:
+    yield Step(name="processor", works=None, found=machine.cpu_model or "unknown")
+    if machine.emulated:
+        yield Step(
+            name="emulated",
+            works=None,
+            found="the processor is emulated",
+            hint="its latencies mean nothing; no claim is decided by them",
+        )
+    twins = [
+        each.id
+        for each in load_connections()
+        if each.id != connection.id and machine.identity and each.identity == machine.identity
+    ]
+    if twins:
+        yield Step(
+            name="identity",
+            works=False,
+            found=f"{connection.id} is the same machine as {', '.join(twins)}",
+            hint="latbench devices remove one of them, or give each its own machine id",
+        )
+
+
+def _failed(name: str, error: LatbenchError) -> Step:
+    return Step(name=name, works=False, found=error.message, hint=error.hint)

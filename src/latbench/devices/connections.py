@@ -1,0 +1,239 @@
+"""The user's own devices: how each is reached, and what was installed on it.
+
+``latbench devices add`` writes ``connections.yaml`` in the configuration folder. Facts about hardware
+stay in ``devices.yaml``; a connection may name a row of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import msgspec
+
+from latbench.devices.catalog import load_devices, user_devices_path
+from latbench.errors import UsageError, suggest
+from latbench.files import write_beside
+from latbench.paths import config_folder
+from latbench.schema.environment import Device
+from latbench.schema.value import Value
+from latbench.schema.yaml_document import Document, parse
+
+SCHEMA = 1
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+HEADER = "# Devices that `latbench devices add` has written. It may be edited by hand.\n"
+SCHEMES = ("ssh", "local")
+
+
+class Installed(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """The worker that ``latbench devices install`` has put on a device."""
+
+    worker: str
+    """``python`` or ``native``."""
+    sha256: str
+    """Digest of everything that was installed."""
+    latbench: str
+    """Digest of latbench's own part; a run needs the same."""
+    folder: str
+    """Absolute path on the device."""
+    python: str | None = None
+    """Absolute path of the interpreter on the device."""
+    backends: tuple[str, ...] = ()
+
+
+class Connection(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """One device of the user's."""
+
+    id: str
+    address: str
+    """``ssh://[USER@]HOST[:PORT]``, where HOST may be a name of ``~/.ssh/config``; ``local://``
+    gives this machine a name of its own."""
+    same_as: str | None = None
+    """Id of the row of facts that describes its hardware."""
+    python: str = "python3"
+    """The interpreter on the device."""
+    folder: str = ".cache/latbench"
+    """Where latbench keeps its files there, relative to the user's home folder."""
+    emulated: bool = False
+    """Whether the user knows its processor to be emulated."""
+    identity: str | None = None
+    """What told it from other machines when it was reached last."""
+    installed: Installed | None = None
+
+
+class ConnectionsFile(Value, frozen=True, kw_only=True):
+    """The form of the file."""
+
+    schema: int
+    connections: tuple[Connection, ...]
+
+
+class SshAddress(Value, frozen=True, kw_only=True):
+    """The parts of ``ssh://[USER@]HOST[:PORT]``."""
+
+    host: str
+    user: str | None
+    port: int | None
+
+
+def connections_path() -> Path:
+    """The file. Raises :class:`LatbenchError` if there is no configuration folder."""
+    return config_folder() / "connections.yaml"
+
+
+def load_connections() -> tuple[Connection, ...]:
+    """The user's devices, in the order in which they were added.
+
+    Raises :class:`UsageError` with file, line and key.
+    """
+    path = connections_path()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    document = parse(content, str(path))
+    found = document.tree.get("schema") if isinstance(document.tree, dict) else None
+    if isinstance(found, int) and found > SCHEMA:
+        raise document.error(
+            ("schema",),
+            f"the file is of schema {found}; this latbench reads up to {SCHEMA}",
+            "upgrade latbench",
+        )
+    connections = document.convert(ConnectionsFile).connections
+    _check_rows(document, connections)
+    return connections
+
+
+def save_connections(connections: Iterable[Connection]) -> None:
+    """Write the file. Raises :class:`LatbenchError`."""
+    import yaml
+
+    tree = msgspec.to_builtins(ConnectionsFile(schema=SCHEMA, connections=tuple(connections)))
+    text = HEADER + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    path = connections_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def store_connection(changed: Connection) -> None:
+    """Replace the entry of that id in the file, or add it."""
+    others = load_connections()
+    if any(each.id == changed.id for each in others):
+        save_connections(changed if each.id == changed.id else each for each in others)
+    else:
+        save_connections((*others, changed))
+
+
+def find_connection(id: str) -> Connection | None:
+    """The user's device of that id."""
+    return next((each for each in load_connections() if each.id == id), None)
+
+
+def known_connection(id: str) -> Connection:
+    """The user's device of that id. Raises :class:`UsageError` with the nearest ids."""
+    known = {each.id: each for each in load_connections()}
+    if id not in known:
+        raise UsageError(
+            f"{id!r} is not one of your devices",
+            hint=suggest(id, known, otherwise="latbench devices lists them")
+            or f"add it: latbench devices add {id} ssh://USER@HOST",
+        )
+    return known[id]
+
+
+def new_connection(id: str, address: str, *, same_as: str | None = None) -> Connection:
+    """A checked connection. Raises :class:`UsageError`."""
+    check_id(id)
+    read_address(address)
+    row_of(same_as)
+    return Connection(id=id, address=address, same_as=same_as)
+
+
+def check_id(id: str) -> None:
+    """Refuse an id that cannot name a device. Raises :class:`UsageError`."""
+    if not NAME.fullmatch(id):
+        raise UsageError(
+            f"{id!r} cannot name a device",
+            hint="up to 64 lower-case letters, digits, dots, dashes and underscores",
+        )
+
+
+def check_folder(folder: str) -> None:
+    """Refuse a folder that is not below the home folder. Raises :class:`UsageError`."""
+    parts = PurePosixPath(folder).parts
+    if not parts or folder.startswith(("/", "-", "~")) or ".." in parts:
+        raise UsageError(
+            f"{folder!r} is not a folder below the home folder of the device",
+            hint="such as .cache/latbench",
+        )
+
+
+def row_of(id: str | None) -> Device | None:
+    """The row of facts of that id. Raises :class:`UsageError` with the nearest ids."""
+    if id is None:
+        return None
+    known = {device.id: device for device in load_devices(user_devices_path())}
+    if id not in known:
+        raise UsageError(f"no device {id!r} is described in devices.yaml", hint=suggest(id, known))
+    return known[id]
+
+
+def read_address(address: str) -> SshAddress | None:
+    """The parts of an address; ``None`` for this machine. Raises :class:`UsageError`."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        raise UsageError(
+            f"{address!r} is not an address", hint=f"write ssh://USER@HOST: ssh://{address}"
+        )
+    if scheme not in SCHEMES:
+        raise UsageError(
+            f"unknown way to reach a device: {scheme}://",
+            hint=suggest(scheme, SCHEMES) or f"known: {', '.join(f'{s}://' for s in SCHEMES)}",
+        )
+    if scheme == "local":
+        if rest:
+            raise UsageError(f"{address!r}: this machine needs no name", hint="write local://")
+        return None
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(
+            f"{address!r} is not an address: {error}", hint="write ssh://USER@HOST:PORT"
+        ) from error
+    if parts.password is not None:
+        raise UsageError(
+            "an address with a password is not stored",
+            hint="use a key: ssh-copy-id USER@HOST, then ssh://USER@HOST",
+        )
+    host = parts.hostname
+    if not host or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise UsageError(
+            f"{address!r} is not an address",
+            hint="write ssh://USER@HOST or ssh://USER@HOST:PORT, without a path",
+        )
+    if host.startswith("-") or (parts.username or "").startswith("-"):
+        raise UsageError(f"{address!r} is not an address: a name begins with a dash")
+    # urlsplit makes the host lower case; names in ~/.ssh/config have upper case too.
+    whole = rest.rpartition("@")[2].rstrip("/")
+    cased = whole if ":" not in whole or whole.endswith("]") else whole.rpartition(":")[0]
+    return SshAddress(host=cased.strip("[]") or host, user=parts.username, port=port)
+
+
+def _check_rows(document: Document, connections: tuple[Connection, ...]) -> None:
+    taken: set[str] = set()
+    for i, each in enumerate(connections):
+        place = ("connections", i)
+        if each.id in taken:
+            raise document.error((*place, "id"), f"the id {each.id!r} stands here twice")
+        taken.add(each.id)
+        try:
+            check_id(each.id)
+            read_address(each.address)
+            check_folder(each.folder)
+        except UsageError as error:
+            raise document.error(place, error.message, error.hint) from error

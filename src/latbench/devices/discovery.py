@@ -1,0 +1,79 @@
+"""Hosts that the user's ssh configuration names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from latbench.devices.connections import NAME, load_connections, read_address
+from latbench.errors import UsageError
+from latbench.schema.value import Value
+
+LARGEST_BYTES = 2**20
+LINE = re.compile(r"^\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*?)\s*$")
+DEEPEST = 4
+"""How many files may include each other."""
+
+
+class SshHost(Value, frozen=True, kw_only=True):
+    """A host, and the id that it would get here."""
+
+    host: str
+    id: str
+    added: bool
+    """Whether it is one of the user's devices already."""
+
+
+def ssh_hosts(config: Path | None = None) -> tuple[SshHost, ...]:
+    """Hosts of ``~/.ssh/config`` and what it includes, without patterns, in their order.
+
+    Raises :class:`UsageError` if the file cannot be read.
+    """
+    file = config or Path.home() / ".ssh" / "config"
+    there = {_host(each.address) for each in load_connections()}
+    return tuple(
+        SshHost(host=name, id=_id_of(name), added=name in there)
+        for name in dict.fromkeys(_named(file, DEEPEST))
+    )
+
+
+def _named(file: Path, deep: int) -> list[str]:
+    try:
+        text = file.read_bytes()[:LARGEST_BYTES].decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    found: list[str] = []
+    for line in text.splitlines():
+        known = LINE.match(line)
+        if known is None:
+            continue
+        keyword, rest = known[1].lower(), known[2]
+        if keyword == "host":
+            found += [name for name in _words(rest) if not re.search(r"[*?!]", name)]
+        elif keyword == "include" and deep:
+            for pattern in _words(rest):
+                place = Path(pattern).expanduser()
+                root = place if place.is_absolute() else file.parent / place
+                for included in sorted(root.parent.glob(root.name)):
+                    found += _named(included, deep - 1)
+    return found
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text, comments=True)
+    except ValueError:
+        return text.split()
+
+
+def _id_of(host: str) -> str:
+    id = re.sub(r"[^a-z0-9._-]+", "-", host.lower()).strip("-._")
+    return id if NAME.fullmatch(id) else "device"
+
+
+def _host(address: str) -> str | None:
+    found = read_address(address)
+    return found.host if found else None

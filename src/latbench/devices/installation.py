@@ -1,0 +1,221 @@
+"""Installing a worker on a device: what is there, what is needed, and putting it in place."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from latbench.devices.connections import Connection, Installed
+from latbench.devices.transport import Transport
+from latbench.devices.wheels import Platform, digest_of, fetch_wheels, own_wheel, requirements
+from latbench.errors import StageError
+from latbench.events import Warn
+from latbench.files import content_sha256
+
+COMMAND_TIMEOUT_S = 30.0
+UNPACK_TIMEOUT_S = 600.0
+OLDEST_PYTHON = (3, 11)
+SPARE_BYTES = 50 * 2**20
+LOOK = r"""
+echo "system=$(uname -s)"; echo "architecture=$(uname -m)"; echo "home=$HOME"
+echo "libc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+echo "macos=$(sw_vers -productVersion 2>/dev/null)"
+echo "interpreter=$(command -v "$1" 2>/dev/null)"
+echo "python=$("$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>&1 | tail -n 1)"
+mkdir -p "$HOME/$2" 2>&1 | sed 's/^/refused=/'
+[ -w "$HOME/$2" ] && echo "writable=yes"
+echo "free=$(df -Pk "$HOME/$2" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+"""
+"""Shell program that tells about a device, one ``name=value`` on a line."""
+UNPACK = r"""
+import compileall, os, shutil, sys, zipfile
+target, *wheels = sys.argv[1:]
+part = target + ".part"
+shutil.rmtree(part, ignore_errors=True)
+for wheel in wheels:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(part)
+for name in os.listdir(part):
+    if name.endswith(".data"):
+        for kind in ("purelib", "platlib"):
+            place = os.path.join(part, name, kind)
+            if os.path.isdir(place):
+                shutil.copytree(place, part, dirs_exist_ok=True)
+        shutil.rmtree(os.path.join(part, name))
+compileall.compile_dir(part, quiet=2, workers=1)
+shutil.rmtree(target, ignore_errors=True)
+os.rename(part, target)
+"""
+"""Python program that unpacks wheels into a folder, complete or not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a device has, before anything is installed."""
+
+    system: str
+    architecture: str
+    home: str
+    python: tuple[int, int, int] | None
+    interpreter: str | None
+    """Absolute path."""
+    libc: tuple[int, int] | None
+    macos: tuple[int, int] | None
+    writable: bool
+    """Whether latbench's folder there can be written."""
+    refused: str | None
+    free_bytes: int | None
+
+    @property
+    def platform(self) -> Platform:
+        """What decides which wheels fit. There must be an interpreter."""
+        assert self.python is not None
+        return Platform(
+            system=self.system,
+            architecture=self.architecture,
+            python=self.python[:2],
+            libc=self.libc,
+            macos=self.macos,
+        )
+
+
+def look_around(connection: Connection, transport: Transport) -> Surroundings:
+    """Ask the device's shell. Raises :class:`StageError`."""
+    command = ("sh", "-c", LOOK, "sh", connection.python, connection.folder)
+    done = transport.run(command, timeout_s=COMMAND_TIMEOUT_S)
+    lines = done.stdout.decode(errors="replace").splitlines()
+    told = dict(line.split("=", 1) for line in lines if re.match(r"[a-z]+=", line))
+    if "system" not in told or not told.get("home", "").startswith("/"):
+        raise StageError(
+            "probe",
+            f"{connection.id} does not execute commands: {done.said}",
+            hint="its login shell must be a POSIX shell that runs `sh -c`",
+            kind="unavailable",
+        )
+    python = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", told.get("python", ""))
+    libc = re.fullmatch(r"glibc (\d+)\.(\d+).*", told.get("libc", ""))
+    macos = re.match(r"(\d+)\.(\d+)", told.get("macos", ""))
+    free = told.get("free", "")
+    return Surroundings(
+        system=told["system"],
+        architecture=told.get("architecture", ""),
+        home=told["home"],
+        python=(int(python[1]), int(python[2]), int(python[3])) if python else None,
+        interpreter=told.get("interpreter") or None,
+        libc=(int(libc[1]), int(libc[2])) if libc else None,
+        macos=(int(macos[1]), int(macos[2])) if macos else None,
+        writable=told.get("writable") == "yes",
+        refused=told.get("refused"),
+        free_bytes=int(free) * 1024 if free.isdecimal() else None,
+    )
+
+
+def check_surroundings(connection: Connection, found: Surroundings) -> None:
+    """Refuse a device that no Python worker runs on. Raises :class:`StageError`."""
+    name = connection.id
+    if not found.writable:
+        raise _unfit(
+            f"{found.home}/{connection.folder} on {name} cannot be written"
+            + (f": {found.refused}" if found.refused else ""),
+            "latbench devices add --folder names another folder below the home folder",
+        )
+    if found.python is None or found.interpreter is None:
+        raise _unfit(
+            f"{name} has no {connection.python}",
+            "install Python 3.11 or newer there, name one (latbench devices add --python), or use "
+            "the worker without Python: latbench devices install --worker native",
+        )
+    if found.python[:2] < OLDEST_PYTHON:
+        version = ".".join(map(str, found.python))
+        raise _unfit(
+            f"{connection.python} on {name} is {version}; the worker needs 3.11 or newer",
+            "name another one (latbench devices add --python), or use the worker without Python: "
+            "latbench devices install --worker native",
+        )
+
+
+def install_python_worker(
+    connection: Connection, transport: Transport, backends: Sequence[str], warn: Warn
+) -> Installed:
+    """Put a Python worker with ``backends`` on the device, from wheels that are fetched here.
+
+    What is there already is not sent again. Raises :class:`StageError`.
+    """
+    found = look_around(connection, transport)
+    check_surroundings(connection, found)
+    assert found.interpreter is not None
+    root = PurePosixPath(found.home, connection.folder)
+    with tempfile.TemporaryDirectory(prefix="latbench-wheels-") as temporary:
+        folder = Path(temporary)
+        own = own_wheel(folder)
+        wheels = fetch_wheels(requirements(backends), found.platform, folder)
+        installed = Installed(
+            worker="python",
+            sha256=digest_of(wheels),
+            latbench=content_sha256(own),
+            folder=str(root),
+            python=found.interpreter,
+            backends=tuple(backends),
+        )
+        target = root / "environments" / installed.sha256
+        there = transport.run(("test", "-d", str(target)), timeout_s=COMMAND_TIMEOUT_S)
+        if there.status == 0:
+            return installed
+        _check_room(connection, found, wheels)
+        sent = 0
+        places = []
+        for wheel in wheels:
+            place = str(root / "wheels" / content_sha256(wheel) / wheel.name)
+            if transport.run(("test", "-e", place), timeout_s=COMMAND_TIMEOUT_S).status != 0:
+                transport.push(wheel, place)
+                sent += wheel.stat().st_size
+            places.append(place)
+        warn(f"sent {sent / 1e6:.1f} MB in {len(wheels)} wheels to {connection.id}")
+        _unpack(connection, transport, found.interpreter, str(target), places)
+    return installed
+
+
+def current_latbench() -> str:
+    """Digest of latbench's own wheel as it is installed here."""
+    with tempfile.TemporaryDirectory(prefix="latbench-wheel-") as temporary:
+        return content_sha256(own_wheel(Path(temporary)))
+
+
+def _check_room(connection: Connection, found: Surroundings, wheels: Sequence[Path]) -> None:
+    """Refuse what would not fit: wheels, and what is in them. Raises :class:`StageError`."""
+    needed = SPARE_BYTES
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            needed += wheel.stat().st_size + sum(each.file_size for each in archive.infolist())
+    if found.free_bytes is not None and found.free_bytes < needed:
+        raise _unfit(
+            f"{connection.id} has {found.free_bytes / 1e6:.0f} MB free, the worker needs "
+            f"{needed / 1e6:.0f} MB",
+            "free space there, or install fewer backends: --backend onnxruntime",
+        )
+
+
+def _unpack(
+    connection: Connection,
+    transport: Transport,
+    interpreter: str,
+    target: str,
+    wheels: Sequence[str],
+) -> None:
+    command = (interpreter, "-I", "-c", UNPACK, target, *wheels)
+    done = transport.run(command, timeout_s=UNPACK_TIMEOUT_S)
+    if done.status != 0:
+        raise StageError(
+            "probe",
+            f"the worker could not be unpacked on {connection.id}: {done.said}",
+            hint="free space there, and try again",
+            detail=done.stderr.decode(errors="replace")[-4000:],
+        )
+
+
+def _unfit(message: str, hint: str) -> StageError:
+    return StageError("probe", message, hint=hint, kind="unavailable")

@@ -1,0 +1,108 @@
+"""From the name of a device to the device."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import msgspec
+
+from latbench.defaults import LOCAL
+from latbench.devices.catalog import find_device, load_devices, user_devices_path
+from latbench.devices.connections import Connection, load_connections, read_address, row_of
+from latbench.devices.local import LocalDevice
+from latbench.devices.measured import MeasuredDevice
+from latbench.devices.remote import RemoteDevice
+from latbench.devices.transport import Transport
+from latbench.devices.unreachable import UnreachableDevice
+from latbench.errors import StageError, UsageError, suggest
+from latbench.schema.environment import Device
+
+
+class Devices:
+    """The devices that an operation uses, each opened once. Leaving the ``with`` block ends them.
+
+    A device at the end of a connection is connected to and reserved until then.
+    """
+
+    def __init__(self) -> None:
+        self._local = LocalDevice()
+        self._remote: dict[str, RemoteDevice] = {}
+
+    def __enter__(self) -> Devices:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        for device in self._remote.values():
+            device.__exit__(kind, value, tb)
+
+    def open(self, name: str) -> MeasuredDevice:
+        """The device called ``name``; an empty name is this machine.
+
+        One that does not answer is a device too, on which everything fails with the reason. Raises
+        :class:`UsageError` for a device that is unknown or has no connection.
+        """
+        if name in ("", LOCAL, self._local.row.id):
+            return self._local
+        if name in self._remote and not self._remote[name].is_lost():
+            return self._remote[name]
+        connection = next((each for each in load_connections() if each.id == name), None)
+        if connection is None:
+            return LocalDevice(_local_row(name))
+        if read_address(connection.address) is None:
+            return LocalDevice(_named(connection, self._local.row))
+        try:
+            self._remote[name] = remote_device(connection)
+        except StageError as error:
+            return UnreachableDevice(connection, error)
+        return self._remote[name]
+
+
+def remote_device(connection: Connection) -> RemoteDevice:
+    """Connect to a device and reserve it. Raises :class:`StageError`."""
+    transport = connect(connection)
+    try:
+        return RemoteDevice(connection, transport)
+    except BaseException:
+        transport.close()
+        raise
+
+
+def connect(connection: Connection) -> Transport:
+    """Connect to a device that is not this machine. Raises :class:`StageError`."""
+    address = read_address(connection.address)
+    assert address is not None
+    from latbench.devices.ssh import ssh_connection
+
+    return ssh_connection(address, connection.id)
+
+
+def _named(connection: Connection, own: Device) -> Device:
+    """This machine under the name that the user gave it."""
+    facts = row_of(connection.same_as)
+    if facts is None:
+        return msgspec.structs.replace(own, id=connection.id)
+    return msgspec.structs.replace(
+        facts, id=connection.id, transport="local", same_as=connection.same_as
+    )
+
+
+def _local_row(name: str) -> Device:
+    """The user's row of facts for this machine. Raises :class:`UsageError` for any other device."""
+    rows = load_devices(user_devices_path())
+    connected = [each.id for each in load_connections()]
+    known = [each.id for each in rows]
+    if name not in known:
+        near = suggest(name, [LOCAL, *connected, *known])
+        raise UsageError(f"unknown device {name!r}", hint=near)
+    device = find_device(rows, name)
+    if device.transport == LOCAL:
+        return device
+    raise UsageError(
+        f"latbench knows no way to reach {name} ({device.name})",
+        hint=f"name yours: latbench devices add my-{name} ssh://USER@HOST --same-as {name}",
+    )

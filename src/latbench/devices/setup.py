@@ -1,0 +1,53 @@
+"""Installing on one of the user's devices, and removing everything from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import msgspec
+
+from latbench.devices.connections import (
+    Connection,
+    Installed,
+    load_connections,
+    read_address,
+    store_connection,
+)
+from latbench.devices.installation import COMMAND_TIMEOUT_S, install_python_worker, look_around
+from latbench.devices.opening import connect
+from latbench.devices.remote import RemoteDevice
+from latbench.errors import StageError, UsageError
+from latbench.events import Warn
+
+
+def install_worker(connection: Connection, backends: Sequence[str], warn: Warn) -> Installed:
+    """Install a worker, start it once, and store what is there. Raises :class:`StageError`."""
+    if read_address(connection.address) is None:
+        raise UsageError(f"{connection.id} is this machine: nothing has to be installed")
+    transport = connect(connection)
+    try:
+        installed = install_python_worker(connection, transport, backends, warn)
+        connection = msgspec.structs.replace(connection, installed=installed)
+        with RemoteDevice(connection, transport) as device:
+            identity = device.machine.identity
+        for each in load_connections():
+            if identity is not None and each.id != connection.id and each.identity == identity:
+                warn(f"{connection.id} is the same machine as {each.id}")
+        store_connection(msgspec.structs.replace(connection, identity=identity))
+    finally:
+        transport.close()
+    return installed
+
+
+def purge_device(connection: Connection) -> None:
+    """Delete latbench's folder on the device. Raises :class:`StageError`."""
+    transport = connect(connection)
+    try:
+        home = look_around(connection, transport).home
+        folder = str(PurePosixPath(home, connection.folder))
+        done = transport.run(("rm", "-rf", "--", folder), timeout_s=COMMAND_TIMEOUT_S * 4)
+        if done.status != 0:
+            raise StageError("probe", f"cannot delete {folder} on {connection.id}: {done.said}")
+    finally:
+        transport.close()

@@ -1,0 +1,376 @@
+"""Devices at the other end of an ssh connection, with asyncssh.
+
+``~/.ssh/config``, the agent, jump hosts and known hosts are used as ``ssh`` uses them. Unknown and
+changed host keys are refused. Every program of a device shares one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import hashlib
+import shlex
+import threading
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from latbench.devices.connections import SshAddress
+from latbench.devices.transport import Channel, Completed
+from latbench.errors import StageError
+
+if TYPE_CHECKING:
+    from asyncssh import SSHClientConnection, SSHClientProcess
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 20.0
+KEEPALIVE_S, KEEPALIVES = 2.0, 2
+"""A cut cable is noticed after some six seconds: that many signs of life may be missed."""
+COMMAND_TIMEOUT_S = 30.0
+CHUNK_BYTES = 2**18
+WINDOW_BYTES = 2**23
+"""Outputs of a model travel in one line, and each window takes a round trip."""
+DETAIL_BYTES = 4000
+SHA256 = "sha256sum 2>/dev/null || shasum -a 256"
+"""Linux has the one, macOS the other; both print the digest first."""
+RECEIVE = (
+    'mkdir -p "$(dirname "$1")" && umask 077 && cat >"$1.part" && '
+    f'({SHA256}) <"$1.part" && mv -f "$1.part" "$1" || {{ rm -f "$1.part"; exit 1; }}'
+)
+"""Shell program that stores its input at a path, complete or not at all, and prints its digest."""
+
+
+def ssh_connection(address: SshAddress, name: str) -> SshTransport:
+    """Connect to the device ``name``. Raises :class:`StageError` with what is wrong."""
+    return SshTransport(address, name)
+
+
+class SshTransport:
+    """One connection, served by a thread of its own."""
+
+    def __init__(self, address: SshAddress, name: str) -> None:
+        self._asyncssh = _asyncssh()
+        self._name = name
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True, name="ssh").start()
+        try:
+            self._connection = self._connected(address)
+        except BaseException:
+            self._stop()
+            raise
+
+    def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
+        """Run a command to its end. Raises :class:`StageError`."""
+        return self._waited(self._run(_shell_line(command, {}), stdin), timeout_s, command[0])
+
+    def start(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        alive_every_s: float | None = None,
+    ) -> Channel:
+        """Start a program. Raises :class:`StageError`."""
+        line = _shell_line(command, environment)
+        process = self._waited(self._created(line), COMMAND_TIMEOUT_S, command[0])
+        channel = SshChannel(self, process)
+        if alive_every_s is not None:
+            self.spawn(_stay_alive(process, alive_every_s))
+        return channel
+
+    def push(self, source: Path, target: str) -> None:
+        """Copy a file to an absolute path on the device. Raises :class:`StageError`."""
+        size = source.stat().st_size
+        # A slow link carries half a megabyte a second.
+        timeout_s = COMMAND_TIMEOUT_S + size / 500_000
+        command = ("sh", "-c", RECEIVE, "sh", target)
+        done, sent = self._waited(
+            self._sent(source, _shell_line(command, {})), timeout_s, f"copying {source.name}"
+        )
+        if done.status != 0:
+            raise StageError(
+                "open",
+                f"cannot write {target} on {self._name}: {done.said}",
+                hint="free space there (latbench devices check), or choose another folder: "
+                "latbench devices add --folder",
+            )
+        if done.stdout.split()[:1] != [sent.encode()]:
+            raise StageError(
+                "open",
+                f"{target} on {self._name} is not what was sent",
+                hint="a faulty disk or link; try again",
+            )
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._loop.is_closed():
+            return
+        with suppress(StageError):
+            self._waited(self._disconnected(), 2.0, "disconnecting")
+        self._stop()
+
+    def lost(self) -> StageError:
+        """What is raised once nothing can be asked of the device."""
+        return StageError(
+            "open",
+            f"the connection to {self._name} was lost",
+            hint="is it still on? `latbench devices check` tries each step of the way",
+            kind="disconnected",
+        )
+
+    def is_lost(self) -> bool:
+        """Whether the connection has ended."""
+        return bool(self._connection.is_closed())
+
+    def wait(self, task: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
+        """The result of ``task`` in the thread of the connection."""
+        future = asyncio.run_coroutine_threadsafe(task, self._loop)
+        try:
+            return future.result(timeout_s)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def spawn(self, task: Coroutine[Any, Any, None]) -> None:
+        """Run ``task`` in the thread of the connection, without waiting."""
+        asyncio.run_coroutine_threadsafe(task, self._loop)
+
+    def _waited(self, task: Coroutine[Any, Any, T], timeout_s: float, what: str) -> T:
+        try:
+            return self.wait(task, timeout_s)
+        except (concurrent.futures.TimeoutError, TimeoutError) as error:
+            if self.is_lost():
+                raise self.lost() from error
+            raise StageError(
+                "open",
+                f"{what} did not end within {timeout_s:g} s on {self._name}",
+                hint="the device or the link is busy; try again",
+                kind="timeout",
+            ) from error
+        except (self._asyncssh.Error, OSError, concurrent.futures.CancelledError) as error:
+            raise self.lost() from error
+
+    def _connected(self, address: SshAddress) -> SSHClientConnection:
+        try:
+            return self.wait(self._connect(address), CONNECT_TIMEOUT_S + 5)
+        except Exception as error:
+            raise _explained(error, self._asyncssh, address, self._name) from error
+
+    async def _connect(self, address: SshAddress) -> SSHClientConnection:
+        options = {
+            "username": address.user,
+            "port": address.port,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "login_timeout": CONNECT_TIMEOUT_S,
+            "keepalive_interval": KEEPALIVE_S,
+            "keepalive_count_max": KEEPALIVES,
+        }
+        known = {key: value for key, value in options.items() if value is not None}
+        connection: SSHClientConnection = await self._asyncssh.connect(address.host, **known)
+        return connection
+
+    async def _disconnected(self) -> None:
+        self._connection.close()
+        await self._connection.wait_closed()
+
+    async def _created(self, line: str) -> SSHClientProcess[bytes]:
+        return await self._connection.create_process(
+            line, encoding=None, window=WINDOW_BYTES, max_pktsize=2**15
+        )
+
+    async def _run(self, line: str, stdin: bytes) -> Completed:
+        process = await self._created(line)
+        try:
+            stdout, stderr = await process.communicate(stdin)
+            status = _status(process)
+            if status is None:
+                raise ConnectionError
+            return Completed(status=status, stdout=stdout or b"", stderr=stderr or b"")
+        finally:
+            process.close()
+
+    async def _sent(self, source: Path, line: str) -> tuple[Completed, str]:
+        process = await self._created(line)
+        total = hashlib.sha256()
+        try:
+            with source.open("rb") as file, suppress(BrokenPipeError):
+                while chunk := file.read(CHUNK_BYTES):
+                    total.update(chunk)
+                    process.stdin.write(chunk)
+                    await process.stdin.drain()
+            with suppress(BrokenPipeError):
+                process.stdin.write_eof()
+            stdout, stderr = await process.communicate()
+            status = _status(process)
+            if status is None:
+                raise ConnectionError
+            done = Completed(status=status, stdout=stdout or b"", stderr=stderr or b"")
+            return done, total.hexdigest()
+        finally:
+            process.close()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+class SshChannel:
+    """The standard streams of a program on the device."""
+
+    def __init__(self, transport: SshTransport, process: SSHClientProcess[bytes]) -> None:
+        self._transport = transport
+        self._process = process
+        self._rest = bytearray()
+        self._errors = bytearray()
+        self._closed = False
+        transport.spawn(self._gather_errors())
+
+    def write(self, data: bytes) -> None:
+        self._transport.wait(self._written(data), COMMAND_TIMEOUT_S)
+
+    def read_line(self, longest: int) -> bytes:
+        with suppress(concurrent.futures.CancelledError, RuntimeError):
+            return self._transport.wait(self._line(longest), None)
+        return b""
+
+    def status(self, timeout_s: float) -> int | None:
+        until = time.monotonic() + timeout_s
+        while True:
+            if (found := _status(self._process)) is not None:
+                return found
+            if self._transport.is_lost():
+                raise self._transport.lost()
+            if time.monotonic() >= until:
+                return None
+            time.sleep(0.01)
+
+    def detail(self) -> str | None:
+        return bytes(self._errors).decode(errors="replace").strip() or None
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(concurrent.futures.TimeoutError, RuntimeError):
+            self._transport.wait(self._ended(), 1.0)
+
+    async def _ended(self) -> None:
+        with suppress(OSError):
+            self._process.stdin.write_eof()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._process.wait_closed(), 0.5)
+        self._process.close()
+
+    async def _written(self, data: bytes) -> None:
+        with suppress(OSError):
+            self._process.stdin.write(data)
+
+    async def _line(self, longest: int) -> bytes:
+        while (end := self._rest.find(b"\n")) < 0 and len(self._rest) < longest:
+            data = await self._read(self._process.stdout)
+            if not data:
+                break
+            self._rest += data
+        size = min(longest, end + 1 if end >= 0 else len(self._rest))
+        line = bytes(self._rest[:size])
+        del self._rest[:size]
+        return line
+
+    async def _gather_errors(self) -> None:
+        while data := await self._read(self._process.stderr):
+            self._errors += data
+            del self._errors[:-DETAIL_BYTES]
+
+    async def _read(self, stream: Any) -> bytes:
+        try:
+            data: bytes = await stream.read(CHUNK_BYTES)
+        except (self._transport._asyncssh.Error, OSError):
+            return b""
+        return data
+
+
+async def _stay_alive(process: SSHClientProcess[bytes], every_s: float) -> None:
+    while not process.is_closing():
+        with suppress(OSError):
+            process.stdin.write(b"\n")
+        await asyncio.sleep(every_s)
+
+
+def _status(process: SSHClientProcess[bytes]) -> int | None:
+    """The exit status, negative for a signal, also one that a shell reports as 128 + n."""
+    found = process.returncode
+    return None if found is None else 128 - found if 128 < found < 192 else found
+
+
+def _shell_line(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What the login shell of the device executes: every word is quoted.
+
+    ``exec`` leaves no shell between sshd and the program, which then receives its signals.
+    """
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    return f"exec {shlex.join([*(['env', *variables] if variables else []), *command])}"
+
+
+def _asyncssh() -> ModuleType:
+    try:
+        import asyncssh
+    except ImportError as error:
+        raise StageError(
+            "probe",
+            "devices at the end of an ssh connection need asyncssh",
+            hint="pip install 'latbench[ssh]'",
+            kind="unavailable",
+        ) from error
+    asyncssh.set_log_level("CRITICAL")
+    return asyncssh
+
+
+def _explained(
+    error: BaseException, asyncssh: ModuleType, address: SshAddress, name: str
+) -> StageError:
+    """What kept the connection from being made, and what to do."""
+    host = address.host
+    by_hand = f"ssh {f'-p {address.port} ' if address.port else ''}{_login(address)}"
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        if _is_known(asyncssh, address):
+            message = f"the host key of {host} has changed since it was first seen"
+            hint = (
+                "someone may be answering in its place. If it was installed anew: "
+                f"ssh-keygen -R {host}, then {by_hand}"
+            )
+        else:
+            message = f"the host key of {host} is unknown"
+            hint = f"connect once by hand, compare its fingerprint and accept it: {by_hand}"
+    elif isinstance(error, asyncssh.PermissionDenied):
+        message = f"{host} accepts none of the keys for {address.user or 'this user'}"
+        hint = f"ssh-copy-id {_login(address)}; a key with a passphrase must be in the agent"
+    elif isinstance(error, (concurrent.futures.TimeoutError, asyncio.TimeoutError)):
+        message = f"{host} does not answer within {CONNECT_TIMEOUT_S:g} s"
+        hint = "is it on, and in the same network?"
+    elif isinstance(error, asyncssh.ConfigParseError):
+        message, hint = f"~/.ssh/config cannot be read: {error}", f"see what ssh says: {by_hand}"
+    elif isinstance(error, OSError):
+        message = f"{host} cannot be reached: {error.strerror or error}"
+        hint = "is it on, and is the name right?"
+    elif isinstance(error, (asyncssh.Error, ValueError)):
+        message, hint = f"{host} refuses the connection: {error}", f"try by hand: {by_hand}"
+    else:
+        raise error
+    return StageError("probe", f"{name}: {message}", hint=hint, kind="unavailable")
+
+
+def _login(address: SshAddress) -> str:
+    return f"{address.user}@{address.host}" if address.user else address.host
+
+
+def _is_known(asyncssh: ModuleType, address: SshAddress) -> bool:
+    """Whether another key of this host is in the file of known hosts."""
+    path = Path.home() / ".ssh" / "known_hosts"
+    try:
+        known = asyncssh.match_known_hosts(str(path), address.host, "", address.port or 22)
+    except (OSError, ValueError):
+        return False
+    return bool(known[0])

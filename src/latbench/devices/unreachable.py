@@ -1,0 +1,72 @@
+"""A device that did not answer: its record says so, with the reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import msgspec
+
+from latbench.devices.connections import Connection, read_address, row_of
+from latbench.errors import StageError
+from latbench.schema.environment import Conditions, Device, Machine, Software
+from latbench.version import latbench_version
+from latbench.worker.client import WorkerClient
+
+if TYPE_CHECKING:
+    from latbench.api import Capability, Runner
+
+
+UNKNOWN = msgspec.convert(
+    dict.fromkeys(field.name for field in msgspec.structs.fields(Machine) if field.required),
+    Machine,
+)
+"""A machine that has told nothing."""
+
+
+def named_device(connection: Connection) -> Device:
+    """The user's name for a device, and the facts of the row that it is the same as."""
+    id, facts = connection.id, row_of(connection.same_as)
+    transport: Literal["local", "ssh"] = "ssh" if read_address(connection.address) else "local"
+    if facts is None:
+        return Device(id=id, name=id, kind="unknown", transport=transport)
+    return msgspec.structs.replace(facts, id=id, transport=transport, same_as=facts.id)
+
+
+class UnreachableDevice:
+    """A device of which only the connection is known. Whatever needs it raises ``error``."""
+
+    link = None
+    machine = UNKNOWN
+
+    def __init__(self, connection: Connection, error: StageError) -> None:
+        self._connection = connection
+        self._error = error
+
+    @property
+    def row(self) -> Device:
+        """The user's name for it, and the facts of the row that it is the same as."""
+        return named_device(self._connection)
+
+    def conditions(self) -> Conditions:
+        """Nothing but the time is known, by the clock of the harness."""
+        names = [field.name for field in msgspec.structs.fields(Conditions)]
+        return msgspec.convert({**dict.fromkeys(names), "unix_ns": time.time_ns()}, Conditions)
+
+    def software(self, packages: Iterable[str]) -> Software:
+        """Only that of the harness."""
+        return Software(latbench=latbench_version(), python="", packages={}, commit=None)
+
+    def usable_cpus(self) -> NoReturn:
+        raise self._error
+
+    def probe(self, runner: Runner) -> Capability:
+        raise self._error
+
+    def place(self, path: Path) -> PurePath:
+        raise self._error
+
+    def start_worker(self, timeout_hint: str) -> WorkerClient:
+        raise self._error
