@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 from latbench.worker import process
 from support.zygote import Zygotes
 
+pytest_plugins = ["support.hosts.fixtures"]
+
 # PyTorch's threads spin while they wait. Two tests side by side, each with a thread for each CPU,
 # took ten times as long as with one thread each. Runners set the number that a test asks for.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
