@@ -1,4 +1,4 @@
-"""Each step of the way to a device, tried in order: what works, and what to do where it does not."""
+"""Each step of the way to a device, tried in order: what works, and what to do if it does not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The user's own devices: how each is reached, and what was installed on it.
 
-``latbench devices add`` writes ``connections.yaml`` in the configuration folder. Facts about hardware
-stay in ``devices.yaml``; a connection may name a row of it.
+``latbench devices add`` writes ``connections.yaml`` in the configuration folder. Facts about
+hardware stay in ``devices.yaml``; a connection may name a row of it.
 """
 
 from __future__ import annotations

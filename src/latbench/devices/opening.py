@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from types import TracebackType
 
-import msgspec
-
 from latbench.defaults import LOCAL
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
-from latbench.devices.connections import Connection, load_connections, read_address, row_of
+from latbench.devices.connections import Connection, load_connections, read_address
 from latbench.devices.local import LocalDevice
 from latbench.devices.measured import MeasuredDevice
 from latbench.devices.remote import RemoteDevice
 from latbench.devices.transport import Transport
-from latbench.devices.unreachable import UnreachableDevice
+from latbench.devices.unreachable import UnreachableDevice, named_device
 from latbench.errors import StageError, UsageError, suggest
 from latbench.schema.environment import Device
 
@@ -54,7 +52,7 @@ class Devices:
         if connection is None:
             return LocalDevice(_local_row(name))
         if read_address(connection.address) is None:
-            return LocalDevice(_named(connection, self._local.row))
+            return LocalDevice(named_device(connection, self._local.row))
         try:
             self._remote[name] = remote_device(connection)
         except StageError as error:
@@ -79,16 +77,6 @@ def connect(connection: Connection) -> Transport:
     from latbench.devices.ssh import ssh_connection
 
     return ssh_connection(address, connection.id)
-
-
-def _named(connection: Connection, own: Device) -> Device:
-    """This machine under the name that the user gave it."""
-    facts = row_of(connection.same_as)
-    if facts is None:
-        return msgspec.structs.replace(own, id=connection.id)
-    return msgspec.structs.replace(
-        facts, id=connection.id, transport="local", same_as=connection.same_as
-    )
 
 
 def _local_row(name: str) -> Device:

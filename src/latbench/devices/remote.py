@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from latbench.devices.connections import Connection, Installed, row_of
+from latbench.devices.connections import Connection, Installed
 from latbench.devices.local import WORKER
 from latbench.devices.transport import Channel, Transport
+from latbench.devices.unreachable import named_device
 from latbench.errors import Stage, StageError
 from latbench.files import content_sha256
 from latbench.host.info import read_machine, this_device
@@ -95,13 +96,7 @@ class RemoteDevice:
     @cached_property
     def row(self) -> Device:
         """The user's name for it, with the facts of the row that it is the same as."""
-        own = this_device(self.machine)
-        facts = row_of(self._connection.same_as)
-        if facts is None:
-            return msgspec.structs.replace(own, id=self._connection.id, transport="ssh")
-        return msgspec.structs.replace(
-            facts, id=self._connection.id, transport="ssh", same_as=facts.id
-        )
+        return named_device(self._connection, this_device(self.machine))
 
     def conditions(self) -> Conditions:
         """Ask the device. Raises :class:`StageError`."""

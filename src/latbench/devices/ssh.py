@@ -31,6 +31,7 @@ CONNECT_TIMEOUT_S = 20.0
 KEEPALIVE_S, KEEPALIVES = 2.0, 2
 """A cut cable is noticed after some six seconds: that many signs of life may be missed."""
 COMMAND_TIMEOUT_S = 30.0
+DISCONNECT_TIMEOUT_S = 2.0
 CHUNK_BYTES = 2**18
 WINDOW_BYTES = 2**23
 """Outputs of a model travel in one line, and each window takes a round trip."""
@@ -56,7 +57,8 @@ class SshTransport:
         self._asyncssh = _asyncssh()
         self._name = name
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True, name="ssh").start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="ssh")
+        self._thread.start()
         try:
             self._connection = self._connected(address)
         except BaseException:
@@ -110,7 +112,7 @@ class SshTransport:
         if self._loop.is_closed():
             return
         with suppress(StageError):
-            self._waited(self._disconnected(), 2.0, "disconnecting")
+            self._waited(self._disconnected(), DISCONNECT_TIMEOUT_S, "disconnecting")
         self._stop()
 
     def lost(self) -> StageError:
@@ -214,7 +216,20 @@ class SshTransport:
             process.close()
 
     def _stop(self) -> None:
+        """End the thread, and whatever still waits in it."""
+
+        async def cancelled() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for each in others:
+                each.cancel()
+            await asyncio.wait(others, timeout=DISCONNECT_TIMEOUT_S) if others else None
+
+        with suppress(concurrent.futures.TimeoutError):
+            self.wait(cancelled(), DISCONNECT_TIMEOUT_S * 2)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(DISCONNECT_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
 
 class SshChannel:

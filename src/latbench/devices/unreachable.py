@@ -26,13 +26,23 @@ UNKNOWN = msgspec.convert(
 """A machine that has told nothing."""
 
 
-def named_device(connection: Connection) -> Device:
-    """The user's name for a device, and the facts of the row that it is the same as."""
+def named_device(connection: Connection, told: Device | None = None) -> Device:
+    """The user's name for a device, with the facts of the row that it is the same as.
+
+    Without such a row the facts are those that the device has ``told``.
+    """
     id, facts = connection.id, row_of(connection.same_as)
     transport: Literal["local", "ssh"] = "ssh" if read_address(connection.address) else "local"
-    if facts is None:
+    known = facts or told
+    if known is None:
         return Device(id=id, name=id, kind="unknown", transport=transport)
-    return msgspec.structs.replace(facts, id=id, transport=transport, same_as=facts.id)
+    return msgspec.structs.replace(
+        known,
+        id=id,
+        name=f"{id} ({known.name})",
+        transport=transport,
+        same_as=facts.id if facts else None,
+    )
 
 
 class UnreachableDevice:

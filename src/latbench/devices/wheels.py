@@ -1,6 +1,6 @@
 """Packages for a device: latbench's own wheel, and those of others for its platform.
 
-What is installed on a device is a folder of unpacked wheels; no pip is needed there, and no network.
+What is installed on a device is a folder of unpacked wheels: it needs neither pip nor a network.
 """
 
 from __future__ import annotations
