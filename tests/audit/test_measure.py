@@ -10,6 +10,8 @@ from latbench.audit.library import ClaimLibrary
 from latbench.audit.measure import THREADS, Trial, trials
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.verdict import Answer, Place, Verdict
+from latbench.devices.local import LocalDevice
+from latbench.schema.environment import Device
 
 HERE = "bench-cpu"
 FAKE = Place(device=HERE, backend="fake")
@@ -20,6 +22,15 @@ MODELS = {
 }
 VALUE = {"kind": "value", "metric": "latency", "figure": "2.30", "unit": "ms"}
 LESS = {"kind": "ordering", "metric": "latency", "sense": "less", "against": "two"}
+
+
+class Bench(LocalDevice):
+    """A machine with a name of its own and two CPUs."""
+
+    row = Device(id=HERE, name=HERE, kind="unknown")
+
+    def usable_cpus(self) -> int:
+        return 2
 
 
 def claim(says: dict[str, Any], id: str = "planted", **changes: Any) -> Claim:
@@ -43,7 +54,7 @@ def found(
         c.id: Verdict(claim=c.id, value=Answer(answer="inconclusive"), ordering=(), static=None)
         for c in claims
     }
-    return trials(claims, registered, none | verdicts, device=HERE, cpus=2, backends=backends)
+    return trials(claims, registered, none | verdicts, device=Bench(), backends=backends)
 
 
 def test_a_value_is_measured_only_where_it_is_of_this_device() -> None:

@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Iterator[Registry]:
 
 
 def ids(claims: list[Claim], store: Registry) -> set[int]:
-    records, unread = read_for(claims, MODELS, store)
+    records, unread = read_for(claims, MODELS, store, described={"elsewhere"})
     assert unread == []
     assert len({record.id for record in records}) == len(records)
     return {int(record.id) for record in records}
@@ -110,7 +110,7 @@ def test_what_cannot_be_read_is_told(store: Registry, tmp_path: Path) -> None:
     store.add_many([made(1), made(2)])
     with sqlite3.connect(tmp_path / "registry.db") as connection:
         connection.execute("update records set body = '{' where id like '%1'")
-    records, unread = read_for([VALUE], MODELS, store)
+    records, unread = read_for([VALUE], MODELS, store, described=())
     assert [int(record.id) for record in records] == [2]
     assert len(unread) == 1
     assert "damaged" in unread[0]

@@ -16,6 +16,7 @@ from latbench.bench import compare, explain_rounds, plan, run, sweep
 from latbench.bench.context import RunContext
 from latbench.defaults import COMPARE_PROTOCOL, RUN_PROTOCOL
 from latbench.devices.local import LocalDevice
+from latbench.devices.opening import Devices
 from latbench.schema.protocol_catalog import COMPARE, FIXED, WARM
 from latbench.schema.request import Request, make_request
 from support.records import make_record
@@ -96,6 +97,7 @@ def test_no_field_of_a_request_is_lost(way: str, monkeypatch: pytest.MonkeyPatch
     for module in (run, compare, sweep, plan, explain_rounds):
         monkeypatch.setattr(module, "resolve_request", resolve)
     monkeypatch.setattr("latbench.audit.measure.resolve_request", resolve)
+    monkeypatch.setattr(Devices, "open", lambda devices, name: LocalDevice())
     with pytest.raises(Resolved) as caught:
         WAYS[way](FULL)
     assert caught.value.args == (FULL,)

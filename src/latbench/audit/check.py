@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from latbench.api import Capability, Runner
 from latbench.audit.model_counts import ToCount, count_models
 from latbench.audit.record_selection import read_for
 from latbench.claims.judge import verdict
@@ -78,7 +79,7 @@ def check(
     records: list[Record] = []
     unread: list[str] = []
     if store is not None and timed:
-        records, unread = read_for(claims, models, store)
+        records, unread = read_for(claims, models, store, described=registered.devices)
     of_build: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         of_build[record.model.name].append(record)
@@ -131,9 +132,15 @@ def _to_count(claim: Claim, registered: ClaimLibrary) -> Iterator[ToCount]:
             yield ToCount(model=model, resolution=resolution)
 
 
-def available_backends(claims: Iterable[Claim], *, also: Iterable[str] = ()) -> set[str]:
-    """Return the backends that can run here, of those that claims name and of ``also``."""
+def available_backends(
+    claims: Iterable[Claim],
+    *,
+    also: Iterable[str] = (),
+    probe: Callable[[Runner], Capability] = Runner.probe,
+) -> set[str]:
+    """Return the backends that can run, of those that claims name and of ``also``.
+
+    ``probe`` asks about one: on this machine by default.
+    """
     named = {c.conditions.backend for c in claims if c.says.metric in TIMED} | set(also)
-    return {
-        name for name in runner_names() if name in named and load_runner(name).probe().available
-    }
+    return {name for name in runner_names() if name in named and probe(load_runner(name)).available}

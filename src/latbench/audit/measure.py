@@ -29,7 +29,6 @@ from latbench.claims.statements import (
 )
 from latbench.claims.verdict import Answer, Place, Verdict
 from latbench.defaults import LOCAL, TIMEOUT_S
-from latbench.devices.local import LocalDevice
 from latbench.errors import LatbenchError, RegistryError
 from latbench.events import SILENT, Events, never
 from latbench.plugins import load_runner
@@ -42,6 +41,7 @@ from latbench.schema.request import Request, make_request
 
 if TYPE_CHECKING:
     from latbench.audit.library import ClaimLibrary
+    from latbench.devices.measured import MeasuredDevice
 
 THREADS = 1
 """For comparisons whose source names no number: the most repeatable, and usual for phones."""
@@ -79,41 +79,40 @@ def trials(
     registered: ClaimLibrary,
     verdicts: Mapping[str, Verdict],
     *,
-    device: str,
-    cpus: int,
+    device: MeasuredDevice,
     backends: Sequence[str],
 ) -> tuple[Trial, ...]:
-    """Return the measurements on this ``device``, with ``cpus`` CPUs, that ``verdicts`` still need.
+    """Return the measurements on ``device`` that ``verdicts`` still need.
 
     Trials that were inconclusive before come last.
     """
-    ready = available_backends(claims, also=backends)
+    ready = available_backends(claims, also=backends, probe=device.probe)
+    here = device.row.hardware
     found: dict[str, Trial] = {}
     tried: set[str] = set()
     for claim in claims:
         if claim.says.metric not in TIMED or claim.unverifiable or claim.out_of_scope:
             continue
-        for trial, answers in _of_claim(
-            claim, registered, verdicts[claim.id], device, cpus, backends
-        ):
-            place = Place(device=device, backend=trial.requests[-1].backend)
-            here = [answer for answer in answers if answer.place == place]
-            needed = not here or any(answer.answer not in CONCLUSIVE for answer in here)
+        for trial, answers in _of_claim(claim, registered, verdicts[claim.id], device, backends):
+            place = Place(device=here, backend=trial.requests[-1].backend)
+            given = [answer for answer in answers if answer.place == place]
+            needed = not given or any(answer.answer not in CONCLUSIVE for answer in given)
             if trial.requests[-1].backend in ready and needed:
                 key = _add(found, trial)
-                tried |= {key} if here else set()
+                tried |= {key} if given else set()
     return tuple(found[key] for key in sorted(found, key=lambda key: key in tried))
 
 
 def carry_out(
     wanted: Sequence[Trial],
+    device: MeasuredDevice,
     *,
     registry: str | None,
     events: Events = SILENT,
     interrupted: Callable[[], bool] = never,
     timeout_s: float = TIMEOUT_S,
 ) -> bool:
-    """Measure the trials one after the other and store every record; return whether all were tried.
+    """Measure the trials on ``device`` and store every record; return whether all were tried.
 
     A trial that fails is reported and does not stop the others. ``events.step`` receives a
     :class:`TrialProgress` after each one. An interruption by the user, which ``interrupted``
@@ -127,7 +126,7 @@ def carry_out(
     started = time.monotonic()
     with Registry.open(registry) as store:
         context = RunContext(
-            device=LocalDevice(),
+            device=device,
             registry=store,
             events=Events(warn=events.warn),
             timeout_s=timeout_s,
@@ -175,26 +174,26 @@ def _of_claim(
     claim: Claim,
     registered: ClaimLibrary,
     verdict: Verdict,
-    device: str,
-    cpus: int,
+    device: MeasuredDevice,
     backends: Sequence[str],
 ) -> Iterator[tuple[Trial, tuple[Answer, ...]]]:
     """Each measurement that would decide the claim, and the answers that it is for."""
-    here, named = claim.conditions.device == device, claim.conditions.backend
+    here, named = claim.conditions.device == device.row.hardware, claim.conditions.backend
+    name = LOCAL if device.link is None else device.row.id
     value = (verdict.value,) if verdict.value is not None else ()
     if isinstance(claim.says, StatedRatio | StatedDifference | StatedOrdering | StatedParity):
         for backend in dict.fromkeys((*backends, *((named,) if here and named else ()))):
             own = here and backend == named
-            trial = _comparison(claim, registered, backend, own=own)
+            trial = _comparison(claim, registered, backend, name, own=own)
             if trial is not None:
                 yield trial, (*verdict.ordering, *(value if own else ()))
     elif here and named is not None and isinstance(claim.says, StatedValue | StatedBound):
         # Both are tried if the source leaves the number of threads open.
-        free = "threads" in claim.open and cpus > THREADS
-        for threads in (THREADS, cpus) if free else (THREADS,):
+        cpus = device.usable_cpus() if "threads" in claim.open else THREADS
+        for threads in sorted({THREADS, cpus}):
             mine = registered.models[claim.model]
             size = claim.conditions.resolution
-            request = _request(mine, claim, named, size, own=True, threads=threads)
+            request = _request(mine, claim, named, size, name, own=True, threads=threads)
             for protocol in _protocols(claim) if request is not None else ():
                 assert request is not None
                 yield Trial(requests=(request,), protocol=protocol, claims=(claim.id,)), value
@@ -209,12 +208,14 @@ def _add(found: dict[str, Trial], trial: Trial) -> str:
     return key
 
 
-def _comparison(claim: Claim, registered: ClaimLibrary, backend: str, *, own: bool) -> Trial | None:
+def _comparison(
+    claim: Claim, registered: ClaimLibrary, backend: str, device: str, *, own: bool
+) -> Trial | None:
     had = claim.conditions
     other = registered.models.get(claim.against or "")
     mine = registered.models[claim.model]
-    two = _request(other, claim, backend, had.against_resolution or had.resolution, own=own)
-    one = _request(mine, claim, backend, had.resolution, own=own)
+    two = _request(other, claim, backend, had.against_resolution or had.resolution, device, own=own)
+    one = _request(mine, claim, backend, had.resolution, device, own=own)
     if one is None or two is None:
         return None
     return Trial(requests=(two, one), protocol=COMPARE, claims=(claim.id,))
@@ -225,6 +226,7 @@ def _request(
     claim: Claim,
     backend: str,
     resolution: int | None,
+    device: str,
     *,
     own: bool,
     threads: int = THREADS,
@@ -240,7 +242,7 @@ def _request(
     return make_request(
         model.build,
         backend=backend,
-        device=LOCAL,
+        device=device,
         batch=had.batch,
         resolution=resolution,
         precision=(had.precision or "fp32") if own else "fp32",

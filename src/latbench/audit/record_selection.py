@@ -6,7 +6,7 @@ Of a thousand records of one model, most have other conditions or are older than
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from latbench.claims.model import Claim, ClaimedModel
@@ -30,17 +30,22 @@ Group = tuple[str, str, str]
 
 
 def read_for(
-    claims: Iterable[Claim], models: Mapping[str, ClaimedModel], store: Registry
+    claims: Iterable[Claim],
+    models: Mapping[str, ClaimedModel],
+    store: Registry,
+    *,
+    described: Collection[str],
 ) -> tuple[list[Record], list[str]]:
     """Return the records that may be evidence for the claims, and messages on unreadable ones.
 
-    Records of a fallback backend are left out.
+    Records of a fallback backend are left out, and of other devices that are ``described``. One
+    without a row of facts may be the user's own, of the same hardware as the claim's.
     """
     timed = [c for c in claims if c.says.metric in TIMED and not (c.unverifiable or c.out_of_scope)]
     rows = _rows(timed, models, store)
     wanted: dict[str, None] = {}
     for claim in timed:
-        for row in _of_claim(claim, models, rows):
+        for row in _of_claim(claim, models, rows, described):
             wanted[row.id] = None
     records, unread = [], []
     for id in wanted:
@@ -67,13 +72,23 @@ def _rows(
 
 
 def _of_claim(
-    claim: Claim, models: Mapping[str, ClaimedModel], rows: Mapping[Group, tuple[Row, ...]]
+    claim: Claim,
+    models: Mapping[str, ClaimedModel],
+    rows: Mapping[Group, tuple[Row, ...]],
+    described: Collection[str],
 ) -> Iterable[Row]:
+    """Rows that may be of the claim's device: a user's own device may be the same as it."""
     mine, had = models[claim.model].build, claim.conditions
     if mine is None:
         return
     if claim.against is None:
-        of_place = rows.get((mine, had.device or "", had.backend or ""), ())
+        of_place = tuple(
+            row
+            for (model, device, backend), found in rows.items()
+            if (model, backend) == (mine, had.backend or "")
+            and (device == had.device or device not in described)
+            for row in found
+        )
         if claim.figure != FAILED:
             of_place = tuple(row for row in of_place if row.status == "measured")
         yield from _newest(of_place, had.batch, had.resolution, ALIKE)

@@ -58,7 +58,7 @@ def condition_mismatches(
     wanted = claim.conditions
     size = (wanted.against_resolution if other else None) or wanted.resolution
     pairs: list[tuple[Condition, object, object]] = [
-        ("device", wanted.device, record.device.id),
+        ("device", wanted.device, record.device.hardware),
         ("backend", wanted.backend, record.backend),
         ("precision", wanted.precision, precision_of(record)),
         ("batch", wanted.batch, batch(record)),

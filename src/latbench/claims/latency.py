@@ -177,7 +177,7 @@ def _elsewhere(claim: Claim, answer: Answer, pair: RecordPair) -> Answer:
     if had.statistic not in (None, "median") and isinstance(claim.says, StatedRatio):
         notes.append(f"ratio of medians; the source reports the {had.statistic}")
     named = ", ".join(name for name in (had.device, had.backend) if name is not None)
-    if named and (had.device, had.backend) != (mine.device.id, mine.backend):
+    if named and (had.device, had.backend) != (mine.device.hardware, mine.backend):
         notes.append(f"the source measured on {named}")
     return msgspec.structs.replace(answer, reasons=(*answer.reasons, *notes))
 

@@ -36,6 +36,7 @@ def is_of(record: Record, id: str | None, claim: Claim, bench: CheckContext) -> 
         and (record.backend not in SIMULATED or record.backend == claim.conditions.backend)
         and record.fallback is None
         and record.backend == record.request.backend
+        and not record.environment.machine.emulated
     )
 
 
@@ -67,7 +68,7 @@ def unused(claim: Claim, records: Sequence[Record], bench: CheckContext) -> tupl
     Each kind of reason is given once, with the number of records. Records of other devices are
     omitted, because most records are of other devices.
     """
-    here = [record for record in records if record.device.id == claim.conditions.device]
+    here = [record for record in records if record.device.hardware == claim.conditions.device]
     found = {**_others(claim, records, bench), **_by_text(_reasons(claim, here, bench))}
     return (*_counted(found), *_newest_pair_mismatch(claim, here, bench))
 
@@ -87,7 +88,7 @@ def pairing_problems(
 
 def place_of(record: Record) -> Place:
     """Return the device and backend of a record."""
-    return Place(device=record.device.id, backend=record.backend)
+    return Place(device=record.device.hardware, backend=record.backend)
 
 
 def _called(record: Record, claim: Claim, bench: CheckContext) -> ClaimedModel | None:

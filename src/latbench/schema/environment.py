@@ -34,6 +34,11 @@ class Device(Value, frozen=True, kw_only=True):
     same_as: str | None = None
     """For a user's own device: the id of the row that its facts come from."""
 
+    @property
+    def hardware(self) -> str:
+        """Id under which claims know the device."""
+        return self.same_as or self.id
+
 
 class Cache(Value, frozen=True, kw_only=True):
     """One level of CPU cache as CPU 0 sees it."""

@@ -56,7 +56,7 @@ TIMED = ("value", "ordering")
 @click.option(
     "--measure",
     is_flag=True,
-    help="First measure the missing evidence that this machine can provide.",
+    help="First measure the missing evidence that the device can provide.",
 )
 @click.option(
     "--backend",
@@ -95,15 +95,27 @@ def command(
     backend never count as evidence. Verdicts are stored with the records that they rest on:
     `latbench claims history ID`.
 
+    With --measure, --device may name one of your own devices (`latbench devices`): what is missing
+    is then measured there, and --device is no filter.
+
     Exit status: 0 all confirmed, 1 one is refuted, 2 unknown names or an invalid file of claims
     (its valid claims are checked), 3 measuring was interrupted, 4 not refuted but not confirmed
     either.
     """
     from latbench.claims.judge import restricted, worst_answer
+    from latbench.devices.connections import find_connection
     from latbench.files import write_beside
     from latbench.report.text.verdict import verdict_lines, verdicts_json, verdicts_markdown
 
     asked: tuple[str, ...] = questions or QUESTIONS
+    place = find_connection(filters["device"]) if filters["device"] else None
+    if place is not None:
+        # One of the user's devices is where to measure; any other one is what claims are about.
+        filters["device"] = None
+        if not measure:
+            raise click.UsageError(
+                f"--device {place.id} requires --measure: records of every device are evidence"
+            )
     several = everything or any(filters.values())
     if ids and several:
         raise click.UsageError("give claim IDs or filters (--all, --model, ...), not both")
@@ -122,7 +134,7 @@ def command(
     claims: Sequence[Claim] = [registered.find(id) for id in dict.fromkeys(ids)]
     if several:
         claims = chosen_claims(registered, **filters)
-    whole = _measure(claims, registered, backends, registry) if measure else True
+    whole = _measure(claims, registered, backends, place.id if place else "", registry) if measure else True
     if not whole:
         # Counting takes a minute, and whoever interrupts wants the end now.
         asked = tuple(question for question in asked if question in TIMED)
@@ -204,6 +216,7 @@ def _measure(
     claims: Sequence[Claim],
     registered: ClaimLibrary,
     backends: tuple[str, ...],
+    device_name: str,
     registry: str | None,
 ) -> bool:
     """Measure what is not decided yet; return whether all was tried. An interruption keeps the
@@ -211,34 +224,34 @@ def _measure(
     from latbench.audit.check import check as check_claims
     from latbench.audit.measure import carry_out, trials
     from latbench.defaults import FALLBACK
-    from latbench.devices.local import LocalDevice
+    from latbench.devices.opening import Devices
     from latbench.plugins import load_runner
     from latbench.store.registry import Registry
 
     for name in backends:
         load_runner(name)
-    local = LocalDevice()
-    here = local.row.id
-    with Registry.open(registry) as store:
-        now = check_claims(claims, registered, store, device=here, static=False).verdicts
-    wanted = trials(
-        claims,
-        registered,
-        {verdict.claim: verdict for verdict in now},
-        device=here,
-        cpus=local.usable_cpus(),
-        backends=backends or (FALLBACK,),
-    )
-    warn(
-        f"{len(wanted)} measurements to do" if wanted else "nothing left to measure on this machine"
-    )
-    with interrupted_once() as interrupted:
-        whole = carry_out(
-            wanted,
-            registry=registry,
-            events=Events(warn=warn, step=_print_progress),
-            interrupted=interrupted,
+    with Devices() as devices:
+        device = devices.open(device_name)
+        with Registry.open(registry) as store:
+            here = device.row.hardware
+            now = check_claims(claims, registered, store, device=here, static=False).verdicts
+        wanted = trials(
+            claims,
+            registered,
+            {verdict.claim: verdict for verdict in now},
+            device=device,
+            backends=backends or (FALLBACK,),
         )
+        place = device_name or "this machine"
+        warn(f"{len(wanted)} measurements to do" if wanted else f"nothing to measure on {place}")
+        with interrupted_once() as interrupted:
+            whole = carry_out(
+                wanted,
+                device,
+                registry=registry,
+                events=Events(warn=warn, step=_print_progress),
+                interrupted=interrupted,
+            )
     if not whole:
         warn("interrupted: repeat the command to resume")
     return whole
