@@ -192,7 +192,7 @@ def read_address(address: str) -> SshAddress | None:
     if scheme not in SCHEMES:
         raise UsageError(
             f"unknown way to reach a device: {scheme}://",
-            hint=suggest(scheme, SCHEMES) or f"known: {', '.join(f'{s}://' for s in SCHEMES)}",
+            hint=f"known: {', '.join(f'{each}://' for each in SCHEMES)}",
         )
     if scheme == "local":
         if rest:

@@ -85,12 +85,16 @@ def _local_row(name: str) -> Device:
     connected = [each.id for each in load_connections()]
     known = [each.id for each in rows]
     if name not in known:
-        near = suggest(name, [LOCAL, *connected, *known])
+        known_by = "`latbench devices` lists them, `latbench devices add` adds yours"
+        near = suggest(name, [LOCAL, *connected, *known], otherwise=known_by)
         raise UsageError(f"unknown device {name!r}", hint=near)
     device = find_device(rows, name)
     if device.transport == LOCAL:
         return device
+    yours = f"latbench devices add my-{name} ssh://USER@HOST --same-as {name}"
     raise UsageError(
-        f"latbench knows no way to reach {name} ({device.name})",
-        hint=f"name yours: latbench devices add my-{name} ssh://USER@HOST --same-as {name}",
+        f"{name} ({device.name}) is a description, not a device that latbench can reach",
+        hint="phones cannot be measured on yet"
+        if device.transport in ("adb", "apple")
+        else f"say how yours is reached: {yours}",
     )

@@ -134,7 +134,11 @@ def command(
     claims: Sequence[Claim] = [registered.find(id) for id in dict.fromkeys(ids)]
     if several:
         claims = chosen_claims(registered, **filters)
-    whole = _measure(claims, registered, backends, place.id if place else "", registry) if measure else True
+    whole = (
+        _measure(claims, registered, backends, place.id if place else "", registry)
+        if measure
+        else True
+    )
     if not whole:
         # Counting takes a minute, and whoever interrupts wants the end now.
         asked = tuple(question for question in asked if question in TIMED)
