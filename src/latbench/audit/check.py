@@ -144,7 +144,9 @@ def available_backends(
     """
     named = {c.conditions.backend for c in claims if c.says.metric in TIMED} | set(also)
     able = set()
-    for name in named & set(runner_names()):
+    for name in runner_names():
+        if name not in named:
+            continue
         runner = load_runner(name)
         if (runner.probe() if probe is None else probe(runner)).available:
             able.add(name)

@@ -247,7 +247,9 @@ def _measure(
             backends=backends or (FALLBACK,),
         )
         place = device_name or "this machine"
-        warn(f"{len(wanted)} measurements to do" if wanted else f"nothing to measure on {place}")
+        warn(
+            f"{len(wanted)} measurements to do" if wanted else f"nothing left to measure on {place}"
+        )
         with interrupted_once() as interrupted:
             whole = carry_out(
                 wanted,
