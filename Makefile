@@ -8,7 +8,7 @@ PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
 ARGS ?=
 
 # Most mistakes show without the folders whose tests start commands or servers, export models or build packages.
-FAST := -m "not slow and not torch" $(addprefix --ignore=tests/,audit benchmarks bundle cli conformance contracts packaging store)
+FAST := -m "not slow and not torch" $(addprefix --ignore=tests/,audit benchmarks bundle cli conformance contracts packaging store support_hosts)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test fast format check docs wheel lock clean

@@ -182,7 +182,7 @@ def _usr(spec: HostSpec) -> Iterator[str]:
     if spec.root is not None:
         yield f"mount --bind -o ro {quote(str(spec.root / 'usr'))} usr"
         for path in X86_FOR_SSHD:
-            yield f"mount --bind {path} .{path}"
+            yield f"mount --bind -o ro {path} .{path}"
     elif spec.python:
         yield "mount --bind -o ro /usr usr"
     else:

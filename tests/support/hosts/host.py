@@ -104,9 +104,9 @@ class Host:
         monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
         namespaces = ("--mount", "--net", "--pid", "--uts", "--ipc", "--time")
         if self.spec.root is not None:
-            # The kernel keeps a table of emulators for each user namespace.
-            namespaces += ("--user", "--map-users=0,0,65536", "--map-groups=0,0,65536")
-            namespaces += ("--setuid=0", "--setgid=0")
+            # Each user namespace has a table of emulators. `unshare` would need newuidmap to
+            # map users, so this process does.
+            namespaces += ("--user", "--keep-caps")
         with (self._folder / "boot.log").open("w") as log:
             self._running = subprocess.Popen(
                 [
@@ -122,6 +122,9 @@ class Host:
             )
         try:
             self._init = int(self._line() or self._fail())
+            if self.spec.root is not None:
+                for kind in ("uid", "gid"):
+                    Path(f"/proc/{self._init}/{kind}_map").write_text("0 0 65536\n")
             for cable in self._cables:
                 cable.connect(self._init)
             self._running.stdin.write("\n")
