@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from latbench.host import cgroup, linux
 from support.environment import ROOT
 from support.hosts import Bed, Host, until
-from support.hosts.spec import LAB
+from support.hosts.spec import CHECKOUT, LAB
 
 
 def open_ssh(host: Host, command: str, *options: str) -> subprocess.Popen[str]:
@@ -152,6 +155,27 @@ def test_orphans_do_not_stay_as_zombies(board: Host) -> None:
     assert "Z" not in board.ssh("cat /proc/[0-9]*/stat | cut -d' ' -f3").stdout
 
 
+def test_a_hanging_device_accepts_connections_and_says_nothing(board: Host) -> None:
+    client = open_ssh(board, "cat")
+    board.hang()
+    with socket.create_connection((board.address, 22), timeout=5) as connection:
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+    board.wake()
+    assert client.communicate("late\n", timeout=20)[0] == "late\n"
+    assert client.returncode == 0
+
+
+def test_a_slow_cable_delays_packets(board: Host) -> None:
+    board.limit_rate(2_000)
+    assert board.ssh("wc -c", input="x" * 100_000).stdout == "100000\n"
+    assert board.delayed_packets() > 0
+    board.limit_rate(None)
+    assert board.ssh("wc -c", input="x" * 100_000).stdout == "100000\n"
+    assert board.delayed_packets() == 0
+
+
 def test_another_host_key_is_refused(board: Host) -> None:
     assert board.ssh("true").returncode == 0
     board.change_host_key()
@@ -276,3 +300,13 @@ def test_names_and_networks_of_a_spec_are_checked(ssh_bed: Bed, board: Host) -> 
     assert board.spec.networks == (LAB,)
     with pytest.raises(AssertionError, match="board"), ssh_bed.started(name="board"):
         pass
+
+
+def test_the_checkout_can_be_run_on_a_device(ssh_bed: Bed) -> None:
+    with ssh_bed.started(name="ready", visible=CHECKOUT) as host:
+        path = os.pathsep.join(str(ROOT / each) for each in ("src", "exporters", "runners"))
+        worker = f"PYTHONPATH={path} {sys.executable} -P -m latbench.worker.inference"
+        client = open_ssh(host, worker)
+        assert json.loads(client.stdout.readline())["type"] == "hello"
+        client.communicate(timeout=20)  # the end of its input is the end of the worker
+        until(lambda: host.processes() == ())

@@ -1,7 +1,7 @@
 """Real devices behind real cables: sshd servers in namespaces of this machine.
 
-A test asks for a device by its fixture (``board``, ``slow``, ``bare``, ``arm``, ``gone``, ``inner``;
-``fixtures.py``) or makes one of its own::
+A test asks for a device by its fixture (``board``, ``slow``, ``bare``, ``arm``, ``gone``, ``gate``,
+``inner``; see ``fixtures.py``) or makes one of its own::
 
     def test_a_cut_cable_is_noticed(board):
         board.ssh("true", check=True)

@@ -144,7 +144,7 @@ def _lines(spec: HostSpec, folder: Path) -> Iterator[str]:
     size = f",size={spec.disk_bytes}" if spec.disk_bytes else ""
     yield f"mount -t tmpfs -o mode=755{size} root $R; cd $R"
     yield "mkdir -p usr etc proc sys dev/pts dev/shm tmp var/tmp var/log run/sshd root home .etc .work"
-    yield "chmod 1777 tmp var/tmp dev/shm; chmod 700 root"
+    yield "chmod 1777 tmp var/tmp dev/shm"
     yield "for each in bin sbin lib lib64; do ln -s usr/$each $each; done"
     yield from _usr(spec)
     lower = f"$H/etc:{quote(str(spec.root)) if spec.root else ''}/etc"

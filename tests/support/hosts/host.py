@@ -163,6 +163,15 @@ class Host:
         for cable in self._cables:
             cable.set("up")
 
+    def limit_rate(self, kbit_per_s: int | None) -> None:
+        """Slow the cable down in the direction of the device; ``None`` removes the limit."""
+        for cable in self._cables:
+            cable.limit_rate(kbit_per_s)
+
+    def delayed_packets(self) -> int:
+        """Packets that the limited rate has held back so far."""
+        return sum(cable.delayed_packets() for cable in self._cables)
+
     def change_host_key(self) -> None:
         """What a device set up anew, or somebody else at its address, has."""
         boot.write_host_key(self._folder / "ssh")
@@ -182,6 +191,17 @@ class Host:
     def slow_by(self, cpus: float | None) -> None:
         """Limit all processes together to ``cpus`` CPUs of time; ``None`` removes the limit."""
         self._group.limit(cpus)
+
+    def hang(self) -> None:
+        """Stop all processes: the kernel still accepts connections, and nobody answers."""
+        for each in self._all():
+            if each.pid != 1:
+                os.kill(each.outside, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let all processes run on, those that a user had stopped too."""
+        for each in self._all():
+            os.kill(each.outside, signal.SIGCONT)
 
     def fill_disk(self) -> None:
         """Leave no free byte on a disk of limited size."""

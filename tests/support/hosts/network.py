@@ -157,6 +157,26 @@ class Cable:
         """``up`` or ``down``."""
         ip(self.switches, f"link set {self.port} {state}")
 
+    def limit_rate(self, kbit_per_s: int | None) -> None:
+        """By a token bucket at the switch; losses and delays need what few kernels have."""
+        if kbit_per_s is None:
+            self._tc("qdisc", "del", "dev", self.port, "root")
+        else:
+            bucket = ("tbf", "rate", f"{kbit_per_s}kbit", "burst", "16kb", "latency", "500ms")
+            self._tc("qdisc", "replace", "dev", self.port, "root", *bucket)
+
+    def delayed_packets(self) -> int:
+        """How many have waited for the token bucket since it was made."""
+        told = self._tc("-s", "qdisc", "show", "dev", self.port)
+        return int(re.search(r"overlimits (\d+)", told)[1])
+
+    def _tc(self, *command: str) -> str:
+        within = ("nsenter", "--target", str(self.switches), "--net")
+        done = subprocess.run(
+            [*within, "tc", *command], capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout
+
 
 def _free_number() -> int:
     """The third byte of networks that no running test bed has."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from support.environment import ROOT
 
 LAB = "lab"
 """The network that this machine is connected to."""
 BACK = "back"
 """A network behind a device."""
+
+CHECKOUT = (ROOT, Path(sys.prefix), Path(sys.base_prefix))
+"""What a device must see to run this checkout's programs with this interpreter."""
 
 
 @dataclass(frozen=True, kw_only=True)
