@@ -14,7 +14,7 @@ from support.environment import child_environment
 from support.hosts import Bed, until
 from support.hosts.bed import PREFIX, remove_leftovers
 from support.hosts.control_group import stale
-from support.hosts.network import namespace
+from support.hosts.processes import namespace
 
 CHILD = """
 import sys

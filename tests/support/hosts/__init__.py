@@ -19,7 +19,8 @@ test process, however that ends; folders that a killed run left behind are delet
 """
 
 from support.hosts.bed import Bed, why_unavailable
-from support.hosts.host import Host, Process, until
+from support.hosts.host import Host
+from support.hosts.processes import Process, until
 from support.hosts.spec import HostSpec
 
 __all__ = ["Bed", "Host", "HostSpec", "Process", "until", "why_unavailable"]

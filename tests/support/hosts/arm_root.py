@@ -95,7 +95,8 @@ def _make(folder: Path) -> Path:
     packages = sorted((folder / "cache/archives").glob("*.deb"))
     unpack = f'for each; do dpkg-deb --fsys-tarfile "$each" | tar -x --keep-directory-symlink -C {root}; done'
     _run("sh", "-euc", unpack, "sh", *map(str, packages))
-    (root / "usr/bin/sh").exists() or (root / "usr/bin/sh").symlink_to("dash")
+    if not (root / "usr/bin/sh").exists():
+        (root / "usr/bin/sh").symlink_to("dash")
     for path in X86_FOR_SSHD:
         place = root / path.lstrip("/")
         if Path(path).is_dir():

@@ -7,29 +7,18 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from support.hosts import boot
 from support.hosts.control_group import ControlGroup
-from support.hosts.network import Cable, namespace
+from support.hosts.network import Cable
+from support.hosts.processes import LONGEST_WAIT_S, Process, processes_beside, until
 from support.hosts.spec import HostSpec
 
-STARTING_S = 20
-"""An upper limit on a busy machine; a start takes 0.2 s."""
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 """A device knows nothing of the environment of the tests."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """A process on a device: its number there and outside, and its command line."""
-
-    pid: int
-    outside: int
-    command: str
 
 
 class Host:
@@ -102,7 +91,7 @@ class Host:
         script.write_text(boot.script(self.spec, self._folder))
         since_boot = int(time.clock_gettime(time.CLOCK_BOOTTIME))
         monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
-        namespaces = ("--mount", "--net", "--pid", "--uts", "--ipc", "--time")
+        namespaces: tuple[str, ...] = ("--mount", "--net", "--pid", "--uts", "--ipc", "--time")
         if self.spec.root is not None:
             # Each user namespace has a table of emulators. `unshare` would need newuidmap to
             # map users, so this process does.
@@ -127,6 +116,7 @@ class Host:
                     Path(f"/proc/{self._init}/{kind}_map").write_text("0 0 65536\n")
             for cable in self._cables:
                 cable.connect(self._init)
+            assert self._running.stdin is not None
             self._running.stdin.write("\n")
             self._running.stdin.flush()
             if self._line() != "ready":
@@ -286,27 +276,7 @@ class Host:
         return "".join(texts)
 
     def _all(self) -> list[Process]:
-        """All processes of the device's process namespace."""
-        found = []
-        inside = namespace(self._init, "pid") if self._init else None
-        if inside is None:
-            return []
-        for folder in Path("/proc").glob("[0-9]*"):
-            if namespace(folder.name, "pid") != inside:
-                continue
-            with suppress(OSError):
-                status = (folder / "status").read_text()
-                command = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-                fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-                if command and command[0] and not fields["State"].startswith(("Z", "X")):
-                    found.append(
-                        Process(
-                            pid=int(fields["NSpid"].split()[-1]),
-                            outside=int(folder.name),
-                            command=" ".join(os.fsdecode(each) for each in command),
-                        )
-                    )
-        return sorted(found, key=lambda each: each.pid)
+        return processes_beside(self._init) if self._init else []
 
     def _kill(self) -> None:
         assert self._running is not None, f"{self.name} is off"
@@ -315,8 +285,9 @@ class Host:
                 os.kill(self._init, signal.SIGKILL)
         self._running.kill()
         self._running.wait()
-        self._running.stdin.close()
-        self._running.stdout.close()
+        for pipe in (self._running.stdin, self._running.stdout):
+            assert pipe is not None
+            pipe.close()
         self._running = None
         self._init = 0
 
@@ -328,17 +299,10 @@ class Host:
     def _line(self) -> str:
         """The next line that the boot script prints; empty if it ended."""
         assert self._running is not None
-        if not select.select([self._running.stdout], [], [], STARTING_S)[0]:
+        assert self._running.stdout is not None
+        if not select.select([self._running.stdout], [], [], LONGEST_WAIT_S)[0]:
             self._fail()
         return self._running.stdout.readline().strip()
 
-    def _fail(self) -> str:
+    def _fail(self) -> NoReturn:
         raise RuntimeError(f"{self.name} did not start: {self.log().strip()}")
-
-
-def until(reached: Callable[[], bool]) -> None:
-    """Wait for something that takes milliseconds, or many of them on a busy machine."""
-    end = time.monotonic() + STARTING_S
-    while not reached():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.002)

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.hosts.processes import namespace
 from support.hosts.spec import BACK, LAB
 
 LOCK = Path("/run/lock/latbench-hosts.lock")
@@ -29,14 +30,6 @@ def ip(pid: int | None, *lines: str) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"ip {'; '.join(lines)}: {done.stderr.strip()}")
-
-
-def namespace(pid: int | str, kind: str) -> Path | None:
-    """Which namespace a process is in; ``None`` if the process is gone."""
-    try:
-        return Path(f"/proc/{pid}/ns/{kind}").readlink()
-    except OSError:
-        return None
 
 
 class Network:
@@ -112,7 +105,8 @@ class Network:
     def close(self) -> None:
         self._switches.kill()
         self._switches.wait()
-        self._switches.stdin.close()
+        if self._switches.stdin is not None:
+            self._switches.stdin.close()
         # The kernel takes some time to delete the namespace, and the cable with it.
         subprocess.run(["ip", "link", "del", self.uplink], capture_output=True, check=False)
 
@@ -168,7 +162,7 @@ class Cable:
     def delayed_packets(self) -> int:
         """How many have waited for the token bucket since it was made."""
         told = self._tc("-s", "qdisc", "show", "dev", self.port)
-        return int(re.search(r"overlimits (\d+)", told)[1])
+        return sum(int(each) for each in re.findall(r"overlimits (\d+)", told))
 
     def _tc(self, *command: str) -> str:
         within = ("nsenter", "--target", str(self.switches), "--net")
