@@ -55,7 +55,7 @@ def why_unavailable() -> str | None:
     made = subprocess.run(
         [
             *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c"),
-            "mount -t binfmt_misc binfmt_misc /mnt && test -e /mnt/register",
+            "mount -t binfmt_misc binfmt_misc /tmp && test -e /tmp/register",
         ],
         capture_output=True,
         text=True,

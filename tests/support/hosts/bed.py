@@ -16,12 +16,20 @@ from typing import Any
 
 from support.hosts import boot
 from support.hosts.control_group import ControlGroup, stale
-from support.hosts.host import Host
+from support.hosts.host import NAMESPACES, Host
 from support.hosts.network import Network
 from support.hosts.spec import HostSpec
 
 PREFIX = "latbench-hosts-"
 PROGRAMS = ("sshd", "ssh", "ssh-keygen", "ip", "unshare", "nsenter", "mount")
+PROBE = """\
+ip link add one type veth peer name other
+ip link add switch type bridge
+mount -t tmpfs tmpfs /tmp
+mkdir /tmp/upper /tmp/work /tmp/both
+mount -t overlay -o lowerdir=/etc,upperdir=/tmp/upper,workdir=/tmp/work overlay /tmp/both
+"""
+"""What a device needs of the kernel, tried in namespaces that end at once."""
 LOGIN = """\
 Host {name}
   HostName {address}
@@ -54,12 +62,12 @@ def why_unavailable() -> str | None:
     if not Path("/usr/bin/python3").exists():
         return "devices need the system's Python 3"
     made = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--time", "--fork", "true"],
+        ["unshare", *NAMESPACES, "--fork", "sh", "-ec", PROBE],
         capture_output=True,
         text=True,
         check=False,
     )
-    return f"namespaces cannot be made: {made.stderr.strip()}" if made.returncode else None
+    return f"devices cannot be made here: {made.stderr.strip()}" if made.returncode else None
 
 
 class Bed:
@@ -135,6 +143,7 @@ class Bed:
         self._write_config()
         for address in host.addresses:
             self.network.forget(address)
+        shutil.rmtree(host.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Remove everything."""

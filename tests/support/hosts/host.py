@@ -17,6 +17,7 @@ from support.hosts.network import Cable
 from support.hosts.processes import LONGEST_WAIT_S, Process, processes_beside, until
 from support.hosts.spec import HostSpec
 
+NAMESPACES: tuple[str, ...] = ("--mount", "--net", "--pid", "--uts", "--ipc", "--time")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 """A device knows nothing of the environment of the tests."""
 
@@ -42,7 +43,7 @@ class Host:
         """The private key that the device accepts."""
         self.config = config
         """An OpenSSH configuration in which the device's name is an alias for all of this."""
-        self._folder = folder
+        self.folder = folder
         self._cables = cables
         self._group = group
         self._running: subprocess.Popen[str] | None = None
@@ -62,7 +63,7 @@ class Host:
     @property
     def host_key(self) -> str:
         """The public host key as in a file of known hosts, without the address."""
-        return (self._folder / "ssh" / "host_key.pub").read_text().strip()
+        return (self.folder / "ssh" / "host_key.pub").read_text().strip()
 
     @property
     def known_hosts(self) -> Path:
@@ -87,16 +88,16 @@ class Host:
     def start(self) -> None:
         """Boot: new processes, a new boot id, clocks since boot from zero, no file in /tmp."""
         assert not self.running, f"{self.name} already runs"
-        script = self._folder / "boot.sh"
-        script.write_text(boot.script(self.spec, self._folder))
+        script = self.folder / "boot.sh"
+        script.write_text(boot.script(self.spec, self.folder))
         since_boot = int(time.clock_gettime(time.CLOCK_BOOTTIME))
         monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
-        namespaces: tuple[str, ...] = ("--mount", "--net", "--pid", "--uts", "--ipc", "--time")
+        namespaces = NAMESPACES
         if self.spec.root is not None:
             # Each user namespace has a table of emulators. `unshare` would need newuidmap to
             # map users, so this process does.
             namespaces += ("--user", "--keep-caps")
-        with (self._folder / "boot.log").open("w") as log:
+        with (self.folder / "boot.log").open("w") as log:
             self._running = subprocess.Popen(
                 [
                     *self._group.joining("unshare", *namespaces, "--fork", "--kill-child"),
@@ -164,7 +165,7 @@ class Host:
 
     def change_host_key(self) -> None:
         """What a device set up anew, or somebody else at its address, has."""
-        boot.write_host_key(self._folder / "ssh")
+        boot.write_host_key(self.folder / "ssh")
         if self.running:
             # sshd reads its keys once.
             sshd = self.path("/run/sshd.pid")
@@ -211,7 +212,7 @@ class Host:
     def write(self, place: str, text: str) -> None:
         """Change a file of ``spec.files`` while the device runs, such as a temperature."""
         if place.startswith(("/proc/", "/sys/")):
-            (self._folder / "files" / place.lstrip("/")).write_text(text)
+            (self.folder / "files" / place.lstrip("/")).write_text(text)
         else:
             self.path(place).write_text(text)
 
@@ -268,7 +269,7 @@ class Host:
 
     def log(self) -> str:
         """What sshd and the boot script reported."""
-        texts = [(self._folder / "boot.log").read_text()]
+        texts = [(self.folder / "boot.log").read_text()]
         if self.running:
             for name in ("boot.log", "sshd.log"):
                 with suppress(OSError):
