@@ -55,7 +55,7 @@ def test_processes_can_be_signaled(board: Host) -> None:
     run(act())
 
 
-@pytest.mark.parametrize("event", ["cut", "stop"])
+@pytest.mark.parametrize("event", ["cut", "stop", "hang"])
 def test_keep_alives_notice_a_silent_end(board: Host, event: str) -> None:
     async def act() -> None:
         options = {"keepalive_interval": 0.3, "keepalive_count_max": 2}
