@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import hashlib
+import os
 import shlex
 import threading
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 20.0
+SSH_PORT = 22
 KEEPALIVE_S, KEEPALIVES = 2.0, 2
 """A cut cable is noticed after some six seconds: that many signs of life may be missed."""
 COMMAND_TIMEOUT_S = 30.0
@@ -100,7 +102,7 @@ class SshTransport:
                 hint="free space there (latbench devices check), or choose another folder: "
                 "latbench devices add --folder",
             )
-        if done.stdout.split()[:1] != [sent.encode()]:
+        if sent.encode() not in done.stdout.split():
             raise StageError(
                 "open",
                 f"{target} on {self._name} is not what was sent",
@@ -172,7 +174,9 @@ class SshTransport:
             "keepalive_count_max": KEEPALIVES,
         }
         known = {key: value for key, value in options.items() if value is not None}
-        connection: SSHClientConnection = await self._asyncssh.connect(address.host, **known)
+        read = _read_config(self._asyncssh, address.host, **known)
+        _check_keys_are_checked(self._asyncssh, address.host, read)
+        connection: SSHClientConnection = await self._asyncssh.connect(address.host, options=read)
         return connection
 
     async def _disconnected(self) -> None:
@@ -350,7 +354,7 @@ def _explained(
     host = address.host
     by_hand = f"ssh {f'-p {address.port} ' if address.port else ''}{_login(address)}"
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        if _is_known(asyncssh, address):
+        if _has_other_key(asyncssh, address):
             message = f"the host key of {host} has changed since it was first seen"
             hint = (
                 "someone may be answering in its place. If it was installed anew: "
@@ -365,6 +369,9 @@ def _explained(
     elif isinstance(error, (concurrent.futures.TimeoutError, asyncio.TimeoutError)):
         message = f"{host} does not answer within {CONNECT_TIMEOUT_S:g} s"
         hint = "is it on, and in the same network?"
+    elif isinstance(error, _UncheckedHostError):
+        message = f"the check of host keys is turned off for {error}"
+        hint = "remove `UserKnownHostsFile none` from ~/.ssh/config, then connect once by hand"
     elif isinstance(error, asyncssh.ConfigParseError):
         message, hint = f"~/.ssh/config cannot be read: {error}", f"see what ssh says: {by_hand}"
     elif isinstance(error, OSError):
@@ -381,11 +388,36 @@ def _login(address: SshAddress) -> str:
     return f"{address.user}@{address.host}" if address.user else address.host
 
 
-def _is_known(asyncssh: ModuleType, address: SshAddress) -> bool:
-    """Whether another key of this host is in the file of known hosts."""
-    path = Path.home() / ".ssh" / "known_hosts"
-    try:
-        known = asyncssh.match_known_hosts(str(path), address.host, "", address.port or 22)
-    except (OSError, ValueError):
-        return False
-    return bool(known[0])
+def _read_config(asyncssh: ModuleType, host: str, **options: object) -> Any:
+    """What ``~/.ssh/config`` says of ``host``, with ``options`` before it."""
+    config = Path.home() / ".ssh" / "config"
+    # Without the argument, the constructor reads no file; `connect` does.
+    files = [str(config)] if os.access(config, os.R_OK) else []
+    return asyncssh.SSHClientConnectionOptions(host=host, config=files, **options)
+
+
+class _UncheckedHostError(Exception):
+    """The configuration accepts any host key."""
+
+
+def _check_keys_are_checked(asyncssh: ModuleType, host: str, options: Any) -> None:
+    """Refuse a configuration by which any host key is accepted, also that of a jump host."""
+    if options.known_hosts is None:
+        raise _UncheckedHostError(host)
+    for jump in options.tunnel.split(",") if isinstance(options.tunnel, str) else ():
+        name = jump.rpartition("@")[2].partition(":")[0]
+        _check_keys_are_checked(asyncssh, name, _read_config(asyncssh, name))
+
+
+def _has_other_key(asyncssh: ModuleType, address: SshAddress) -> bool:
+    """Whether another key of this host is known."""
+    options = _read_config(asyncssh, address.host)
+    files = options.known_hosts or [str(Path.home() / ".ssh" / "known_hosts")]
+    host = options.host_key_alias or options.host
+    port = address.port or options.port or SSH_PORT
+    for file in files:
+        with suppress(OSError, ValueError):
+            other = None if port == SSH_PORT else port
+            if asyncssh.match_known_hosts(str(file), host, "", other)[0]:
+                return True
+    return False

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from latbench.schema.environment import Cache
@@ -50,6 +51,10 @@ def os_name(root: Path) -> str | None:
 
 def emulated(root: Path) -> bool:
     """Whether programs of another architecture than the kernel's are executed (QEMU, box64)."""
+    with suppress(OSError):
+        # QEMU answers for /proc/self/exe with the program, but not for this name of it.
+        if "qemu" in (root / "proc/thread-self/exe").readlink().name:
+            return True
     kernel = read(root / "proc/sys/kernel/arch") or ""
     told = re.match(r"cpu:type:([a-z0-9_]+)", read(root / CPUS / "modalias") or "")
     beneath = kernel or (told[1] if told else "")

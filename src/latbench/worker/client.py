@@ -75,7 +75,7 @@ class WorkerClient:
         line = b""
         for _ in range(BANNER_LINES if banners else 1):
             line = self._line(messages.Hello.LONGEST_BYTES, stage, START_TIMEOUT_S)
-            if not line or line.lstrip().startswith(b"{"):
+            if not line or line.replace(b" ", b"").startswith(b'{"type":'):
                 break
         hello = self._understood(line, messages.Hello, stage)
         if hello.protocol != messages.VERSION:

@@ -1,0 +1,49 @@
+"""The user's own devices in tests: a home folder whose ssh configuration knows the test bed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from latbench.devices.connections import Connection, Installed, store_connection
+from support.environment import ROOT
+from support.hosts import Host
+
+PACKAGES = ("src/latbench", "runners/latbench_runners")
+FOLDER = ".cache/latbench"
+IN_CHECKOUT = "checkout"
+"""Name of the environment that consists of links to this checkout."""
+
+
+def use_home(home: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``home`` the user's: ssh knows the test bed's devices, and nothing else is there."""
+    (home / ".ssh").mkdir(parents=True, exist_ok=True)
+    shutil.copy(host.config, home / ".ssh" / "config")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local"))
+
+
+def add_with_checkout(host: Host, id: str | None = None) -> Connection:
+    """Add a device that sees this checkout, as if the worker had been installed from it."""
+    root = f"{host.spec.home}/{FOLDER}"
+    links = " ".join(str(ROOT / package) for package in PACKAGES)
+    place = f"{root}/environments/{IN_CHECKOUT}"
+    host.ssh(f"mkdir -p {place} && ln -sfn -t {place} {links}", check=True)
+    connection = Connection(
+        id=id or host.name,
+        address=f"ssh://{host.name}",
+        installed=Installed(
+            worker="python",
+            sha256=IN_CHECKOUT,
+            latbench="",
+            folder=root,
+            python=sys.executable,
+            backends=("fake", "onnxruntime"),
+        ),
+    )
+    store_connection(connection)
+    return connection
