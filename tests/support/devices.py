@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from latbench.devices.connections import Connection, Installed, store_connection
+from latbench.devices.wheels import own_sha256
 from support.environment import ROOT
 from support.hosts import Host
 
@@ -39,7 +40,7 @@ def add_with_checkout(host: Host, id: str | None = None) -> Connection:
         installed=Installed(
             worker="python",
             sha256=IN_CHECKOUT,
-            latbench="",
+            latbench=own_sha256(),
             folder=root,
             python=sys.executable,
             backends=("fake", "onnxruntime"),

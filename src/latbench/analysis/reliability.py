@@ -53,6 +53,7 @@ Kind = Literal[
     "slow sentinel",
     "too many threads",
     "battery",
+    "emulated",
     "short budget",
     "few processes",
     "few samples",
@@ -74,6 +75,7 @@ ADVICE: dict[Kind, str] = {
     "CPU quota": "a larger CPU quota of the container, or fewer --threads",
     "CPU frequency": "a fixed CPU frequency (performance governor), cooling",
     "slow sentinel": QUIET,
+    "emulated": "a real device: an emulator's times say nothing about one",
     "too many threads": "--threads no larger than the usable CPUs",
     "battery": "connect the power supply",
     "short budget": "a larger --budget",
@@ -358,6 +360,8 @@ def _setting_reasons(record: Record) -> Sequence[Reason]:
     if before.usable_cpus and threads.isdecimal() and int(threads) > before.usable_cpus:
         cpus = f"{before.usable_cpus} usable CPU{'s' if before.usable_cpus > 1 else ''}"
         reasons.append(Reason(kind="too many threads", text=f"{threads} threads on {cpus}"))
+    if record.environment.machine.emulated:
+        reasons.append(Reason(kind="emulated", text="the processor is emulated"))
     if before.on_battery:
         reasons.append(Reason(kind="battery", text="on battery"))
     return reasons

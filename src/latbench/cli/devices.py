@@ -223,6 +223,17 @@ def install(*, id: str, backends: tuple[str, ...]) -> None:
     click.echo(f"installed on {id}: worker {installed.sha256[:12]} with {', '.join(wanted)}")
 
 
+@command.command("clean")
+@click.argument("id", shell_complete=completion.connections)
+def clean(*, id: str) -> None:
+    """Delete models, wheels and older workers on your device ID; the worker in use stays."""
+    from latbench.devices.connections import known_connection
+    from latbench.devices.setup import clean_device
+
+    clean_device(known_connection(id))
+    click.echo(f"cleaned {id}")
+
+
 @command.command("remove")
 @click.argument("id", shell_complete=completion.connections)
 @click.option("--purge", is_flag=True, help="Delete latbench's folder on the device too.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from latbench.devices.connections import Connection, load_connections, read_address
-from latbench.devices.installation import check_surroundings, current_latbench, look_around
+from latbench.devices.installation import check_surroundings, look_around
 from latbench.devices.opening import connect
-from latbench.devices.remote import NOT_INSTALLED, RemoteDevice
+from latbench.devices.remote import RemoteDevice
 from latbench.devices.transport import Transport
 from latbench.errors import LatbenchError
 from latbench.plugins import load_runner
@@ -74,13 +74,6 @@ def _worker(connection: Connection, device: RemoteDevice) -> Iterator[Step]:
     assert installed is not None
     trip = f"an exchange takes {link.round_trip_ns / 1e6:.1f} ms"
     yield Step(name="worker", works=True, found=f"{link.worker}, {trip}")
-    if installed.latbench != current_latbench():
-        yield Step(
-            name="version",
-            works=False,
-            found="another state of latbench than here is installed",
-            hint=NOT_INSTALLED.format(connection.id),
-        )
     yield from _machine(connection, device.machine)
     offset = link.clock_offset_ns
     late = abs(offset) > CLOCK_TOLERANCE_NS

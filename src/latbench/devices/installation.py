@@ -11,7 +11,14 @@ from pathlib import Path, PurePosixPath
 
 from latbench.devices.connections import Connection, Installed
 from latbench.devices.transport import Transport
-from latbench.devices.wheels import Platform, digest_of, fetch_wheels, own_wheel, requirements
+from latbench.devices.wheels import (
+    Platform,
+    digest_of,
+    fetch_wheels,
+    own_sha256,
+    own_wheel,
+    requirements,
+)
 from latbench.errors import StageError
 from latbench.events import Warn
 from latbench.files import content_sha256
@@ -22,7 +29,10 @@ OLDEST_PYTHON = (3, 11)
 SPARE_BYTES = 50 * 2**20
 LOOK = r"""
 echo "system=$(uname -s)"; echo "architecture=$(uname -m)"; echo "home=$HOME"
-echo "libc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) ||
+    libc=$("$1" -c 'import platform; print(*platform.libc_ver())' 2>/dev/null) ||
+    libc=$(ldd --version 2>/dev/null | sed -n '1s/.*LIBC.* \([0-9.]*\)$/glibc \1/p')
+echo "libc=$libc"
 echo "macos=$(sw_vers -productVersion 2>/dev/null)"
 echo "interpreter=$(command -v "$1" 2>/dev/null)"
 echo "python=$("$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>&1 | tail -n 1)"
@@ -32,7 +42,7 @@ echo "free=$(df -Pk "$HOME/$2" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 """
 """Shell program that tells about a device, one ``name=value`` on a line."""
 UNPACK = r"""
-import compileall, os, shutil, sys, zipfile
+import os, shutil, sys, zipfile
 target, *wheels = sys.argv[1:]
 part = target + ".part"
 shutil.rmtree(part, ignore_errors=True)
@@ -46,7 +56,6 @@ for name in os.listdir(part):
             if os.path.isdir(place):
                 shutil.copytree(place, part, dirs_exist_ok=True)
         shutil.rmtree(os.path.join(part, name))
-compileall.compile_dir(part, quiet=2, workers=1)
 shutil.rmtree(target, ignore_errors=True)
 os.rename(part, target)
 """
@@ -151,12 +160,12 @@ def install_python_worker(
     root = PurePosixPath(found.home, connection.folder)
     with tempfile.TemporaryDirectory(prefix="latbench-wheels-") as temporary:
         folder = Path(temporary)
-        own = own_wheel(folder)
+        own_wheel(folder)
         wheels = fetch_wheels(requirements(backends), found.platform, folder)
         installed = Installed(
             worker="python",
             sha256=digest_of(wheels),
-            latbench=content_sha256(own),
+            latbench=own_sha256(),
             folder=str(root),
             python=found.interpreter,
             backends=tuple(backends),
@@ -177,12 +186,6 @@ def install_python_worker(
         warn(f"sent {sent / 1e6:.1f} MB in {len(wheels)} wheels to {connection.id}")
         _unpack(connection, transport, found.interpreter, str(target), places)
     return installed
-
-
-def current_latbench() -> str:
-    """Digest of latbench's own wheel as it is installed here."""
-    with tempfile.TemporaryDirectory(prefix="latbench-wheel-") as temporary:
-        return content_sha256(own_wheel(Path(temporary)))
 
 
 def _check_room(connection: Connection, found: Surroundings, wheels: Sequence[Path]) -> None:

@@ -23,6 +23,7 @@ from latbench.devices.connections import Connection, Installed
 from latbench.devices.local import WORKER
 from latbench.devices.transport import Channel, Transport
 from latbench.devices.unreachable import named_device
+from latbench.devices.wheels import own_sha256
 from latbench.errors import Stage, StageError
 from latbench.files import content_sha256
 from latbench.host.info import read_machine, this_device
@@ -45,7 +46,7 @@ ASK_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 30.0
 EXCHANGES = 5
 """The shortest of so many is the round trip."""
-LOCK = "device.lock"
+LOCK = "/tmp/latbench-device.lock"  # noqa: S108 - a lock for all users of the device
 NOT_INSTALLED = "latbench devices install {}"
 
 
@@ -64,6 +65,13 @@ class RemoteDevice:
             raise StageError(
                 "probe",
                 f"latbench is not installed on {connection.id}",
+                hint=NOT_INSTALLED.format(connection.id),
+                kind="unavailable",
+            )
+        if installed.latbench != own_sha256():
+            raise StageError(
+                "probe",
+                f"another state of latbench is installed on {connection.id} than here",
                 hint=NOT_INSTALLED.format(connection.id),
                 kind="unavailable",
             )
@@ -156,8 +164,7 @@ class RemoteDevice:
         """Take the lock of the device until the agent ends. Raises :class:`StageError`."""
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         owner = f"{_user()}@{platform.node()}, process {os.getpid()}, since {since}"
-        path = str(PurePosixPath(self._installed.folder, LOCK))
-        self._asked(messages.ReserveDevice(path=path, owner=owner), messages.DeviceReserved)
+        self._asked(messages.ReserveDevice(path=LOCK, owner=owner), messages.DeviceReserved)
 
     def signal(self, name: messages.SignalName, pid: int) -> None:
         """Signal a worker on the device. Raises :class:`StageError`."""

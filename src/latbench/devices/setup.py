@@ -20,6 +20,14 @@ from latbench.devices.remote import RemoteDevice
 from latbench.errors import StageError, UsageError
 from latbench.events import Warn
 
+CLEAN = """
+cd "$1" || exit 1
+rm -rf artifacts wheels
+for each in environments/*; do
+    [ "$each" = "environments/$2" ] || rm -rf "$each"
+done
+"""
+
 
 def install_worker(connection: Connection, backends: Sequence[str], warn: Warn) -> Installed:
     """Install a worker, start it once, and store what is there. Raises :class:`StageError`."""
@@ -38,6 +46,24 @@ def install_worker(connection: Connection, backends: Sequence[str], warn: Warn) 
     finally:
         transport.close()
     return installed
+
+
+def clean_device(connection: Connection) -> None:
+    """Delete artifacts, wheels and older workers on the device. Raises :class:`StageError`."""
+    installed = connection.installed
+    if installed is None:
+        return purge_device(connection)
+    transport = connect(connection)
+    try:
+        command = ("sh", "-c", CLEAN, "sh", installed.folder, installed.sha256)
+        done = transport.run(command, timeout_s=COMMAND_TIMEOUT_S * 4)
+        if done.status != 0:
+            raise StageError(
+                "probe",
+                f"cannot delete files in {installed.folder} on {connection.id}: {done.said}",
+            )
+    finally:
+        transport.close()
 
 
 def purge_device(connection: Connection) -> None:

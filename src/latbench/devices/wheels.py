@@ -116,11 +116,10 @@ def fetch_wheels(wanted: Sequence[str], platform: Platform, folder: Path) -> lis
     return sorted(folder.glob("*.whl"))
 
 
-def own_wheel(folder: Path) -> Path:
-    """Build the wheel of latbench's worker from the installed files. Equal files, equal bytes."""
+def own_files() -> dict[str, bytes]:
+    """What a worker needs of this project, by name: packages and metadata."""
     version = latbench_version()
     info = f"latbench-{version}.dist-info"
-    path = folder / f"latbench-{version}-py3-none-any.whl"
     entries: dict[str, bytes] = {}
     for package in PACKAGES:
         spec = find_spec(package)
@@ -140,8 +139,22 @@ def own_wheel(folder: Path) -> Path:
     )
     entries[f"{info}/entry_points.txt"] = f"[latbench.runners]\n{points}".encode()
     entries[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in entries).encode()
+    return entries
+
+
+def own_sha256() -> str:
+    """Digest of latbench as it is installed here: a worker on a device must be of the same."""
+    total = hashlib.sha256()
+    for name, content in own_files().items():
+        total.update(f"{name} {len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
+def own_wheel(folder: Path) -> Path:
+    """Build the wheel of latbench's worker from the installed files. Equal files, equal bytes."""
+    path = folder / f"latbench-{latbench_version()}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
+        for name, content in own_files().items():
             archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
     return path
 

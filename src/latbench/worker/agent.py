@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from latbench.errors import StageError, UsageError
 from latbench.host.info import read_conditions, read_machine, read_software
@@ -19,8 +19,8 @@ from latbench.worker import messages
 from latbench.worker.process import oom_kills
 from latbench.worker.process_tree import HARNESS, has_mark
 
-_held: list[IO[str]] = []
-"""Files whose locks this process holds until it ends."""
+_held: list[int] = []
+"""Descriptors of files whose locks this process holds until it ends."""
 
 
 def answer_about_machine(
@@ -44,7 +44,7 @@ def answer_about_machine(
         case messages.SignalProcess():
             return messages.Signaled(existed=_send(request))
         case messages.ReserveDevice():
-            _reserve(Path(request.path).expanduser(), request.owner)
+            _reserve(Path(request.path), request.owner)
             return messages.DeviceReserved()
 
 
@@ -80,28 +80,34 @@ def _reserve(path: Path, owner: str) -> None:
     """Take the lock at ``path`` and write ``owner`` into it. Raises :class:`StageError`."""
     import fcntl
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise StageError(
-            "probe",
-            f"cannot open the lock of this device, {path}: {error.strerror}",
-            hint="the folder must be writable, with space left",
-        ) from error
+    file = _opened_lock(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
-        other = file.read(500).strip() or "another harness"
-        file.close()
+        other = os.read(file, 500).decode(errors="replace").strip() or "another harness"
+        os.close(file)
         raise StageError(
             "probe",
             f"the device is in use by {other}",
             hint="wait until it has finished, or end it",
             kind="unavailable",
         ) from None
-    file.truncate(0)
-    file.write(owner)
-    file.flush()
+    with suppress(OSError):  # Of another user, it can be locked but not written.
+        os.ftruncate(file, 0)
+        os.write(file, owner.encode())
     _held.append(file)
+
+
+def _opened_lock(path: Path) -> int:
+    try:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except PermissionError:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise StageError(
+            "probe",
+            f"cannot open the lock of this device, {path}: {error.strerror}",
+            hint="the folder must be writable, with space left",
+        ) from error
+    return file

@@ -5,11 +5,12 @@ from __future__ import annotations
 from latbench.devices.check import Step
 from latbench.devices.connections import Connection
 from latbench.report.text.layout import labelled
-from latbench.report.units import size
+from latbench.report.units import duration, size
 from latbench.schema.environment import (
     Conditions,
     Device,
     Fact,
+    Link,
     Machine,
 )
 from latbench.schema.record import Record
@@ -53,6 +54,19 @@ def step_lines(step: Step) -> list[str]:
     mark = {True: "ok", False: "FAILED", None: "-"}[step.works]
     lines = [f"  {mark:6}  {step.name:12}  {step.found}"]
     return [*lines, f"{'':24}{step.hint}"] if step.hint else lines
+
+
+def link_line(link: Link) -> str:
+    """How a device was reached, and by what it was measured."""
+    offset = link.clock_offset_ns / 1e9
+    parts = (
+        link.address,
+        f"from {link.harness.hostname or 'a machine without a name'}",
+        f"{link.worker}{f' ({link.worker_sha256[:12]})' if link.worker_sha256 else ''}",
+        f"an exchange takes {duration(link.round_trip_ns)}",
+        f"its clock is {abs(offset):.1f} s {'ahead' if offset > 0 else 'behind'}",
+    )
+    return " · ".join(parts)
 
 
 def cpu_line(machine: Machine, now: Conditions) -> str:

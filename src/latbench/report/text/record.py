@@ -14,7 +14,7 @@ from latbench.report.text.answer import (
     start_text,
 )
 from latbench.report.text.artifact import parity
-from latbench.report.text.device import conditions
+from latbench.report.text.device import conditions, link_line
 from latbench.report.text.layout import labelled
 from latbench.report.text.operator_times import operators
 from latbench.report.units import decimals, duration, size, time
@@ -34,6 +34,8 @@ def record_lines(record: Record, summary: Summary | None, registry: str | None) 
         lines += ["", *(f"    {line}" for line in failure.detail.rstrip().splitlines()), ""]
     lines += _setup(record, summary)
     lines.append(labelled("conditions", conditions(record)))
+    if (link := record.environment.link) is not None:
+        lines.append(labelled("reached by", link_line(link)))
     where = f" in {registry}" if registry else ""
     lines.append(labelled("record", f"{record.id}{where}"))
     return lines
