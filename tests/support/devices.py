@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,13 +20,23 @@ IN_CHECKOUT = "checkout"
 """Name of the environment that consists of links to this checkout."""
 
 
-def use_home(home: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make ``home`` the user's: ssh knows the test bed's devices, and nothing else is there."""
+def use_home(home: Path, host: Host, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    """Make ``home`` the user's: ssh knows the test bed's devices, and nothing else is there.
+
+    Without ``monkeypatch`` it stays so.
+    """
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
     shutil.copy(host.config, home / ".ssh" / "config")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local"))
+    places = {
+        "HOME": home,
+        "XDG_CONFIG_HOME": home / ".config",
+        "XDG_DATA_HOME": home / ".local",
+    }
+    for name, place in places.items():
+        if monkeypatch is None:
+            os.environ[name] = str(place)
+        else:
+            monkeypatch.setenv(name, str(place))
 
 
 def add_with_checkout(host: Host, id: str | None = None) -> Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -169,7 +170,8 @@ def discover(*, as_json: bool) -> None:
         click.echo("no host is named in ~/.ssh/config")
         return
     echo_lines(
-        f"latbench devices add {each.id} ssh://{each.host}{'  # added' if each.added else ''}"
+        f"{shlex.join(('latbench', 'devices', 'add', each.id, f'ssh://{each.host}'))}"
+        f"{'  # added' if each.added else ''}"
         for each in found
     )
 

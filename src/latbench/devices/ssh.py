@@ -13,7 +13,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -139,6 +139,11 @@ class SshTransport:
             future.cancel()
             raise
 
+    def call(self, action: Callable[[bytes], None], data: bytes) -> None:
+        """Do ``action`` in the thread of the connection, without waiting."""
+        with suppress(RuntimeError):  # The connection has been closed.
+            self._loop.call_soon_threadsafe(action, data)
+
     def spawn(self, task: Coroutine[Any, Any, None]) -> None:
         """Run ``task`` in the thread of the connection, without waiting."""
         asyncio.run_coroutine_threadsafe(task, self._loop)
@@ -248,7 +253,7 @@ class SshChannel:
         transport.spawn(self._gather_errors())
 
     def write(self, data: bytes) -> None:
-        self._transport.wait(self._written(data), COMMAND_TIMEOUT_S)
+        self._transport.call(self._write, data)
 
     def read_line(self, longest: int) -> bytes:
         with suppress(concurrent.futures.CancelledError, RuntimeError):
@@ -283,7 +288,7 @@ class SshChannel:
             await asyncio.wait_for(self._process.wait_closed(), 0.5)
         self._process.close()
 
-    async def _written(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         with suppress(OSError):
             self._process.stdin.write(data)
 
