@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from latbench.audit.library import ClaimLibrary
     from latbench.audit.measure import TrialProgress
     from latbench.claims.model import Claim
+    from latbench.claims.verdict import Verdict
     from latbench.store.registry import Registry
 
 QUESTIONS = ("static", "value", "ordering")
@@ -155,7 +156,10 @@ def command(
         )
         text = "\n".join(page)
     else:
-        text = "\n".join(map(printable, verdict_lines(pairs, registered.models)))
+        lines = verdict_lines(pairs, registered.models)
+        if ids:
+            lines += _how_to_measure(pairs, checked.device)
+        text = "\n".join(map(printable, lines))
     if output is None:
         click.echo(text)
     else:
@@ -167,6 +171,24 @@ def command(
     return bad or (
         3 if not whole else {"refuted": 1, "confirmed": 0}.get(worst_answer(verdicts), 4)
     )
+
+
+def _how_to_measure(pairs: Sequence[tuple[Claim, Verdict]], here: str) -> list[str]:
+    """What it takes to measure the published values that are not decided, on their devices."""
+    from latbench.claims.pooling import CONCLUSIVE
+    from latbench.devices.catalog import load_devices, user_devices_path
+    from latbench.devices.connections import load_connections
+    from latbench.report.text.verdict import needed_commands
+
+    lines: list[str] = []
+    rows = {each.id: each for each in load_devices(user_devices_path())}
+    for claim, verdict in pairs:
+        device = claim.conditions.device
+        if verdict.value is None or verdict.value.answer in CONCLUSIVE or device == here:
+            continue
+        own = [each.id for each in load_connections() if each.same_as == device]
+        lines += needed_commands(claim, rows.get(device or ""), own)
+    return lines
 
 
 def _command_line() -> str:

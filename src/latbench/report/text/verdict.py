@@ -20,6 +20,7 @@ from latbench.report.text.claim import Models, statement
 from latbench.report.text.layout import moment
 from latbench.report.units import duration
 from latbench.report.writers import markdown_table, markdown_text
+from latbench.schema.environment import Device
 from latbench.version import latbench_version
 
 ASKED: Mapping[Question, str] = {"value": "value", "ordering": "comparison", "static": "size"}
@@ -41,6 +42,29 @@ def verdict_lines(pairs: Sequence[tuple[Claim, Verdict]], models: Models) -> lis
             lines.append(f"    corrected by the source: {other.figure}, {other.reason}")
     counted = ", ".join(f"{count} {name}" for name, count in totals.most_common())
     return [counted or "no claim asks this question", *lines]
+
+
+def needed_commands(claim: Claim, device: Device | None, own: Sequence[str]) -> list[str]:
+    """What somebody must have and type to measure the value of a claim.
+
+    ``device`` is the row of the device that the claim names, and ``own`` the ids of the user's
+    devices of that hardware.
+    """
+    if device is None or claim.unverifiable or claim.out_of_scope:
+        return []
+    backend = claim.conditions.backend
+    if own:
+        return [f"to measure it: latbench claims check {claim.id} --measure --device {own[0]}"]
+    if device.transport not in ("ssh", "local"):
+        return [f"to measure it: latbench cannot reach a {device.kind} ({device.name}) yet"]
+    name = f"my-{device.id}"
+    chosen = f" --backend {backend}" if backend else ""
+    return [
+        f"to measure it on a device of yours over ssh ({device.name}):",
+        f"    latbench devices add {name} ssh://USER@HOST --same-as {device.id}",
+        f"    latbench devices install {name}{chosen}",
+        f"    latbench claims check {claim.id} --measure --device {name}",
+    ]
 
 
 def verdicts_markdown(
