@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from support.command_line import Ended, in_process
 from support.devices import use_home
 from support.environment import TINY
 from support.hosts import Bed, Host
+from support.hosts.spec import CHECKOUT
 
 pytest.importorskip("asyncssh", reason="needs the `ssh` extra")
 SHORT = (
@@ -47,7 +49,7 @@ def test_a_board_without_internet(
     done = install(board, tmp_path, monkeypatch)
     needs_packages(done)
     assert done.status == 0, done.err
-    assert "MB in" in done.err
+    assert "MB to board for 8 wheels" in done.err
     assert done.out.startswith("installed on board: worker ")
     connection = find_connection("board")
     assert connection is not None
@@ -69,7 +71,9 @@ def test_a_board_without_internet(
 
     cleaned = latbench(tmp_path, "devices", "clean", "board")
     assert cleaned.status == 0, cleaned.err
-    assert latbench(tmp_path, "devices", "check", "board").status == 0
+    checked = latbench(tmp_path, "devices", "check", "board")
+    assert checked.status == 0
+    assert "board is the same machine as twin" in checked.out
     removed = latbench(tmp_path, "devices", "remove", "board", "--purge")
     assert removed.out == "removed board\n"
     assert not board.path("/home/bench/.cache/latbench").exists()
@@ -137,3 +141,31 @@ def test_an_architecture_without_wheels(tmp_path: Path) -> None:
         fetch_wheels(["msgspec"], riscv, tmp_path)
     assert "Linux riscv128, Python 3.11, glibc 2.36" in caught.value.message
     assert caught.value.kind == "unavailable"
+
+
+def test_a_device_fetches_its_packages_itself(
+    ssh_bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From an index that it has, here a folder of wheels; without one it says so."""
+    index = tmp_path / "index"
+    index.mkdir()
+    here = Platform(system="Linux", architecture="x86_64", python=(3, 11), libc=(2, 36))
+    try:
+        fetch_wheels(requirements(["fake"]), here, index)
+    except StageError as error:
+        pytest.skip(error.message)
+    index.chmod(0o755)
+    with ssh_bed.started(name="alone", visible=(*CHECKOUT, index)) as host:
+        use_home(tmp_path / "home", host, monkeypatch)
+        added = ("devices", "add", "alone", "ssh://alone", "--python", sys.executable)
+        assert latbench(tmp_path, *added).status == 0
+        install = ("devices", "install", "alone", "--backend", "fake", "--from-index")
+        refused = latbench(tmp_path, *install)
+        assert refused.status == 3
+        assert "alone could not fetch packages" in refused.err
+        config = f"[global]\nno-index = true\nfind-links = {index}\n"
+        host.ssh("mkdir -p .config/pip && cat > .config/pip/pip.conf", input=config, check=True)
+        done = latbench(tmp_path, *install)
+        assert done.status == 0, done.err
+        checked = latbench(tmp_path, "devices", "check", "alone")
+        assert "ok      backend       fake 1" in checked.out

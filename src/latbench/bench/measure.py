@@ -21,6 +21,7 @@ from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.sentinel import sentinel_for, without_sentinel
+from latbench.devices.unreachable import unread_conditions
 from latbench.errors import LatbenchError, Stage, StageError, UsageError, failure_of
 from latbench.schema.environment import Conditions
 from latbench.schema.protocol import TimingProtocol
@@ -114,7 +115,7 @@ class _Measurement:
         self._parts = [_Part(resolved=each) for each in parts]
         self._created_unix_ns = time.time_ns()
         self._software = context.device.software(PACKAGES)
-        self._before = context.device.conditions()
+        self._before = self._conditions_now() or unread_conditions()
         self._after: Conditions | None = None
         self._executor: ProtocolExecutor | None = None
         self._outcomes: tuple[Outcome, ...] = ()

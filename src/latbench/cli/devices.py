@@ -209,7 +209,8 @@ def check(*, id: str, as_json: bool) -> int:
     shell_complete=completion.backends,
     help="A backend to install; repeatable.  [default: those there, or onnxruntime]",
 )
-def install(*, id: str, backends: tuple[str, ...]) -> None:
+@click.option("--from-index", is_flag=True, help="Let the device's own pip fetch the packages.")
+def install(*, id: str, backends: tuple[str, ...], from_index: bool) -> None:
     """Put the worker and its backends on your device ID, from wheels that are fetched here.
 
     The device needs Python 3.11 or newer and no internet. What is there already is not sent again.
@@ -221,7 +222,7 @@ def install(*, id: str, backends: tuple[str, ...]) -> None:
     connection = known_connection(id)
     before = connection.installed.backends if connection.installed else ()
     wanted = tuple(dict.fromkeys((*(backends or before or (FALLBACK,)),)))
-    installed = install_worker(connection, wanted, warn)
+    installed = install_worker(connection, wanted, from_index=from_index, warn=warn)
     click.echo(f"installed on {id}: worker {installed.sha256[:12]} with {', '.join(wanted)}")
 
 

@@ -107,7 +107,7 @@ def _machine(connection: Connection, machine: Machine) -> Iterator[Step]:
     if twins:
         yield Step(
             name="identity",
-            works=False,
+            works=None,
             found=f"{connection.id} is the same machine as {', '.join(twins)}",
             hint="latbench devices remove one of them, or give each its own machine id",
         )

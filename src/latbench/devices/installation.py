@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -60,6 +60,24 @@ shutil.rmtree(target, ignore_errors=True)
 os.rename(part, target)
 """
 """Python program that unpacks wheels into a folder, complete or not at all."""
+DOWNLOAD = r"""
+import hashlib, os, shutil, subprocess, sys, tempfile
+root, *wanted = sys.argv[1:]
+os.makedirs(root, exist_ok=True)
+with tempfile.TemporaryDirectory(dir=root) as part:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+    command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", part, *wanted]
+    done = subprocess.run(command, stdout=2)
+    if done.returncode:
+        sys.exit(done.returncode)
+    for name in os.listdir(part):
+        with open(os.path.join(part, name), "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.makedirs(os.path.join(root, digest), exist_ok=True)
+        os.replace(os.path.join(part, name), os.path.join(root, digest, name))
+        print("wheel=" + digest, name)
+"""
+"""Python program with which a device fetches wheels itself, into folders by digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,44 +166,104 @@ def check_surroundings(connection: Connection, found: Surroundings) -> None:
 
 
 def install_python_worker(
-    connection: Connection, transport: Transport, backends: Sequence[str], warn: Warn
+    connection: Connection,
+    transport: Transport,
+    backends: Sequence[str],
+    *,
+    from_index: bool = False,
+    warn: Warn,
 ) -> Installed:
     """Put a Python worker with ``backends`` on the device, from wheels that are fetched here.
 
-    What is there already is not sent again. Raises :class:`StageError`.
+    With ``from_index``, the device's own pip fetches them. What is there already is not sent again.
+    Raises :class:`StageError`.
     """
     found = look_around(connection, transport)
     check_surroundings(connection, found)
     assert found.interpreter is not None
     root = PurePosixPath(found.home, connection.folder)
+    place = _Place(connection, transport, root, found.interpreter)
     with tempfile.TemporaryDirectory(prefix="latbench-wheels-") as temporary:
         folder = Path(temporary)
-        own_wheel(folder)
-        wheels = fetch_wheels(requirements(backends), found.platform, folder)
-        installed = Installed(
-            worker="python",
-            sha256=digest_of(wheels),
-            latbench=own_sha256(),
-            folder=str(root),
-            python=found.interpreter,
-            backends=tuple(backends),
-        )
-        target = root / "environments" / installed.sha256
-        there = transport.run(("test", "-d", str(target)), timeout_s=COMMAND_TIMEOUT_S)
-        if there.status == 0:
-            return installed
-        _check_room(connection, found, wheels)
+        own = own_wheel(folder)
+        if from_index:
+            wheels = place.downloaded(requirements(backends))
+            wheels[own.name] = content_sha256(own)
+        else:
+            fetched = fetch_wheels(requirements(backends), found.platform, folder)
+            wheels = {wheel.name: content_sha256(wheel) for wheel in fetched}
+        sha256 = digest_of(wheels)
+        if not place.has(f"environments/{sha256}"):
+            if not from_index:
+                _check_room(connection, found, sorted(folder.glob("*.whl")))
+            sent = place.send([folder / name for name in wheels if (folder / name).exists()])
+            warn(f"sent {sent / 1e6:.1f} MB to {connection.id} for {len(wheels)} wheels")
+            place.unpack(sha256, wheels)
+    return Installed(
+        worker="python",
+        sha256=sha256,
+        latbench=own_sha256(),
+        folder=str(root),
+        python=found.interpreter,
+        backends=tuple(backends),
+    )
+
+
+class _Place:
+    """latbench's folder on a device. Wheels lie in it by digest."""
+
+    def __init__(
+        self, connection: Connection, transport: Transport, root: PurePosixPath, interpreter: str
+    ) -> None:
+        self._id = connection.id
+        self._transport = transport
+        self._root = root
+        self._interpreter = interpreter
+
+    def has(self, name: str) -> bool:
+        """Whether it holds that file or folder."""
+        command = ("test", "-e", str(self._root / name))
+        return self._transport.run(command, timeout_s=COMMAND_TIMEOUT_S).status == 0
+
+    def send(self, wheels: Sequence[Path]) -> int:
+        """Send the wheels that are not there yet; how many bytes that were."""
         sent = 0
-        places = []
         for wheel in wheels:
-            place = str(root / "wheels" / content_sha256(wheel) / wheel.name)
-            if transport.run(("test", "-e", place), timeout_s=COMMAND_TIMEOUT_S).status != 0:
-                transport.push(wheel, place)
+            name = f"wheels/{content_sha256(wheel)}/{wheel.name}"
+            if not self.has(name):
+                self._transport.push(wheel, str(self._root / name))
                 sent += wheel.stat().st_size
-            places.append(place)
-        warn(f"sent {sent / 1e6:.1f} MB in {len(wheels)} wheels to {connection.id}")
-        _unpack(connection, transport, found.interpreter, str(target), places)
-    return installed
+        return sent
+
+    def downloaded(self, wanted: Sequence[str]) -> dict[str, str]:
+        """Let the device fetch wheels; their names and digests. Raises :class:`StageError`."""
+        command = (self._interpreter, "-I", "-c", DOWNLOAD, str(self._root / "wheels"), *wanted)
+        done = self._transport.run(command, timeout_s=UNPACK_TIMEOUT_S)
+        if done.status != 0:
+            raise StageError(
+                "probe",
+                f"{self._id} could not fetch packages: {done.said}",
+                hint="it needs pip and a package index; without --from-index they are fetched here",
+                kind="unavailable",
+                detail=done.stderr.decode(errors="replace")[-4000:],
+            )
+        lines = done.stdout.decode(errors="replace").splitlines()
+        found = [re.fullmatch(r"wheel=([0-9a-f]{64}) (\S+\.whl)", line) for line in lines]
+        return {each[2]: each[1] for each in found if each}
+
+    def unpack(self, sha256: str, wheels: Mapping[str, str]) -> None:
+        """Unpack wheels, given by name and digest. Raises :class:`StageError`."""
+        places = [str(self._root / "wheels" / wheels[name] / name) for name in sorted(wheels)]
+        target = str(self._root / "environments" / sha256)
+        command = (self._interpreter, "-I", "-c", UNPACK, target, *places)
+        done = self._transport.run(command, timeout_s=UNPACK_TIMEOUT_S)
+        if done.status != 0:
+            raise StageError(
+                "probe",
+                f"the worker could not be unpacked on {self._id}: {done.said}",
+                hint="free space there, and try again",
+                detail=done.stderr.decode(errors="replace")[-4000:],
+            )
 
 
 def _check_room(connection: Connection, found: Surroundings, wheels: Sequence[Path]) -> None:
@@ -199,24 +277,6 @@ def _check_room(connection: Connection, found: Surroundings, wheels: Sequence[Pa
             f"{connection.id} has {found.free_bytes / 1e6:.0f} MB free, the worker needs "
             f"{needed / 1e6:.0f} MB",
             "free space there, or install fewer backends: --backend onnxruntime",
-        )
-
-
-def _unpack(
-    connection: Connection,
-    transport: Transport,
-    interpreter: str,
-    target: str,
-    wheels: Sequence[str],
-) -> None:
-    command = (interpreter, "-I", "-c", UNPACK, target, *wheels)
-    done = transport.run(command, timeout_s=UNPACK_TIMEOUT_S)
-    if done.status != 0:
-        raise StageError(
-            "probe",
-            f"the worker could not be unpacked on {connection.id}: {done.said}",
-            hint="free space there, and try again",
-            detail=done.stderr.decode(errors="replace")[-4000:],
         )
 
 

@@ -113,9 +113,11 @@ class RemoteDevice:
     def software(self, packages: Iterable[str]) -> Software:
         """Return the versions that the device has told."""
         wanted = messages.DescribeMachine(packages=tuple(packages))
-        software = self._asked(wanted, messages.MachineTold).software
-        if software is not None:
-            return software
+        # What is measured then says that the connection is lost.
+        with suppress(StageError):
+            software = self._asked(wanted, messages.MachineTold).software
+            if software is not None:
+                return software
         return Software(latbench=self._agent.hello.version, python="", packages={}, commit=None)
 
     def usable_cpus(self) -> int:

@@ -29,13 +29,17 @@ done
 """
 
 
-def install_worker(connection: Connection, backends: Sequence[str], warn: Warn) -> Installed:
+def install_worker(
+    connection: Connection, backends: Sequence[str], *, from_index: bool = False, warn: Warn
+) -> Installed:
     """Install a worker, start it once, and store what is there. Raises :class:`StageError`."""
     if read_address(connection.address) is None:
         raise UsageError(f"{connection.id} is this machine: nothing has to be installed")
     transport = connect(connection)
     try:
-        installed = install_python_worker(connection, transport, backends, warn)
+        installed = install_python_worker(
+            connection, transport, backends, from_index=from_index, warn=warn
+        )
         connection = msgspec.structs.replace(connection, installed=installed)
         with RemoteDevice(connection, transport) as device:
             identity = device.machine.identity

@@ -45,6 +45,12 @@ def named_device(connection: Connection, told: Device | None = None) -> Device:
     )
 
 
+def unread_conditions() -> Conditions:
+    """Conditions of which nothing is known but the time, by the clock of the harness."""
+    names = [field.name for field in msgspec.structs.fields(Conditions)]
+    return msgspec.convert({**dict.fromkeys(names), "unix_ns": time.time_ns()}, Conditions)
+
+
 class UnreachableDevice:
     """A device of which only the connection is known. Whatever needs it raises ``error``."""
 
@@ -62,8 +68,7 @@ class UnreachableDevice:
 
     def conditions(self) -> Conditions:
         """Nothing but the time is known, by the clock of the harness."""
-        names = [field.name for field in msgspec.structs.fields(Conditions)]
-        return msgspec.convert({**dict.fromkeys(names), "unix_ns": time.time_ns()}, Conditions)
+        return unread_conditions()
 
     def software(self, packages: Iterable[str]) -> Software:
         """Only that of the harness."""

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution, requires
 from importlib.util import find_spec
@@ -159,12 +159,10 @@ def own_wheel(folder: Path) -> Path:
     return path
 
 
-def digest_of(wheels: Iterable[Path]) -> str:
-    """Digest of an environment: of the names and contents of its wheels."""
-    total = hashlib.sha256()
-    for wheel in sorted(wheels, key=lambda path: path.name):
-        total.update(f"{wheel.name}\n".encode() + hashlib.sha256(wheel.read_bytes()).digest())
-    return total.hexdigest()
+def digest_of(wheels: Mapping[str, str]) -> str:
+    """Digest of an environment: of the names and digests of its wheels."""
+    text = "".join(f"{wheels[name]} {name}\n" for name in sorted(wheels))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _declared() -> dict[str, str]:

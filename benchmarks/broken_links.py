@@ -1,0 +1,183 @@
+"""Random faults while a model is timed on a device: what is stored, and what is left behind.
+
+    python benchmarks/broken_links.py [--faults N] [--seed N] [--smoke]
+
+Each round starts ``latbench run --device`` on an sshd in namespaces of this machine and lets one
+fault happen at a random moment: a cable that is cut, for good or for three seconds, power that
+fails, a reboot, a worker, the agent or the harness that is killed. It must end with a record of
+what was measured until then (but for a killed harness), without an internal error, nothing may be
+left on the device ten seconds later, and the next run must work. The first violation ends it.
+
+Needs Linux, root and sshd; elsewhere it says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from latbench.store.registry import Registry
+from support.devices import add_with_checkout, use_home
+from support.environment import child_environment
+from support.hosts import Bed, Host, why_unavailable
+from support.hosts.spec import CHECKOUT
+
+WORKER = "latbench.worker.inference"
+LONGEST_S = 8.0
+"""Faults happen within so much of a run that takes about as long."""
+BLINK_S = 3.0
+ORPHANS_END_S = 10.0
+RUN_TIMEOUT_S = 120.0
+RUN = (
+    *(sys.executable, "-m", "latbench", "run", "--model", "mobilevig_ti", "--backend", "fake"),
+    *("--device", "board", "--option", "real_time=yes", "--protocol", "latbench-fixed@1"),
+    *("--processes", "3", "--warmup", "5", "--calls", "60", "--block-calls", "5"),
+)
+
+
+class Violation(Exception):
+    """What must not happen."""
+
+
+def blink(host: Host) -> None:
+    """Cut the cable for a moment, which a connection survives."""
+    host.cut()
+    time.sleep(BLINK_S)
+    host.mend()
+
+
+def kill_one(host: Host, draw: random.Random) -> None:
+    """Kill a worker or the agent."""
+    found = host.processes(WORKER)
+    if found:
+        host.inside("kill", "-9", str(draw.choice(found).pid))
+
+
+def faults(host: Host, draw: random.Random) -> dict[str, Callable[[subprocess.Popen[str]], None]]:
+    """Each fault by name."""
+    return {
+        "cut": lambda harness: host.cut(),
+        "blink": lambda harness: blink(host),
+        "power": lambda harness: host.stop(),
+        "reboot": lambda harness: host.reboot(),
+        "process": lambda harness: kill_one(host, draw),
+        "harness": lambda harness: harness.kill(),
+        "interrupt": lambda harness: harness.send_signal(signal.SIGINT),
+    }
+
+
+def stored(place: Path) -> dict[str, str]:
+    """Id -> status and kind of failure of every record, each of which can be read."""
+    with Registry.open(str(place)) as registry:
+        found = {}
+        for row in registry.history("mobilevig_ti", "board", "fake", limit=100_000):
+            record = registry.get(row.id)
+            failure = record.outcome.failure
+            found[row.id] = failure.kind if failure else record.outcome.status
+        return found
+
+
+def round_of(host: Host, place: Path, name: str, at_s: float, draw: random.Random) -> str:
+    """One run with one fault; how it ended. Raises :class:`Violation`."""
+    before = stored(place)
+    harness = subprocess.Popen(
+        RUN,
+        env=child_environment(LATBENCH_REGISTRY=str(place)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(at_s)
+    faults(host, draw)[name](harness)
+    try:
+        out, err = harness.communicate(timeout=RUN_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        harness.kill()
+        raise Violation("the harness did not end") from error
+    if "internal error" in err or "Traceback" in err:
+        raise Violation(err)
+    no_orphans(host)
+    new = {id: kind for id, kind in stored(place).items() if id not in before}
+    if name in ("harness", "interrupt") and harness.returncode != 0:
+        ended = "harness ended"
+        if len(new) > 1:
+            raise Violation(f"{len(new)} records of one run")
+    elif len(new) != 1:
+        raise Violation(f"{len(new)} records of one run: {out} {err}")
+    else:
+        (ended,) = new.values()
+    if not host.running:
+        host.start()
+    with suppress(AssertionError):
+        host.mend()
+    return ended
+
+
+def no_orphans(host: Host) -> None:
+    """Wait until nothing of a worker is on the device."""
+    end = time.monotonic() + ORPHANS_END_S
+    while host.running and (left := host.processes(WORKER)):
+        if time.monotonic() > end:
+            raise Violation(f"left behind: {left}")
+        time.sleep(0.1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--smoke", action="store_true", help="run every step once, with tiny sizes")
+    args = parser.parse_args()
+    if (reason := why_unavailable()) is not None:
+        print(reason)
+        return
+    draw = random.Random(args.seed)
+    ended: Counter[tuple[str, str]] = Counter()
+    bed = Bed()
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            bed.started(name="board", visible=CHECKOUT) as host,
+        ):
+            use_home(Path(folder) / "home", host)
+            add_with_checkout(host)
+            os.environ.setdefault("LATBENCH_CACHE", f"{folder}/cache")
+            place = Path(folder) / "registry.db"
+            for i in range(2 if args.smoke else args.faults):
+                name, at_s = draw.choice(sorted(faults(host, draw))), draw.uniform(0.3, LONGEST_S)
+                if args.smoke:
+                    name = ("process", "harness")[i]
+                how = round_of(host, place, name, at_s, draw)
+                ended[name, how] += 1
+                if not args.smoke:
+                    print(f"{i + 1}: {name} after {at_s:.1f} s: {how}", file=sys.stderr, flush=True)
+            clean = subprocess.run(
+                RUN,
+                env=child_environment(LATBENCH_REGISTRY=str(place)),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if clean.returncode != 0:
+                raise Violation(f"the last run does not work: {clean.stderr}")
+    finally:
+        bed.close()
+    print(f"{sum(ended.values())} faults: nothing lost, nobody left behind")
+    for (name, how), count in sorted(ended.items()):
+        print(f"  {name:10} {how:15} {count}")
+
+
+if __name__ == "__main__":
+    main()
