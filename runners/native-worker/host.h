@@ -1,0 +1,50 @@
+// What /proc and /sys say about this machine: the readings, facts and conditions of latbench.host.
+//
+// `root` is prepended to both, for tests. What cannot be read, or holds something unexpected, is
+// null.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace latbench {
+
+using Number = std::optional<std::int64_t>;
+
+// Counters at one moment.
+struct Snapshot {
+    std::int64_t at_ns, cpu_ns;
+    Number wait_ns, involuntary_switches, busy_ns, steal_ns, throttled_ns;
+};
+
+// The clock of all measurements: monotonic and system-wide.
+std::int64_t now_ns();
+
+Snapshot snapshot(const std::string& root);
+
+// JSON of the values that docs/FORMAT.md calls readings, machine and conditions.
+std::string readings(const Snapshot& before, const Snapshot& after, const std::string& root);
+std::string machine(const std::string& root);
+std::string conditions(const std::string& root);
+
+// Processes of this control group that the kernel killed for lack of memory.
+Number oom_kills(const std::string& root);
+
+// The most memory that this process has held.
+Number peak_rss_bytes();
+
+// Name and version of the C library, such as `glibc 2.36`.
+std::optional<std::string> libc_version();
+
+// The text of a small file without white space around it.
+std::optional<std::string> read_text(const std::string& path);
+
+// Sorted CPUs that this process may run on.
+std::optional<std::vector<std::int64_t>> affinity();
+
+// Names in a folder, sorted; empty if it cannot be read.
+std::vector<std::string> names_in(const std::string& folder);
+
+}  // namespace latbench

@@ -1,0 +1,446 @@
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "failure.h"
+#include "inputs.h"
+#include "json.h"
+#include "process.h"
+#include "runtime.h"
+
+// LiteRT's C interface (litert/c), declared by hand: its packages have no headers. It is not
+// versioned; these declarations are those of 2.3.
+
+namespace latbench {
+namespace {
+
+constexpr const char* kBackend = "tflite";
+constexpr const char* kRuntime = "ai-edge-litert";
+constexpr const char* kKnownVersion = "2.3.";
+constexpr const char* kXnnpack = "XNNPACK";
+constexpr const char* kKernels = "TFLite kernels";
+
+struct Handle;
+using Index = std::size_t;
+
+constexpr int kCpuAccelerator = 1, kRead = 0, kWrite = 1;
+constexpr int kMostAxes = 8;
+
+// Element type, rank in the low 7 bits, sizes and strides.
+struct TensorType {
+    int element;
+    std::uint32_t rank;
+    std::int32_t sizes[kMostAxes];
+    std::uint32_t strides[kMostAxes];
+};
+static_assert(sizeof(TensorType) == 72);
+
+// Numbers of element types in TFLite's C interface.
+struct Element {
+    Type type;
+    int number;
+};
+constexpr Element kElements[] = {
+    {Type::float32, 1}, {Type::int32, 2},    {Type::uint8, 3},    {Type::int64, 4},
+    {Type::boolean, 6}, {Type::int16, 7},    {Type::int8, 9},     {Type::float16, 10},
+    {Type::float64, 11}, {Type::uint64, 13}, {Type::uint32, 16}, {Type::uint16, 17},
+};
+
+#define LATBENCH_LITERT_FUNCTIONS(X)                                                               \
+    X(CreateEnvironment, int, (int, const void*, Handle**))                                        \
+    X(CreateModelFromFile, int, (Handle*, const char*, Handle**))                                  \
+    X(CreateOptions, int, (Handle**))                                                              \
+    X(SetOptionsHardwareAccelerators, int, (Handle*, int))                                         \
+    X(CreateOpaqueOptions, int, (const char*, void*, void (*)(void*), Handle**))                   \
+    X(AddOpaqueOptions, int, (Handle*, Handle*))                                                   \
+    X(CreateCompiledModel, int, (Handle*, Handle*, Handle*, Handle**))                             \
+    X(CompiledModelIsFullyAccelerated, int, (Handle*, bool*))                                      \
+    X(GetMainModelSubgraphIndex, int, (Handle*, Index*))                                           \
+    X(GetModelSubgraph, int, (Handle*, Index, Handle**))                                           \
+    X(GetNumSubgraphOps, int, (Handle*, Index*))                                                   \
+    X(GetNumSubgraphInputs, int, (Handle*, Index*))                                                \
+    X(GetSubgraphInput, int, (Handle*, Index, Handle**))                                           \
+    X(GetNumSubgraphOutputs, int, (Handle*, Index*))                                               \
+    X(GetSubgraphOutput, int, (Handle*, Index, Handle**))                                          \
+    X(GetNumModelSignatures, int, (Handle*, Index*))                                               \
+    X(GetModelSignature, int, (Handle*, Index, Handle**))                                          \
+    X(GetSignatureSubgraph, int, (Handle*, Handle**))                                              \
+    X(GetNumSignatureInputs, int, (Handle*, Index*))                                               \
+    X(GetSignatureInputTensorByIndex, int, (Handle*, Index, Handle**))                             \
+    X(GetNumSignatureOutputs, int, (Handle*, Index*))                                              \
+    X(GetSignatureOutputTensorByIndex, int, (Handle*, Index, Handle**))                            \
+    X(GetRankedTensorType, int, (Handle*, TensorType*))                                            \
+    X(GetCompiledModelInputBufferRequirements, int, (Handle*, Index, Index, Handle**))             \
+    X(GetCompiledModelOutputBufferRequirements, int, (Handle*, Index, Index, Handle**))            \
+    X(CreateManagedTensorBufferFromRequirements, int,                                              \
+      (Handle*, const TensorType*, Handle*, Handle**))                                             \
+    X(GetTensorBufferSize, int, (Handle*, std::size_t*))                                           \
+    X(LockTensorBuffer, int, (Handle*, void**, int))                                               \
+    X(UnlockTensorBuffer, int, (Handle*))                                                          \
+    X(RunCompiledModel, int, (Handle*, Index, std::size_t, Handle**, std::size_t, Handle**))       \
+    X(DestroyModel, void, (Handle*))                                                               \
+    X(DestroyOptions, void, (Handle*))                                                             \
+    X(DestroyCompiledModel, void, (Handle*))                                                       \
+    X(DestroyTensorBuffer, void, (Handle*))
+
+struct Functions {
+#define LATBENCH_LITERT_MEMBER(name, result, arguments) result(*name) arguments;
+    LATBENCH_LITERT_FUNCTIONS(LATBENCH_LITERT_MEMBER)
+#undef LATBENCH_LITERT_MEMBER
+};
+
+void check(int status, const char* what, const char* stage = "open") {
+    if (status == 0) return;
+    throw Failure(stage, std::string("LiteRT: LiteRt") + what + " returned status " +
+                             std::to_string(status));
+}
+
+class Api {
+   public:
+    Api() : library("LATBENCH_LITERT", "libLiteRt.so", "libLiteRt.so") {
+        // The library does not say its version; who put it here does.
+        if (const std::string stated = environment("LATBENCH_LITERT_VERSION"); !stated.empty()) {
+            if (stated.compare(0, std::strlen(kKnownVersion), kKnownVersion) != 0) {
+                throw Failure("open", "the native worker does not know LiteRT " + stated,
+                              "use ai-edge-litert 2.3, or the Python worker", "unavailable");
+            }
+            version = stated;
+        }
+#define LATBENCH_LITERT_READ(name, result, arguments) \
+    call.name = reinterpret_cast<result(*) arguments>(library.function("LiteRt" #name));
+        LATBENCH_LITERT_FUNCTIONS(LATBENCH_LITERT_READ)
+#undef LATBENCH_LITERT_READ
+        check(call.CreateEnvironment(0, nullptr, &environment_), "CreateEnvironment");
+    }
+
+    Handle* environment_handle() const { return environment_; }
+
+    // The type of a tensor. A library with another layout of it writes elsewhere.
+    TensorType tensor_type(Handle* tensor) const {
+        struct {
+            TensorType type;
+            unsigned char after[256];
+        } read;
+        std::memset(&read, 0xA5, sizeof read);
+        check(call.GetRankedTensorType(tensor, &read.type), "GetRankedTensorType");
+        const bool beyond = std::any_of(std::begin(read.after), std::end(read.after),
+                                        [](unsigned char byte) { return byte != 0xA5; });
+        read.type.rank &= 0x7F;
+        if (beyond || read.type.rank > kMostAxes) {
+            throw Failure("open", "this LiteRT describes tensors in an unknown way",
+                          "use ai-edge-litert 2.3, or the Python worker", "unavailable");
+        }
+        return read.type;
+    }
+
+    Library library;
+    Functions call{};
+    std::optional<std::string> version;
+
+   private:
+    Handle* environment_ = nullptr;
+};
+
+// A handle that is destroyed at the end of its scope.
+class Held {
+   public:
+    explicit Held(void (*destroy)(Handle*)) : destroy_(destroy) {}
+    Held(Held&& other) noexcept : destroy_(other.destroy_), handle_(other.handle_) {
+        other.handle_ = nullptr;
+    }
+    Held& operator=(Held&&) = delete;
+    ~Held() {
+        if (handle_ != nullptr) destroy_(handle_);
+    }
+    Handle** out() { return &handle_; }
+    Handle* get() const { return handle_; }
+
+   private:
+    void (*destroy_)(Handle*);
+    Handle* handle_ = nullptr;
+};
+
+// An input or output: its buffer, and what it holds.
+struct Buffer {
+    Held held;
+    Type type = Type::float32;
+    std::vector<std::int64_t> shape;
+};
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+    std::string out;
+    for (const std::int64_t size : shape) out += (out.empty() ? "" : "x") + std::to_string(size);
+    return out.empty() ? "scalar" : out;
+}
+
+class LitertSession final : public Session {
+   public:
+    LitertSession(const Api& api, Opening opening, Settings settings)
+        : api_(api),
+          opening_(std::move(opening)),
+          settings_(std::move(settings)),
+          file_(api.call.DestroyModel),
+          model_(api.call.DestroyCompiledModel) {
+        compile();
+        make_buffers();
+    }
+
+    void run() override {
+        check(api_.call.RunCompiledModel(model_.get(), signature_, given_.size(), given_.data(),
+                                         taken_.size(), taken_.data()),
+              "RunCompiledModel", "time");
+        ran_ = true;
+    }
+
+    std::vector<Output> outputs() override {
+        if (!ran_) throw Failure("outputs", "outputs were requested before an inference");
+        std::vector<Output> found;
+        for (Buffer& each : outputs_) {
+            const std::size_t bytes = element_count(each.shape) * type_bytes(each.type);
+            void* data = nullptr;
+            check(api_.call.LockTensorBuffer(each.held.get(), &data, kRead), "LockTensorBuffer",
+                  "outputs");
+            found.push_back({type_name(each.type), each.shape, base64(data, bytes)});
+            check(api_.call.UnlockTensorBuffer(each.held.get()), "UnlockTensorBuffer", "outputs");
+        }
+        return found;
+    }
+
+    // As the Python runner: 16-bit weights are widened where the processor, or the file, says so.
+    Settings settings() override {
+        if (opening_.precision != "fp16") return settings_;
+        bool widened = true;
+#ifndef __x86_64__
+        if (settings_.at("xnnpack") == "on") {
+            std::ifstream file(opening_.path, std::ios::binary);
+            const std::string all{std::istreambuf_iterator<char>(file), {}};
+            widened = all.find("reduced_precision_support") == std::string::npos;
+        }
+#endif
+        Settings told = settings_;
+        if (widened) told["precision"] = "fp32";
+        return told;
+    }
+
+    std::string placement() override {
+        json::Members units;
+        if (settings_.at("xnnpack") == "off") {
+            units.number(kKernels, static_cast<std::int64_t>(operators_));
+            return json::Members()
+                .raw("units", units.done())
+                .text("known", "planned")
+                .text("note", "the only kernels that the options permit")
+                .number("partitions", std::int64_t{1})
+                .done();
+        }
+        if (fully_) {
+            units.number(kXnnpack, static_cast<std::int64_t>(operators_));
+            return json::Members()
+                .raw("units", units.done())
+                .text("known", "planned")
+                .text("note", "LiteRT reports that all operators are delegated")
+                .number("partitions", std::int64_t{1})
+                .done();
+        }
+        units.raw(kXnnpack, "null").raw(kKernels, "null");
+        return json::Members()
+            .raw("units", units.done())
+            .text("known", "unknown")
+            .text("note", "LiteRT's C interface does not report which operators are delegated")
+            .done();
+    }
+
+   private:
+    void compile() {
+        const auto load = [&](int status, const char* what) {
+            if (status == 0) return;
+            throw Failure("open",
+                          std::string(kRuntime) + " cannot load the file: LiteRt" + what +
+                              " returned status " + std::to_string(status),
+                          "damaged, newer than the runtime, or with an unsupported operator");
+        };
+        load(api_.call.CreateModelFromFile(api_.environment_handle(), opening_.path.c_str(),
+                                           file_.out()),
+             "CreateModelFromFile");
+        Held options(api_.call.DestroyOptions);
+        check(api_.call.CreateOptions(options.out()), "CreateOptions");
+        check(api_.call.SetOptionsHardwareAccelerators(options.get(), kCpuAccelerator),
+              "SetOptionsHardwareAccelerators");
+        std::string text = "num_threads = " + std::to_string(opening_.threads) + "\n";
+        if (settings_.at("xnnpack") == "off") text += "kernel_mode = \"builtin\"\n";
+        char* payload = strdup(text.c_str());
+        if (payload == nullptr) throw std::bad_alloc();
+        Handle* opaque = nullptr;
+        check(api_.call.CreateOpaqueOptions("xnnpack", payload, [](void* data) { std::free(data); },
+                                            &opaque),
+              "CreateOpaqueOptions");
+        // From here on it belongs to the options.
+        check(api_.call.AddOpaqueOptions(options.get(), opaque), "AddOpaqueOptions");
+        load(api_.call.CreateCompiledModel(api_.environment_handle(), file_.get(), options.get(),
+                                           model_.out()),
+             "CreateCompiledModel");
+        check(api_.call.CompiledModelIsFullyAccelerated(model_.get(), &fully_),
+              "CompiledModelIsFullyAccelerated");
+    }
+
+    // Artifacts list the inputs and outputs of the main graph, and a signature has an order of its
+    // own.
+    void make_buffers() {
+        Index main = 0, signatures = 0, inputs = 0, outputs = 0;
+        Handle* graph = nullptr;
+        check(api_.call.GetMainModelSubgraphIndex(file_.get(), &main), "GetMainModelSubgraphIndex");
+        check(api_.call.GetModelSubgraph(file_.get(), main, &graph), "GetModelSubgraph");
+        check(api_.call.GetNumSubgraphOps(graph, &operators_), "GetNumSubgraphOps");
+        check(api_.call.GetNumModelSignatures(file_.get(), &signatures), "GetNumModelSignatures");
+        Handle* signature = nullptr;
+        for (Index i = 0; i < signatures && signature == nullptr; ++i) {
+            Handle *one = nullptr, *of = nullptr;
+            check(api_.call.GetModelSignature(file_.get(), i, &one), "GetModelSignature");
+            check(api_.call.GetSignatureSubgraph(one, &of), "GetSignatureSubgraph");
+            if (of == graph) signature = one, signature_ = i;
+        }
+        if (signature == nullptr) {
+            throw Failure("open", "the file has no signature of its main graph",
+                          "use the Python worker");
+        }
+        check(api_.call.GetNumSubgraphInputs(graph, &inputs), "GetNumSubgraphInputs");
+        if (inputs != opening_.arrays.size()) {
+            throw Failure("open", "the file has " + std::to_string(inputs) + " inputs, and " +
+                                      std::to_string(opening_.arrays.size()) + " are given");
+        }
+        std::vector<Handle*> tensors = listed(graph, inputs, api_.call.GetSubgraphInput);
+        given_ = ordered(signature, api_.call.GetNumSignatureInputs,
+                         api_.call.GetSignatureInputTensorByIndex, tensors,
+                         api_.call.GetCompiledModelInputBufferRequirements, inputs_);
+        for (std::size_t i = 0; i < inputs_.size(); ++i) fill(inputs_[i], opening_.arrays[i], i);
+        check(api_.call.GetNumSubgraphOutputs(graph, &outputs), "GetNumSubgraphOutputs");
+        tensors = listed(graph, outputs, api_.call.GetSubgraphOutput);
+        taken_ = ordered(signature, api_.call.GetNumSignatureOutputs,
+                         api_.call.GetSignatureOutputTensorByIndex, tensors,
+                         api_.call.GetCompiledModelOutputBufferRequirements, outputs_);
+    }
+
+    static std::vector<Handle*> listed(Handle* graph, Index count,
+                                       int (*get)(Handle*, Index, Handle**)) {
+        std::vector<Handle*> found(count);
+        for (Index i = 0; i < count; ++i) check(get(graph, i, &found[i]), "GetSubgraph");
+        return found;
+    }
+
+    // Makes a buffer for each of `tensors`, in their order, and returns them in the signature's.
+    std::vector<Handle*> ordered(Handle* signature, int (*number)(Handle*, Index*),
+                                 int (*get)(Handle*, Index, Handle**),
+                                 const std::vector<Handle*>& tensors,
+                                 int (*requirements)(Handle*, Index, Index, Handle**),
+                                 std::vector<Buffer>& buffers) {
+        Index count = 0;
+        check(number(signature, &count), "GetNumSignature");
+        std::vector<Index> places(tensors.size(), count);
+        for (Index i = 0; i < count; ++i) {
+            Handle* tensor = nullptr;
+            check(get(signature, i, &tensor), "GetSignatureTensorByIndex");
+            const auto at = std::find(tensors.begin(), tensors.end(), tensor);
+            if (at != tensors.end()) places[static_cast<std::size_t>(at - tensors.begin())] = i;
+        }
+        std::vector<Handle*> found(count, nullptr);
+        for (std::size_t k = 0; k < tensors.size(); ++k) {
+            if (places[k] < count) {
+                buffers.push_back(buffer(tensors[k], places[k], requirements));
+                found[places[k]] = buffers.back().held.get();
+            }
+        }
+        if (buffers.size() != tensors.size() ||
+            std::find(found.begin(), found.end(), nullptr) != found.end()) {
+            throw Failure("open", "the signature and the main graph have different tensors",
+                          "use the Python worker");
+        }
+        return found;
+    }
+
+    Buffer buffer(Handle* tensor, Index place,
+                  int (*requirements)(Handle*, Index, Index, Handle**)) {
+        const TensorType kind = api_.tensor_type(tensor);
+        Buffer made{Held(api_.call.DestroyTensorBuffer), Type::float32, {}};
+        made.shape.assign(kind.sizes, kind.sizes + kind.rank);
+        const auto element = std::find_if(std::begin(kElements), std::end(kElements),
+                                          [&](const Element& e) { return e.number == kind.element; });
+        const bool open = std::any_of(made.shape.begin(), made.shape.end(),
+                                      [](std::int64_t size) { return size < 0; });
+        if (element == std::end(kElements) || open) {
+            throw Failure("open",
+                          open ? "a tensor has an open axis: " + shape_text(made.shape)
+                               : "a tensor has elements of TFLite type " +
+                                     std::to_string(kind.element),
+                          "use the Python worker", "unavailable");
+        }
+        made.type = element->type;
+        Handle* needs = nullptr;
+        check(requirements(model_.get(), signature_, place, &needs), "GetCompiledModelRequirements");
+        check(api_.call.CreateManagedTensorBufferFromRequirements(api_.environment_handle(), &kind,
+                                                                  needs, made.held.out()),
+              "CreateManagedTensorBufferFromRequirements");
+        std::size_t bytes = 0;
+        check(api_.call.GetTensorBufferSize(made.held.get(), &bytes), "GetTensorBufferSize");
+        if (bytes < element_count(made.shape) * type_bytes(made.type)) {
+            throw Failure("open", "LiteRT made a buffer that is smaller than its tensor");
+        }
+        return made;
+    }
+
+    void fill(Buffer& into, const Tensor& array, std::size_t i) const {
+        if (array.type() != into.type || array.shape() != into.shape) {
+            throw Failure("open", "input " + shown(opening_.inputs[i].name) + " of the file is " +
+                                      type_name(into.type) + " " + shape_text(into.shape) +
+                                      ", and the array is " + type_name(array.type()) + " " +
+                                      shape_text(array.shape()));
+        }
+        void* data = nullptr;
+        check(api_.call.LockTensorBuffer(into.held.get(), &data, kWrite), "LockTensorBuffer");
+        if (array.bytes() > 0) std::memcpy(data, array.data(), array.bytes());
+        check(api_.call.UnlockTensorBuffer(into.held.get()), "UnlockTensorBuffer");
+    }
+
+    const Api& api_;
+    Opening opening_;
+    Settings settings_;
+    Held file_, model_;
+    std::vector<Buffer> inputs_, outputs_;
+    std::vector<Handle*> given_, taken_;
+    Index signature_ = 0, operators_ = 0;
+    bool fully_ = false, ran_ = false;
+};
+
+class Litert final : public Runtime {
+   public:
+    std::optional<std::string> version() const override { return api_.version; }
+    const std::string& path() const override { return api_.library.path(); }
+
+    std::unique_ptr<Session> open(Opening opening) override {
+        Settings settings = chosen(kBackend, {{"runtime", kRuntime}, {"xnnpack", "on"}},
+                                   opening.extra,
+                                   {"runtime", "xnnpack", "delegate", "delegate_options"});
+        settings["threads"] = std::to_string(opening.threads);
+        choice(settings, "runtime", {kRuntime, "tflite-runtime"});
+        choice(settings, "xnnpack", {"on", "off"});
+        if (settings.count("delegate_options") != 0 && settings.count("delegate") == 0) {
+            throw Refusal("delegate_options requires a delegate", "use --option delegate=FILE");
+        }
+        if (settings["runtime"] != kRuntime || settings.count("delegate") != 0) {
+            throw Failure("open", "the native worker runs ai-edge-litert without other delegates",
+                          "use the Python worker", "unavailable");
+        }
+        if (api_.version) settings["runtime_version"] = *api_.version;
+        return std::make_unique<LitertSession>(api_, std::move(opening), std::move(settings));
+    }
+
+   private:
+    Api api_;
+};
+
+}  // namespace
+
+std::unique_ptr<Runtime> load_litert() { return std::make_unique<Litert>(); }
+
+}  // namespace latbench

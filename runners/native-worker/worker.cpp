@@ -1,0 +1,497 @@
+// The native worker: holds the conversation of docs/PROTOCOL.md without Python.
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <new>
+
+#include "digest.h"
+#include "failure.h"
+#include "host.h"
+#include "inputs.h"
+#include "json.h"
+#include "npz.h"
+#include "process.h"
+#include "runtime.h"
+
+#ifndef LATBENCH_VERSION
+#define LATBENCH_VERSION "0+unknown"
+#endif
+
+namespace latbench {
+namespace {
+
+constexpr int kProtocol = 2;
+constexpr std::int64_t kMostCalls = 4'000'000, kMostThreads = 4096;
+constexpr std::size_t kLongestOutputs = std::size_t{1} << 30;
+
+struct Backend {
+    std::string name;
+    std::function<std::unique_ptr<Runtime>()> load;
+};
+
+const std::vector<Backend>& backends() {
+    static const std::vector<Backend> all = {{"onnxruntime", load_onnxruntime},
+                                             {"tflite", load_litert}};
+    return all;
+}
+
+std::string failed(const Failure& failure) {
+    return json::Members()
+        .text("type", "failed")
+        .text("stage", failure.stage)
+        .text("kind", failure.kind)
+        .text("message", failure.message)
+        .text("hint", failure.hint)
+        .done();
+}
+
+std::string refused(const Refusal& refusal) {
+    return json::Members()
+        .text("type", "refused")
+        .text("message", refusal.message)
+        .text("hint", refusal.hint)
+        .done();
+}
+
+std::vector<TensorSpec> tensors(const json::Value& artifact, const char* side) {
+    std::vector<TensorSpec> found;
+    for (const json::Value& each : json::array(artifact, side)) {
+        TensorSpec spec;
+        spec.name = json::text(each, "name");
+        spec.dtype = json::text(each, "dtype");
+        spec.content = json::optional_text(each, "content");
+        for (const json::Value& size : json::array(each, "shape")) {
+            const auto* number = std::get_if<std::int64_t>(&size.held);
+            if (number == nullptr) throw NotAMessage("a shape is not of whole numbers");
+            spec.shape.push_back(*number);
+        }
+        found.push_back(std::move(spec));
+    }
+    return found;
+}
+
+// A seed modulo 2**64, of which the formula of the inputs uses the lower half.
+std::uint64_t seed_of(const json::Value& request) {
+    const json::Value& seed = json::member(request, "seed");
+    if (const auto* number = std::get_if<std::uint64_t>(&seed.held)) return *number;
+    return static_cast<std::uint64_t>(json::integer(request, "seed"));
+}
+
+// A path for the system, which ends at the first zero byte.
+std::string path_of(const std::string& text) {
+    if (text.find('\0') != std::string::npos) throw Refusal("a path contains a zero byte");
+    return text;
+}
+
+// Restrict this process to the last `threads` of the CPUs available to it.
+void pin(int threads) {
+    const auto allowed = affinity();
+    if (!allowed) throw Failure("open", "this system cannot pin a process to CPUs",
+                                "use another protocol: latbench protocols", "unavailable");
+    const std::size_t wanted = std::min(allowed->size(), static_cast<std::size_t>(threads));
+    constexpr std::size_t bits = sizeof(unsigned long) * CHAR_BIT;
+    std::vector<unsigned long> set(static_cast<std::size_t>(allowed->back()) / bits + 1);
+    for (std::size_t i = allowed->size() - wanted; i < allowed->size(); ++i) {
+        const auto cpu = static_cast<std::size_t>((*allowed)[i]);
+        set[cpu / bits] |= 1UL << cpu % bits;
+    }
+    if (sched_setaffinity(0, set.size() * sizeof(unsigned long),
+                          reinterpret_cast<const cpu_set_t*>(set.data())) != 0) {
+        throw Failure("open", std::string("the process cannot be pinned: ") + std::strerror(errno));
+    }
+}
+
+void sleep_until(std::int64_t ns) {
+    const timespec due{static_cast<std::time_t>(ns / 1'000'000'000),
+                       static_cast<long>(ns % 1'000'000'000)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, nullptr) == EINTR) {
+    }
+}
+
+// Times each of `calls` inferences: back to back, or one every `period_ns`, where a late call is
+// followed by the next one at once.
+void time_calls(Session& session, std::int64_t calls, std::optional<std::int64_t> period_ns,
+                std::vector<std::int64_t>& elapsed) {
+    if (!period_ns) {
+        for (std::int64_t i = 0; i < calls; ++i) {
+            const std::int64_t start = now_ns();
+            session.run();
+            elapsed.push_back(now_ns() - start);
+        }
+        return;
+    }
+    // Wait before the first call too: it follows the previous block.
+    std::int64_t due = now_ns() + *period_ns;
+    for (std::int64_t i = 0; i < calls; ++i) {
+        if (due > now_ns()) sleep_until(due);
+        const std::int64_t start = now_ns();
+        session.run();
+        elapsed.push_back(now_ns() - start);
+        due = std::max(due + *period_ns, now_ns());
+    }
+}
+
+class Worker {
+   public:
+    // The response to one request. Throws Failure, Refusal and NotAMessage.
+    std::string handle(const json::Value& request) {
+        const std::string& type = json::text(request, "type");
+        if (type == "open") return open(request);
+        if (type == "time") return time(request);
+        if (type == "time_operators") {
+            json::integer(request, "calls");
+            live("outputs");
+            return json::Members().text("type", "operators_timed").raw("profile", "null").done();
+        }
+        if (type == "outputs") return outputs();
+        if (type == "close") {
+            closed_ = true;
+            session_.reset();
+            return json::Members().text("type", "closed").done();
+        }
+        if (type == "machine") {
+            return json::Members()
+                .text("type", "machine_told")
+                .raw("machine", machine(""))
+                .raw("software", "null")
+                .text("libc", libc_version())
+                .done();
+        }
+        if (type == "conditions") {
+            return json::Members()
+                .text("type", "conditions_told")
+                .raw("conditions", conditions(""))
+                .number("oom_kills", oom_kills(""))
+                .done();
+        }
+        if (type == "capabilities") return capabilities(request);
+        if (type == "signal") return signal(request);
+        throw NotAMessage("unknown type " + shown(type));
+    }
+
+    bool closed() const { return closed_; }
+
+    // The stage of a failure that says none itself.
+    static std::string stage_of(const json::Value& request) {
+        const std::string& type = json::text(request, "type");
+        if (type == "time" || type == "time_operators") return "time";
+        if (type == "outputs" || type == "close") return "outputs";
+        return type == "open" ? "open" : "probe";
+    }
+
+   private:
+    std::string open(const json::Value& request) {
+        const json::Value& artifact = json::member(request, "artifact");
+        Opening opening;
+        opening.format = json::text(artifact, "format");
+        opening.precision = json::text(artifact, "precision");
+        opening.inputs = tensors(artifact, "inputs");
+        opening.outputs = tensors(artifact, "outputs");
+        opening.path = path_of(json::text(request, "path"));
+        json::integer(request, "process");
+        for (const auto& [name, value] : json::object(request, "extra")) {
+            const auto* text = std::get_if<std::string>(&value.held);
+            if (text == nullptr) throw NotAMessage("the option " + name + " is not a text");
+            opening.extra[name] = *text;
+        }
+        const std::string& backend = json::text(request, "backend");
+        const std::int64_t threads = json::integer(request, "threads");
+        const std::uint64_t seed = seed_of(request);
+        const bool pinned = json::optional_boolean(request, "pinned");
+        const auto stored = json::optional_text(request, "inputs");
+
+        session_.reset();
+        if (threads < 1 || threads > kMostThreads) {
+            throw Refusal("the number of threads cannot be " + std::to_string(threads),
+                          "1 to " + std::to_string(kMostThreads));
+        }
+        opening.threads = static_cast<int>(threads);
+        if (pinned) pin(opening.threads);
+        Runtime& runtime = loaded(backend);
+        const std::string library = library_sha256(backend, runtime);
+        opening.arrays = make_inputs(opening.inputs, seed,
+                                     stored ? read_npz(path_of(*stored)) : Stored{});
+        const std::int64_t start = now_ns();
+        session_ = runtime.open(std::move(opening));
+        opened_ns_ = now_ns();
+        const std::int64_t load_ns = opened_ns_ - start;
+        Settings settings = session_->settings();
+        settings["worker"] = "native";
+        settings["worker_sha256"] = own_sha256_;
+        settings["library_sha256"] = library;
+        settings["libc"] = libc_version().value_or("unknown");
+        json::Members said;
+        for (const auto& [name, value] : settings) said.text(name, value);
+        return json::Members()
+            .text("type", "opened")
+            .number("load_ns", load_ns)
+            .text("version", runtime.version())
+            .raw("settings", said.done())
+            .raw("placement", session_->placement())
+            .done();
+    }
+
+    std::string time(const json::Value& request) {
+        const std::int64_t calls = json::integer(request, "calls");
+        const std::int64_t settle = json::optional_integer(request, "settle").value_or(0);
+        const auto period_ns = json::optional_integer(request, "period_ns");
+        Session& session = live("time");
+        if (calls < 0 || calls > kMostCalls || settle < 0 || settle > calls) {
+            throw Refusal("a block cannot have " + std::to_string(calls) + " calls of which " +
+                              std::to_string(settle) + " are discarded",
+                          "at most " + std::to_string(kMostCalls) + " calls");
+        }
+        if (period_ns && (*period_ns < 0 || *period_ns > 3'600'000'000'000)) {
+            throw Refusal("a call cannot start every " + std::to_string(*period_ns) + " ns",
+                          "at most one hour");
+        }
+        std::vector<std::int64_t> elapsed;
+        elapsed.reserve(static_cast<std::size_t>(calls));
+        const std::int64_t start = now_ns() - opened_ns_;
+        time_calls(session, settle, period_ns, elapsed);
+        const Snapshot before = snapshot("");
+        time_calls(session, calls - settle, period_ns, elapsed);
+        const Snapshot after = snapshot("");
+        return json::Members()
+            .text("type", "timed")
+            .number("start_ns", start)
+            .raw("sample_ns", json::numbers(elapsed))
+            .raw("readings", readings(before, after, ""))
+            .raw("beside_ns", "{}")
+            .done();
+    }
+
+    std::string outputs() {
+        std::string given;
+        for (const Output& each : live("outputs").outputs()) {
+            // Base64 needs no escapes.
+            given += (given.empty() ? "" : ",") + json::Members()
+                                                      .text("dtype", each.dtype)
+                                                      .raw("shape", json::numbers(each.shape))
+                                                      .raw("data", "\"" + each.data + "\"")
+                                                      .done();
+            if (given.size() > kLongestOutputs - 1000) {
+                throw Failure("outputs", "the outputs do not fit into a message of 1 GiB",
+                              "use a smaller batch or resolution");
+            }
+        }
+        return json::Members()
+            .text("type", "outputs_given")
+            .raw("tensors", "[" + given + "]")
+            .number("peak_rss_bytes", peak_rss_bytes())
+            .done();
+    }
+
+    Session& live(const char* action) {
+        if (!session_) {
+            throw Failure("open", std::string(action) + " was requested before a session was open");
+        }
+        return *session_;
+    }
+
+    static const Backend* known(const std::string& name) {
+        for (const Backend& each : backends()) {
+            if (each.name == name) return &each;
+        }
+        return nullptr;
+    }
+
+    // The runtime stays: it counts as awake when a session is loaded again.
+    Runtime& loaded(const std::string& name) {
+        const Backend* backend = known(name);
+        if (backend == nullptr) {
+            throw Refusal("unknown backend " + shown(name), "known: onnxruntime, tflite");
+        }
+        auto& runtime = runtimes_[name];
+        if (!runtime) runtime = backend->load();
+        return *runtime;
+    }
+
+    // Computed once and before a load is timed; reading the file also has the system keep it.
+    std::string library_sha256(const std::string& backend, const Runtime& runtime) {
+        if (own_sha256_.empty()) own_sha256_ = file_sha256("/proc/self/exe").value_or("unknown");
+        auto& digest = digests_[backend];
+        if (digest.empty()) digest = file_sha256(runtime.path()).value_or("unknown");
+        return digest;
+    }
+
+    static std::string unavailable(const std::string& reason, const std::string& hint) {
+        return json::Members()
+            .boolean("available", false)
+            .raw("version", "null")
+            .text("reason", reason)
+            .text("hint", hint)
+            .done();
+    }
+
+    static std::string capabilities(const json::Value& request) {
+        json::Members told;
+        for (const json::Value& each : json::array(request, "backends")) {
+            const auto* name = std::get_if<std::string>(&each.held);
+            if (name == nullptr) throw NotAMessage("the name of a backend is not a text");
+            told.raw(*name, capability(*name));
+        }
+        return json::Members()
+            .text("type", "capabilities_told")
+            .raw("backends", told.done())
+            .done();
+    }
+
+    // Loads the library in a process of its own: it may crash, and it would stay in memory here.
+    static std::string capability(const std::string& name) {
+        const Backend* backend = known(name);
+        if (backend == nullptr) {
+            return unavailable("the native worker has no backend " + shown(name),
+                               "it has onnxruntime and tflite; use the Python worker");
+        }
+        constexpr int timeout_ms = 60'000;
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) != 0) throw Failure("probe", "cannot create a pipe");
+        const pid_t child = fork();
+        if (child < 0) {
+            close(ends[0]);
+            close(ends[1]);
+            throw Failure("probe", std::string("cannot start a process: ") + std::strerror(errno));
+        }
+        if (child == 0) {
+            std::string told;
+            try {
+                told = json::Members()
+                           .boolean("available", true)
+                           .text("version", backend->load()->version())
+                           .raw("reason", "null")
+                           .raw("hint", "null")
+                           .done();
+            } catch (const Failure& failure) {
+                told = unavailable(failure.message, failure.hint.value_or(""));
+            }
+            const bool whole = write(ends[1], told.data(), told.size()) == ssize_t(told.size());
+            _exit(whole ? 0 : 1);
+        }
+        close(ends[1]);
+        std::string told;
+        pollfd watched{ends[0], POLLIN, 0};
+        bool late = false;
+        while (true) {
+            late = poll(&watched, 1, timeout_ms) == 0;
+            char part[4096];
+            const ssize_t count = late ? 0 : read(ends[0], part, sizeof part);
+            if (count <= 0) break;
+            told.append(part, static_cast<std::size_t>(count));
+        }
+        close(ends[0]);
+        if (late) kill(child, SIGKILL);
+        int status = 0;
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+        }
+        if (late) return unavailable("loading its library took more than a minute", "try again");
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || told.empty()) {
+            return unavailable("loading its library ended the process" +
+                                   (WIFSIGNALED(status)
+                                        ? " (signal " + std::to_string(WTERMSIG(status)) + ")"
+                                        : std::string()),
+                               "a library for another processor or system");
+        }
+        return told;
+    }
+
+    // Signals another worker of the same owner, with all that it started.
+    static std::string signal(const json::Value& request) {
+        const std::string& name = json::text(request, "signal");
+        const std::int64_t pid = json::integer(request, "pid");
+        const int number = name == "stop"       ? SIGSTOP
+                           : name == "continue" ? SIGCONT
+                           : name == "kill"     ? SIGKILL
+                                                : 0;
+        if (number == 0) {
+            throw Refusal("unknown signal " + shown(name), "one of: stop, continue, kill");
+        }
+        const std::string mark = environment(kMark);
+        if (pid < 2 || pid > INT_MAX || mark.empty()) {
+            throw Refusal("process " + std::to_string(pid) + " cannot be signaled by this worker");
+        }
+        const auto target = static_cast<pid_t>(pid);
+        const auto ours = is_marked(target, mark);
+        if (ours && !*ours) {
+            throw Refusal("process " + std::to_string(pid) + " does not belong to this owner");
+        }
+        bool existed = ours.has_value();
+        if (existed) {
+            const pid_t group = getpgid(target);
+            // Never this worker's own group, which a shell may have started both in.
+            const bool apart = group > 1 && group != getpgrp();
+            existed = kill(apart ? -group : target, number) == 0;
+        }
+        return json::Members().text("type", "signaled").boolean("existed", existed).done();
+    }
+
+    std::map<std::string, std::unique_ptr<Runtime>> runtimes_;
+    std::map<std::string, std::string> digests_;
+    std::string own_sha256_;
+    std::unique_ptr<Session> session_;
+    std::int64_t opened_ns_ = 0;
+    bool closed_ = false;
+};
+
+std::string response(Worker& worker, const json::Value& request) {
+    const std::string stage = Worker::stage_of(request);
+    try {
+        return worker.handle(request);
+    } catch (const Failure& failure) {
+        return failed(failure);
+    } catch (const Refusal& refusal) {
+        return refused(refusal);
+    } catch (const NotAMessage&) {
+        throw;
+    } catch (const std::bad_alloc&) {
+        return failed(Failure(stage, "MemoryError: memory ran out",
+                              "try a smaller batch or resolution, or a machine with more memory",
+                              "out_of_memory"));
+    } catch (const std::exception& error) {
+        return failed(Failure(stage, error.what()));
+    }
+}
+
+}  // namespace
+}  // namespace latbench
+
+int main(int count, char** arguments) {
+    using namespace latbench;
+    if (count > 1 && std::strcmp(arguments[1], "--version") == 0) {
+        std::printf("latbench-native %s, protocol %d\n", LATBENCH_VERSION, kProtocol);
+        return 0;
+    }
+    // Runtimes send nothing, and leave no device id in the user's cache folder.
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+    setenv("DO_NOT_TRACK", "1", 0);
+    // Both live until the process ends: another thread uses the lines, and runtimes have threads.
+    static auto& lines = *new Lines;
+    static auto& worker = *new Worker;
+    lines.send(json::Members()
+                   .text("type", "hello")
+                   .number("protocol", std::int64_t{kProtocol})
+                   .text("program", "latbench-native")
+                   .text("version", LATBENCH_VERSION)
+                   .number("pid", std::int64_t{getpid()})
+                   .done());
+    try {
+        while (true) {
+            lines.send(response(worker, json::parse(lines.next())));
+            if (worker.closed()) _exit(0);
+        }
+    } catch (const NotAMessage& error) {
+        std::fprintf(stderr, "latbench-native: %s\n", error.what());
+        _exit(1);
+    }
+}
