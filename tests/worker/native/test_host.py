@@ -166,7 +166,9 @@ def test_this_machine(probe_program: Path) -> None:
     assert abs(told.unix_ns - conditions.unix_ns) < 60_000_000_000
     assert told.memory_available_bytes is not None
     assert found["readings"].keys() == plain(between(snapshot(), snapshot())).keys()
-    assert all(isinstance(found["readings"][name], int) for name in ("wall_ns", "cpu_ns", "others_ns"))
+    assert all(
+        isinstance(found["readings"][name], int) for name in ("wall_ns", "cpu_ns", "others_ns")
+    )
 
 
 @pytest.mark.parametrize(

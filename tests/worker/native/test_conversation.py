@@ -1,0 +1,396 @@
+"""The native worker's conversation, and what ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latbench.version import latbench_version
+from support import onnx_files
+from support.native_talk import MARK, Talk, open_fields, spec
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return onnx_files.classifier(tmp_path_factory.mktemp("model") / "c.onnx")
+
+
+def classifier(file: Path, /, **changes: Any) -> dict[str, Any]:
+    return open_fields(file, [spec("image", 1, 3, 8, 8)], [spec("logits", 1, 4)], **changes)
+
+
+def endless(path: Path) -> Path:
+    """A loop that does not end within a test."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["again"]),
+            helper.make_node("Mul", ["v", "v"], ["w"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [4]),
+        ],
+        [
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [numpy_helper.from_array(np.array(2**62, np.int64), "n")],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    )
+    return path
+
+
+def state(pid: int) -> str | None:
+    """The state letter of a process; ``None`` if it has ended."""
+    try:
+        found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+    return None if found == "Z" else found
+
+
+def until(condition: Any, within_s: float = 20) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_from_hello_to_closed(native_program: Path, model: Path) -> None:
+    with Talk([native_program]) as worker:
+        assert worker.hello == {
+            **{"type": "hello", "protocol": 2, "program": "latbench-native"},
+            **{"version": latbench_version(), "pid": worker.process.pid},
+        }
+        opened = worker.ask("open", **classifier(model, threads=2, news=[1]))
+        assert opened["type"] == "opened", opened
+        assert opened["load_ns"] > 0
+        assert opened["placement"]["known"] == "proven"
+        settings = opened["settings"]
+        assert (settings["threads"], settings["worker"]) == ("2", "native")
+        assert len(settings["worker_sha256"]) == len(settings["library_sha256"]) == 64
+        worker.send(b"")
+        timed = worker.ask("time", calls=7, settle=2)
+        assert len(timed["sample_ns"]) == 7
+        assert min(timed["sample_ns"]) > 0
+        assert timed["readings"]["wall_ns"] >= sum(timed["sample_ns"][2:])
+        assert worker.ask("time", calls=0)["sample_ns"] == []
+        assert worker.ask("outputs")["tensors"][0]["shape"] == [1, 4]
+        assert worker.ask("outputs")["peak_rss_bytes"] > 5_000_000
+        assert worker.ask("time_operators", calls=3) == {"type": "operators_timed", "profile": None}
+        assert worker.ask("open", **classifier(model))["type"] == "opened"
+        assert worker.ask("outputs")["type"] == "failed"
+        assert worker.ask("close") == {"type": "closed"}
+        assert worker.ended() == 0
+
+
+def test_a_period_is_kept(native_program: Path, model: Path) -> None:
+    with Talk([native_program]) as worker:
+        worker.ask("open", **classifier(model))
+        timed = worker.ask("time", calls=6, settle=1, period_ns=20_000_000)
+        assert timed["readings"]["wall_ns"] >= 5 * 20_000_000
+        assert timed["readings"]["cpu_ns"] < timed["readings"]["wall_ns"] / 2
+
+
+def test_a_pinned_worker_runs_on_the_last_cpus(native_program: Path, model: Path) -> None:
+    with Talk([native_program]) as worker:
+        worker.ask("open", **classifier(model, pinned=True))
+        allowed = os.sched_getaffinity(worker.process.pid)
+        assert sorted(allowed) == sorted(os.sched_getaffinity(0))[-1:]
+
+
+def test_requests_before_a_session_are_failures(native_program: Path) -> None:
+    with Talk([native_program]) as worker:
+        for type, fields in (
+            ("time", {"calls": 1}),
+            ("outputs", {}),
+            ("time_operators", {"calls": 1}),
+        ):
+            answer = worker.ask(type, **fields)
+            assert (answer["type"], answer["stage"], answer["kind"]) == ("failed", "open", "error")
+            assert "before a session was open" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "type", "words"),
+    [
+        ({"path": "/nonexistent.onnx"}, "failed", "NO_SUCHFILE"),
+        ({"backend": "coreml"}, "refused", "unknown backend 'coreml'"),
+        ({"extra": {"spining": "off"}}, "refused", "has no option 'spining'"),
+        ({"extra": {"spinning": "maybe"}}, "refused", "spinning cannot be 'maybe'"),
+        ({"extra": {"inter_op_threads": "0"}}, "refused", "must be a positive integer"),
+        ({"extra": {"inter_op_threads": "9" * 30}}, "refused", "must be a positive integer"),
+        ({"extra": {"provider": "cuda"}}, "failed", "has no provider cuda"),
+        ({"extra": {"provider_options": "a=b"}}, "refused", "provider other than CPU"),
+        ({"threads": 0}, "refused", "threads cannot be 0"),
+        ({"threads": -(2**63)}, "refused", "threads cannot be"),
+        ({"inputs": "/nonexistent.npz"}, "failed", "the inputs cannot be read"),
+        ({"path": "a\0b"}, "refused", "zero byte"),
+        ({"path": "/tmp"}, "failed", "cannot load the file"),
+    ],
+)
+def test_what_cannot_be_opened(
+    native_program: Path, model: Path, changes: dict[str, Any], type: str, words: str
+) -> None:
+    with Talk([native_program]) as worker:
+        answer = worker.ask("open", **classifier(model, **changes))
+        assert answer["type"] == type
+        assert words in answer["message"]
+        assert worker.ask("open", **classifier(model))["type"] == "opened"
+
+
+def test_damaged_files_are_failures(native_program: Path, model: Path, tmp_path: Path) -> None:
+    whole = model.read_bytes()
+    with Talk([native_program]) as worker:
+        for i, content in enumerate((b"", b"\xff" * 300, whole[:200])):
+            path = tmp_path / f"{i}.onnx"
+            path.write_bytes(content)
+            answer = worker.ask("open", **classifier(path))
+            assert (answer["type"], answer["stage"]) == ("failed", "open")
+            assert answer["hint"]
+
+
+def test_inputs_that_the_file_does_not_have(native_program: Path, model: Path) -> None:
+    with Talk([native_program]) as worker:
+        fields = open_fields(model, [spec("other", 1, 3, 8, 8)], [spec("logits", 1, 4)])
+        assert worker.ask("open", **fields)["type"] == "failed"
+        fields = open_fields(model, [spec("image", 1, 3, 8, 9)], [spec("logits", 1, 4)])
+        assert worker.ask("open", **fields)["type"] == "opened"
+        answer = worker.ask("time", calls=1)
+        assert (answer["type"], answer["stage"], answer["kind"]) == ("failed", "time", "error")
+        fields = open_fields(model, [spec("image", 1, 3, 8, 8)], [spec("none", 1, 4)])
+        assert worker.ask("open", **fields)["type"] == "opened"
+        worker.ask("time", calls=1)
+        assert "no output 'none'" in worker.ask("outputs")["message"]
+        huge = open_fields(model, [spec("image", 2**40, 2**40)], [spec("logits", 1, 4)])
+        assert worker.ask("open", **huge)["kind"] == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"calls": -1},
+        {"calls": 2**62},
+        {"calls": 2, "settle": 3},
+        {"calls": 2, "settle": -1},
+        {"calls": 1, "period_ns": -1},
+        {"calls": 1, "period_ns": 2**63 - 1},
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    native_program: Path, model: Path, fields: dict[str, int]
+) -> None:
+    with Talk([native_program]) as worker:
+        worker.ask("open", **classifier(model))
+        assert worker.ask("time", **fields)["type"] == "refused"
+        assert worker.ask("time", calls=1)["type"] == "timed"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"not json", b"[1]", b"{}", b'{"type":"unheard_of"}', b'{"type":1}', b"\xff", b" "),
+        *(b'{"type":"time"}', b'{"type":"time","calls":"7"}', b'{"type":"time","calls":1.5}'),
+        *(b'{"type":"time","calls":18446744073709551615}', b'{"type":"time","calls":1e99}'),
+        *(b'{"type":"time","calls":99999999999999999999}', b'{"type":"open"}', b"[" * 100_000),
+    ],
+    ids=lambda line: line[:40].decode(errors="replace"),
+)
+def test_what_is_not_a_message_ends_the_conversation(native_program: Path, line: bytes) -> None:
+    with Talk([native_program]) as worker:
+        worker.send(line)
+        assert worker.ended() == 1
+        assert worker.process.stdout is not None
+        assert worker.process.stdout.read() == b""
+        assert worker.process.stderr is not None
+        assert worker.process.stderr.read().startswith(b"latbench-native: ")
+
+
+def test_the_longest_line_is_read_and_a_longer_one_is_not(native_program: Path) -> None:
+    start = b'{"type":"time","calls":1,"more":"'
+    longest = 64 * 2**20
+    with Talk([native_program]) as worker:
+        worker.send(start + b"x" * (longest - len(start) - 2) + b'"}')
+        assert worker.line()["type"] == "failed"
+        worker.send(start + b"x" * longest + b'"}')
+        assert worker.ended() == 1
+
+
+def test_a_large_seed_counts_modulo_its_upper_half(native_program: Path, tmp_path: Path) -> None:
+    path = onnx_files.identity(tmp_path / "i.onnx")
+    answers = []
+    with Talk([native_program]) as worker:
+        for seed in (5, 5 + 2**32, 2**63 + 5, 2**64 - 1):
+            fields = open_fields(path, [spec("x", 4)], [spec("y", 4)], seed=seed)
+            assert worker.ask("open", **fields)["type"] == "opened"
+            worker.ask("time", calls=1)
+            answers.append(worker.ask("outputs")["tensors"][0]["data"])
+    assert answers[0] == answers[1] == answers[2] != answers[3]
+
+
+def test_what_a_runtime_prints_does_not_disturb(native_program: Path, tmp_path: Path) -> None:
+    """Descriptor 1 is standard error; ONNX Runtime's warnings go there too."""
+    with Talk([native_program]) as worker:
+        one, two = (Path(f"/proc/{worker.process.pid}/fd/{name}").readlink() for name in "12")
+        assert one == two
+        assert Path(f"/proc/{worker.process.pid}/fd/0").readlink() == Path("/dev/null")
+
+
+def test_the_end_of_input_ends_an_inference(native_program: Path, tmp_path: Path) -> None:
+    path = endless(tmp_path / "e.onnx")
+    with Talk([native_program]) as worker:
+        assert worker.ask("open", **open_fields(path, [spec("x", 4)], [spec("y", 4)]))
+        worker.send(b'{"type":"time","calls":1}')
+        mark = Path(f"/proc/{worker.process.pid}/environ").read_bytes()
+        mark = next(x for x in mark.split(b"\0") if x.startswith(MARK.encode())).split(b"=")[1]
+        # Something that the worker might have started, in a session of its own.
+        child = subprocess.Popen(
+            ["sleep", "600"], env={**os.environ, MARK: mark.decode()}, start_new_session=True
+        )
+        time.sleep(0.2)
+        assert state(worker.process.pid) == "R" or state(worker.process.pid) == "S"
+        worker.hang_up()
+        assert worker.ended() in (0, -signal.SIGKILL)
+        assert child.wait(timeout=20) == -signal.SIGKILL
+
+
+def test_a_stopped_worker_ends_with_its_owner(native_program: Path, tmp_path: Path) -> None:
+    """The kernel resumes it, and it sees the end of its input."""
+    code = (
+        "import subprocess, sys, time, os, signal\n"
+        "worker = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,"
+        " start_new_session=True)\n"
+        "worker.stdout.readline()\n"
+        "os.kill(worker.pid, signal.SIGSTOP)\n"
+        "print(worker.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(native_program)], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    pid = int(owner.stdout.readline())
+    until(lambda: state(pid) == "T")
+    owner.kill()
+    owner.communicate()
+    until(lambda: state(pid) is None)
+
+
+def test_without_a_sign_of_life_it_ends_with_all_that_is_marked(native_program: Path) -> None:
+    with Talk([native_program], LATBENCH_OWNER_TIMEOUT_S="1.2") as worker:
+        marked = Path(f"/proc/{worker.process.pid}/environ").read_bytes().split(b"\0")
+        mark = next(x for x in marked if x.startswith(MARK.encode())).decode().partition("=")[2]
+        other = subprocess.Popen(
+            ["sleep", "600"], env={**os.environ, MARK: mark}, start_new_session=True
+        )
+        for _ in range(8):
+            worker.send(b"")
+            time.sleep(0.3)
+        assert worker.process.poll() is None
+        assert worker.ended() in (0, -signal.SIGKILL)
+        assert other.wait(timeout=20) == -signal.SIGKILL
+
+
+def test_time_while_stopped_is_not_silence(native_program: Path) -> None:
+    with Talk([native_program], LATBENCH_OWNER_TIMEOUT_S="1") as worker:
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.kill(worker.process.pid, signal.SIGCONT)
+        time.sleep(0.3)
+        assert worker.ask("conditions")["type"] == "conditions_told"
+
+
+def test_machine_conditions_and_capabilities(native_program: Path) -> None:
+    with Talk([native_program]) as agent:
+        machine = agent.ask("machine")
+        assert machine["type"] == "machine_told"
+        assert machine["machine"]["architecture"] == os.uname().machine
+        assert machine["software"] is None
+        assert machine["libc"] == machine["machine"]["libc"]
+        conditions = agent.ask("conditions")
+        assert conditions["type"] == "conditions_told"
+        assert conditions["conditions"]["usable_cpus"] >= 1
+        told = agent.ask("capabilities", backends=["onnxruntime", "coreml"])
+        assert told["type"] == "capabilities_told"
+        assert told["backends"]["onnxruntime"]["available"] is True
+        assert told["backends"]["onnxruntime"]["version"].count(".") == 2
+        assert told["backends"]["coreml"]["available"] is False
+        assert "Python worker" in told["backends"]["coreml"]["hint"]
+        # The library was loaded by a process of its own.
+        assert "onnxruntime" not in Path(f"/proc/{agent.process.pid}/maps").read_text()
+
+
+def test_a_library_that_is_missing_or_wrong_is_unavailable(
+    native_program: Path, model: Path, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "libonnxruntime.so"
+    wrong.write_bytes(b"\x7fELF" + b"\0" * 100)
+    for path in (tmp_path / "absent.so", wrong, Path("/usr/lib/x86_64-linux-gnu/libm.so.6")):
+        with Talk([native_program], LATBENCH_ORT=str(path)) as worker:
+            told = worker.ask("capabilities", backends=["onnxruntime"])["backends"]["onnxruntime"]
+            assert told["available"] is False
+            assert told["reason"]
+            answer = worker.ask("open", **classifier(model))
+            assert (answer["type"], answer["kind"]) == ("failed", "unavailable")
+            assert answer["hint"]
+
+
+def test_the_library_beside_the_program_is_used(
+    native_program: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = os.environ["LATBENCH_ORT"]
+    monkeypatch.delenv("LATBENCH_ORT")
+    program = tmp_path / "latbench-native"
+    program.write_bytes(native_program.read_bytes())
+    program.chmod(0o755)
+    with Talk([program]) as worker:
+        assert worker.ask("open", **classifier(model))["kind"] == "unavailable"
+    (tmp_path / Path(library).name).symlink_to(library)
+    with Talk([program]) as worker:
+        assert worker.ask("open", **classifier(model))["type"] == "opened"
+
+
+def test_signals_reach_workers_of_the_same_owner_only(native_program: Path) -> None:
+    with Talk([native_program]) as agent, Talk([native_program], mark="other") as stranger:
+        marked = Path(f"/proc/{agent.process.pid}/environ").read_bytes().split(b"\0")
+        mark = next(x for x in marked if x.startswith(MARK.encode())).decode().partition("=")[2]
+        worker = subprocess.Popen(
+            ["sleep", "600"], env={**os.environ, MARK: mark}, start_new_session=True
+        )
+        told = {"type": "signaled", "existed": True}
+        assert agent.ask("signal", pid=worker.pid, signal="stop") == told
+        until(lambda: state(worker.pid) == "T")
+        assert agent.ask("signal", pid=worker.pid, signal="continue") == told
+        until(lambda: state(worker.pid) == "S")
+        refused = agent.ask("signal", pid=stranger.process.pid, signal="kill")
+        assert refused["type"] == "refused"
+        assert "does not belong" in refused["message"]
+        for pid in (0, 1, -1, 2**40):
+            assert agent.ask("signal", pid=pid, signal="kill")["type"] == "refused"
+        assert agent.ask("signal", pid=worker.pid, signal="hup")["type"] == "refused"
+        assert agent.ask("signal", pid=worker.pid, signal="kill") == told
+        assert worker.wait(timeout=20) == -signal.SIGKILL
+        gone = agent.ask("signal", pid=worker.pid, signal="kill")
+        assert gone == {"type": "signaled", "existed": False}
+        assert stranger.process.poll() is None
