@@ -283,6 +283,10 @@ class LitertSession final : public Session {
              "CreateCompiledModel");
         check(api_.call.CompiledModelIsFullyAccelerated(model_.get(), &fully_),
               "CompiledModelIsFullyAccelerated");
+        if (fully_ && settings_.at("xnnpack") == "off") {
+            throw Failure("open", "this LiteRT ignores the option that keeps XNNPACK out",
+                          "use ai-edge-litert 2.3, or the Python worker", "unavailable");
+        }
     }
 
     // Artifacts list the inputs and outputs of the main graph, and a signature has an order of its

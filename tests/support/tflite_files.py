@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 
-def adder(path: Path) -> Path:
-    """Four numbers plus four constants, with a signature; needs the runtime's own schema."""
+def adder(path: Path, operator: str = "Add") -> Path:
+    """Four numbers plus four constants, with a signature; needs the runtime's own schema.
+
+    ``operator`` is another one of two operands, by the name of its options.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -28,17 +32,18 @@ def adder(path: Path) -> Path:
         made.name, made.tensorIndex = name.encode(), index
         return made
 
-    operator = schema.OperatorT()
-    operator.opcodeIndex = 0
-    operator.inputs, operator.outputs = (np.array(each, dtype=np.int32) for each in ((0, 1), (2,)))
-    operator.builtinOptionsType = schema.BuiltinOptions.AddOptions
-    operator.builtinOptions = schema.AddOptionsT()
+    node = schema.OperatorT()
+    node.opcodeIndex = 0
+    node.inputs, node.outputs = (np.array(each, dtype=np.int32) for each in ((0, 1), (2,)))
+    node.builtinOptionsType = getattr(schema.BuiltinOptions, f"{operator}Options")
+    node.builtinOptions = getattr(schema, f"{operator}OptionsT")()
     graph = schema.SubGraphT()
     graph.tensors = [tensor("x", 1), tensor("c", 2), tensor("y", 3)]
     graph.inputs, graph.outputs = (np.array([each], dtype=np.int32) for each in (0, 2))
-    graph.operators, graph.name = [operator], b"main"
+    graph.operators, graph.name = [node], b"main"
     code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ADD
+    kind = re.sub(r"(?<!^)(?=[A-Z])", "_", operator).upper()
+    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
     code.version = 1
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = b"serving_default", 0

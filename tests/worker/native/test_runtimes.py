@@ -251,3 +251,15 @@ def test_an_unknown_version_of_litert_is_unavailable(native_program: Path, adder
         assert "LiteRT 3.0.0" in answer["message"]
         told = worker.ask("capabilities", backends=["tflite"])["backends"]["tflite"]
         assert told["available"] is False
+
+
+def test_operators_outside_xnnpack_leave_the_placement_unknown(
+    native_program: Path, tmp_path: Path
+) -> None:
+    """The Python worker, which reads the delegated graph, proves where they are."""
+    pytest.importorskip("ai_edge_litert")
+    path = tflite_files.adder(tmp_path / "m.tflite", "FloorMod")
+    with Talk([native_program]) as worker:
+        opened = worker.ask("open", **tflite_fields(path))
+        assert opened["placement"]["known"] == "unknown"
+        assert opened["placement"]["units"] == {"XNNPACK": None, "TFLite kernels": None}
