@@ -39,7 +39,6 @@
     X(76, AllocatorFree, Status*, (Handle*, void*))                                               \
     X(78, GetAllocatorWithDefaultOptions, Status*, (Handle**))                                    \
     X(93, ReleaseStatus, void, (Status*))                                                         \
-    X(94, ReleaseMemoryInfo, void, (Handle*))                                                     \
     X(95, ReleaseSession, void, (Handle*))                                                        \
     X(96, ReleaseValue, void, (Handle*))                                                          \
     X(98, ReleaseTypeInfo, void, (Handle*))                                                       \

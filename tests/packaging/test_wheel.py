@@ -79,6 +79,8 @@ def test_it_holds_exactly_the_three_packages(wheel: Path) -> None:
     for package in PACKAGES:
         assert f"{package}/py.typed" in names
     assert "latbench/store/migrations/versions/0001_records.py" in names
+    sources = {path.name for path in (ROOT / "runners/native-worker").iterdir()}
+    assert {f"latbench/worker/native_worker/{name}" for name in sources} <= set(names)
     assert not [name for name in names if "__pycache__" in name or "tests" in name]
 
 

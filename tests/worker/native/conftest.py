@@ -13,7 +13,6 @@ import pytest
 
 from latbench.errors import StageError
 from latbench.paths import cache_folder
-from latbench.worker import messages
 from latbench.worker.native import SOURCES, build_native, native_libraries
 
 SANITIZED = ("-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -34,11 +33,9 @@ def native_program(_apart_from_the_user: None) -> Path:
 
 @pytest.fixture(autouse=True)
 def _native_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runtimes of the installed packages, and real programs instead of forked ones."""
+    """The runtimes of the installed packages."""
     for name, value in native_libraries().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("latbench.worker.client.subprocess", subprocess)
-    monkeypatch.setattr(messages, "VERSION", 2)
 
 
 @pytest.fixture(scope="session")

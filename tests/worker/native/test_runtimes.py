@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from latbench.worker import messages
 from latbench.worker.client import module_command
 from support import onnx_files, tflite_files
 from support.native_talk import Talk, given, open_fields, spec
@@ -59,6 +61,26 @@ def test_convolutions(native_program: Path, tmp_path: Path, threads: int) -> Non
     options = {"graph_optimization": "basic", "spinning": "off", "inter_op_threads": "2"}
     for extra in ({}, options, {"provider": "CPU", "strict_placement": "yes"}):
         both(native_program, {**fields, "threads": threads, "extra": extra}, calls=3)
+
+
+def test_the_harness_reads_each_response(native_program: Path, tmp_path: Path) -> None:
+    path = onnx_files.identity(tmp_path / "i.onnx")
+    fields = open_fields(path, [spec("x", 4)], [spec("y", 4)])
+    requests = [
+        ("outputs", {}, messages.Failed),
+        ("open", fields, messages.SessionOpened),
+        ("time", {"calls": 3, "settle": 1}, messages.BlockTimed),
+        ("time", {"calls": -3}, messages.Refused),
+        ("outputs", {}, messages.OutputsGiven),
+        ("time_operators", {"calls": 3}, messages.OperatorsTimed),
+        ("close", {}, messages.Closed),
+    ]
+    with Talk([native_program]) as worker:
+        line = json.dumps(worker.hello).encode()
+        assert isinstance(messages.decode_response(line), messages.Hello)
+        for type, sent, kind in requests:
+            answer = messages.decode_response(json.dumps(worker.ask(type, **sent)).encode())
+            assert isinstance(answer, kind), answer
 
 
 def identities(path: Path, shape: list[int]) -> Path:
