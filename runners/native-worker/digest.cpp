@@ -21,7 +21,7 @@ constexpr std::uint32_t kRounds[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 class Sha256 {
-   public:
+ public:
     void add(const unsigned char* data, std::size_t size) {
         total_ += size;
         while (size > 0) {
@@ -54,7 +54,7 @@ class Sha256 {
         return out;
     }
 
-   private:
+ private:
     static std::uint32_t turned(std::uint32_t value, int by) {
         return value >> by | value << (32 - by);
     }

@@ -38,13 +38,7 @@ Number peak_rss_bytes();
 // Name and version of the C library, such as `glibc 2.36`.
 std::optional<std::string> libc_version();
 
-// The text of a small file without white space around it.
-std::optional<std::string> read_text(const std::string& path);
-
 // Sorted CPUs that this process may run on.
 std::optional<std::vector<std::int64_t>> affinity();
-
-// Names in a folder, sorted; empty if it cannot be read.
-std::vector<std::string> names_in(const std::string& folder);
 
 }  // namespace latbench

@@ -1,7 +1,6 @@
 #include "inputs.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cfloat>
 #include <cmath>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "failure.h"
+#include "text.h"
 
 // Products and sums must be rounded one by one, as numpy does; this program is compiled with
 // -ffp-contract=off, because compilers for ARM would fuse them.
@@ -58,16 +58,13 @@ struct Content {
 };
 
 Content read_content(std::string text) {
-    std::string lower = text;
-    for (char& letter : lower) {
-        letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
-    }
-    if (lower == "true" || lower == "false") text = lower == "true" ? "1" : "0";
+    const std::string word = lower(text);
+    if (word == "true" || word == "false") text = word == "true" ? "1" : "0";
     const std::string random = "random:";
-    if (text.compare(0, random.size(), random) == 0) {
+    if (starts_with(text, random)) {
         Content content{Content::noise, 0, {}};
         const std::string digits = text.substr(random.size());
-        if (digits.empty() || !std::all_of(digits.begin(), digits.end(), is_digit)) {
+        if (!is_decimal(digits)) {
             throw Refusal(shown(text) + " is not random:SEED with a whole number");
         }
         // Modulo 2**64: the formula uses no more of it.
@@ -193,8 +190,9 @@ std::string decimal(Wide value) {
 
 [[noreturn]] void beyond(const TensorSpec& spec, const std::string& text,
                          const std::string& limits) {
-    throw Refusal(text + " is out of range for input " + shown(spec.name) + " of type " + spec.dtype,
-                  spec.dtype + " holds " + limits);
+    throw Refusal(
+        text + " is out of range for input " + shown(spec.name) + " of type " + spec.dtype,
+        spec.dtype + " holds " + limits);
 }
 
 // A whole number in the range of `type`.
@@ -281,7 +279,8 @@ void fill_uniform(Tensor& tensor, const TensorSpec& spec, const std::vector<std:
     }
     const Wide low = whole(spec, ends[0], type), high = whole(spec, ends[1], type);
     const Wide count = high - low + 1;
-    if (count < 1) throw Refusal(shown(*spec.content) + " is not a range LOW:HIGH with LOW up to HIGH");
+    if (count < 1)
+        throw Refusal(shown(*spec.content) + " is not a range LOW:HIGH with LOW up to HIGH");
     for (std::size_t i = 0; i < tensor.count(); ++i) {
         std::uint64_t offset = mixed(start + i);
         if (count < Wide{1} << 64) offset %= static_cast<std::uint64_t>(count);
@@ -294,7 +293,8 @@ Tensor make(const TensorSpec& spec, std::uint64_t seed, std::size_t k, Stored& s
     if (spec.content && spec.content->compare(0, file.size(), file) == 0) {
         const auto found = stored.find(spec.name);
         if (found == stored.end()) {
-            throw Refusal("the array of input " + shown(spec.name) + " is missing: " + *spec.content);
+            throw Refusal("the array of input " + shown(spec.name) +
+                          " is missing: " + *spec.content);
         }
         return std::move(found->second);
     }
@@ -304,7 +304,8 @@ Tensor make(const TensorSpec& spec, std::uint64_t seed, std::size_t k, Stored& s
                           ", which the native worker does not support",
                       "use the Python worker");
     }
-    const Content content = spec.content ? read_content(*spec.content) : Content{Content::noise, seed, {}};
+    const Content content =
+        spec.content ? read_content(*spec.content) : Content{Content::noise, seed, {}};
     if (content.kind == Content::unknown) {
         throw Refusal("input " + shown(spec.name) + " cannot hold " + shown(*spec.content));
     }

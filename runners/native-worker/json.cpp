@@ -51,7 +51,7 @@ void append_utf8(std::string& out, std::uint32_t point) {
 }
 
 class Reader {
-   public:
+ public:
     explicit Reader(std::string_view text) : text_(text) {}
 
     Value whole() {
@@ -61,7 +61,7 @@ class Reader {
         return value;
     }
 
-   private:
+ private:
     [[noreturn]] void fail(const char* why) const {
         throw NotAMessage("not JSON: " + std::string(why) + " at byte " + std::to_string(at_));
     }
@@ -252,8 +252,8 @@ class Reader {
             if (digits() == 0) fail("a number without digits");
         }
         if (exact) return integer(text_.substr(first, whole), negative);
-        const double value = std::strtod(std::string(text_.substr(start, at_ - start)).c_str(),
-                                         nullptr);
+        const double value =
+            std::strtod(std::string(text_.substr(start, at_ - start)).c_str(), nullptr);
         if (!std::isfinite(value)) fail("a number that is too large");
         return {value};
     }

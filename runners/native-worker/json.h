@@ -55,7 +55,7 @@ std::string written(const Value& value);
 
 // Builds one object, member by member.
 class Members {
-   public:
+ public:
     Members& raw(std::string_view name, std::string_view json);
     Members& text(std::string_view name, const std::optional<std::string>& value);
     Members& number(std::string_view name, std::int64_t value);
@@ -63,7 +63,7 @@ class Members {
     Members& boolean(std::string_view name, const std::optional<bool>& value);
     std::string done() const { return text_ + "}"; }
 
-   private:
+ private:
     std::string text_ = "{";
 };
 

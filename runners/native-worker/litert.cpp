@@ -43,46 +43,46 @@ struct Element {
     int number;
 };
 constexpr Element kElements[] = {
-    {Type::float32, 1}, {Type::int32, 2},    {Type::uint8, 3},    {Type::int64, 4},
-    {Type::boolean, 6}, {Type::int16, 7},    {Type::int8, 9},     {Type::float16, 10},
+    {Type::float32, 1},  {Type::int32, 2},   {Type::uint8, 3},   {Type::int64, 4},
+    {Type::boolean, 6},  {Type::int16, 7},   {Type::int8, 9},    {Type::float16, 10},
     {Type::float64, 11}, {Type::uint64, 13}, {Type::uint32, 16}, {Type::uint16, 17},
 };
 
-#define LATBENCH_LITERT_FUNCTIONS(X)                                                               \
-    X(CreateEnvironment, int, (int, const void*, Handle**))                                        \
-    X(CreateModelFromFile, int, (Handle*, const char*, Handle**))                                  \
-    X(CreateOptions, int, (Handle**))                                                              \
-    X(SetOptionsHardwareAccelerators, int, (Handle*, int))                                         \
-    X(CreateOpaqueOptions, int, (const char*, void*, void (*)(void*), Handle**))                   \
-    X(AddOpaqueOptions, int, (Handle*, Handle*))                                                   \
-    X(CreateCompiledModel, int, (Handle*, Handle*, Handle*, Handle**))                             \
-    X(CompiledModelIsFullyAccelerated, int, (Handle*, bool*))                                      \
-    X(GetMainModelSubgraphIndex, int, (Handle*, Index*))                                           \
-    X(GetModelSubgraph, int, (Handle*, Index, Handle**))                                           \
-    X(GetNumSubgraphOps, int, (Handle*, Index*))                                                   \
-    X(GetNumSubgraphInputs, int, (Handle*, Index*))                                                \
-    X(GetSubgraphInput, int, (Handle*, Index, Handle**))                                           \
-    X(GetNumSubgraphOutputs, int, (Handle*, Index*))                                               \
-    X(GetSubgraphOutput, int, (Handle*, Index, Handle**))                                          \
-    X(GetNumModelSignatures, int, (Handle*, Index*))                                               \
-    X(GetModelSignature, int, (Handle*, Index, Handle**))                                          \
-    X(GetSignatureSubgraph, int, (Handle*, Handle**))                                              \
-    X(GetNumSignatureInputs, int, (Handle*, Index*))                                               \
-    X(GetSignatureInputTensorByIndex, int, (Handle*, Index, Handle**))                             \
-    X(GetNumSignatureOutputs, int, (Handle*, Index*))                                              \
-    X(GetSignatureOutputTensorByIndex, int, (Handle*, Index, Handle**))                            \
-    X(GetRankedTensorType, int, (Handle*, TensorType*))                                            \
-    X(GetCompiledModelInputBufferRequirements, int, (Handle*, Index, Index, Handle**))             \
-    X(GetCompiledModelOutputBufferRequirements, int, (Handle*, Index, Index, Handle**))            \
-    X(CreateManagedTensorBufferFromRequirements, int,                                              \
-      (Handle*, const TensorType*, Handle*, Handle**))                                             \
-    X(GetTensorBufferSize, int, (Handle*, std::size_t*))                                           \
-    X(LockTensorBuffer, int, (Handle*, void**, int))                                               \
-    X(UnlockTensorBuffer, int, (Handle*))                                                          \
-    X(RunCompiledModel, int, (Handle*, Index, std::size_t, Handle**, std::size_t, Handle**))       \
-    X(DestroyModel, void, (Handle*))                                                               \
-    X(DestroyOptions, void, (Handle*))                                                             \
-    X(DestroyCompiledModel, void, (Handle*))                                                       \
+#define LATBENCH_LITERT_FUNCTIONS(X)                                                         \
+    X(CreateEnvironment, int, (int, const void*, Handle**))                                  \
+    X(CreateModelFromFile, int, (Handle*, const char*, Handle**))                            \
+    X(CreateOptions, int, (Handle**))                                                        \
+    X(SetOptionsHardwareAccelerators, int, (Handle*, int))                                   \
+    X(CreateOpaqueOptions, int, (const char*, void*, void (*)(void*), Handle**))             \
+    X(AddOpaqueOptions, int, (Handle*, Handle*))                                             \
+    X(CreateCompiledModel, int, (Handle*, Handle*, Handle*, Handle**))                       \
+    X(CompiledModelIsFullyAccelerated, int, (Handle*, bool*))                                \
+    X(GetMainModelSubgraphIndex, int, (Handle*, Index*))                                     \
+    X(GetModelSubgraph, int, (Handle*, Index, Handle**))                                     \
+    X(GetNumSubgraphOps, int, (Handle*, Index*))                                             \
+    X(GetNumSubgraphInputs, int, (Handle*, Index*))                                          \
+    X(GetSubgraphInput, int, (Handle*, Index, Handle**))                                     \
+    X(GetNumSubgraphOutputs, int, (Handle*, Index*))                                         \
+    X(GetSubgraphOutput, int, (Handle*, Index, Handle**))                                    \
+    X(GetNumModelSignatures, int, (Handle*, Index*))                                         \
+    X(GetModelSignature, int, (Handle*, Index, Handle**))                                    \
+    X(GetSignatureSubgraph, int, (Handle*, Handle**))                                        \
+    X(GetNumSignatureInputs, int, (Handle*, Index*))                                         \
+    X(GetSignatureInputTensorByIndex, int, (Handle*, Index, Handle**))                       \
+    X(GetNumSignatureOutputs, int, (Handle*, Index*))                                        \
+    X(GetSignatureOutputTensorByIndex, int, (Handle*, Index, Handle**))                      \
+    X(GetRankedTensorType, int, (Handle*, TensorType*))                                      \
+    X(GetCompiledModelInputBufferRequirements, int, (Handle*, Index, Index, Handle**))       \
+    X(GetCompiledModelOutputBufferRequirements, int, (Handle*, Index, Index, Handle**))      \
+    X(CreateManagedTensorBufferFromRequirements, int,                                        \
+      (Handle*, const TensorType*, Handle*, Handle**))                                       \
+    X(GetTensorBufferSize, int, (Handle*, std::size_t*))                                     \
+    X(LockTensorBuffer, int, (Handle*, void**, int))                                         \
+    X(UnlockTensorBuffer, int, (Handle*))                                                    \
+    X(RunCompiledModel, int, (Handle*, Index, std::size_t, Handle**, std::size_t, Handle**)) \
+    X(DestroyModel, void, (Handle*))                                                         \
+    X(DestroyOptions, void, (Handle*))                                                       \
+    X(DestroyCompiledModel, void, (Handle*))                                                 \
     X(DestroyTensorBuffer, void, (Handle*))
 
 struct Functions {
@@ -93,12 +93,12 @@ struct Functions {
 
 void check(int status, const char* what, const char* stage = "open") {
     if (status == 0) return;
-    throw Failure(stage, std::string("LiteRT: LiteRt") + what + " returned status " +
-                             std::to_string(status));
+    throw Failure(
+        stage, std::string("LiteRT: LiteRt") + what + " returned status " + std::to_string(status));
 }
 
 class Api {
-   public:
+ public:
     Api() : library("LATBENCH_LITERT", "libLiteRt.so", "libLiteRt.so") {
         // The library does not say its version; who put it here does.
         if (const std::string stated = environment("LATBENCH_LITERT_VERSION"); !stated.empty()) {
@@ -139,13 +139,13 @@ class Api {
     Functions call{};
     std::optional<std::string> version;
 
-   private:
+ private:
     Handle* environment_ = nullptr;
 };
 
 // A handle that is destroyed at the end of its scope.
 class Held {
-   public:
+ public:
     explicit Held(void (*destroy)(Handle*)) : destroy_(destroy) {}
     Held(Held&& other) noexcept : destroy_(other.destroy_), handle_(other.handle_) {
         other.handle_ = nullptr;
@@ -157,7 +157,7 @@ class Held {
     Handle** out() { return &handle_; }
     Handle* get() const { return handle_; }
 
-   private:
+ private:
     void (*destroy_)(Handle*);
     Handle* handle_ = nullptr;
 };
@@ -176,7 +176,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 }
 
 class LitertSession final : public Session {
-   public:
+ public:
     LitertSession(const Api& api, Opening opening, Settings settings)
         : api_(api),
           opening_(std::move(opening)),
@@ -252,7 +252,7 @@ class LitertSession final : public Session {
             .done();
     }
 
-   private:
+ private:
     void compile() {
         const auto load = [&](int status, const char* what) {
             if (status == 0) return;
@@ -273,8 +273,8 @@ class LitertSession final : public Session {
         char* payload = strdup(text.c_str());
         if (payload == nullptr) throw std::bad_alloc();
         Handle* opaque = nullptr;
-        check(api_.call.CreateOpaqueOptions("xnnpack", payload, [](void* data) { std::free(data); },
-                                            &opaque),
+        check(api_.call.CreateOpaqueOptions(
+                  "xnnpack", payload, [](void* data) { std::free(data); }, &opaque),
               "CreateOpaqueOptions");
         // From here on it belongs to the options.
         check(api_.call.AddOpaqueOptions(options.get(), opaque), "AddOpaqueOptions");
@@ -368,20 +368,22 @@ class LitertSession final : public Session {
         const TensorType kind = api_.tensor_type(tensor);
         Buffer made{Held(api_.call.DestroyTensorBuffer), Type::float32, {}};
         made.shape.assign(kind.sizes, kind.sizes + kind.rank);
-        const auto element = std::find_if(std::begin(kElements), std::end(kElements),
-                                          [&](const Element& e) { return e.number == kind.element; });
+        const auto element =
+            std::find_if(std::begin(kElements), std::end(kElements),
+                         [&](const Element& e) { return e.number == kind.element; });
         const bool open = std::any_of(made.shape.begin(), made.shape.end(),
                                       [](std::int64_t size) { return size < 0; });
         if (element == std::end(kElements) || open) {
-            throw Failure("open",
-                          open ? "a tensor has an open axis: " + shape_text(made.shape)
-                               : "a tensor has elements of TFLite type " +
-                                     std::to_string(kind.element),
-                          "use the Python worker", "unavailable");
+            throw Failure(
+                "open",
+                open ? "a tensor has an open axis: " + shape_text(made.shape)
+                     : "a tensor has elements of TFLite type " + std::to_string(kind.element),
+                "use the Python worker", "unavailable");
         }
         made.type = element->type;
         Handle* needs = nullptr;
-        check(requirements(model_.get(), signature_, place, &needs), "GetCompiledModelRequirements");
+        check(requirements(model_.get(), signature_, place, &needs),
+              "GetCompiledModelRequirements");
         check(api_.call.CreateManagedTensorBufferFromRequirements(api_.environment_handle(), &kind,
                                                                   needs, made.held.out()),
               "CreateManagedTensorBufferFromRequirements");
@@ -417,14 +419,14 @@ class LitertSession final : public Session {
 };
 
 class Litert final : public Runtime {
-   public:
+ public:
     std::optional<std::string> version() const override { return api_.version; }
     const std::string& path() const override { return api_.library.path(); }
 
     std::unique_ptr<Session> open(Opening opening) override {
-        Settings settings = chosen(kBackend, {{"runtime", kRuntime}, {"xnnpack", "on"}},
-                                   opening.extra,
-                                   {"runtime", "xnnpack", "delegate", "delegate_options"});
+        Settings settings =
+            chosen(kBackend, {{"runtime", kRuntime}, {"xnnpack", "on"}}, opening.extra,
+                   {"runtime", "xnnpack", "delegate", "delegate_options"});
         settings["threads"] = std::to_string(opening.threads);
         choice(settings, "runtime", {kRuntime, "tflite-runtime"});
         choice(settings, "xnnpack", {"on", "off"});
@@ -439,7 +441,7 @@ class Litert final : public Runtime {
         return std::make_unique<LitertSession>(api_, std::move(opening), std::move(settings));
     }
 
-   private:
+ private:
     Api api_;
 };
 

@@ -26,11 +26,11 @@ struct Damaged : std::runtime_error {
 
 // A file in memory.
 class Mapped {
-   public:
+ public:
     explicit Mapped(const std::string& path) {
         const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
         if (file < 0) throw Damaged(std::strerror(errno));
-        struct stat facts {};
+        struct stat facts{};
         if (fstat(file, &facts) != 0 || !S_ISREG(facts.st_mode)) {
             close(file);
             throw Damaged("not a file");
@@ -50,7 +50,7 @@ class Mapped {
     }
     std::string_view all() const { return {static_cast<const char*>(data_), size_}; }
 
-   private:
+ private:
     void* data_ = nullptr;
     std::size_t size_ = 0;
 };
@@ -103,12 +103,9 @@ Entry entry(std::string_view file, std::uint64_t at) {
     const std::uint64_t name = number<std::uint16_t>(file, at + 28);
     const std::uint64_t extra = number<std::uint16_t>(file, at + 30);
     const std::uint64_t comment = number<std::uint16_t>(file, at + 32);
-    Entry found{std::string(part(file, at + 46, name)),
-                number<std::uint32_t>(file, at + 20),
-                number<std::uint32_t>(file, at + 24),
-                number<std::uint32_t>(file, at + 42),
-                at + 46 + name + extra + comment,
-                number<std::uint32_t>(file, at + 16)};
+    Entry found{std::string(part(file, at + 46, name)), number<std::uint32_t>(file, at + 20),
+                number<std::uint32_t>(file, at + 24),   number<std::uint32_t>(file, at + 42),
+                at + 46 + name + extra + comment,       number<std::uint32_t>(file, at + 16)};
     if ((flags & 1) != 0) throw Damaged(shown(found.name) + " is encrypted");
     if (method != 0) {
         throw Damaged(shown(found.name) +
@@ -144,7 +141,7 @@ std::string_view content(std::string_view file, const Entry& entry) {
 
 // Reads the header of an array: a Python dictionary with three fixed keys.
 class Header {
-   public:
+ public:
     explicit Header(std::string_view text) : text_(text) {
         expect('{');
         while (!take('}')) {
@@ -170,7 +167,7 @@ class Header {
     std::optional<bool> fortran;
     std::optional<std::vector<std::int64_t>> shape;
 
-   private:
+ private:
     void skip() {
         while (!text_.empty() && std::isspace(static_cast<unsigned char>(text_[0]))) {
             text_.remove_prefix(1);
@@ -251,7 +248,8 @@ Type type_of(const std::string& descr) {
     };
     if (descr.size() == 3 && (descr[0] == '<' || descr[0] == '|') && descr[2] > '0' &&
         descr[2] <= '9') {
-        if (const auto type = known(descr[1], static_cast<std::size_t>(descr[2] - '0'))) return *type;
+        if (const auto type = known(descr[1], static_cast<std::size_t>(descr[2] - '0')))
+            return *type;
     }
     throw Damaged("elements of type " + shown(descr) + " are not read by the native worker");
 }
@@ -281,8 +279,8 @@ Tensor array(std::string_view content) {
     }
     const auto version = number<std::uint8_t>(content, 6);
     if (version < 1 || version > 3) throw Damaged("an array has an unknown version");
-    const std::uint64_t length = version == 1 ? number<std::uint16_t>(content, 8)
-                                              : number<std::uint32_t>(content, 8);
+    const std::uint64_t length =
+        version == 1 ? number<std::uint16_t>(content, 8) : number<std::uint32_t>(content, 8);
     const std::uint64_t start = version == 1 ? 10 : 12;
     const Header header(part(content, start, length));
     if (!header.shape || !header.fortran) throw Damaged("an array has a damaged header");

@@ -1,7 +1,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 
 #include "failure.h"
@@ -9,6 +8,7 @@
 #include "json.h"
 #include "onnxruntime_slots.h"
 #include "runtime.h"
+#include "text.h"
 
 namespace latbench {
 namespace {
@@ -26,8 +26,8 @@ struct Element {
     int number;
 };
 constexpr Element kElements[] = {
-    {Type::float32, 1}, {Type::uint8, 2},    {Type::int8, 3},    {Type::uint16, 4},
-    {Type::int16, 5},   {Type::int32, 6},    {Type::int64, 7},   {Type::boolean, 9},
+    {Type::float32, 1},  {Type::uint8, 2},    {Type::int8, 3},    {Type::uint16, 4},
+    {Type::int16, 5},    {Type::int32, 6},    {Type::int64, 7},   {Type::boolean, 9},
     {Type::float16, 10}, {Type::float64, 11}, {Type::uint32, 12}, {Type::uint64, 13},
 };
 
@@ -45,16 +45,9 @@ std::optional<Type> type_of(int number) {
     return std::nullopt;
 }
 
-std::string lower(std::string text) {
-    for (char& letter : text) {
-        letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
-    }
-    return text;
-}
-
 // The table of functions and what lives as long as the program.
 class Api {
-   public:
+ public:
     Api() : library("LATBENCH_ORT", "libonnxruntime.so", "libonnxruntime.so.1") {
         using Get = const ort::Base* (*)();
         const ort::Base* base = reinterpret_cast<Get>(library.function("OrtGetApiBase"))();
@@ -77,10 +70,12 @@ class Api {
     // The message of a call that failed, as ONNX Runtime's Python package words it.
     std::optional<std::string> problem(Status* status) const {
         if (status == nullptr) return std::nullopt;
-        constexpr const char* names[] = {
-            "SUCCESS",         "FAIL",          "INVALID_ARGUMENT", "NO_SUCHFILE",
-            "NO_MODEL",        "ENGINE_ERROR",  "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
-            "MODEL_LOADED",    "NOT_IMPLEMENTED", "INVALID_GRAPH",  "EP_FAIL"};
+        constexpr const char* names[] = {"SUCCESS",           "FAIL",
+                                         "INVALID_ARGUMENT",  "NO_SUCHFILE",
+                                         "NO_MODEL",          "ENGINE_ERROR",
+                                         "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
+                                         "MODEL_LOADED",      "NOT_IMPLEMENTED",
+                                         "INVALID_GRAPH",     "EP_FAIL"};
         const int code = call.GetErrorCode(status);
         const bool known = code >= 0 && code < static_cast<int>(std::size(names));
         std::string text = "[ONNXRuntimeError] : " + std::to_string(code) + " : " +
@@ -102,7 +97,7 @@ class Api {
 
 // A handle that is released at the end of its scope.
 class Held {
-   public:
+ public:
     explicit Held(void (*release)(Handle*), Handle* handle = nullptr)
         : release_(release), handle_(handle) {}
     Held(Held&& other) noexcept : release_(other.release_), handle_(other.handle_) {
@@ -115,7 +110,7 @@ class Held {
     Handle** out() { return &handle_; }
     Handle* get() const { return handle_; }
 
-   private:
+ private:
     void (*release_)(Handle*);
     Handle* handle_;
 };
@@ -129,13 +124,13 @@ std::string named(const Api& api, Status* status, char* name) {
 
 // The main file of an artifact, which may be a folder.
 std::string main_file(const std::string& path) {
-    struct stat facts {};
+    struct stat facts{};
     const bool folder = stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
     return folder ? path + "/model.onnx" : path;
 }
 
 class OnnxSession final : public Session {
-   public:
+ public:
     OnnxSession(const Api& api, Opening opening, Settings settings)
         : api_(api),
           opening_(std::move(opening)),
@@ -158,8 +153,10 @@ class OnnxSession final : public Session {
         api_.check(api_.call.GetBoundOutputValues(binding_.get(), api_.allocator, &values, &count),
                    "outputs");
         std::vector<Held> held;
-        for (std::size_t i = 0; i < count; ++i) held.emplace_back(api_.call.ReleaseValue, values[i]);
-        if (values != nullptr) api_.check(api_.call.AllocatorFree(api_.allocator, values), "outputs");
+        for (std::size_t i = 0; i < count; ++i)
+            held.emplace_back(api_.call.ReleaseValue, values[i]);
+        if (values != nullptr)
+            api_.check(api_.call.AllocatorFree(api_.allocator, values), "outputs");
         std::vector<Output> found;
         for (const TensorSpec& spec : opening_.outputs) {
             const auto at = std::find(names_.begin(), names_.end(), spec.name) - names_.begin();
@@ -181,7 +178,7 @@ class OnnxSession final : public Session {
             .done();
     }
 
-   private:
+ private:
     void load() {
         Held options(api_.call.ReleaseSessionOptions);
         api_.check(api_.call.CreateSessionOptions(options.out()));
@@ -201,11 +198,12 @@ class OnnxSession final : public Session {
             api_.environment, main_file(opening_.path).c_str(), options.get(), session_.out()));
         if (!message) return;
         if (says_out_of_memory(*message)) foreign_failure("open", *message);
-        throw Failure("open",
-                      "ONNX Runtime cannot load the file on " + std::string(kCpu) + ": " +
-                          first_line(*message),
-                      "a damaged file, an operator unknown to this version, or an option unknown to "
-                      "the provider");
+        throw Failure(
+            "open",
+            "ONNX Runtime cannot load the file on " + std::string(kCpu) + ": " +
+                first_line(*message),
+            "a damaged file, an operator unknown to this version, or an option unknown to "
+            "the provider");
     }
 
     void bind() {
@@ -238,8 +236,8 @@ class OnnxSession final : public Session {
             Status* status =
                 api_.call.SessionGetOutputName(session_.get(), i, api_.allocator, &name);
             names_.push_back(named(api_, status, name));
-            api_.check(api_.call.BindOutputToDevice(binding_.get(), names_.back().c_str(),
-                                                    api_.memory));
+            api_.check(
+                api_.call.BindOutputToDevice(binding_.get(), names_.back().c_str(), api_.memory));
         }
     }
 
@@ -258,7 +256,8 @@ class OnnxSession final : public Session {
             api_.check(api_.call.GetTensorElementType(tensor, &element));
             if (element != kBfloat16) continue;
             char* name = nullptr;
-            Status* status = api_.call.SessionGetInputName(session_.get(), i, api_.allocator, &name);
+            Status* status =
+                api_.call.SessionGetInputName(session_.get(), i, api_.allocator, &name);
             found.push_back(named(api_, status, name));
         }
         return found;
@@ -313,7 +312,7 @@ class OnnxSession final : public Session {
 };
 
 class OnnxRuntime final : public Runtime {
-   public:
+ public:
     std::optional<std::string> version() const override { return api_.version; }
     const std::string& path() const override { return api_.library.path(); }
 
@@ -349,7 +348,7 @@ class OnnxRuntime final : public Runtime {
         return std::make_unique<OnnxSession>(api_, std::move(opening), std::move(settings));
     }
 
-   private:
+ private:
     // `cpu` -> `CPUExecutionProvider`. Throws Failure for every other one.
     std::string provider(const std::string& asked) const {
         char** names = nullptr;
@@ -361,16 +360,18 @@ class OnnxRuntime final : public Runtime {
         for (const std::string& name : present) {
             listed += (listed.empty() ? "" : ", ") + name;
             const std::string suffix = "ExecutionProvider", whole = lower(name);
-            const std::string brief = whole.substr(0, name.size() - std::min(name.size(), suffix.size()));
+            const std::string brief =
+                whole.substr(0, name.size() - std::min(name.size(), suffix.size()));
             if (lower(asked) != whole && lower(asked) != brief) continue;
             if (name == kCpu) return name;
-            throw Failure("open", "the native worker runs ONNX Runtime on the CPU only, not on " + name,
+            throw Failure("open",
+                          "the native worker runs ONNX Runtime on the CPU only, not on " + name,
                           "use the Python worker", "unavailable");
         }
-        throw Failure("open", "this onnxruntime has no provider " + asked,
-                      "available: " + listed +
-                          "; others are in separate packages, such as onnxruntime-gpu",
-                      "unavailable");
+        throw Failure(
+            "open", "this onnxruntime has no provider " + asked,
+            "available: " + listed + "; others are in separate packages, such as onnxruntime-gpu",
+            "unavailable");
     }
 
     Api api_;

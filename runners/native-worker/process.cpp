@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "failure.h"
-#include "host.h"
+#include "text.h"
 
 namespace latbench {
 namespace {
@@ -141,8 +141,8 @@ void Lines::read() {
         const char* at = part.data();
         const char* const last = at + count;
         while (at < last) {
-            const char* const newline =
-                static_cast<const char*>(std::memchr(at, '\n', static_cast<std::size_t>(last - at)));
+            const char* const newline = static_cast<const char*>(
+                std::memchr(at, '\n', static_cast<std::size_t>(last - at)));
             const char* const stop = newline == nullptr ? last : newline;
             line.append(at, stop);
             at = stop;

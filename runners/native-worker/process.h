@@ -29,7 +29,7 @@ void end_marked(const std::string& mark);
 // A thread reads. At the end of the input it ends this process at once, also in the middle of an
 // inference, because a measuring process that outlives its owner disturbs the next run.
 class Lines {
-   public:
+ public:
     Lines();
 
     // The next line that is not empty. Throws NotAMessage for one that is too long.
@@ -37,7 +37,7 @@ class Lines {
 
     void send(const std::string& line);
 
-   private:
+ private:
     void read();
     void put(std::string line);
 

@@ -8,9 +8,9 @@
 #include <climits>
 
 #include "failure.h"
-#include "host.h"
 #include "inputs.h"
 #include "process.h"
+#include "text.h"
 
 namespace latbench {
 namespace {
@@ -25,6 +25,12 @@ std::string joined(std::vector<std::string> names) {
 std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/') + 1); }
 
 }  // namespace
+
+Loader loader(const std::string& backend) {
+    if (backend == "onnxruntime") return load_onnxruntime;
+    if (backend == "tflite") return load_litert;
+    return nullptr;
+}
 
 std::string own_path() {
     char path[PATH_MAX];
@@ -57,8 +63,9 @@ Library::Library(const char* variable, const std::string& name, const std::strin
         if (const char* said = dlerror(); said != nullptr && reason.empty()) reason = said;
     }
     throw Failure("open", "cannot load " + name + ": " + first_line(reason),
-                  "set " + std::string(variable) + " to the full path of the library, or put it "
-                  "beside the worker",
+                  "set " + std::string(variable) +
+                      " to the full path of the library, or put it "
+                      "beside the worker",
                   "unavailable");
 }
 

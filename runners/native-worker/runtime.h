@@ -1,4 +1,5 @@
-// What the conversation needs of a runtime: one session, in the middle of which only `run` is timed.
+// What the conversation needs of a runtime: one session, in the middle of which only `run` is
+// timed.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,7 @@ struct Output {
 };
 
 class Session {
-   public:
+ public:
     virtual ~Session() = default;
     // One inference; returns when the outputs can be read. Throws Failure.
     virtual void run() = 0;
@@ -43,7 +44,7 @@ class Session {
 
 // A loaded runtime.
 class Runtime {
-   public:
+ public:
     virtual ~Runtime() = default;
     virtual std::optional<std::string> version() const = 0;
     // The library's file.
@@ -56,9 +57,13 @@ class Runtime {
 std::unique_ptr<Runtime> load_onnxruntime();
 std::unique_ptr<Runtime> load_litert();
 
+// What loads the runtime of a backend; null for an unknown one.
+using Loader = std::unique_ptr<Runtime> (*)();
+Loader loader(const std::string& backend);
+
 // A library opened for good, and the path of its file.
 class Library {
-   public:
+ public:
     // The file that the environment variable `variable` names; else one beside this program whose
     // name starts with `name`; else what the system finds as `name` or `soname`.
     Library(const char* variable, const std::string& name, const std::string& soname);
@@ -67,7 +72,7 @@ class Library {
     // Throws Failure if the library has no such function.
     void* function(const char* name) const;
 
-   private:
+ private:
     void* handle_ = nullptr;
     std::string path_;
 };

@@ -13,7 +13,18 @@
 namespace latbench {
 
 enum class Type {
-    float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64, boolean
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    boolean
 };
 
 // The numpy name, such as `float32`.
@@ -31,7 +42,7 @@ struct TensorSpec {
 
 // Elements in C order, at an address that is a multiple of 64.
 class Tensor {
-   public:
+ public:
     Tensor() = default;
     // Throws std::bad_alloc, and Refusal for a shape that is not one.
     Tensor(Type type, std::vector<std::int64_t> shape);
@@ -51,7 +62,7 @@ class Tensor {
         return static_cast<const T*>(data_.get());
     }
 
-   private:
+ private:
     struct Free {
         void operator()(void* data) const { std::free(data); }
     };

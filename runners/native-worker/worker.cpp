@@ -1,10 +1,6 @@
 // The native worker: holds the conversation of docs/PROTOCOL.md without Python.
 
-#include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,9 +8,9 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
-#include <functional>
 #include <new>
 
+#include "agent.h"
 #include "digest.h"
 #include "failure.h"
 #include "host.h"
@@ -34,17 +30,6 @@ namespace {
 constexpr int kProtocol = 2;
 constexpr std::int64_t kMostCalls = 4'000'000, kMostThreads = 4096;
 constexpr std::size_t kLongestOutputs = std::size_t{1} << 30;
-
-struct Backend {
-    std::string name;
-    std::function<std::unique_ptr<Runtime>()> load;
-};
-
-const std::vector<Backend>& backends() {
-    static const std::vector<Backend> all = {{"onnxruntime", load_onnxruntime},
-                                             {"tflite", load_litert}};
-    return all;
-}
 
 std::string failed(const Failure& failure) {
     return json::Members()
@@ -97,8 +82,9 @@ std::string path_of(const std::string& text) {
 // Restrict this process to the last `threads` of the CPUs available to it.
 void pin(int threads) {
     const auto allowed = affinity();
-    if (!allowed) throw Failure("open", "this system cannot pin a process to CPUs",
-                                "use another protocol: latbench protocols", "unavailable");
+    if (!allowed)
+        throw Failure("open", "this system cannot pin a process to CPUs",
+                      "use another protocol: latbench protocols", "unavailable");
     const std::size_t wanted = std::min(allowed->size(), static_cast<std::size_t>(threads));
     constexpr std::size_t bits = sizeof(unsigned long) * CHAR_BIT;
     std::vector<unsigned long> set(static_cast<std::size_t>(allowed->back()) / bits + 1);
@@ -143,7 +129,7 @@ void time_calls(Session& session, std::int64_t calls, std::optional<std::int64_t
 }
 
 class Worker {
-   public:
+ public:
     // The response to one request. Throws Failure, Refusal and NotAMessage.
     std::string handle(const json::Value& request) {
         const std::string& type = json::text(request, "type");
@@ -176,7 +162,7 @@ class Worker {
                 .done();
         }
         if (type == "capabilities") return capabilities(request);
-        if (type == "signal") return signal(request);
+        if (type == "signal") return signal_worker(request);
         throw NotAMessage("unknown type " + shown(type));
     }
 
@@ -190,7 +176,7 @@ class Worker {
         return type == "open" ? "open" : "probe";
     }
 
-   private:
+ private:
     std::string open(const json::Value& request) {
         const json::Value& artifact = json::member(request, "artifact");
         Opening opening;
@@ -220,8 +206,8 @@ class Worker {
         if (pinned) pin(opening.threads);
         Runtime& runtime = loaded(backend);
         const std::string library = library_sha256(backend, runtime);
-        opening.arrays = make_inputs(opening.inputs, seed,
-                                     stored ? read_npz(path_of(*stored)) : Stored{});
+        opening.arrays =
+            make_inputs(opening.inputs, seed, stored ? read_npz(path_of(*stored)) : Stored{});
         const std::int64_t start = now_ns();
         session_ = runtime.open(std::move(opening));
         opened_ns_ = now_ns();
@@ -300,21 +286,14 @@ class Worker {
         return *session_;
     }
 
-    static const Backend* known(const std::string& name) {
-        for (const Backend& each : backends()) {
-            if (each.name == name) return &each;
-        }
-        return nullptr;
-    }
-
     // The runtime stays: it counts as awake when a session is loaded again.
     Runtime& loaded(const std::string& name) {
-        const Backend* backend = known(name);
-        if (backend == nullptr) {
+        const Loader load = loader(name);
+        if (load == nullptr) {
             throw Refusal("unknown backend " + shown(name), "known: onnxruntime, tflite");
         }
         auto& runtime = runtimes_[name];
-        if (!runtime) runtime = backend->load();
+        if (!runtime) runtime = load();
         return *runtime;
     }
 
@@ -324,116 +303,6 @@ class Worker {
         auto& digest = digests_[backend];
         if (digest.empty()) digest = file_sha256(runtime.path()).value_or("unknown");
         return digest;
-    }
-
-    static std::string unavailable(const std::string& reason, const std::string& hint) {
-        return json::Members()
-            .boolean("available", false)
-            .raw("version", "null")
-            .text("reason", reason)
-            .text("hint", hint)
-            .done();
-    }
-
-    static std::string capabilities(const json::Value& request) {
-        json::Members told;
-        for (const json::Value& each : json::array(request, "backends")) {
-            const auto* name = std::get_if<std::string>(&each.held);
-            if (name == nullptr) throw NotAMessage("the name of a backend is not a text");
-            told.raw(*name, capability(*name));
-        }
-        return json::Members()
-            .text("type", "capabilities_told")
-            .raw("backends", told.done())
-            .done();
-    }
-
-    // Loads the library in a process of its own: it may crash, and it would stay in memory here.
-    static std::string capability(const std::string& name) {
-        const Backend* backend = known(name);
-        if (backend == nullptr) {
-            return unavailable("the native worker has no backend " + shown(name),
-                               "it has onnxruntime and tflite; use the Python worker");
-        }
-        constexpr int timeout_ms = 60'000;
-        int ends[2];
-        if (pipe2(ends, O_CLOEXEC) != 0) throw Failure("probe", "cannot create a pipe");
-        const pid_t child = fork();
-        if (child < 0) {
-            close(ends[0]);
-            close(ends[1]);
-            throw Failure("probe", std::string("cannot start a process: ") + std::strerror(errno));
-        }
-        if (child == 0) {
-            std::string told;
-            try {
-                told = json::Members()
-                           .boolean("available", true)
-                           .text("version", backend->load()->version())
-                           .raw("reason", "null")
-                           .raw("hint", "null")
-                           .done();
-            } catch (const Failure& failure) {
-                told = unavailable(failure.message, failure.hint.value_or(""));
-            }
-            const bool whole = write(ends[1], told.data(), told.size()) == ssize_t(told.size());
-            _exit(whole ? 0 : 1);
-        }
-        close(ends[1]);
-        std::string told;
-        pollfd watched{ends[0], POLLIN, 0};
-        bool late = false;
-        while (true) {
-            late = poll(&watched, 1, timeout_ms) == 0;
-            char part[4096];
-            const ssize_t count = late ? 0 : read(ends[0], part, sizeof part);
-            if (count <= 0) break;
-            told.append(part, static_cast<std::size_t>(count));
-        }
-        close(ends[0]);
-        if (late) kill(child, SIGKILL);
-        int status = 0;
-        while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-        }
-        if (late) return unavailable("loading its library took more than a minute", "try again");
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || told.empty()) {
-            return unavailable("loading its library ended the process" +
-                                   (WIFSIGNALED(status)
-                                        ? " (signal " + std::to_string(WTERMSIG(status)) + ")"
-                                        : std::string()),
-                               "a library for another processor or system");
-        }
-        return told;
-    }
-
-    // Signals another worker of the same owner, with all that it started.
-    static std::string signal(const json::Value& request) {
-        const std::string& name = json::text(request, "signal");
-        const std::int64_t pid = json::integer(request, "pid");
-        const int number = name == "stop"       ? SIGSTOP
-                           : name == "continue" ? SIGCONT
-                           : name == "kill"     ? SIGKILL
-                                                : 0;
-        if (number == 0) {
-            throw Refusal("unknown signal " + shown(name), "one of: stop, continue, kill");
-        }
-        const std::string mark = environment(kMark);
-        if (pid < 2 || pid > INT_MAX || mark.empty()) {
-            throw Refusal("process " + std::to_string(pid) + " cannot be signaled by this worker");
-        }
-        const auto target = static_cast<pid_t>(pid);
-        const auto ours = is_marked(target, mark);
-        if (ours && !*ours) {
-            throw Refusal("process " + std::to_string(pid) + " does not belong to this owner");
-        }
-        bool existed = ours.has_value();
-        if (existed) {
-            const pid_t group = getpgid(target);
-            // Never this worker's own group, which a shell may have started both in.
-            const bool apart = group > 1 && group != getpgrp();
-            existed = kill(apart ? -group : target, number) == 0;
-        }
-        return json::Members().text("type", "signaled").boolean("existed", existed).done();
     }
 
     std::map<std::string, std::unique_ptr<Runtime>> runtimes_;

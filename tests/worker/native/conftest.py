@@ -16,7 +16,7 @@ from latbench.paths import cache_folder
 from latbench.worker.native import SOURCES, build_native, native_libraries
 
 SANITIZED = ("-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-PARTS = ("digest", "host", "inputs", "json", "npz", "tensor")
+PARTS = ("counters", "digest", "inputs", "json", "machine", "npz", "sysfs", "tensor", "text")
 """Sources that need no runtime."""
 
 

@@ -44,7 +44,9 @@ std::string answer(Answer make) {
 std::string inputs(const json::Value& request) {
     std::vector<TensorSpec> specs;
     for (const json::Value& each : json::array(request, "inputs")) {
-        TensorSpec spec{json::text(each, "name"), {}, json::text(each, "dtype"),
+        TensorSpec spec{json::text(each, "name"),
+                        {},
+                        json::text(each, "dtype"),
                         json::optional_text(each, "content")};
         for (const json::Value& size : json::array(each, "shape")) {
             spec.shape.push_back(std::get<std::int64_t>(size.held));
@@ -74,7 +76,8 @@ int main(int count, char** arguments) {
     if (what == "host") {
         const Snapshot before = snapshot(root);
         std::cout << "{\"machine\":" << machine(root) << ",\"conditions\":" << conditions(root)
-                  << ",\"oom_kills\":" << (oom_kills(root) ? std::to_string(*oom_kills(root)) : "null")
+                  << ",\"oom_kills\":"
+                  << (oom_kills(root) ? std::to_string(*oom_kills(root)) : "null")
                   << ",\"readings\":" << readings(before, snapshot(root), root) << "}\n";
         return 0;
     }

@@ -41,9 +41,9 @@ struct Plain<R (*)(As...) noexcept> {
 };
 
 using Declared = latbench::ort::Functions;
-#define CHECK(slot, name, result, arguments)                                                    \
-    static_assert(offsetof(OrtApi, name) == slot * sizeof(void*), "the place of " #name);        \
-    static_assert(Same<Plain<decltype(OrtApi::name)>::type, decltype(Declared::name)>::value,    \
+#define CHECK(slot, name, result, arguments)                                                  \
+    static_assert(offsetof(OrtApi, name) == slot * sizeof(void*), "the place of " #name);     \
+    static_assert(Same<Plain<decltype(OrtApi::name)>::type, decltype(Declared::name)>::value, \
                   "the parameters of " #name);
 LATBENCH_ORT_FUNCTIONS(CHECK)
 

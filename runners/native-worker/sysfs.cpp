@@ -1,0 +1,172 @@
+#include "sysfs.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "text.h"
+
+namespace latbench {
+namespace {
+
+constexpr const char* kGroups = "sys/fs/cgroup";
+
+// Folders of the control group and of its ancestors. Version 2 names no controller.
+std::vector<std::string> group_folders(const std::string& root, const std::string& controller,
+                                       const std::string& mount) {
+    std::vector<std::string> found;
+    for (const std::string& line :
+         split(read_text(root + "/proc/self/cgroup").value_or(""), '\n')) {
+        const std::size_t one = line.find(':');
+        const std::size_t two = one == std::string::npos ? one : line.find(':', one + 1);
+        if (two == std::string::npos) continue;
+        const std::string names = line.substr(one + 1, two - one - 1);
+        std::string path = line.substr(two + 1);
+        const std::vector<std::string> steps = split(path, '/');
+        if (std::find(steps.begin(), steps.end(), "..") != steps.end()) continue;
+        const std::vector<std::string> all = split(names, ',');
+        if (controller.empty() ? !names.empty()
+                               : std::find(all.begin(), all.end(), controller) == all.end()) {
+            continue;
+        }
+        path.erase(0, std::min(path.find_first_not_of('/'), path.size()));
+        while (true) {
+            found.push_back(root + "/" + mount + (path.empty() ? "" : "/" + path));
+            if (path.empty()) break;
+            const std::size_t slash = path.rfind('/');
+            path.erase(slash == std::string::npos ? 0 : slash);
+        }
+    }
+    return found;
+}
+
+std::int64_t ns_per_tick() {
+    static const std::int64_t length = 1'000'000'000 / std::max(sysconf(_SC_CLK_TCK), 1L);
+    return length;
+}
+
+}  // namespace
+
+std::vector<std::string> cpu_files(const std::string& root, const std::string& name) {
+    std::vector<std::pair<std::int64_t, std::string>> found;
+    for (const std::string& folder : names_in(root + kCpus)) {
+        if (!starts_with(folder, "cpu")) continue;
+        if (const Number number = decimal(folder.substr(3))) {
+            found.emplace_back(*number, root + kCpus + "/" + folder + "/" + name);
+        }
+    }
+    std::sort(found.begin(), found.end());
+    std::vector<std::string> paths;
+    for (auto& each : found) paths.push_back(std::move(each.second));
+    return paths;
+}
+
+std::vector<std::int64_t> cpu_numbers(const std::string& root, const std::string& name) {
+    std::vector<std::int64_t> found;
+    for (const std::string& path : cpu_files(root, name)) {
+        if (const Number number = read_number(path)) found.push_back(*number);
+    }
+    return found;
+}
+
+Number temperature_mc(const std::string& root) {
+    std::vector<std::string> sensors;
+    const std::string chips = root + "/sys/class/hwmon", zones = root + "/sys/class/thermal";
+    for (const std::string& chip : names_in(chips)) {
+        if (!starts_with(chip, "hwmon")) continue;
+        const std::string name = read_text(chips + "/" + chip + "/name").value_or("");
+        const auto known = {"coretemp",    "k10temp",     "zenpower",
+                            "cpu_thermal", "cpu-thermal", "scpi_sensors"};
+        if (std::find(known.begin(), known.end(), name) == known.end()) continue;
+        for (const std::string& file : names_in(chips + "/" + chip)) {
+            const std::string end = "_input";
+            if (starts_with(file, "temp") && file.size() >= end.size() &&
+                file.compare(file.size() - end.size(), end.size(), end) == 0) {
+                sensors.push_back(chips + "/" + chip + "/" + file);
+            }
+        }
+    }
+    for (const std::string& zone : names_in(zones)) {
+        if (!starts_with(zone, "thermal_zone")) continue;
+        const std::string kind = lower(read_text(zones + "/" + zone + "/type").value_or(""));
+        if (starts_with(kind, "x86_pkg_temp") || starts_with(kind, "cpu") ||
+            starts_with(kind, "soc")) {
+            sensors.push_back(zones + "/" + zone + "/temp");
+        }
+    }
+    constexpr std::int64_t implausible = 200'000;
+    Number hottest;
+    for (const std::string& sensor : sensors) {
+        const Number found = read_number(sensor);
+        if (found && *found < implausible) hottest = std::max(hottest.value_or(*found), *found);
+    }
+    return hottest;
+}
+
+Number cpu_quota_milli(const std::string& root) {
+    Number tightest;
+    const auto add = [&](std::int64_t quota, std::int64_t period) {
+        if (quota > INT64_MAX / 1000) return;
+        const std::int64_t milli = quota * 1000 / period;
+        tightest = std::min(tightest.value_or(milli), milli);
+    };
+    for (const std::string& folder : group_folders(root, "", kGroups)) {
+        const std::vector<std::string> parts =
+            split(read_text(folder + "/cpu.max").value_or(""), ' ');
+        if (parts.size() != 2) continue;
+        const Number quota = decimal(parts[0]), period = decimal(parts[1]);
+        if (quota && period && *period > 0) add(*quota, *period);
+    }
+    for (const char* controller : {"cpu", "cpu,cpuacct"}) {
+        for (const std::string& folder :
+             group_folders(root, "cpu", std::string(kGroups) + "/" + controller)) {
+            // -1 stands for no limit and is not such a number.
+            const Number quota = read_number(folder + "/cpu.cfs_quota_us");
+            const Number period = read_number(folder + "/cpu.cfs_period_us");
+            if (quota.value_or(0) > 0 && period.value_or(0) > 0) add(*quota, *period);
+        }
+    }
+    return tightest;
+}
+
+Number throttled_ns(const std::string& root) {
+    std::vector<std::string> folders = group_folders(root, "", kGroups);
+    for (std::string& each : group_folders(root, "cpu", std::string(kGroups) + "/cpu")) {
+        folders.push_back(std::move(each));
+    }
+    for (const std::string& folder : folders) {
+        const std::string text = read_text(folder + "/cpu.stat").value_or("");
+        for (const auto& [name, scale] :
+             {std::pair{"throttled_usec ", 1000}, std::pair{"throttled_time ", 1}}) {
+            for (const std::string& line : split(text, '\n')) {
+                if (!starts_with(line, name)) continue;
+                const Number value = decimal(line.substr(std::string_view(name).size()));
+                if (value && *value <= INT64_MAX / scale) return *value * scale;
+            }
+        }
+    }
+    return std::nullopt;
+}
+
+std::optional<std::vector<std::int64_t>> cpu_times_ns(const std::string& root) {
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
+        std::fopen((root + "/proc/stat").c_str(), "re"), &std::fclose);
+    char line[1024];
+    // Machines with many CPUs have long files, and the first line is all that is wanted.
+    if (!file || std::fgets(line, sizeof line, file.get()) == nullptr) return std::nullopt;
+    if (!starts_with(line, "cpu ")) return std::nullopt;
+    std::vector<std::int64_t> found;
+    for (const std::string& word : words(std::string_view(line).substr(4))) {
+        const Number ticks = decimal(word);
+        if (!ticks || *ticks > INT64_MAX / ns_per_tick() / 8) return std::nullopt;
+        found.push_back(*ticks * ns_per_tick());
+    }
+    if (found.size() < 8) return std::nullopt;
+    return found;
+}
+
+}  // namespace latbench
