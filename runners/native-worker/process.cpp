@@ -49,9 +49,16 @@ std::optional<std::string> raw(const std::string& path) {
 // The time without a sign of life after which the owner is gone, or -1.
 int owner_timeout_ms() {
     const std::string text = environment("LATBENCH_OWNER_TIMEOUT_S");
+    if (text.empty()) return -1;
     char* rest = nullptr;
     const double seconds = std::strtod(text.c_str(), &rest);
-    if (text.empty() || *rest != '\0' || !(seconds > 0) || seconds > 1e6) return -1;
+    if (*rest != '\0' || !(seconds > 0 && seconds <= 1e6)) {
+        std::fprintf(stderr,
+                     "latbench-native: LATBENCH_OWNER_TIMEOUT_S cannot be '%s': it is a number of "
+                     "seconds\n",
+                     text.c_str());
+        _exit(1);
+    }
     return std::max(1, static_cast<int>(seconds * 1000));
 }
 
@@ -114,11 +121,10 @@ Lines::Lines() {
         dup2(nothing, 0);
         close(nothing);
     }
-    std::thread([this] { read(); }).detach();
+    std::thread([this, timeout_ms = owner_timeout_ms()] { read(timeout_ms); }).detach();
 }
 
-void Lines::read() {
-    const int timeout_ms = owner_timeout_ms();
+void Lines::read(int timeout_ms) {
     // Counted in parts: a process that was stopped must not take the time since for silence.
     constexpr int parts = 4;
     int silent = 0;

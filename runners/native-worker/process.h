@@ -38,7 +38,7 @@ class Lines {
     void send(const std::string& line);
 
  private:
-    void read();
+    void read(int timeout_ms);
     void put(std::string line);
 
     int in_ = -1, out_ = -1;

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +232,49 @@ def test_what_is_not_a_message_ends_the_conversation(native_program: Path, line:
         assert worker.process.stderr.read().startswith(b"latbench-native: ")
 
 
+OTHERS: list[Any] = [None, True, -1, 1.5, "x", [], {}, [[1]], {"a": 1}]
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each field and element of a message."""
+    if at:
+        yield at
+    keys = (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    )
+    for key in keys:
+        yield from places(value[key], (*at, key))
+
+
+def replaced(value: Any, at: tuple[Any, ...], by: Any) -> Any:
+    if not at:
+        return by
+    changed = copy.copy(value)
+    changed[at[0]] = replaced(value[at[0]], at[1:], by)
+    return changed
+
+
+def test_fields_of_other_types_end_in_order(native_program: Path, model: Path) -> None:
+    """Each field of `open` is replaced by each kind of value: an answer, or words and status 1."""
+    message = {"type": "open", **classifier(model, inputs=None, pinned=False, extra={"a": "b"})}
+    ways = [at for at in places(message) if at != ("type",)]
+    draw = random.Random(2)
+    cases = [(at, other) for at in ways for other in OTHERS]
+    ended = 0
+    with ExitStack() as opened:
+        worker = opened.enter_context(Talk([native_program]))
+        for at, other in draw.sample(cases, 150):
+            worker.send(json.dumps(replaced(message, at, other)).encode())
+            assert worker.process.stdout is not None
+            if line := worker.process.stdout.readline():
+                assert json.loads(line)["type"] in ("opened", "failed", "refused")
+                continue
+            ended += 1
+            assert worker.ended() == 1, (at, other)
+            worker = opened.enter_context(Talk([native_program]))
+    assert ended > 50
+
+
 def test_the_longest_line_is_read_and_a_longer_one_is_not(native_program: Path) -> None:
     start = b'{"type":"time","calls":1,"more":"'
     longest = 64 * 2**20
@@ -310,6 +358,17 @@ def test_without_a_sign_of_life_it_ends_with_all_that_is_marked(native_program: 
         assert worker.process.poll() is None
         assert worker.ended() in (0, -signal.SIGKILL)
         assert other.wait(timeout=20) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "8s", "nan", "inf"])
+def test_a_timeout_that_is_not_one_is_an_error(native_program: Path, text: str) -> None:
+    """A worker that ignored it would outlive its owner."""
+    variables = {**os.environ, "LATBENCH_OWNER_TIMEOUT_S": text}
+    done = subprocess.run(
+        [native_program], env=variables, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot be '{text}'" in done.stderr
 
 
 def test_time_while_stopped_is_not_silence(native_program: Path) -> None:
