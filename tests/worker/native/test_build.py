@@ -12,6 +12,8 @@ from latbench.errors import StageError, UsageError
 from latbench.worker import native
 from latbench.worker.native import SOURCES, build_native, native_libraries
 
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
 
 def test_it_is_built_once(native_program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def compiled(command: object) -> None:

@@ -21,6 +21,8 @@ from latbench.version import latbench_version
 from support import onnx_files
 from support.native_talk import MARK, Talk, open_fields, spec
 
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

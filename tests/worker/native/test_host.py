@@ -18,6 +18,8 @@ from latbench.host.info import read_conditions, read_machine
 from latbench.schema.environment import Conditions, Machine
 from latbench.schema.trace import Readings
 
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
 CPU = "sys/devices/system/cpu"
 STAT = "cpu  10 20 30 400 50 6 7 8 0 0\ncpu0 1 2 3 4\n"
 INTEL = (

@@ -17,6 +17,8 @@ from latbench.errors import UsageError
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.seeded_inputs import make_inputs
 
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
 Probe = Callable[[str, list[bytes]], list[str]]
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")

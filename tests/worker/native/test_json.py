@@ -10,6 +10,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
 SOUND = [
     "null",
     "true",

@@ -17,6 +17,8 @@ from latbench.worker.client import module_command
 from support import onnx_files, tflite_files
 from support.native_talk import Talk, given, open_fields, spec
 
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
 OWN = {"worker", "worker_sha256", "library_sha256", "libc"}
 TYPES = (
     *("FLOAT16", "FLOAT", "DOUBLE", "INT8", "INT16", "INT32", "INT64"),

@@ -12,6 +12,8 @@ import pytest
 
 from latbench.worker.native import SOURCES
 
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGE = "libonnxruntime-dev"
 
@@ -58,13 +60,11 @@ def checking(header: Path, declared: Path) -> list[str]:
     return [*command, str(Path(__file__).with_name("slots.cpp"))]
 
 
-@pytest.mark.slow
 def test_each_function_is_where_the_header_has_it(header: Path) -> None:
     done = subprocess.run(checking(header, SOURCES), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_a_wrong_place_would_be_found(header: Path, tmp_path: Path) -> None:
     text = (SOURCES / "onnxruntime_slots.h").read_text()
     for right, wrong in (
