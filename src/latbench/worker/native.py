@@ -23,7 +23,9 @@ from latbench.files import write_beside
 from latbench.paths import cache_folder
 from latbench.version import latbench_version
 
-SOURCES = Path(__file__).parent / "native_worker"
+_PACKAGED = Path(__file__).parent / "native_worker"
+SOURCES = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "runners/native-worker"
+"""The folder of the sources: in the installed package, or in a checkout."""
 PROGRAM = "latbench-native"
 TARGETS = ("x86_64-linux-gnu.2.28", "aarch64-linux-gnu.2.28")
 """Targets of cross-compilation: processor, system, and the oldest glibc that the program runs on,
