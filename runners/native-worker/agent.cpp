@@ -3,17 +3,20 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
+#include <cstdio>
 #include <cstring>
 
 #include "failure.h"
 #include "inputs.h"
 #include "process.h"
 #include "runtime.h"
+#include "text.h"
 
 namespace latbench {
 namespace {
@@ -106,14 +109,14 @@ std::string signal_worker(const json::Value& request) {
     if (number == 0) {
         throw Refusal("unknown signal " + shown(name), "one of: stop, continue, kill");
     }
-    const std::string mark = environment(kMark);
+    const std::string mark = environment(kHarness);
     if (pid < 2 || pid > INT_MAX || mark.empty()) {
         throw Refusal("process " + std::to_string(pid) + " cannot be signaled by this worker");
     }
     const auto target = static_cast<pid_t>(pid);
-    const auto ours = is_marked(target, mark);
+    const auto ours = is_marked(target, kHarness, mark);
     if (ours && !*ours) {
-        throw Refusal("process " + std::to_string(pid) + " does not belong to this owner");
+        throw Refusal("process " + std::to_string(pid) + " is not a worker of this harness");
     }
     bool existed = ours.has_value();
     if (existed) {
@@ -123,6 +126,34 @@ std::string signal_worker(const json::Value& request) {
         existed = kill(apart ? -group : target, number) == 0;
     }
     return json::Members().text("type", "signaled").boolean("existed", existed).done();
+}
+
+std::string reserve(const json::Value& request) {
+    const std::string& path = json::text(request, "path");
+    const std::string& owner = json::text(request, "owner");
+    int file = open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (file < 0 && errno == EACCES) {
+        // Of another user, it can be locked but not written.
+        file = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    if (file < 0) {
+        throw Failure("probe",
+                      "cannot open the lock of this device, " + shown(path) + ": " +
+                          std::strerror(errno),
+                      "the folder must be writable, with space left");
+    }
+    if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+        close(file);
+        std::string other = read_text(path).value_or("").substr(0, 500);
+        if (other.empty()) other = "another harness";
+        throw Failure("probe", "the device is in use by " + other,
+                      "wait until it has finished, or end it", "unavailable");
+    }
+    // Held until this process ends.
+    if (ftruncate(file, 0) == 0 && write(file, owner.data(), owner.size()) < 0) {
+        std::fprintf(stderr, "latbench-native: the lock does not name its owner\n");
+    }
+    return json::Members().text("type", "reserved").done();
 }
 
 }  // namespace latbench

@@ -15,4 +15,7 @@ std::string capabilities(const json::Value& request);
 // Refusal for a process of someone else.
 std::string signal_worker(const json::Value& request);
 
+// The response to `reserve`: take a lock until this process ends. Throws Failure if it is held.
+std::string reserve(const json::Value& request);
+
 }  // namespace latbench

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "digest.h"
 #include "host.h"
 #include "json.h"
 #include "sysfs.h"
@@ -166,6 +167,52 @@ Number memory_bytes(const std::string& root, std::string_view name) {
     return std::nullopt;
 }
 
+// A digest of what the system and the board call themselves: the cards of boards are copied, and the
+// machine id is private to the machine.
+Text identity(const std::string& root) {
+    std::string known;
+    const auto add = [&](const Text& name) {
+        if (name && !name->empty()) known += (known.empty() ? "" : "\n") + *name;
+    };
+    const Text id = read_text(root + "/etc/machine-id");
+    add(id && !id->empty() ? id : read_text(root + "/var/lib/dbus/machine-id"));
+    add(read_text(root + "/proc/device-tree/serial-number"));
+    if (known.empty()) return std::nullopt;
+    const std::string text = "latbench\n" + known;
+    return sha256(text.data(), text.size()).substr(0, 16);
+}
+
+// Whether programs of another architecture than the kernel's are executed.
+bool emulated(const std::string& root, const std::string& own) {
+    char link[PATH_MAX];
+    const std::string path = root + "/proc/thread-self/exe";
+    const ssize_t count = readlink(path.c_str(), link, sizeof link);
+    // QEMU answers for /proc/self/exe with the program, but not for this name of it.
+    if (count > 0) {
+        const std::string_view whole(link, static_cast<std::size_t>(count));
+        if (whole.substr(whole.rfind('/') + 1).find("qemu") != std::string_view::npos) return true;
+    }
+    std::string beneath = read_text(root + "/proc/sys/kernel/arch").value_or("");
+    if (beneath.empty()) {
+        const std::string told = read_text(root + kCpus + "/modalias").value_or("");
+        constexpr std::string_view start = "cpu:type:";
+        if (starts_with(told, start)) beneath = split(told.substr(start.size()), ':')[0];
+    }
+    // Names of architectures whose programs one processor executes itself.
+    static const std::vector<std::vector<std::string>> families = {
+        {"x86", "x86_64", "i386", "i486", "i586", "i686"},
+        {"aarch64", "arm64", "arm", "armv6l", "armv7l", "armv8l", "armv8b"},
+        {"riscv64", "riscv32"},
+    };
+    const auto has = [](const std::vector<std::string>& family, const std::string& name) {
+        return std::find(family.begin(), family.end(), name) != family.end();
+    };
+    for (const auto& family : families) {
+        if (has(family, beneath)) return !has(family, own);
+    }
+    return false;
+}
+
 std::optional<bool> on_battery(const std::string& root) {
     const std::string folder = root + "/sys/class/power_supply/";
     Text battery;
@@ -228,8 +275,8 @@ std::string machine(const std::string& root) {
     };
     const auto features = cpu_features(root);
     const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    return json::Members()
-        .text("hostname", text(names.nodename))
+    json::Members told;
+    told.text("hostname", text(names.nodename))
         .text("os", os_name(root))
         .text("kernel",
               named ? Text(std::string(names.sysname) + " " + names.release) : std::nullopt)
@@ -243,8 +290,10 @@ std::string machine(const std::string& root) {
         .number("physical_cores", physical_cores(root))
         .number("logical_cpus", cpus > 0 ? Number(cpus) : std::nullopt)
         .boolean("smt", smt(root))
-        .number("memory_bytes", memory_bytes(root, "MemTotal:"))
-        .done();
+        .number("memory_bytes", memory_bytes(root, "MemTotal:"));
+    if (const Text own = identity(root)) told.text("identity", own);
+    if (emulated(root, names.machine)) told.boolean("emulated", true);
+    return told.done();
 }
 
 std::string conditions(const std::string& root) {

@@ -40,7 +40,8 @@ std::optional<std::string> raw(const std::string& path) {
 
 // End this process and all that it started.
 [[noreturn]] void end() {
-    end_marked(environment(kMark));
+    end_marked(kMark, environment(kMark));
+    if (!environment(kOwnerTimeout).empty()) end_marked(kHarness, environment(kHarness));
     // A converter started by this process must end too.
     if (getpgrp() == getpid()) kill(0, SIGKILL);
     _exit(0);
@@ -48,7 +49,7 @@ std::optional<std::string> raw(const std::string& path) {
 
 // The time without a sign of life after which the owner is gone, or -1.
 int owner_timeout_ms() {
-    const std::string text = environment("LATBENCH_OWNER_TIMEOUT_S");
+    const std::string text = environment(kOwnerTimeout);
     if (text.empty()) return -1;
     char* rest = nullptr;
     const double seconds = std::strtod(text.c_str(), &rest);
@@ -69,7 +70,7 @@ std::string environment(const char* name) {
     return found == nullptr ? "" : found;
 }
 
-std::optional<bool> is_marked(pid_t pid, const std::string& mark) {
+std::optional<bool> is_marked(pid_t pid, const char* variable, const std::string& value) {
     const std::string folder = "/proc/" + std::to_string(pid);
     const auto stat = raw(folder + "/stat");
     if (!stat) return std::nullopt;
@@ -78,7 +79,7 @@ std::optional<bool> is_marked(pid_t pid, const std::string& mark) {
     if (name == std::string::npos || stat->compare(name + 2, 1, "Z") == 0) return std::nullopt;
     const auto variables = raw(folder + "/environ");
     if (!variables) return false;
-    const std::string wanted = std::string(kMark) + "=" + mark;
+    const std::string wanted = std::string(variable) + "=" + value;
     std::size_t at = 0;
     while (at < variables->size()) {
         const std::size_t end = std::min(variables->find('\0', at), variables->size());
@@ -88,8 +89,8 @@ std::optional<bool> is_marked(pid_t pid, const std::string& mark) {
     return false;
 }
 
-void end_marked(const std::string& mark) {
-    if (mark.empty()) return;
+void end_marked(const char* variable, const std::string& value) {
+    if (value.empty()) return;
     // A process may fork while the others are being ended; the next round finds its child.
     for (int round = 0; round < kKillRounds; ++round) {
         bool found = false;
@@ -97,7 +98,7 @@ void end_marked(const std::string& mark) {
             char* rest = nullptr;
             const long pid = std::strtol(name.c_str(), &rest, 10);
             if (*rest != '\0' || pid <= 0 || pid == getpid()) continue;
-            if (is_marked(static_cast<pid_t>(pid), mark).value_or(false)) {
+            if (is_marked(static_cast<pid_t>(pid), variable, value).value_or(false)) {
                 found = true;
                 kill(static_cast<pid_t>(pid), SIGKILL);
             }

@@ -13,15 +13,19 @@ namespace latbench {
 
 // Each worker and what it starts carry a value of their own in this variable.
 constexpr const char* kMark = "LATBENCH_WORKER";
+// All workers of one harness on a device at the end of a connection have this one in common.
+constexpr const char* kHarness = "LATBENCH_HARNESS";
+// With it a worker is the one that hears of the harness, and ends the others.
+constexpr const char* kOwnerTimeout = "LATBENCH_OWNER_TIMEOUT_S";
 
 // The environment variable `name`; empty if it is not set.
 std::string environment(const char* name);
 
-// Whether another process carries this mark; nothing if it does not exist or has ended.
-std::optional<bool> is_marked(pid_t pid, const std::string& mark);
+// Whether `variable` has this value in another process; nothing if it does not exist or has ended.
+std::optional<bool> is_marked(pid_t pid, const char* variable, const std::string& value);
 
-// Kill all other processes with this mark, their children included.
-void end_marked(const std::string& mark);
+// Kill all other processes in which `variable` has this value, their children included.
+void end_marked(const char* variable, const std::string& value);
 
 // Standard input and output. Runtimes print to standard output too, so descriptor 1 becomes another
 // standard error and only `send` writes to what it was.

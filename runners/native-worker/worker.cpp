@@ -163,6 +163,7 @@ class Worker {
         }
         if (type == "capabilities") return capabilities(request);
         if (type == "signal") return signal_worker(request);
+        if (type == "reserve") return reserve(request);
         throw NotAMessage("unknown type " + shown(type));
     }
 
@@ -353,6 +354,7 @@ int main(int count, char** arguments) {
                    .text("program", "latbench-native")
                    .text("version", LATBENCH_VERSION)
                    .number("pid", std::int64_t{getpid()})
+                   .boolean("stoppable", true)
                    .done());
     try {
         while (true) {

@@ -87,7 +87,7 @@ def until(condition: Any, within_s: float = 20) -> None:
 def test_from_hello_to_closed(native_program: Path, model: Path) -> None:
     with Talk([native_program]) as worker:
         assert worker.hello == {
-            **{"type": "hello", "protocol": 2, "program": "latbench-native"},
+            **{"type": "hello", "protocol": 2, "program": "latbench-native", "stoppable": True},
             **{"version": latbench_version(), "pid": worker.process.pid},
         }
         opened = worker.ask("open", **classifier(model, threads=2, news=[1]))
@@ -348,11 +348,13 @@ def test_a_stopped_worker_ends_with_its_owner(native_program: Path, tmp_path: Pa
 
 
 def test_without_a_sign_of_life_it_ends_with_all_that_is_marked(native_program: Path) -> None:
-    with Talk([native_program], LATBENCH_OWNER_TIMEOUT_S="1.2") as worker:
-        marked = Path(f"/proc/{worker.process.pid}/environ").read_bytes().split(b"\0")
-        mark = next(x for x in marked if x.startswith(MARK.encode())).decode().partition("=")[2]
+    """Workers of its harness too, which may be stopped."""
+    variables = {"LATBENCH_OWNER_TIMEOUT_S": "1.2", "LATBENCH_HARNESS": "ours"}
+    with Talk([native_program], **variables) as worker:
         other = subprocess.Popen(
-            ["sleep", "600"], env={**os.environ, MARK: mark}, start_new_session=True
+            ["sleep", "600"],
+            env={**os.environ, "LATBENCH_HARNESS": "ours"},
+            start_new_session=True,
         )
         for _ in range(8):
             worker.send(b"")
@@ -432,12 +434,15 @@ def test_the_library_beside_the_program_is_used(
         assert worker.ask("open", **classifier(model))["type"] == "opened"
 
 
-def test_signals_reach_workers_of_the_same_owner_only(native_program: Path) -> None:
-    with Talk([native_program]) as agent, Talk([native_program], mark="other") as stranger:
-        marked = Path(f"/proc/{agent.process.pid}/environ").read_bytes().split(b"\0")
-        mark = next(x for x in marked if x.startswith(MARK.encode())).decode().partition("=")[2]
+def test_signals_reach_workers_of_the_same_harness_only(native_program: Path) -> None:
+    with (
+        Talk([native_program], LATBENCH_HARNESS="ours") as agent,
+        Talk([native_program], LATBENCH_HARNESS="theirs") as stranger,
+    ):
         worker = subprocess.Popen(
-            ["sleep", "600"], env={**os.environ, MARK: mark}, start_new_session=True
+            ["sleep", "600"],
+            env={**os.environ, "LATBENCH_HARNESS": "ours"},
+            start_new_session=True,
         )
         told = {"type": "signaled", "existed": True}
         assert agent.ask("signal", pid=worker.pid, signal="stop") == told
@@ -446,7 +451,7 @@ def test_signals_reach_workers_of_the_same_owner_only(native_program: Path) -> N
         until(lambda: state(worker.pid) == "S")
         refused = agent.ask("signal", pid=stranger.process.pid, signal="kill")
         assert refused["type"] == "refused"
-        assert "does not belong" in refused["message"]
+        assert "is not a worker of this harness" in refused["message"]
         for pid in (0, 1, -1, 2**40):
             assert agent.ask("signal", pid=pid, signal="kill")["type"] == "refused"
         assert agent.ask("signal", pid=worker.pid, signal="hup")["type"] == "refused"
@@ -455,3 +460,19 @@ def test_signals_reach_workers_of_the_same_owner_only(native_program: Path) -> N
         gone = agent.ask("signal", pid=worker.pid, signal="kill")
         assert gone == {"type": "signaled", "existed": False}
         assert stranger.process.poll() is None
+
+
+def test_a_device_is_reserved_by_one(native_program: Path, tmp_path: Path) -> None:
+    """Until the worker that holds the lock ends, however it does."""
+    lock = str(tmp_path / "device.lock")
+    with Talk([native_program]) as one, Talk([native_program]) as two:
+        assert one.ask("reserve", path=lock, owner="me@here") == {"type": "reserved"}
+        refused = two.ask("reserve", path=lock, owner="you@there")
+        assert (refused["kind"], refused["stage"]) == ("unavailable", "probe")
+        assert refused["message"] == "the device is in use by me@here"
+        one.process.kill()
+        one.process.wait()
+        assert two.ask("reserve", path=lock, owner="you@there") == {"type": "reserved"}
+        assert Path(lock).read_text() == "you@there"
+        nowhere = two.ask("reserve", path=str(tmp_path / "no" / "lock"), owner="x")
+        assert "No such file or directory" in nowhere["message"]
