@@ -24,6 +24,7 @@ from latbench.schema.value import Value
 SCHEMA = 1
 MANIFEST, SIGNATURE, CLAIMS = "manifest.json", "signature.json", "claims.json"
 RECORD = re.compile(r"records/([0-9a-z]{1,64})\.json")
+REPORTED_MEMBER = re.compile(r"reported/([0-9a-z]{1,64})\.json")
 SIGNED_AS = b"latbench bundle manifest 1\n"
 """Before the manifest in what is signed, so that no other file of ours signs the same bytes."""
 MAX_FILE_BYTES = 256 * 2**20
@@ -219,7 +220,8 @@ def _check_name(name: str, seen: set[str]) -> None:
     parts = re.split(r"[/\\]", name)
     if ".." in parts or not parts[0] or ":" in name or "\0" in name:
         raise BundleError(f"{name!r} in the bundle points out of it", hint="do not trust this file")
-    if name not in (MANIFEST, SIGNATURE, CLAIMS) and not RECORD.fullmatch(name):
+    known = name in (MANIFEST, SIGNATURE, CLAIMS)
+    if not (known or RECORD.fullmatch(name) or REPORTED_MEMBER.fullmatch(name)):
         raise BundleError(
             f"the bundle holds {name!r}, which no bundle has",
             hint="it was changed, or a newer latbench wrote it",

@@ -5,7 +5,7 @@ Everything that is computed from it (summaries, verdicts) is computed again by w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ from latbench.audit.model_counts import count_models
 from latbench.bundle.archive import (
     CLAIMS,
     RECORD,
+    REPORTED_MEMBER,
     ArtifactDigest,
     BundleError,
     Unpacked,
@@ -33,6 +34,7 @@ from latbench.claims.verdict import Verdict
 from latbench.errors import LatbenchError, UsageError
 from latbench.schema.codec import decode_record, encode_record
 from latbench.schema.record import Record
+from latbench.schema.reported import ReportedResult, decode_reported, encode_reported
 from latbench.schema.value import Value
 from latbench.version import latbench_version
 
@@ -47,6 +49,8 @@ class Evidence(Value, frozen=True, kw_only=True):
     records: tuple[Record, ...]
     claims: Claims | None = None
     verdicts: tuple[Verdict, ...] = ()
+    reported: tuple[ReportedResult, ...] = ()
+    """Results of other tools. No verdict follows from them."""
 
     def about(self, id: str) -> tuple[Claim, Verdict]:
         """The claim of that id and its verdict. Raises :class:`UsageError`."""
@@ -80,6 +84,14 @@ class OpenedBundle(Value, frozen=True, kw_only=True):
     evidence: Evidence
 
 
+class ChosenEntries(Value, frozen=True, kw_only=True):
+    """What a bundle will hold, and why more could not be read."""
+
+    records: tuple[Record, ...]
+    reported: tuple[ReportedResult, ...]
+    unread: tuple[str, ...] = ()
+
+
 def chosen(
     store: Registry,
     registered: ClaimLibrary,
@@ -88,21 +100,27 @@ def chosen(
     ids: Sequence[str],
     sweep: str | None,
     device: str,
-) -> tuple[tuple[Record, ...], tuple[str, ...]]:
-    """The records named; where none are, those that a check of the claims cites. Beside them,
-    why others could not be read."""
+) -> ChosenEntries:
+    """The records named; where none are, those that a check of the claims cites. Results of other
+    tools are there only if they are named."""
     unread: tuple[str, ...] = ()
-    found = {record.id: record for record in map(store.get, ids)}
+    entries = {each.id: each for each in map(store.entry, ids)}
+    reported = {id: each for id, each in entries.items() if isinstance(each, ReportedResult)}
+    found = {id: each for id, each in entries.items() if isinstance(each, Record)}
     if sweep is not None:
         of_sweep = store.of_sweep(sweep)
         if not of_sweep:
             raise UsageError(f"no records of a sweep {sweep!r} in {store.url}")
         found |= {record.id: record for record in of_sweep}
-    if not found:
+    if not found and claims:
         checked = check(claims, registered, store, device=device, static=False)
         cited = {id for v in checked.verdicts for a in v.answers() for id in a.records}
         found, unread = {id: store.get(id) for id in cited}, checked.unread
-    return tuple(found[id] for id in sorted(found)), unread
+    return ChosenEntries(
+        records=tuple(found[id] for id in sorted(found)),
+        reported=tuple(reported[id] for id in sorted(reported)),
+        unread=unread,
+    )
 
 
 def gather(
@@ -147,6 +165,8 @@ def pack_evidence(evidence: Evidence, *, key: bytes | None) -> bytes:
         if not RECORD.fullmatch(path):
             raise UsageError(f"a record of the id {record.id!r} cannot be bundled")
         members[path] = encode_record(record)
+    for result in evidence.reported:
+        members[f"reported/{result.id}.json"] = encode_reported(result)
     if evidence.claims is not None:
         members[CLAIMS] = msgspec.json.encode(evidence.claims, order="deterministic")
     return pack(
@@ -167,6 +187,7 @@ def open_bundle(data: bytes, *, key: bytes | None = None) -> OpenedBundle:
             if record.id != named[1]:
                 raise BundleError(f"{path} is the record {record.id}")
             records.append(record)
+    reported = _reported(archive.members)
     if _artifacts(records) != archive.manifest.artifacts:
         raise BundleError("the artifacts of the manifest are not those of the records")
     claims = decode_claims(archive.members.get(CLAIMS))
@@ -175,8 +196,25 @@ def open_bundle(data: bytes, *, key: bytes | None = None) -> OpenedBundle:
         require_same(each, found.given(), archive.manifest.latbench)
     return OpenedBundle(
         archive=archive,
-        evidence=Evidence(records=tuple(records), claims=claims, verdicts=verdicts),
+        evidence=Evidence(
+            records=tuple(records), claims=claims, verdicts=verdicts, reported=reported
+        ),
     )
+
+
+def _reported(members: Mapping[str, bytes]) -> tuple[ReportedResult, ...]:
+    """The results of other tools. Raises :class:`BundleError`."""
+    found = []
+    for path, content in sorted(members.items()):
+        if named := REPORTED_MEMBER.fullmatch(path):
+            try:
+                result = decode_reported(content)
+            except LatbenchError as error:
+                raise BundleError(f"{path}: {error.message}", hint=error.hint) from error
+            if result.id != named[1]:
+                raise BundleError(f"{path} is the result {result.id}")
+            found.append(result)
+    return tuple(found)
 
 
 def import_records(opened: OpenedBundle, store: Registry) -> tuple[list[str], list[str], list[str]]:
@@ -192,8 +230,14 @@ def import_records(opened: OpenedBundle, store: Registry) -> tuple[list[str], li
             continue
         same = encode_record(stored) == encode_record(record)
         (there if same else other).append(record.id)
-    store.add_many(new)
-    return [record.id for record in new], there, other
+    known = {each.id: each for each in store.reported()}
+    results = [each for each in opened.evidence.reported if each.id not in known]
+    for each in opened.evidence.reported:
+        if each.id in known:
+            (there if known[each.id] == each else other).append(each.id)
+    store.add_many(new, results)
+    stored_ids = [record.id for record in new] + [result.id for result in results]
+    return stored_ids, there, other
 
 
 def _artifacts(records: Sequence[Record]) -> tuple[ArtifactDigest, ...]:

@@ -77,7 +77,7 @@ def create(
     evidence = _gathered(ids, sweep, claims, registry, trust_code=trust_code)
     packed = pack_evidence(evidence, key=_key(key))
     write_beside(out, lambda beside: beside.write_bytes(packed))
-    if not evidence.records:
+    if not evidence.records and evidence.claims is not None:
         warn(
             "no stored record bears on these claims: the bundle contains no records, "
             "and its reader counts the models again"
@@ -108,6 +108,7 @@ def verify(*, file: Path, key: Path | None, as_json: bool) -> int:
                     "manifest_sha256": archive.manifest_sha256,
                     "latbench": archive.manifest.latbench,
                     "records": [record.id for record in evidence.records],
+                    "reported": [each.id for each in evidence.reported],
                     "claims": [each.claim for each in evidence.verdicts],
                     "notes": notes,
                 }
@@ -133,6 +134,7 @@ def show(*, file: Path, key: Path | None, as_json: bool) -> int:
     from latbench.analysis.summary import summarize
     from latbench.report.json import to_json
     from latbench.report.text.record import record_lines
+    from latbench.report.text.reported import reported_lines
     from latbench.report.text.verdict import verdict_lines
 
     opened = _open(file, key)
@@ -144,11 +146,14 @@ def show(*, file: Path, key: Path | None, as_json: bool) -> int:
         summaries = {record.id: summarize(record) for record in evidence.records}
         verdicts = [{"claim": claim, "verdict": verdict} for claim, verdict in pairs]
         manifest = opened.archive.manifest
-        click.echo(to_json({"manifest": manifest, "summaries": summaries, "verdicts": verdicts}))
+        shown = {"manifest": manifest, "summaries": summaries, "verdicts": verdicts}
+        click.echo(to_json(shown | {"reported": evidence.reported}))
         return 0
     click.echo(f"{file}: {_holds(evidence)}; {opened.archive.signature}")
     for record in evidence.records:
         echo_lines(["", *record_lines(record, summarize(record), None)])
+    for each in evidence.reported:
+        echo_lines(["", *reported_lines(each, None)])
     if pairs:
         echo_lines(["", *verdict_lines(pairs, evidence.models)])
     return 0
@@ -229,6 +234,8 @@ def _gathered(
     trust_code: bool,
 ) -> Evidence:
     """Collect the evidence from the registry of this machine."""
+    import msgspec
+
     from latbench.bundle.evidence import chosen, gather
     from latbench.devices.local import LocalDevice
     from latbench.store.registry import Registry
@@ -237,10 +244,11 @@ def _gathered(
     wanted = [registered.find(id) for id in dict.fromkeys(claims)]
     here = LocalDevice().row.id
     with Registry.open(registry, create=False) as store:
-        records, unread = chosen(store, registered, wanted, ids=ids, sweep=sweep, device=here)
-    for why in unread:
+        found = chosen(store, registered, wanted, ids=ids, sweep=sweep, device=here)
+    for why in found.unread:
         warn(f"left out: {why}")
-    return gather(records, wanted, registered, device=here)
+    evidence = gather(found.records, wanted, registered, device=here)
+    return msgspec.structs.replace(evidence, reported=found.reported)
 
 
 def _open(file: Path, key: Path | None, *, as_json: bool = False) -> OpenedBundle | None:
@@ -297,9 +305,10 @@ def _other_claims(evidence: Evidence) -> list[str]:
 
 def _holds(evidence: Evidence) -> str:
     records, claims = len(evidence.records), len(evidence.verdicts)
-    return (
-        f"{records} record{'' if records == 1 else 's'}, {claims} claim{'' if claims == 1 else 's'}"
-    )
+    holds = [f"{records} record{'' if records == 1 else 's'}"]
+    if evidence.reported:
+        holds.append(f"{len(evidence.reported)} reported by other tools")
+    return ", ".join([*holds, f"{claims} claim{'' if claims == 1 else 's'}"])
 
 
 def _print_created(out: Path, packed: bytes, evidence: Evidence, as_json: bool) -> None:
@@ -312,6 +321,7 @@ def _print_created(out: Path, packed: bytes, evidence: Evidence, as_json: bool) 
     if as_json:
         ids = [record.id for record in evidence.records]
         claims = [each.claim for each in evidence.verdicts]
-        click.echo(to_json({"file": str(out), "sha256": sha256, "records": ids, "claims": claims}))
+        shown = {"file": str(out), "sha256": sha256, "records": ids, "claims": claims}
+        click.echo(to_json(shown | {"reported": [each.id for each in evidence.reported]}))
     else:
         click.echo(f"{out}: {_holds(evidence)}, {size(len(packed))}, SHA-256 {sha256}")

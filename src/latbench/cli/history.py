@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,10 @@ from latbench.cli import completion
 from latbench.cli.filter_options import filter_of, filter_options, nothing_found
 from latbench.cli.list_options import ListFormat, output_options
 from latbench.cli.options import Command
+
+if TYPE_CHECKING:
+    from latbench.schema.reported import ReportedResult
+    from latbench.store.registry import Row
 
 
 @click.command("history", cls=Command)
@@ -49,7 +53,11 @@ def command(
     )
     wanted = filter_of(models=(*model_arguments, *models), **conditions)
     with Registry.open(registry, create=False) as store:
-        found = store.find(wanted, limit=limit + 1)
+        found: list[Row | ReportedResult] = [
+            *store.find(wanted, limit=limit + 1),
+            *store.reported(wanted),
+        ]
+        found.sort(key=lambda each: each.created_unix_ns, reverse=True)
         older = ["older records are left out; --limit N shows more"] if len(found) > limit else []
         shape.print(store, found[:limit], older)
         if not found:

@@ -4,57 +4,192 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.options import json_option, registry_option
+from latbench.cli import completion
+from latbench.cli.options import Command, Resolution, json_option, option, registry_option
+from latbench.defaults import LOCAL
 from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from latbench.schema.record import Record
+    from latbench.schema.reported import ReportedResult, StatedFacts
+
+FROM = ("benchmark_model", "trtexec", "perf_test", "benchmark_app", "xcode", "aihub", "auto")
+_STATED = "What the file does not say (with --from)"
+XCODE_REPORT = "report.json"
+"""What a `.mlperf` folder of Xcode holds."""
 
 
-@click.command("import")
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+@click.command("import", cls=Command)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--from",
+    "tool",
+    type=click.Choice(FROM),
+    help="Read the output of another tool; auto looks at the content.",
 )
+@option("--model", metavar="NAME", shell_complete=completion.models, help="Model.", group=_STATED)
+@option("--device", metavar="ID", shell_complete=completion.devices, help="Device.", group=_STATED)
+@option(
+    "--backend", metavar="NAME", shell_complete=completion.backends, help="Runtime.", group=_STATED
+)
+@option("--precision", metavar="NAME", help="Precision of the file.", group=_STATED)
+@option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.", group=_STATED)
+@option("--batch", type=click.IntRange(min=1), metavar="N", help="Batch size.", group=_STATED)
+@option("--resolution", type=Resolution(), help="Input size, 224 or 480x640.", group=_STATED)
+@option("--tool-version", metavar="VERSION", help="Version of the tool.", group=_STATED)
+@option("--date", metavar="DATE", help="When it was taken: 2026-11-30.", group=_STATED)
 @registry_option
 @json_option
-def command(*, files: tuple[Path, ...], registry: str | None, as_json: bool) -> None:
-    """Import records from JSON files, for example of another machine, into the registry.
+def command(
+    *,
+    files: tuple[Path, ...],
+    tool: str | None,
+    registry: str | None,
+    as_json: bool,
+    **stated: Any,
+) -> None:
+    """Import records from JSON files, or results of other tools, into the registry.
 
-    A file contains a record, or what `latbench run --json` or `latbench show --json` prints. Either
-    all records are imported or, if one is damaged or already stored, none.
+    A file contains a record, or what `latbench run --json` or `latbench show --json` prints. With
+    --from it is the output of another tool, such as the log of trtexec. Such a result is listed as
+    reported by that tool. It has no samples of latbench, so it is never compared or counted as
+    evidence for a claim.
+
+    Either everything is imported or, if one file is damaged or already stored, nothing.
     """
     from latbench.report.json import to_json
     from latbench.store.registry import Registry
 
-    records = _unique((path, _read(path)) for path in files)
+    facts = {name: value for name, value in stated.items() if value is not None}
+    if tool is not None:
+        given = _stated(facts)
+        found: list[Record | ReportedResult] = list(
+            _different(_reported(p, tool, given) for p in files)
+        )
+    elif facts:
+        raise click.UsageError(f"--{next(iter(facts)).replace('_', '-')} requires --from")
+    else:
+        found = _unique((path, _read(path)) for path in files)
+    records, reported = _by_kind(found)
     with Registry.open(registry) as store:
-        store.add_many(records)
-    ids = [record.id for record in records]
+        store.add_many(records, reported)
+    ids = [each.id for each in found]
     click.echo(to_json(ids) if as_json else "\n".join(map(printable, ids)))
 
 
-def _read(path: Path) -> Record:
-    """The record in a file. Raises :class:`LatbenchError`, with the file's name."""
+def _by_kind(found: Iterable[Record | ReportedResult]) -> tuple[list[Record], list[ReportedResult]]:
+    from latbench.schema.reported import ReportedResult
+
+    records: list[Record] = []
+    reported: list[ReportedResult] = []
+    for each in found:
+        if isinstance(each, ReportedResult):
+            reported.append(each)
+        else:
+            records.append(each)
+    return records, reported
+
+
+def _stated(facts: dict[str, Any]) -> StatedFacts:
+    """The facts that the user gives, checked. Raises :class:`UsageError`."""
+    from datetime import datetime
+
+    from latbench.errors import UsageError, suggest
+    from latbench.schema.precision import PRECISIONS
+    from latbench.schema.reported import StatedFacts
+
+    if facts.get("device") == LOCAL:
+        from latbench.devices.local import LocalDevice
+
+        facts = {**facts, "device": LocalDevice().row(LOCAL).id}
+    precision = facts.get("precision", "fp32")
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", hint=suggest(precision, PRECISIONS))
+    try:
+        datetime.fromisoformat(facts.get("date", "2026-11-30"))
+    except ValueError:
+        raise UsageError(
+            f"{facts['date']!r} is not a date", hint="2026-11-30 or 2026-11-30T09:00"
+        ) from None
+    return StatedFacts(**facts)
+
+
+def _reported(path: Path, tool: str, stated: StatedFacts) -> ReportedResult:
+    """The result in the output of a tool. Raises :class:`UsageError`, with the file's name."""
+    import hashlib
+    import time
+
+    from latbench.bench.record_factory import new_id
     from latbench.errors import LatbenchError, UsageError
-    from latbench.schema.codec import decode_output
+    from latbench.reported.tools import read_output, require_agreement
+    from latbench.schema.reported import (
+        SCHEMA,
+        ReportedResult,
+        decode_reported,
+        encode_reported,
+    )
+    from latbench.version import latbench_version
+
+    inside = path / XCODE_REPORT
+    content = _content(inside if path.is_dir() and inside.is_file() else path)
+    try:
+        result = read_output(content, tool)
+        require_agreement(result, stated)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint=error.hint) from error
+    now = time.time_ns()
+    entry = ReportedResult(
+        schema=SCHEMA,
+        id=new_id(now),
+        created_unix_ns=now,
+        latbench=latbench_version(),
+        file=path.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        stated=stated,
+        result=result,
+    )
+    try:
+        return decode_reported(encode_reported(entry))
+    except LatbenchError as error:
+        raise UsageError(f"{path}: {error.message}") from error
+
+
+def _different(results: Iterable[ReportedResult]) -> Iterable[ReportedResult]:
+    """The results of different files: a file may be named twice."""
+    return {each.sha256: each for each in results}.values()
+
+
+def _content(path: Path) -> bytes:
+    from latbench.errors import UsageError
 
     try:
-        return decode_output(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read(path: Path) -> Record | ReportedResult:
+    """The record or result in a file. Raises :class:`LatbenchError`, with the file's name."""
+    from latbench.errors import LatbenchError
+    from latbench.schema.codec import decode_output
+    from latbench.schema.reported import reported_output
+
+    content = _content(path)
+    try:
+        return reported_output(content) or decode_output(content)
     except LatbenchError as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
 
 
-def _unique(found: Iterable[tuple[Path, Record]]) -> list[Record]:
-    """The records, each once. Raises :class:`UsageError` for different ones with the same id."""
+def _unique(found: Iterable[tuple[Path, Record | ReportedResult]]) -> list[Record | ReportedResult]:
+    """Everything, each once. Raises :class:`UsageError` for different ones with the same id."""
     from latbench.errors import UsageError
 
-    first: dict[str, tuple[Path, Record]] = {}
+    first: dict[str, tuple[Path, Record | ReportedResult]] = {}
     for path, record in found:
         before, same = first.setdefault(record.id, (path, record))
         if same != record:

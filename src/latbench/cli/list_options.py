@@ -19,6 +19,7 @@ from latbench.cli.terminal import list_width
 
 if TYPE_CHECKING:
     from latbench.report.tables import TableRow
+    from latbench.schema.reported import ReportedResult
     from latbench.store.registry import Registry, Row
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -99,15 +100,17 @@ class ListFormat:
         self._sort, self._output, self._usual = sort, output, usual
         check_columns([*(self._chosen or ()), *([sort.removeprefix("-")] if sort else [])])
 
-    def print(self, store: Registry, listed: Sequence[Row], notes: Sequence[str] = ()) -> None:
-        """Print the records of the list; ``notes`` follow a text."""
+    def print(
+        self, store: Registry, listed: Sequence[Row | ReportedResult], notes: Sequence[str] = ()
+    ) -> None:
+        """Print the records and results of the list; ``notes`` follow a text."""
         from latbench.files import write_beside
-        from latbench.report.tables import listed_row, write_parquet
+        from latbench.report.tables import write_parquet
         from latbench.report.text.columns import sorted_rows
 
         text = self._format == "text"
         if text and len(listed) > SUMMARIZED:
-            rows = [listed_row(each) for each in listed]
+            rows = [_unread(each) for each in listed]
             warn(f"intervals and reliability are shown in lists of up to {SUMMARIZED} records")
         else:
             rows = _summarized(store, listed)
@@ -148,8 +151,24 @@ class ListFormat:
         return "\n".join(lines) + "\n"
 
 
-def _summarized(store: Registry, listed: Sequence[Row]) -> list[TableRow]:
+def _summarized(store: Registry, listed: Sequence[Row | ReportedResult]) -> list[TableRow]:
     from latbench.analysis.summary import summarize
     from latbench.report.tables import row
+    from latbench.schema.reported import ReportedResult
 
-    return [row(record, summarize(record)) for record in (store.get(each.id) for each in listed)]
+    rows = []
+    for each in listed:
+        if isinstance(each, ReportedResult):
+            rows.append(_unread(each))
+            continue
+        record = store.get(each.id)
+        rows.append(row(record, summarize(record)))
+    return rows
+
+
+def _unread(each: Row | ReportedResult) -> TableRow:
+    """The row of a result of another tool, or of a record that is not read."""
+    from latbench.report.tables import listed_row, reported_row
+    from latbench.schema.reported import ReportedResult
+
+    return reported_row(each) if isinstance(each, ReportedResult) else listed_row(each)

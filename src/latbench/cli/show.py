@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from latbench.analysis.summary import Summary
     from latbench.report.plot.picture import Style
     from latbench.schema.record import Record
+    from latbench.schema.reported import ReportedResult
+    from latbench.store.registry import Row
 
 
 @click.command("show", cls=Command)
@@ -51,7 +53,7 @@ def command(
     as_json: bool,
     **conditions: Any,
 ) -> None:
-    """Show one record in full, or list the latest record of each group.
+    """Show one record or reported result in full, or list the latest of each group.
 
     ID may be any unambiguous start of a record's ID. A group is one model on one device and
     backend. Conditions, columns and formats apply to the list.
@@ -60,6 +62,7 @@ def command(
     from latbench.report.json import record_json
     from latbench.report.text.columns import LISTED
     from latbench.report.text.record import record_lines
+    from latbench.schema.reported import ReportedResult
     from latbench.store.registry import Registry
 
     if plot is not None and id is None:
@@ -70,14 +73,20 @@ def command(
         )
         wanted = filter_of(**conditions)
         with Registry.open(registry, create=False) as store:
-            found = store.newest(wanted)
+            found: tuple[Row | ReportedResult, ...] = (
+                *store.newest(wanted),
+                *store.newest_reported(wanted),
+            )
             shape.print(store, found)
             if not found:
                 nothing_found(store, wanted)
         return
     _refuse_list_options(ctx)
     with Registry.open(registry, create=False) as store:
-        record = store.get(id)
+        record = store.get(id) if plot is not None else store.entry(id)
+        if isinstance(record, ReportedResult):
+            _print_reported(record, store.url, as_json=as_json)
+            return
         summary = summarize(record)
         if plot is not None:
             style = style_of(size, font_size, title, no_title=no_title)
@@ -86,6 +95,16 @@ def command(
             click.echo(record_json(record, summary))
             return
         echo_result(record_lines(record, summary, store.url))
+
+
+def _print_reported(entry: ReportedResult, registry: str, *, as_json: bool) -> None:
+    from latbench.report.json import to_json
+    from latbench.report.text.reported import reported_lines
+
+    if as_json:
+        click.echo(to_json({"reported": entry}))
+    else:
+        echo_result(reported_lines(entry, registry))
 
 
 def _refuse_list_options(ctx: click.Context) -> None:

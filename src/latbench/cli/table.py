@@ -12,6 +12,7 @@ from latbench.cli.list_options import ListFormat, output_options
 from latbench.cli.options import Command
 
 if TYPE_CHECKING:
+    from latbench.schema.reported import ReportedResult
     from latbench.store.record_filter import RecordFilter
     from latbench.store.registry import Registry, Row
 
@@ -48,7 +49,11 @@ def command(
     )
     wanted = filter_of(**conditions)
     with Registry.open(registry, create=False) as store:
-        found = store.newest(wanted) if sweep is None else _of_sweep(store, sweep, wanted)
+        found: list[Row | ReportedResult]
+        if sweep is None:
+            found = [*store.newest(wanted), *store.newest_reported(wanted)]
+        else:
+            found = [*_of_sweep(store, sweep, wanted)]
         shape.print(store, found)
         if not found:
             nothing_found(store, wanted)

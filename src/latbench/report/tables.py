@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from latbench.analysis.reported_latency import reported_latency
 from latbench.analysis.settings import input_texts, own_options
 from latbench.analysis.summary import Summary
 from latbench.errors import UsageError
 from latbench.report.placement import placed
 from latbench.report.writers import csv_table
-from latbench.schema.artifact import Artifact
+from latbench.schema.artifact import Artifact, shape_text
 from latbench.schema.record import Record
+from latbench.schema.reported import ReportedResult
 from latbench.schema.value import Value
 
 if TYPE_CHECKING:
@@ -82,6 +84,9 @@ class TableRow(Value, frozen=True, kw_only=True):
     failure: str | None
     fallback_record: str | None
     fallback_median_ns: int | None
+    reported_by: str | None
+    """The tool whose result it is; ``None`` for what latbench measured. ``statistic`` and
+    ``reported`` are then the tool's own."""
 
 
 def row(record: Record, summary: Summary | None) -> TableRow:
@@ -148,7 +153,33 @@ def row(record: Record, summary: Summary | None) -> TableRow:
         failure=f"{failure.stage}: {failure.message}" if failure else None,
         fallback_record=record.id if fell_back else None,
         fallback_median_ns=whole.median_ns if whole and whole.warm and fell_back else None,
+        reported_by=None,
     )
+
+
+def reported_row(entry: ReportedResult) -> TableRow:
+    """The row of a result of another tool: what it says is never in the columns of latencies."""
+    empty: dict[str, Any] = dict.fromkeys(TableRow.__struct_fields__)
+    latency, resolution = reported_latency(entry.result), entry.stated.resolution
+    known: dict[str, Any] = {
+        "id": entry.id,
+        "created_unix_ns": entry.created_unix_ns,
+        "model": entry.model or "",
+        "backend": entry.backend or "",
+        "device": entry.device or "",
+        "precision": entry.precision or "",
+        "input": None if resolution is None else shape_text(resolution),
+        "threads": entry.threads,
+        "weights": "",
+        "status": "reported",
+        "protocol": "",
+        "protocol_sha256": "",
+        "statistic": None if latency is None else latency.statistic,
+        "reported": None if latency is None else float(latency.value_ns),
+        "reported_unit": None if latency is None else "ns",
+        "reported_by": entry.tool,
+    }
+    return TableRow(**{**empty, **known})
 
 
 def listed_row(listed: Row) -> TableRow:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Table, or_
 
+from latbench.schema.reported import ReportedResult
 from latbench.schema.value import Value
 
 
@@ -75,6 +76,23 @@ class RecordFilter(Value, frozen=True, kw_only=True):
         """Whether a stored record meets the conditions on facts that have no column."""
         facts = msgspec.json.decode(body, type=_Facts)
         return self._has_options(facts) and self._has_weights(facts)
+
+    def matches_reported(self, entry: ReportedResult) -> bool:
+        """Whether a result of another tool meets the conditions.
+
+        It has no protocol and no sweep, and nobody knows its weights.
+        """
+        if self.protocols or self.weights is not None or self.sweep is not None:
+            return False
+        found = (
+            *((self.models, entry.model), (self.devices, entry.device)),
+            *((self.backends, entry.backend), (self.precisions, entry.precision)),
+        )
+        return (
+            all(not wanted or value in wanted for wanted, value in found)
+            and all(entry.result.settings.get(key) == value for key, value in self.options)
+            and (self.since_unix_ns is None or entry.created_unix_ns >= self.since_unix_ns)
+        )
 
     def _has_options(self, facts: _Facts) -> bool:
         found: dict[str, Any] = {"form": "deploy"}

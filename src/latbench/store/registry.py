@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from sqlalchemy import URL, Column, Engine, Select, Table, func, select
+from sqlalchemy import URL, Column, Connection, Engine, Select, Table, func, select
 
 from latbench.claims.verdict import StoredVerdict
 from latbench.errors import RegistryError, UsageError
 from latbench.schema.record import Record
+from latbench.schema.reported import ReportedResult
 from latbench.schema.value import Value
 from latbench.store import migrate
 from latbench.store.engine import (
@@ -26,6 +27,7 @@ from latbench.store.engine import (
     translated,
 )
 from latbench.store.record_filter import RecordFilter
+from latbench.store.reported_rows import insert_reported, select_reported
 from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
 from latbench.store.tables import latest, machines, records, traces, verdicts
 
@@ -59,6 +61,7 @@ a fallback does not replace a record of the backend that was requested itself.""
 NEWEST_FIRST = (records.c.created_unix_ns.desc(), records.c.id.desc())
 SHORT_ID = 7
 """Minimum length of a shortened id."""
+EVERY = RecordFilter()
 TRAINED = "form=trained"
 """Records of the trained form never count as the latest: that form is not deployed."""
 
@@ -110,15 +113,26 @@ class Registry:
         """Store one record completely or, on an error, not at all."""
         self.add_many((record,))
 
-    def add_many(self, new: Sequence[Record]) -> None:
+    def add_many(self, new: Sequence[Record], reported: Sequence[ReportedResult] = ()) -> None:
         """Store records in one transaction. When this returns, they survive a power cut.
 
         Of equal records one is stored. Raises :class:`RegistryError`, also for different records
-        with the same id, and if a record with the same id exists.
+        with the same id, and if a record with the same id exists. The same holds for results that
+        other tools ``reported``.
         """
-        if not new:
+        if not new and not reported:
             return
         new = _once(new)
+        with (
+            translated(self._engine.url),
+            self._engine.connect().execution_options(latbench_writes=True) as connection,
+            connection.begin(),
+        ):
+            if new:
+                self._insert_records(connection, new)
+            insert_reported(connection, reported)
+
+    def _insert_records(self, connection: Connection, new: Sequence[Record]) -> None:
         insert = _insert(self._engine.dialect.name)
         machine_rows = {row["digest"]: row for row in map(machine_row, new)}
         newest = insert(latest)
@@ -129,40 +143,62 @@ class Registry:
             },
             where=newest.excluded.created_unix_ns >= latest.c.created_unix_ns,
         )
-        with (
-            translated(self._engine.url),
-            self._engine.connect().execution_options(latbench_writes=True) as connection,
-            connection.begin(),
-        ):
-            connection.execute(
-                insert(machines).on_conflict_do_nothing(), list(machine_rows.values())
-            )
-            rows = [record_row(record) for record in new]
-            stored = connection.execute(
-                insert(records).on_conflict_do_nothing().returning(records.c.id), rows
-            )
-            if taken := {record.id for record in new} - set(stored.scalars()):
-                # An error that leaves the block rolls back the whole transaction.
-                raise RegistryError(f"already in {self.url}: {', '.join(sorted(taken)[:3])}")
-            if of_traces := [row for record in new for row in trace_rows(record)]:
-                connection.execute(traces.insert(), of_traces)
-            deployed = [row for row in rows if TRAINED not in (row["options"] or "").split(",")]
-            if deployed:
-                listed = Row.__struct_fields__
-                connection.execute(
-                    newest, [{name: row[name] for name in listed} for row in deployed]
-                )
+        connection.execute(insert(machines).on_conflict_do_nothing(), list(machine_rows.values()))
+        rows = [record_row(record) for record in new]
+        stored = connection.execute(
+            insert(records).on_conflict_do_nothing().returning(records.c.id), rows
+        )
+        if taken := {record.id for record in new} - set(stored.scalars()):
+            # An error that leaves the block rolls back the whole transaction.
+            raise RegistryError(f"already in {self.url}: {', '.join(sorted(taken)[:3])}")
+        if of_traces := [row for record in new for row in trace_rows(record)]:
+            connection.execute(traces.insert(), of_traces)
+        deployed = [row for row in rows if TRAINED not in (row["options"] or "").split(",")]
+        if deployed:
+            listed = Row.__struct_fields__
+            connection.execute(newest, [{name: row[name] for name in listed} for row in deployed])
+
+    def reported(
+        self, wanted: RecordFilter = EVERY, *, start: str = ""
+    ) -> tuple[ReportedResult, ...]:
+        """The results of other tools that meet the conditions, the newest first."""
+        with translated(self._engine.url), self._engine.connect() as connection:
+            found = select_reported(connection, start)
+        return tuple(each for each in found if wanted.matches_reported(each))
+
+    def newest_reported(self, wanted: RecordFilter) -> tuple[ReportedResult, ...]:
+        """The newest of each model x device x backend x tool that meets the conditions."""
+        groups: dict[tuple[str | None, ...], ReportedResult] = {}
+        for each in self.reported(wanted):
+            groups.setdefault((each.device, each.model, each.backend, each.result.tool), each)
+        return tuple(groups.values())
+
+    def entry(self, id: str) -> Record | ReportedResult:
+        """The record or reported result with that id, or the only one whose id begins with it.
+
+        Raises :class:`UsageError` if there is none or more than one.
+        """
+        reported = {each.id: each for each in self.reported(start=id)}
+        found = [*self.ids(id, limit=4), *reported]
+        found = [id] if id in found else found
+        if len(found) != 1:
+            raise _none_or_many(id, found, self.url)
+        return reported.get(found[0]) or self.get(found[0])
 
     def get(self, id: str) -> Record:
         """The record with that id, or the only one whose id begins with it.
 
-        Raises :class:`UsageError` if there is none or more than one.
+        Raises :class:`UsageError` if there is none or more than one, and for a result that latbench
+        did not measure.
         """
         with translated(self._engine.url), self._engine.connect() as connection:
             found = connection.execute(_whole(records.c.id == id)).mappings().all()
             if not found:
                 begins = records.c.id.startswith(id, autoescape=True)
                 found = connection.execute(_whole(begins).limit(4)).mappings().all()
+            if not found:
+                for other in select_reported(connection, id):
+                    raise _not_measured(other)
             if len(found) != 1:
                 raise _none_or_many(id, [row["id"] for row in found], self.url)
             parts = connection.execute(
@@ -187,10 +223,12 @@ class Registry:
         """The shortest unique prefix of each id, of at least ``least`` characters."""
         found = {}
         with translated(self._engine.url), self._engine.connect() as connection:
+            others = [each.id for each in select_reported(connection)]
             for id in ids:
                 before = select(func.max(records.c.id)).where(records.c.id < id)
                 after = select(func.min(records.c.id)).where(records.c.id > id)
                 neighbors = [connection.execute(query).scalar() or "" for query in (before, after)]
+                neighbors += [other for other in others if other != id]
                 shared = max(_shared_start(id, other) for other in neighbors)
                 found[id] = id[: max(least, shared + 1)]
         return found
@@ -402,6 +440,14 @@ def _whole(where: Any) -> Select[Any]:
         select(records.c.id, records.c.body, machines.c.body.label("machine_body"))
         .join(machines, machines.c.digest == records.c.machine)
         .where(where)
+    )
+
+
+def _not_measured(result: ReportedResult) -> UsageError:
+    return UsageError(
+        f"{result.id} is reported by {result.tool}, not measured by latbench: without raw samples "
+        "it cannot be compared, plotted, profiled or used as evidence",
+        hint=f"`latbench show {result.id}` shows what the tool reports",
     )
 
 

@@ -82,6 +82,16 @@ verdicts = Table(
 )
 """Verdicts on claims, with the version of latbench and the records."""
 
+reported = Table(
+    "reported",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_unix_ns", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)
+"""Results that other tools took, apart from the records: nothing that reads records finds them."""
+
 latest = Table(
     "latest",
     metadata,

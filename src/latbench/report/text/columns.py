@@ -80,8 +80,16 @@ def other_number(row: TableRow) -> str | None:
     return f"{row.statistic} {time(row.reported)}"
 
 
+def _reported(row: TableRow) -> str:
+    """What another tool says, with its name."""
+    number = "no latency" if row.reported is None else f"{time(row.reported)} {row.statistic}"
+    return f"{number}, reported by {row.reported_by}"
+
+
 def latency(row: TableRow) -> str:
     """The latency with its interval, or in full why there is none."""
+    if row.reported_by is not None:
+        return _reported(row)
     if row.fell_back_to is not None:
         why = f"{row.failure}; " if row.failure else ""
         if row.fallback_median_ns is None:
@@ -104,6 +112,8 @@ def short_latency(row: TableRow) -> str:
     """The same in a few words; :func:`latency` has the rest."""
     if row.fell_back_to is not None:
         return "cannot run here"
+    if row.reported_by is not None:
+        return _reported(row)
     if row.median_ns is None and other_number(row) is None and row.failure:
         return f"failed: {row.failure.partition(':')[0]}"
     return latency(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from latbench.report.tables import TableRow
-from latbench.report.text.columns import other_number, row_parity
+from latbench.report.text.columns import latency, other_number, row_parity
 from latbench.report.units import duration
 from latbench.report.writers import markdown_table, markdown_text
 
@@ -56,6 +56,8 @@ def _cell(row: TableRow) -> str:
     checked += [markdown_text(row.options)] if row.options else []
     if row.fell_back_to is not None and row.artifact_sha256 is not None:
         ran = "exported, cannot run here"
+    elif row.reported_by is not None:
+        ran = markdown_text(latency(row))
     elif row.median_ns is not None:
         (value,), unit = duration(row.median_ns)
         ran = f"{value} {unit}" + (f" in {row.computed_in}" if row.computed_in else "")

@@ -202,6 +202,8 @@ def to_latex(rows: Sequence[TableRow], columns: Sequence[str] | None = None) -> 
 
 
 def _latex_latency(row: TableRow) -> str:
+    if row.reported_by is not None:
+        return latex_text(latency(row))
     if row.median_ns is None:
         return "--"
     mark = "" if row.reliability == "reliable" else "^{*}"

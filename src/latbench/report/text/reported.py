@@ -1,0 +1,91 @@
+"""Everything about a result of another tool, as lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from latbench.analysis.reported_latency import reported_latency
+from latbench.report.text.layout import labelled, moment
+from latbench.report.units import size, time
+from latbench.reported.tools import unknown_facts
+from latbench.schema.artifact import shape_text
+from latbench.schema.reported import LATENCY, ReportedResult
+
+NO_EVIDENCE = (
+    "none: latbench took no samples, so it gives no interval and no reliability, and compares "
+    "and checks nothing with this result"
+)
+
+
+def reported_lines(entry: ReportedResult, registry: str | None) -> list[str]:
+    """The full listing, the answer first."""
+    lines = [_head(entry), *_numbers(entry)]
+    result = entry.result
+    if result.operators:
+        units = Counter(each.unit for each in result.operators if each.unit is not None)
+        where = ", ".join(f"{count} on {unit}" for unit, count in units.items())
+        shown = f"{len(result.operators)}" + (f": {where}" if where else "")
+        lines.append(labelled("operators", shown))
+    if result.settings:
+        shown = "; ".join(f"{name} {value}".rstrip() for name, value in result.settings.items())
+        lines.append(labelled("settings", shown))
+    stated = [name for name in entry.stated.__struct_fields__ if getattr(entry.stated, name)]
+    if stated:
+        names = ", ".join(name.replace("_", " ") for name in stated)
+        lines.append(labelled("stated", f"by the user at import, not by the file: {names}"))
+    if missing := unknown_facts(entry):
+        options = " ".join(f"--{name} …" for name in missing)
+        lines.append(labelled("unknown", f"import again with {options}"))
+    lines += [labelled("note", note) for note in result.notes]
+    lines.append(labelled("evidence", NO_EVIDENCE))
+    if entry.date is not None:
+        lines.append(labelled("taken", entry.date.replace("T", " ")))
+    source = f"{entry.file} ({result.form} of {entry.tool}), sha256 {entry.sha256[:12]}"
+    lines.append(labelled("source", f"{source}, imported {moment(entry.created_unix_ns)}"))
+    where = f" in {registry}" if registry else ""
+    lines.append(labelled("result", f"{entry.id}{where}"))
+    return lines
+
+
+def _head(entry: ReportedResult) -> str:
+    latency = reported_latency(entry.result)
+    number = "no latency"
+    if latency is not None:
+        number = f"{time(latency.value_ns)} ({latency.statistic})"
+    facts: list[str | None] = [entry.model, entry.backend, entry.precision]
+    if entry.stated.resolution is not None:
+        facts.append(shape_text(entry.stated.resolution))
+    if entry.batch is not None:
+        facts.append(f"batch {entry.batch}")
+    if entry.threads is not None:
+        facts.append(f"{entry.threads} thread{'' if entry.threads == 1 else 's'}")
+    facts.append(entry.device)
+    known = " · ".join(each for each in facts if each is not None)
+    return f"REPORTED by {entry.tool}, not measured by latbench: {number}  {known}".rstrip()
+
+
+def _numbers(entry: ReportedResult) -> Iterator[str]:
+    result = entry.result
+    for quantity, statistics in result.statistics_ns.items():
+        text = ", ".join(f"{name} {time(ns)}" for name, ns in statistics.items())
+        yield labelled(quantity, text)
+    for quantity, times in result.times_ns.items():
+        label = quantity if quantity not in result.statistics_ns else "times"
+        ends = f"{time(min(times))} to {time(max(times))}"
+        yield labelled(label, f"{len(times)} times that the tool took, {ends}")
+    if result.once_ns:
+        shown = ", ".join(f"{name} {time(ns)}" for name, ns in result.once_ns.items())
+        yield labelled("once", shown)
+    if result.counts:
+        shown = ", ".join(f"{count} {name}" for name, count in result.counts.items())
+        yield labelled("counts", shown)
+    if result.throughput_milli:
+        rates = result.throughput_milli.items()
+        yield labelled("throughput", ", ".join(f"{rate / 1000:.5g} {unit}" for unit, rate in rates))
+    if result.memory_bytes:
+        shown = ", ".join(f"{name} {size(count)}" for name, count in result.memory_bytes.items())
+        yield labelled("memory", shown)
+    if result.operators and LATENCY not in {*result.statistics_ns, *result.times_ns}:
+        timed = [each.time_ns for each in result.operators if each.time_ns is not None]
+        yield labelled("layers", f"{len(timed)} with times, {time(sum(timed))} together")

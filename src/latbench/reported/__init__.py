@@ -1,0 +1,1 @@
+"""Read the output of other benchmark tools. Pure: the bytes of a file -> what they say."""

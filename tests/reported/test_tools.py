@@ -1,0 +1,273 @@
+"""What the outputs of other tools say, and which files are refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import suppress
+
+import pytest
+
+from latbench.errors import UsageError
+from latbench.reported.tools import AUTO, READERS, read_output, require_agreement
+from latbench.schema.reported import StatedFacts, ToolResult
+from support.tool_outputs import (
+    AIHUB,
+    BENCHMARK_APP,
+    BENCHMARK_APP_CSV,
+    BENCHMARK_APP_JSON,
+    BENCHMARK_MODEL,
+    LITERT_BENCHMARK,
+    LITERT_JSON,
+    MESSAGE,
+    OLD_BENCHMARK_MODEL,
+    OUTPUTS,
+    PERF_TEST,
+    PERF_TEST_FILE,
+    TRTEXEC,
+    TRTEXEC_PROFILE,
+    TRTEXEC_TIMES,
+    XCODE,
+)
+
+
+def read(text: str | bytes, tool: str = AUTO) -> ToolResult:
+    return read_output(text if isinstance(text, bytes) else text.encode(), tool)
+
+
+def test_log_of_benchmark_model() -> None:
+    found = read(BENCHMARK_MODEL)
+    assert (found.tool, found.form, found.backend) == ("benchmark_model", "text", "tflite")
+    assert (found.model_file, found.threads) == ("/data/local/tmp/net_a.tflite", 4)
+    # Microseconds; the line after the summary counts nodes.
+    assert found.statistics_ns["latency"] == {
+        **{"mean": 13_333_300, "min": 13_190_000, "max": 15_012_000, "std": 163_000},
+        **{"p5": 13_201_000, "median": 13_305_000, "p95": 13_800_000},
+    }
+    assert found.statistics_ns["warm-up"] == {"mean": 13_502_700}
+    assert found.once_ns == {"load": 21_500_000, "first inference": 14_100_000}
+    assert found.counts == {"runs": 75, "warm-up runs": 37}
+    assert found.memory_bytes == {"increase by load": 4_718_592, "increase": 12_845_056}
+    assert "61 of 64 nodes, 2 partitions" in found.settings["delegates"]
+    assert found.times_ns == {}
+
+
+def test_log_of_an_old_benchmark_model() -> None:
+    found = read(OLD_BENCHMARK_MODEL)
+    assert found.statistics_ns["latency"]["mean"] == 8_810_500
+    assert found.statistics_ns["latency"]["min"] == 8_700_000
+    assert (found.once_ns, found.counts) == ({"load": 1_200_000}, {"runs": 50})
+
+
+@pytest.mark.parametrize("output", [LITERT_BENCHMARK, LITERT_JSON])
+def test_litert_benchmark(output: str) -> None:
+    found = read(output, "benchmark_model")
+    assert (found.tool, found.model_file, found.threads) == (
+        *("litert-benchmark", "/models/net_a.tflite"),
+        2,
+    )
+    assert found.statistics_ns["latency"] == {
+        **{"mean": 2_250_000, "min": 2_100_000, "max": 2_900_000, "median": 2_200_000},
+        **{"std": 50_000, "p5": 2_120_000, "p95": 2_700_000},
+    }
+    assert found.once_ns == {"load": 9_250_000, "first inference": 3_500_000}
+    assert found.counts == {"runs": 30, "warm-up runs": 5}
+    assert found.throughput_milli == {"MB/s": 512_250}
+
+
+def test_protobuf_of_benchmark_model() -> None:
+    found = read(MESSAGE)
+    assert found.form == "protobuf"
+    assert found.statistics_ns["latency"] == {
+        "mean": 2_250_000,
+        "min": 2_125_000,
+        "median": 2_187_500,
+    }
+    assert found.once_ns == {"load": 9_250_000, "first inference": 3_500_000}
+    assert found.counts == {"runs": 30, "warm-up runs": 5}
+    assert found.memory_bytes == {"increase by load": 65_536, "peak": 13_107_200}
+
+
+def test_log_of_trtexec() -> None:
+    found = read(TRTEXEC)
+    assert (found.tool_version, found.backend) == ("10.3.0", "tensorrt")
+    assert (found.model_file, found.device_name) == ("/m/net_b.onnx", "Board GPU 7")
+    assert (found.date, found.batch, found.precision) == ("2026-03-04T05:06:07", None, None)
+    assert found.settings["allowed precisions"] == "FP32+FP16"
+    assert found.statistics_ns["latency"] == {
+        **{"min": 3_700_010, "max": 4_100_000, "mean": 3_750_000, "median": 3_740_000},
+        **{"p90": 3_800_000, "p99": 4_050_000},
+    }
+    assert found.statistics_ns["gpu compute"]["median"] == 3_640_000
+    assert found.once_ns == {"compile": 49_500_000_000, "load": 12_500_000}
+    assert found.counts == {"runs": 801, "warm-up runs": 55, "parallel requests": 1}
+    assert found.throughput_milli == {"inferences/s": 266_813}
+
+
+@pytest.mark.parametrize(
+    ("given", "version"), [("v8601", "8.6.1"), ("v8001", "8.0.1"), ("v11.1.0.106", "11.1.0.106")]
+)
+def test_versions_of_trtexec(given: str, version: str) -> None:
+    assert read(TRTEXEC.replace("v100300", given)).tool_version == version
+
+
+def test_exported_times_of_trtexec() -> None:
+    found = read(TRTEXEC_TIMES)
+    assert found.times_ns == {
+        "latency": (3_600_000, 3_500_000),
+        "gpu compute": (3_500_000, 3_400_000),
+    }
+    assert found.statistics_ns == {}
+    assert "warm-up" in found.notes[0]
+
+
+def test_exported_profile_of_trtexec() -> None:
+    found = read(TRTEXEC_PROFILE)
+    assert [(each.name, each.time_ns) for each in found.operators] == [
+        ("conv1 + relu1", 200_000),
+        ("fc", 300_000),
+    ]
+    assert (found.counts, found.statistics_ns) == ({"runs": 800}, {})
+
+
+def test_text_of_perf_test() -> None:
+    found = read(PERF_TEST)
+    assert (found.backend, found.threads, found.counts) == ("onnxruntime", 2, {"runs": 250})
+    assert found.statistics_ns["latency"] == {
+        **{"mean": 5_000_123, "min": 4_800_000, "max": 9_900_000, "median": 4_950_000},
+        **{"p90": 5_200_000, "p95": 5_500_000, "p99": 7_100_000, "p99.9": 9_900_000},
+    }
+    assert found.once_ns == {"load": 125_000_000, "first inference": 7_000_000}
+    assert found.memory_bytes == {"peak": 73_400_320}
+
+
+def test_results_file_of_perf_test() -> None:
+    found = read(PERF_TEST_FILE)
+    assert found.model_file == "net_c"
+    assert found.times_ns["latency"] == (5_010_000, 4_920_000, 4_990_000)
+    assert found.statistics_ns["latency"]["median"] == 4_990_000
+
+
+def test_benchmark_app() -> None:
+    found = read(BENCHMARK_APP)
+    assert (found.tool_version, found.threads, found.batch) == ("2026.4.1", 2, 1)
+    assert found.statistics_ns["latency"] == {
+        **{"median": 9_750_000, "mean": 9_800_000},
+        **{"min": 6_500_000, "max": 12_250_000},
+    }
+    assert found.counts == {"runs": 200, "parallel requests": 2}
+    assert found.once_ns["compile"] == 150_250_000
+
+
+def test_reports_of_benchmark_app() -> None:
+    found = read(BENCHMARK_APP_CSV)
+    assert (found.model_file, found.threads) == ("/m/net_d.xml", 4)
+    assert found.statistics_ns["latency"] == {
+        **{"p90": 5_250_000, "mean": 5_010_000},
+        **{"min": 4_800_000, "max": 9_500_000},
+    }
+    assert found.counts["runs"] == 200
+    other = read(BENCHMARK_APP_JSON)
+    assert other.statistics_ns["latency"]["median"] == 4_900_000
+    assert other.counts == {"runs": 200, "parallel requests": 4}
+    assert other.settings["target device"] == "NPU"
+
+
+def test_report_of_xcode() -> None:
+    found = read(json.dumps(XCODE))
+    assert found.times_ns == {
+        "latency": (1_200_000, 1_100_000, 1_300_000),
+        "load": (50_000_000, 40_000_000),
+    }
+    assert (found.model_file, found.device_name) == ("NetE", "Phone 9")
+    assert found.settings == {"compute_units": "all", "os": "iOS 99.1"}
+    assert [(each.name, each.unit) for each in found.operators] == [("y", "neuralEngine")]
+    # What names a person's device is not kept.
+    assert "SECRET" not in str(found)
+    assert "Ada" not in str(found)
+
+
+def test_profile_of_aihub() -> None:
+    found = read(json.dumps(AIHUB))
+    assert found.statistics_ns == {"latency": {"estimated": 730_000}}
+    assert found.times_ns["latency"] == (760_000, 730_000, 745_000)
+    assert found.once_ns == {"load": 90_000_000, "warm load": 40_000_000, "compile": 0}
+    assert found.memory_bytes == {
+        "peak": 4096,
+        "peak of inference, least": 1000,
+        "peak of inference, most": 2000,
+    }
+    assert [(each.unit, each.time_ns) for each in found.operators] == [
+        ("NPU", 400_000),
+        ("CPU", 300_000),
+    ]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_the_content_shows_the_tool(name: str) -> None:
+    tool, content = OUTPUTS[name]
+    assert read_output(content, AUTO) == read_output(content, tool)
+    for other in READERS.keys() - {tool}:
+        with pytest.raises(UsageError, match="not an output of") as caught:
+            read_output(content, other)
+        assert f"--from {tool}" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"hello", "none of the tools"),
+        (2 * BENCHMARK_MODEL.encode(), "holds 2 results"),
+        (2 * LITERT_BENCHMARK.encode(), "holds 2 results"),
+        (2 * TRTEXEC.encode(), "holds 2 results"),
+        (2 * PERF_TEST.encode(), "holds 2 results"),
+        (2 * PERF_TEST_FILE.encode(), "holds 2 results"),
+        (2 * BENCHMARK_APP.encode(), "holds 2 results"),
+        (2 * BENCHMARK_APP_CSV.encode(), "holds 2 results"),
+        (BENCHMARK_MODEL.partition("Inference timings")[0].encode(), "no line with its timings"),
+        (TRTEXEC.partition("=== Perf")[0].encode(), "no performance summary"),
+        (TRTEXEC.partition("Latency: min")[0].encode(), "no line `Latency"),
+        (TRTEXEC.replace("PASSED", "FAILED").encode(), "trtexec failed"),
+        (TRTEXEC.replace("3.75 ms", "3.75 fortnights").encode(), "unknown unit"),
+        (TRTEXEC.replace("3.75 ms", "inf ms").encode(), "impossible"),
+        (PERF_TEST.partition("Average")[0].encode(), "no average inference time"),
+        (PERF_TEST_FILE.partition("net_c,0.00492")[0].encode() + b"net_c,0.1", "not a result"),
+        (PERF_TEST_FILE.partition("\n")[2].encode(), "rows are missing"),
+        (BENCHMARK_APP.partition("Latency:")[0].encode(), "no latency"),
+        (BENCHMARK_APP_CSV.partition("latency")[0].encode(), "no latency"),
+        (b"layerName;execStatus;layerType\nconv;EXECUTED;Conv\n", "times by layer"),
+        (json.dumps({"deviceResults": {"predict": {}}}).encode(), "no deviceResults.predict"),
+        (json.dumps({"execution_summary": {}}).encode(), "neither"),
+        (MESSAGE[:20], "none of the tools"),
+    ],
+)
+def test_refused(content: bytes, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        read_output(content, AUTO)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_damage_is_an_error_in_words(name: str) -> None:
+    """Cut, doubled and changed anywhere, a file is read or refused."""
+    tool, content = OUTPUTS[name]
+    draw = random.Random(name)
+    for _ in range(60):
+        at, length = draw.randrange(len(content)), draw.randrange(1, 12)
+        texts = (b"", b"null", b"-1", b"[]", b"{}", b"1e9999999", b"\xff", b"\n", 5000 * b"9")
+        new = draw.choice(texts)
+        damaged = content[:at] + new + content[at + length :]
+        with suppress(UsageError):
+            read_output(damaged, tool)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_output_saved_by_other_shells(encoding: str) -> None:
+    windows = PERF_TEST.replace("\n", "\r\n").encode(encoding)
+    assert read_output(windows, AUTO) == read(PERF_TEST)
+
+
+def test_the_user_cannot_contradict_the_file() -> None:
+    require_agreement(read(PERF_TEST), StatedFacts(threads=2, backend="onnxruntime", batch=1))
+    with pytest.raises(UsageError, match="threads is 2, and --threads says 4"):
+        require_agreement(read(PERF_TEST), StatedFacts(threads=4))

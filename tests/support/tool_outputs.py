@@ -1,0 +1,300 @@
+"""Outputs of other benchmark tools, in their formats, with values of our own."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+BENCHMARK_MODEL = """\
+INFO: STARTING!
+INFO: Log parameter values verbosely: [0]
+INFO: Min num runs: [40]
+INFO: Num threads: [4]
+INFO: Graph: [/data/local/tmp/net_a.tflite]
+INFO: Use gpu: [0]
+INFO: Loaded model /data/local/tmp/net_a.tflite
+INFO: Replacing 61 out of 64 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 2 \
+partitions for the whole graph.
+INFO: The input model file size (MB): 3.5
+INFO: Initialized session in 21.5ms.
+INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds
+INFO: count=37 first=14100 curr=13300 min=13200 max=14100 avg=13502.7 std=110
+
+INFO: Running benchmark for at least 40 iterations and at least 1 seconds
+INFO: count=75 first=13310 curr=13290 min=13190 max=15012 avg=1.33333e+04 std=163 p5=13201 \
+median=13305 p95=13800
+
+INFO: Inference timings in us: Init: 21500, First inference: 14100, Warmup (avg): 13502.7, \
+Inference (avg): 1.33333e+04
+INFO: Memory footprint delta from the start of the tool (MB): init=4.5 overall=12.25
+INFO: Number of nodes executed: 3
+INFO: count=75 curr=9 avg=9 std=0
+"""
+OLD_BENCHMARK_MODEL = """\
+STARTING!
+Min num runs: [50]
+Num threads: [1]
+count=50 first=9000 curr=8800 min=8700 max=9100 avg=8810.5 std=60
+Average inference timings in us: Warmup: 8900.5, Init: 1200, no stats: 8810.5
+"""
+LITERT_BENCHMARK = """\
+2026-03-04 05:06:07 INFO benchmark_litert_model: Model:           /models/net_a.tflite
+2026-03-04 05:06:07 INFO benchmark_litert_model: Num threads:     2
+========================================
+ BENCHMARK RESULTS
+========================================
+Model initialization:  9.25 ms
+Warmup (first):        3.50 ms
+Warmup (avg):          2.75 ms (5 runs)
+Inference (avg):       2.25 ms (30 runs)
+Inference (min):       2.10 ms
+Inference (max):       2.90 ms
+Inference (median):    2.20 ms
+Inference (std):       0.05 ms
+Inference (p5):        2.12 ms
+Inference (p95):       2.70 ms
+Throughput:            512.25 MB/s
+Fully accelerated:     True
+========================================
+"""
+LITERT_JSON = json.dumps(
+    {
+        "model": "/models/net_a.tflite",
+        "accelerators": ["CPU"],
+        "fully_accelerated": True,
+        "num_threads": 2,
+        "latency": {
+            **{"init_ms": 9.25, "warmup_first_ms": 3.5, "warmup_avg_ms": 2.75, "avg_ms": 2.25},
+            **{"min_ms": 2.1, "max_ms": 2.9, "median_ms": 2.2, "std_ms": 0.05, "p5_ms": 2.12},
+            **{"p95_ms": 2.7, "num_runs": 30, "num_warmup_runs": 5},
+        },
+        "throughput_mb_s": 512.25,
+    }
+)
+TRTEXEC = """\
+&&&& RUNNING TensorRT.trtexec [TensorRT v100300] [b26] # trtexec --onnx=/m/net_b.onnx --fp16
+[03/04/2026-05:06:07] [I] === Model Options ===
+[03/04/2026-05:06:07] [I] Format: ONNX
+[03/04/2026-05:06:07] [I] Model: /m/net_b.onnx
+[03/04/2026-05:06:07] [I] === Build Options ===
+[03/04/2026-05:06:07] [I] Precision: FP32+FP16
+[03/04/2026-05:06:07] [I] === Inference Options===
+[03/04/2026-05:06:07] [I] Batch: Explicit
+[03/04/2026-05:06:07] [I] Streams: 1
+[03/04/2026-05:06:07] [I] === Device Information ===
+[03/04/2026-05:06:07] [I] Selected Device: Board GPU 7
+[03/04/2026-05:06:57] [I] Engine built in 49.5 sec.
+[03/04/2026-05:06:57] [I] Engine deserialized in 0.0125 sec.
+[03/04/2026-05:07:00] [I] Warmup completed 55 queries over 200 ms
+[03/04/2026-05:07:00] [I] Timing trace has 801 queries over 3.0021 s
+[03/04/2026-05:07:00] [I] === Trace details ===
+[03/04/2026-05:07:00] [I] === Performance summary ===
+[03/04/2026-05:07:00] [I] Throughput: 266.813 qps
+[03/04/2026-05:07:00] [I] Latency: min = 3.70001 ms, max = 4.1 ms, mean = 3.75 ms, \
+median = 3.74 ms, percentile(90%) = 3.8 ms, percentile(99%) = 4.05 ms
+[03/04/2026-05:07:00] [I] Enqueue Time: min = 0.2 ms, max = 0.5 ms, mean = 0.25 ms, \
+median = 0.24 ms, percentile(90%) = 0.3 ms, percentile(99%) = 0.4 ms
+[03/04/2026-05:07:00] [I] GPU Compute Time: min = 3.6 ms, max = 3.9 ms, mean = 3.65 ms, \
+median = 3.64 ms, percentile(90%) = 3.7 ms, percentile(99%) = 3.8 ms
+[03/04/2026-05:07:00] [I] Total Host Walltime: 3.0021 s
+&&&& PASSED TensorRT.trtexec [TensorRT v100300] [b26] # trtexec --onnx=/m/net_b.onnx --fp16
+"""
+TRTEXEC_TIMES = """[
+  { "startEnqMs" : 0.1, "endEnqMs" : 0.3, "startComputeMs" : 0.2, "endComputeMs" : 3.7, \
+"h2dMs" : 0.05, "computeMs" : 3.5, "d2hMs" : 0.05, "latencyMs" : 3.6 }
+, { "startEnqMs" : 4.1, "endEnqMs" : 4.3, "startComputeMs" : 4.2, "endComputeMs" : 7.6, \
+"h2dMs" : 0.05, "computeMs" : 3.4, "d2hMs" : 0.05, "latencyMs" : 3.5 }
+]"""
+TRTEXEC_PROFILE = """[
+  { "count" : 800 }
+, { "name" : "conv1 + relu1", "timeMs" : 160, "averageMs" : 0.2, "medianMs" : 0.19, \
+"percentage" : 40 }
+, { "name" : "fc", "timeMs" : 240, "averageMs" : 0.3, "medianMs" : 0.29, "percentage" : 60 }
+]"""
+PERF_TEST = """\
+Setting intra_op_num_threads to 2
+Session creation time cost: 0.125 s
+First inference time cost: 7 ms
+Total inference time cost: 1.25 s
+Total inference requests: 250
+Average inference time cost total: 5.000123 ms
+Total inference run time: 1.26 s
+Number of inferences per second: 198.5
+Avg CPU usage: 99 %
+Peak working set size: 73400320 bytes
+Min Latency: 0.0048 s
+Max Latency: 0.0099 s
+P50 Latency: 0.00495 s
+P90 Latency: 0.0052 s
+P95 Latency: 0.0055 s
+P99 Latency: 0.0071 s
+P999 Latency: 0.0099 s
+"""
+PERF_TEST_FILE = """\
+net_c,0.00501,73400320,99,0
+net_c,0.00492,73400320,99,1
+net_c,0.00499,73400320,99,2
+
+Min Latency: 0.00492 s
+Max Latency: 0.00501 s
+P50 Latency: 0.00499 s
+"""
+BENCHMARK_APP = """\
+[Step 1/11] Parsing and validating input arguments
+[ INFO ] Parsing input parameters
+[Step 2/11] Loading OpenVINO Runtime
+[ INFO ] OpenVINO:
+[ INFO ] Build ................................. 2026.4.1-22982-e213a147257-releases/2026/4
+[Step 4/11] Reading model files
+[ INFO ] Read model took 12.50 ms
+[ INFO ] Model batch size: 1
+[ INFO ] Compile model took 150.25 ms
+[ INFO ] Compile model ram used 2048 KB
+[ INFO ]   INFERENCE_NUM_THREADS: 2
+[ INFO ]   INFERENCE_PRECISION_HINT: <Type: 'float32'>
+[ INFO ]   PERFORMANCE_HINT: THROUGHPUT
+[ INFO ]   EXECUTION_DEVICES: ['CPU']
+[Step 10/11] Measuring performance (Start inference asynchronously, 2 inference requests, limits: \
+1000 ms duration)
+[ INFO ] First inference took 11.50 ms
+[Step 11/11] Dumping statistics report
+[ INFO ] Execution Devices:['CPU']
+[ INFO ] Count:            200 iterations
+[ INFO ] Duration:         1001.50 ms
+[ INFO ] Latency:
+[ INFO ]    Median:        9.75 ms
+[ INFO ]    Average:       9.80 ms
+[ INFO ]    Min:           6.50 ms
+[ INFO ]    Max:           12.25 ms
+[ INFO ] Throughput:   199.70 FPS
+"""
+BENCHMARK_APP_CSV = """\
+Command line parameters
+-m;/m/net_d.xml
+-nthreads;4
+
+Configuration setup
+topology;Model1
+target device;CPU
+API;sync
+precision;UNSPECIFIED
+batch size;1
+number of iterations;20
+number of parallel infer requests;1
+duration (ms);1000
+
+Execution results
+read model time (ms);12.50
+compile model time (ms);150.25
+first inference time (ms);11.50
+total execution time (ms);1001.50
+total number of iterations;200
+latency (90 percentile) (ms);5.25
+avg latency;5.01
+min latency;4.80
+max latency;9.50
+throughput;199.70
+
+"""
+BENCHMARK_APP_JSON = json.dumps(
+    {
+        "cmd_options": {"m": "/m/net_d.xml"},
+        "configuration_setup": {"target_device": "NPU", "batch_size": 1, "nireq": 4},
+        "execution_results": {
+            **{"read_model_time": 12.5, "load_model_time": 150.25, "first_inference_time": 11.5},
+            **{"execution_time": 1001.5, "iterations_num": 200, "latency_median": 4.9},
+            **{"percentile_boundary": 50, "latency_avg": 5.0, "latency_min": 4.8},
+            **{"latency_max": 9.5, "throughput": 800.1},
+        },
+    }
+)
+XCODE: dict[str, Any] = {
+    "modelMetadata": {"fileName": "NetE", "size": 1200},
+    "deviceInfo": {
+        "modelName": "Phone 9",
+        "displayName": "Ada's phone",
+        "serialNumber": "SECRET",
+        "osNameAndVersionWithoutBuildNumber": "iOS 99.1",
+    },
+    "computeUnit": 2,
+    "deviceResults": {
+        "predict": {"samples": [0.0012, 0.0011, 0.0013], "numOperations": 2},
+        "load": {"samples": [0.05, 0.04]},
+        "modelStructure": {
+            "program": {
+                "_0": {
+                    "functions": {
+                        "main": {
+                            "block": {
+                                "operations": [
+                                    {"operatorName": "const", "outputs": [{"name": "w"}]},
+                                    {
+                                        "operatorName": "ios17.conv",
+                                        "outputs": [{"name": "y"}],
+                                        "deviceUsage": {
+                                            "preferred": {"deviceType": {"neuralEngine": {}}}
+                                        },
+                                    },
+                                ]
+                            }
+                        }
+                    }
+                }
+            }
+        },
+    },
+}
+AIHUB: dict[str, Any] = {
+    "execution_summary": {
+        "estimated_inference_time": 730,
+        "estimated_inference_peak_memory": 4096,
+        "first_load_time": 90000,
+        "warm_load_time": 40000,
+        "compile_time": 0,
+        "inference_memory_peak_range": [1000, 2000],
+        "all_inference_times": [760, 730, 745],
+        "all_warm_load_times": [40000],
+    },
+    "execution_detail": [
+        {"name": "conv", "type": "Conv", "compute_unit": "NPU", "execution_time": 400},
+        {"name": "softmax", "type": "Softmax", "compute_unit": "CPU", "execution_time": 300},
+    ],
+}
+
+
+def _field(number: int, value: float | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return bytes([number << 3 | 2, len(value)]) + value
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    return bytes([number << 3 | 5]) + struct.pack("<f", value)
+
+
+MESSAGE = _field(1, b"run 1") + b"".join(
+    _field(number, b"".join(_field(key, value) for key, value in fields.items()))
+    for number, fields in {
+        2: {1: 2.25, 2: 2.125, 5: 2.1875, 8: 9.25, 9: 3.5, 10: 2.75},
+        3: {1: 64, 3: 12.5},
+        4: {2: 30, 3: 5, 4: 512.25},
+    }.items()
+)
+"""The protobuf message BenchmarkResult."""
+OUTPUTS: dict[str, tuple[str, bytes]] = {
+    "log of benchmark_model": ("benchmark_model", BENCHMARK_MODEL.encode()),
+    "old log of benchmark_model": ("benchmark_model", OLD_BENCHMARK_MODEL.encode()),
+    "protobuf of benchmark_model": ("benchmark_model", MESSAGE),
+    "text of litert-benchmark": ("benchmark_model", LITERT_BENCHMARK.encode()),
+    "JSON of litert-benchmark": ("benchmark_model", LITERT_JSON.encode()),
+    "log of trtexec": ("trtexec", TRTEXEC.encode()),
+    "times of trtexec": ("trtexec", TRTEXEC_TIMES.encode()),
+    "profile of trtexec": ("trtexec", TRTEXEC_PROFILE.encode()),
+    "text of perf_test": ("perf_test", PERF_TEST.encode()),
+    "file of perf_test": ("perf_test", PERF_TEST_FILE.encode()),
+    "text of benchmark_app": ("benchmark_app", BENCHMARK_APP.encode()),
+    "CSV of benchmark_app": ("benchmark_app", BENCHMARK_APP_CSV.encode()),
+    "JSON of benchmark_app": ("benchmark_app", BENCHMARK_APP_JSON.encode()),
+    "report of Xcode": ("xcode", json.dumps(XCODE).encode()),
+    "profile of AI Hub": ("aihub", json.dumps(AIHUB).encode()),
+}
+"""Name -> the tool as `--from` takes it, and a file."""
