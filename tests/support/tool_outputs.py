@@ -165,7 +165,7 @@ BENCHMARK_APP = """\
 [ INFO ] Latency:
 [ INFO ]    Median:        9.75 ms
 [ INFO ]    Average:       9.80 ms
-[ INFO ]    Min:           6.50 ms
+[ INFO ]    Min:           950.25 us
 [ INFO ]    Max:           12.25 ms
 [ INFO ] Throughput:   199.70 FPS
 """

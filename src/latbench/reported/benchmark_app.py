@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latbench.errors import UsageError
-from latbench.reported.numbers import NUMERAL, integer_of, integers_of
+from latbench.reported.numbers import NUMERAL, TO_NS, integer_of, integers_of
 from latbench.schema.reported import LATENCY, ToolResult
 
 _TOOL = "benchmark_app"
@@ -35,6 +35,18 @@ _ONCE = {
         *("import model time (ms)", "import_model_time"),
     ),
     "first inference": ("first inference time (ms)", "first_inference_time"),
+}
+IN_TEXT = {
+    "median": r"\]\s+Median:",
+    "mean": r"\]\s+Average:",
+    "min": r"\]\s+Min:",
+    "max": r"\]\s+Max:",
+}
+"""Statistic -> what is before its value in the text."""
+ONCE_IN_TEXT = {
+    "read model": "Read (?:model|network) took",
+    "compile": "(?:Compile|Load|Import) (?:model|network) took",
+    "first inference": "First inference took",
 }
 _GROUPS = ("Group Latencies", "group_latencies")
 
@@ -187,18 +199,21 @@ def _text(text: str) -> ToolResult:
         match = re.search(pattern, text)
         return match[1].strip() if match else None
 
-    latency: dict[str, object] = {
-        name: found(rf"\]\s+{label}: +({NUMERAL}) ms")
-        for label, name in (
-            ("Median", "median"),
-            ("Average", "mean"),
-            ("Min", "min"),
-            ("Max", "max"),
-        )
-    }
-    if match := re.search(rf"\]\s+(\d+) percentile: +({NUMERAL}) ms", text):
-        latency[f"p{match[1]}"] = match[2]
-    values = integers_of(latency, 10**6)
+    def timed(lines: Mapping[str, str]) -> dict[str, int]:
+        """Name -> ns, of the lines that are there; the tool writes short times in us."""
+        matches = {
+            name: re.search(rf"{line} *({NUMERAL}) (ns|us|ms|s)\b", text)
+            for name, line in lines.items()
+        }
+        return {
+            name: integer_of(match[1], TO_NS[match[2]], what=name)
+            for name, match in matches.items()
+            if match is not None
+        }
+
+    values = timed(IN_TEXT)
+    for percent in re.findall(r"\]\s+(\d+) percentile: ", text):
+        values |= timed({f"p{percent}": rf"\]\s+{percent} percentile:"})
     if not values:
         error = found(r"\[ ERROR \] (.+)")
         raise UsageError(
@@ -226,14 +241,7 @@ def _text(text: str) -> ToolResult:
         threads=_count(threads),
         batch=_count(found(r"Model batch size: (\d+)")),
         statistics_ns={LATENCY: values},
-        once_ns=integers_of(
-            {
-                "read model": found(rf"Read (?:model|network) took ({NUMERAL}) ms"),
-                "compile": found(rf"(?:Compile|Load|Import) (?:model|network) took ({NUMERAL}) ms"),
-                "first inference": found(rf"First inference took ({NUMERAL}) ms"),
-            },
-            10**6,
-        ),
+        once_ns=timed(ONCE_IN_TEXT),
         counts=integers_of(
             {
                 "runs": found(r"Count: +(\d+) iterations"),

@@ -31,7 +31,7 @@ def require_current(engine: Engine, *, create: bool) -> None:
             f"there are no records in {shown(engine.url)} yet"
             if found is None
             else f"the registry {shown(engine.url)} has an older version ({found})",
-            hint="the first `latbench run` migrates or creates it",
+            hint="`latbench doctor` or the first `latbench run` migrates or creates it",
         )
     _migrate(engine)
 
