@@ -40,6 +40,12 @@ class ExecutorchRunner:
     needs: tuple[str, ...] = ("executorch", "torch")
     options: Mapping[str, str] = {}
 
+    units: Mapping[str, tuple[str, ...]] = {
+        "XnnpackBackend": ("xnnpack", "cpu"),
+        "CoreMLBackend": ("coreml",),
+        KERNELS: ("cpu", "kernels"),
+    }
+
     def probe(self) -> Capability:
         return package_capability("executorch", extra="executorch", unit="CPU")
 

@@ -54,6 +54,8 @@ class FakeRunner:
         "real_time": "yes, no: make calls take their time (default no)",
     }
 
+    units: Mapping[str, tuple[str, ...]] = {"fake": ()}
+
     def probe(self) -> Capability:
         """Available unless LATBENCH_FAKE_UNAVAILABLE is set."""
         if os.environ.get("LATBENCH_FAKE_UNAVAILABLE"):

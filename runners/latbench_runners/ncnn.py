@@ -44,6 +44,8 @@ class NcnnRunner:
         "light_mode": "on, off: free intermediate tensors immediately (default on)",
     }
 
+    units: Mapping[str, tuple[str, ...]] = {"CPU": ()}
+
     def probe(self) -> Capability:
         return package_capability("ncnn", extra="ncnn", unit="CPU")
 

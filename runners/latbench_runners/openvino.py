@@ -66,6 +66,8 @@ class OpenVinoRunner:
         "streams": "number of parallel inferences to divide the device for (default: by the hint)",
     }
 
+    units: Mapping[str, tuple[str, ...]] = {"CPU": (), "GPU": (), "NPU": ()}
+
     def probe(self) -> Capability:
         return package_capability("openvino", extra="openvino", unit="CPU")
 

@@ -33,6 +33,7 @@ from latbench.schema.trace import (
     OperatorTime,
     Placement,
     Profile,
+    examples_of,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ __all__ = [
     "OpenTensor",
     "OperatorTime",
     "Placement",
+    "PlacingRunner",
     "Profile",
     "ProfiledSession",
     "RunOptions",
@@ -71,6 +73,7 @@ __all__ = [
     "TensorSpec",
     "UsageError",
     "choice_option",
+    "examples_of",
     "first_line",
     "is_out_of_memory",
     "make_inputs",
@@ -385,4 +388,15 @@ class InstallableRunner(Protocol):
     @property
     def needs(self) -> tuple[str, ...]:
         """Packages, of those that latbench or its extras require, that executing needs."""
+        ...
+
+
+@runtime_checkable
+class PlacingRunner(Runner, Protocol):
+    """A runner that declares where operators may run, for ``--require``. Optional."""
+
+    @property
+    def units(self) -> Mapping[str, tuple[str, ...]]:
+        """Unit as in :attr:`Placement.units` -> more names for it, such as ``cpu`` for
+        ``XNNPACK``. The empty name stands for all units that are not declared."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
-from latbench.api import Exporter, Runner
+from latbench.api import Exporter, PlacingRunner, Runner
 from latbench.defaults import FALLBACK
 from latbench.errors import (
     UnfitError,
@@ -100,6 +100,16 @@ def backend_for(extension: str | None) -> str:
     able = [name for name in runner_names() if extension in _read_by(name)]
     here = [name for name in able if load_runner(name).probe().available]
     return next(iter((*here, *able)), FALLBACK)
+
+
+def unit_names(runner: Runner) -> Mapping[str, tuple[str, ...]]:
+    """The units of a runner, each with further names, as :class:`~latbench.api.PlacingRunner` says.
+
+    For a runner that declares none they are those of its probe.
+    """
+    if isinstance(runner, PlacingRunner):
+        return runner.units
+    return dict.fromkeys(runner.probe().units, ())
 
 
 def _read_by(backend: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from latbench.api import Placement, first_line
+from latbench.api import Placement, examples_of, first_line
 
 DEVICES = {
     "MLCPUComputeDevice": "cpu",
@@ -18,11 +18,12 @@ def plan(model: Any, unit: Any, function: str) -> Placement:
     """Placement of a function of a loaded model according to ``MLComputePlan`` (macOS 14.4) for a
     ``ComputeUnit``."""
     try:
-        devices = _planned(model, unit, function)
+        operators = _planned(model, unit, function)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - older systems fail in many ways
         return _unknown(f"MLComputePlan is not available: {first_line(error)}")
+    devices = [device for device, _ in operators]
     if not devices:
         return _unknown("MLComputePlan reports no device for any operation")
     return Placement(
@@ -30,29 +31,39 @@ def plan(model: Any, unit: Any, function: str) -> Placement:
         known="planned",
         note="preferred devices of MLComputePlan; Core ML does not report the devices used",
         partitions=sum(1 for _ in groupby(devices)),
+        examples=examples_of(operators),
     )
 
 
-def _planned(model: Any, unit: Any, function: str) -> list[str]:
-    """Preferred device of each operation or layer, in order, without those that need none."""
+def _planned(model: Any, unit: Any, function: str) -> list[tuple[str, str]]:
+    """Preferred device and name of each operation or layer, in order, without those that need
+    none."""
     from coremltools.models.compute_plan import MLComputePlan
 
     compute_plan = MLComputePlan.load_from_path(model.get_compiled_model_path(), unit)
     structure = compute_plan.model_structure
     if structure.program is not None:
         operations = structure.program.functions[function].block.operations
-        usages = [
-            compute_plan.get_compute_device_usage_for_mlprogram_operation(o) for o in operations
-        ]
+        usage_of = compute_plan.get_compute_device_usage_for_mlprogram_operation
     elif structure.neuralnetwork is not None:
-        layers = structure.neuralnetwork.layers
-        usages = [
-            compute_plan.get_compute_device_usage_for_neuralnetwork_layer(each) for each in layers
-        ]
+        operations = structure.neuralnetwork.layers
+        usage_of = compute_plan.get_compute_device_usage_for_neuralnetwork_layer
     else:
-        usages = []
-    kinds = [type(u.preferred_compute_device).__name__ for u in usages if u is not None]
-    return [DEVICES.get(kind, kind) for kind in kinds]
+        return []
+    found = []
+    for operation in operations:
+        if (usage := usage_of(operation)) is not None:
+            kind = type(usage.preferred_compute_device).__name__
+            found.append((DEVICES.get(kind, kind), _called(operation)))
+    return found
+
+
+def _called(operation: Any) -> str:
+    """Name and kind of an operation of a program, which its outputs name, or of a layer."""
+    outputs = getattr(operation, "outputs", ())
+    name = getattr(operation, "name", None) or (outputs[0].name if outputs else "unnamed")
+    kind = getattr(operation, "operator_name", None) or getattr(operation, "type", "unknown kind")
+    return f"{name} ({kind})"
 
 
 def _unknown(note: str) -> Placement:

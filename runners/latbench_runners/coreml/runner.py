@@ -63,6 +63,12 @@ class CoreMLRunner:
         "to predict faster (default default; macOS 15 or later)",
     }
 
+    units: Mapping[str, tuple[str, ...]] = {
+        "cpu": (),
+        "gpu": (),
+        "neural_engine": ("npu", "ane"),
+    }
+
     def probe(self) -> Capability:
         """Check for macOS and for the bindings, which only the macOS wheels of coremltools have."""
         if sys.platform != "darwin":

@@ -20,6 +20,17 @@ THREADS = {
 """Providers with their own threads -> option that sets the number."""
 
 
+KINDS = {
+    **dict.fromkeys(("CPU", "Xnnpack", "Dnnl", "ACL", "ArmNN"), ("cpu",)),
+    **dict.fromkeys(("CUDA", "Tensorrt", "NvTensorRTRTX", "ROCM", "MIGraphX", "WebGpu"), ("gpu",)),
+    **dict.fromkeys(("VitisAI",), ("npu",)),
+    # These run on one of several units, which ONNX Runtime does not report.
+    **dict.fromkeys(("CoreML", "QNN", "OpenVINO", "Dml", "Nnapi", "Azure"), ()),
+}
+"""Provider -> kind of its unit, where it has only one."""
+UNIT_NAMES = {f"{name}ExecutionProvider": (name.lower(), *kind) for name, kind in KINDS.items()}
+
+
 def full_name(asked: str) -> str:
     """``cuda`` -> ``CUDAExecutionProvider``. Raises :class:`StageError` if not available."""
     import onnxruntime as ort

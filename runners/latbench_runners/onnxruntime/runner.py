@@ -25,6 +25,7 @@ from latbench.api import (
     StageError,
     UsageError,
     choice_option,
+    examples_of,
     first_line,
     is_out_of_memory,
 )
@@ -33,6 +34,7 @@ from latbench_runners.onnxruntime.profile import profiled
 from latbench_runners.onnxruntime.providers import (
     CPU,
     TENSORRT,
+    UNIT_NAMES,
     full_name,
     given,
     other_precision,
@@ -101,6 +103,8 @@ class OnnxRuntimeRunner:
         "spinning": "on, off: let idle threads spin between operators (default on)",
         "inter_op_threads": "number of threads for independent operators (default 1)",
     }
+
+    units: Mapping[str, tuple[str, ...]] = UNIT_NAMES
 
     def probe(self) -> Capability:
         """Available if the package is; the providers are checked when a session is opened."""
@@ -244,6 +248,9 @@ class BoundSession:
             known="proven",
             note="nodes after optimization, in a profile of one inference",
             partitions=seen.partitions(),
+            examples=examples_of(
+                (each.unit or "unknown", f"{each.name} ({each.kind})") for each in seen.operators
+            ),
         )
 
     def settings(self) -> Mapping[str, str]:

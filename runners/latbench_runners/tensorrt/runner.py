@@ -51,6 +51,8 @@ class TensorRtRunner:
         "cuda_graph": "on, off: launch the inference as one captured graph (default off)",
     }
 
+    units: Mapping[str, tuple[str, ...]] = {"": ("gpu",)}
+
     def probe(self) -> Capability:
         """Query the driver in a subprocess, without loading TensorRT."""
         gpu, why = ask_gpu()

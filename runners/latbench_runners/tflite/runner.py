@@ -27,6 +27,7 @@ from latbench.api import (
     StageError,
     UsageError,
     choice_option,
+    examples_of,
     first_line,
 )
 from latbench_runners.tflite.profile import profile_file
@@ -50,6 +51,8 @@ class TfliteRunner:
         "delegate": "path to the shared library of a delegate, applied before XNNPACK",
         "delegate_options": "options of the delegate: KEY=VALUE;KEY=VALUE",
     }
+
+    units: Mapping[str, tuple[str, ...]] = {XNNPACK: ("cpu",), KERNELS: ("cpu", "kernels")}
 
     def probe(self) -> Capability:
         """Available if the installed versions of one of the runtimes can work."""
@@ -152,6 +155,7 @@ class _InterpreterSession:
             XNNPACK: nodes[self._before :],
         }
         units: dict[str, int | None] = {}
+        places: dict[str, set[int]] = {}
         steps: list[tuple[str, Mapping[str, Any]]] = []
         taken: set[int] = set()
         for unit, added in pieces.items():
@@ -161,7 +165,9 @@ class _InterpreterSession:
             steps += [(unit, node) for node in own]
             if own:
                 units[unit] = len(found)
+                places[unit] = found
         left = [node for i, node in enumerate(plain) if i not in taken]
+        places[KERNELS] = set(range(len(plain))) - taken
         steps += [(KERNELS, node) for node in left]
         if left:
             units[KERNELS] = len(left)
@@ -170,6 +176,12 @@ class _InterpreterSession:
             known="proven",
             note="read from the delegated graph",
             partitions=_runs(steps),
+            examples=examples_of(
+                (unit, f"{node['op_name']} (node {i})")
+                for unit, members in places.items()
+                for i, node in enumerate(plain)
+                if i in members
+            ),
         )
 
     def settings(self) -> Mapping[str, str]:

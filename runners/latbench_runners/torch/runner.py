@@ -58,6 +58,12 @@ class TorchRunner:
         "tf32": "on, off: allow TF32 for fp32 products on CUDA (default off)",
     }
 
+    units: Mapping[str, tuple[str, ...]] = {
+        "cpu": (),
+        "cuda": ("gpu",),
+        "mps": ("gpu",),
+    }
+
     def probe(self) -> Capability:
         return package_capability("torch", extra="export", unit="cpu")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path, PurePath
 from statistics import median
@@ -20,6 +20,7 @@ from latbench.analysis.parity import (
 )
 from latbench.analysis.segments import is_cold
 from latbench.analysis.steady_state import FEWEST_SAMPLES, WARM_NS, warmup_end
+from latbench.bench.required_units import RequiredUnits
 from latbench.clock import now_ns
 from latbench.errors import Stage, StageError, first_line
 from latbench.files import read_arrays
@@ -65,6 +66,7 @@ class Job:
     threads: int
     seed: int
     extra: dict[str, str]
+    required: RequiredUnits = field(default_factory=RequiredUnits)
 
     def request(self, *, process: int, pinned: bool = False) -> messages.Open:
         """Return the request with which a worker loads the job."""
@@ -122,6 +124,8 @@ class JobRun:
             settings=dict(opened.settings),
             placement=opened.placement,
         )
+        with self._blamed():
+            job.required.check(job.backend, opened.placement)
         trace = self._current = _TraceSoFar(process, session, now_ns() - begun_ns, opened.load_ns)
         trace.first_ns = self._time(1, "warmup").sample_ns[0]
         self.counted, self.timed_ns, self.typical_ns = 0, 0, trace.first_ns

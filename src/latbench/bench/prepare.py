@@ -13,6 +13,7 @@ from latbench.artifacts.builder import obtain
 from latbench.artifacts.cache import ArtifactCache, CachedArtifact
 from latbench.artifacts.calibration import identify_calibration
 from latbench.bench.job import Job
+from latbench.bench.required_units import required_units
 from latbench.defaults import FALLBACK, LOCAL
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import StageError, UsageError, failure_of
@@ -112,6 +113,7 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
     check_export(exporter, request.precision)
     known = {**runner.options, **exporter.options}
     check_options(f"backend {runner.name!r}", request.options, known)
+    required_units(request, runner)
     identify_inputs(request)
     if request.precision == "int8":
         identify_calibration(request.calibration)
@@ -132,7 +134,7 @@ def find_fallback(resolved: ResolvedRequest, context: RunContext) -> Fallback | 
         return None
     place = "here" if context.device.link is None else f"on {context.device.row.id}"
     why = f"{runner.name} cannot run {place}: {capability.reason or 'no reason given'}"
-    if context.strict or runner.name == FALLBACK:
+    if context.strict or resolved.request.require or runner.name == FALLBACK:
         hints = [capability.hint, _devices_that_run(runner)]
         hint = "; ".join(each for each in hints if each) or None
         raise StageError("probe", why, hint=hint, kind="unavailable")
@@ -180,6 +182,7 @@ def prepare_job(
         tolerance=request.tolerance,
         seed=request.seed,
         extra=options if fallback is None else {},
+        required=required_units(request, runner),
     )
     return PreparedJob(runner=runner, cached=cached, job=job)
 

@@ -53,6 +53,7 @@ def run(
     arguments: Mapping[str, str] | None = None,
     imports: Sequence[str] = (),
     nondeterministic: bool = False,
+    require: str | Sequence[str] = (),
     protocol: str | TimingProtocol = RUN_PROTOCOL,
     budget_s: float | None = None,
     target: float | None = None,
@@ -86,7 +87,8 @@ def run(
     file. ``tolerance`` is the relative error of outputs that is accepted instead of that of the
     precision; ``nondeterministic`` permits outputs that differ from run to run, which are then not
     checked. ``arguments`` are those of the model's factory, as texts, and ``imports`` packages that
-    are imported first, such as one that registers models with timm.
+    are imported first, such as one that registers models with timm. ``require`` names units, such
+    as ``npu``: unless every operator runs on one of them, the run fails before it is timed.
 
     The other arguments are those of :func:`run_request`, and so are the errors.
     """
@@ -111,6 +113,7 @@ def run(
         arguments=arguments,
         imports=imports,
         nondeterministic=nondeterministic,
+        require=require,
         protocol=protocol if isinstance(protocol, str) else protocol.label,
         calibration=calibration,
     )

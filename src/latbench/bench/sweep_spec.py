@@ -40,6 +40,8 @@ class SweepPointEntry(Value, frozen=True, kw_only=True):
     signature: str | None = None
     tolerance: float | None = None
     nondeterministic: bool | None = None
+    require: tuple[str, ...] = ()
+    """With any, those of the file do not apply."""
     options: dict[str, str] = msgspec.field(default_factory=dict)
     """Options of its backend, which override those of the file."""
 
@@ -68,6 +70,7 @@ class SweepFile(Value, frozen=True, kw_only=True):
     signature: str | None = None
     tolerance: float | None = None
     nondeterministic: bool = False
+    require: tuple[str, ...] = ()
     protocol: str | None = None
     points: tuple[SweepPointEntry, ...] = ()
 
@@ -166,6 +169,7 @@ def _request(
         signature=_first(entry.signature, file.signature),
         tolerance=_first(entry.tolerance, file.tolerance),
         nondeterministic=bool(_first(entry.nondeterministic, file.nondeterministic)),
+        require=entry.require or file.require,
         options=common | entry.options,
         calibration=calibration if entry.precision == "int8" else None,
     )

@@ -319,6 +319,14 @@ def backend_options(*, many: bool = False) -> Callable[[F], F]:
                     group=group,
                 ),
                 option_option,
+                option(
+                    "--require",
+                    multiple=True,
+                    metavar="UNIT,...",
+                    help="Fail unless every operator runs on one of these: npu, gpu, cpu, or the "
+                    "name of a unit, provider or delegate; repeatable.",
+                    group=group,
+                ),
             ),
         )
 

@@ -219,6 +219,7 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
         signature=given["signature"],
         tolerance=given["tolerance"],
         nondeterministic=given["nondeterministic"],
+        require=given["require"],
         protocol=protocol.label,
     )
 
@@ -226,6 +227,7 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
 IN_SWEEP_FILE = (
     *(*AXES, "device", "options", "seed", "calibration", "weights", "weights_key", "dims"),
     *("shapes", "inputs", "signature", "tolerance", "nondeterministic", "arguments", "imports"),
+    "require",
 )
 """Settings that a sweep file contains."""
 

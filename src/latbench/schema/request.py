@@ -59,6 +59,8 @@ class Request(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Packages to import before the model is built, which may register it."""
     nondeterministic: bool = False
     """Time a model even if its outputs differ from run to run, which leaves them unchecked."""
+    require: tuple[str, ...] = ()
+    """Units in lower case, on one of which every operator must run; empty: anywhere."""
 
 
 def make_request(
@@ -85,10 +87,12 @@ def make_request(
     arguments: Mapping[str, str] | None = None,
     imports: Sequence[str] = (),
     nondeterministic: bool = False,
+    require: str | Sequence[str] = (),
 ) -> Request:
     """Create a request and check its values. Raise :class:`UsageError`.
 
-    ``shapes`` and ``inputs`` are also accepted as the texts of ``--shape`` and ``--input``.
+    ``shapes``, ``inputs`` and ``require`` are also accepted as the texts of ``--shape``,
+    ``--input`` and ``--require``.
     """
     sizes, types = _shapes(shapes)
     request = Request(
@@ -114,6 +118,7 @@ def make_request(
         arguments=dict(arguments or {}),
         imports=tuple(imports),
         nondeterministic=nondeterministic,
+        require=_units(require),
     )
     check_request(request)
     return request
@@ -148,6 +153,18 @@ def check_request(request: Request) -> None:
             f"the tolerance must be above 0 and below 1, not {request.tolerance:g}",
             hint="it is an error relative to the largest output; 1 would accept anything",
         )
+
+
+def _units(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of units, each once and in lower case. Raise :class:`UsageError` for an empty one.
+
+    A text may hold several, separated by commas.
+    """
+    texts = [given] if isinstance(given, str) else given
+    names = [name.strip().lower() for text in texts for name in text.split(",")]
+    if not all(names):
+        raise UsageError("a required unit has no name", hint="name units, such as npu or npu,gpu")
+    return tuple(dict.fromkeys(names))
 
 
 def _shapes(

@@ -22,6 +22,7 @@ SIDE_KEYS = (
     "seed",
     "calibration",
     "signature",
+    "require",
 )
 MANY = {"shape": "shapes", "input": "inputs", "dim": "dims", "arg": "arguments"}
 """Keys that a side may repeat, and the fields that they add to."""
@@ -46,6 +47,7 @@ DEFAULTS: Mapping[str, Any] = {
     "arguments": None,
     "imports": (),
     "nondeterministic": False,
+    "require": (),
 }
 
 
@@ -158,6 +160,7 @@ def option_words(request: Request, *, brief: bool = False) -> list[str]:
         *(("--model-arg", f"{name}={value}") for name, value in request.arguments.items()),
         *(("--import", package) for package in request.imports),
         *(("--signature", request.signature), ("--tolerance", request.tolerance)),
+        ("--require", ",".join(request.require) or None),
     )
     words = [word for name, value in options if value is not None for word in (name, str(value))]
     return [*words, *(["--allow-nondeterministic"] if request.nondeterministic else [])]

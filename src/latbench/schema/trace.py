@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from latbench.schema.value import Value
+
+MOST_EXAMPLES = 12
+"""Operators of a unit that a placement names."""
 
 
 class Placement(Value, frozen=True, kw_only=True):
@@ -21,6 +25,18 @@ class Placement(Value, frozen=True, kw_only=True):
     note: str | None = None
     partitions: int | None = None
     """Number of consecutive groups on the same unit, at least 1; each border may cost a copy."""
+    examples: dict[str, tuple[str, ...]] | msgspec.UnsetType = msgspec.UNSET
+    """Unit -> names of the first operators on it, at most :data:`MOST_EXAMPLES`."""
+
+
+def examples_of(operators: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """:attr:`Placement.examples` of the operators, each given as its unit and its name."""
+    found: dict[str, list[str]] = {}
+    for unit, name in operators:
+        names = found.setdefault(unit, [])
+        if len(names) < MOST_EXAMPLES:
+            names.append(name)
+    return {unit: tuple(names) for unit, names in found.items()}
 
 
 class Capability(Value, frozen=True, kw_only=True):
