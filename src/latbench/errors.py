@@ -24,7 +24,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     message: str
     hint: str | None = None
     detail: str | None = None
-    """The end of what the failed program wrote to its standard error."""
+    """The end of what the failed program wrote to its standard error, or the operators that are not
+    on a required unit."""
 
 
 class LatbenchError(Exception):

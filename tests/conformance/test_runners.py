@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from latbench.api import ProfiledSession, RunOptions, Session, StageError, make_inputs
-from latbench.plugins import exporter_for, load_exporter, load_runner, runner_names
+from latbench.bench.required_units import names_of
+from latbench.plugins import (
+    exporter_for,
+    load_exporter,
+    load_runner,
+    runner_names,
+    unit_names,
+)
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 
@@ -100,6 +107,10 @@ def test_a_session_keeps_its_promises(name: str, made: dict[str, ExportedFile]) 
         placement = session.placement()
         assert placement.units
         assert placement.known in ("proven", "planned", "unknown")
+        # Every unit can be required by a name that the runner declares.
+        declared = unit_names(load_runner(name))
+        known = {each for unit in declared for each in names_of(unit, declared)}
+        assert all(known & names_of(unit, declared) for unit in placement.units)
 
 
 @pytest.mark.torch

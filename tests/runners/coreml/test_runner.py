@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from latbench.api import Artifact, RunOptions, SelfTimedSession, StageError, TensorSpec, UsageError
+from latbench.bench.required_units import RequiredUnits
 from latbench_runners.coreml.runner import runner
 
 runners = import_module("latbench_runners.coreml.runner")
@@ -222,6 +223,20 @@ def test_placement_counts_operations_and_pieces(apple: Apple, layers: bool) -> N
     assert placement.units == {"neural_engine": 3, "cpu": 1}
     assert placement.known == "planned"
     assert placement.partitions == 3
+
+
+def test_a_plan_names_what_would_run_elsewhere(apple: Apple) -> None:
+    facts = {"operator_name": "ios17.softmax", "outputs": (SimpleNamespace(name="scores"),)}
+    apple.devices = [ENGINE, type(CPU.__name__, (CPU,), facts)]
+    with opened() as session:
+        placement = session.placement()
+    assert (placement.examples or {})["cpu"] == ("scores (ios17.softmax)",)
+    required = RequiredUnits(names=("npu",), also=runner().units)
+    with pytest.raises(StageError, match=r"1 operator \(scores \(ios17.softmax\)\) runs on cpu"):
+        required.check("coreml", placement)
+    apple.devices = [ENGINE, None]
+    with opened() as session:
+        required.check("coreml", session.placement())
 
 
 @pytest.mark.parametrize("missing", ["error", "empty"])
