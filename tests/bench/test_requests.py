@@ -43,6 +43,7 @@ FULL = Request(
     arguments={"depth": "2"},
     imports=("package",),
     nondeterministic=True,
+    require=("npu",),
     weights_key="model_ema",
 )
 PLAIN = make_request("model")
