@@ -26,6 +26,14 @@ def test_a_required_unit_fails_before_time_is_spent(latbench: Latbench, tmp_path
     assert two["outcome"]["failure"]["kind"] == "mismatch"
 
 
+def test_the_names_of_units_are_listed(latbench: Latbench) -> None:
+    out = latbench("backends", "tflite").out
+    assert "units (--require NAME): XNNPACK (cpu); TFLite kernels (cpu, kernels)" in out
+    assert "units (--require NAME): gpu" in latbench("backends", "tensorrt").out
+    (found,) = latbench("backends", "coreml", "--json").json
+    assert found["units"]["neural_engine"] == ["npu", "ane"]
+
+
 def test_a_required_unit_in_a_sweep(latbench: Latbench, tmp_path: Path) -> None:
     path = classifier(tmp_path / "net.onnx")
     (tmp_path / "sweep.yaml").write_text(

@@ -57,6 +57,7 @@ def _print_json(
     unloaded: dict[str, UsageError],
 ) -> None:
     from latbench.api import Capability
+    from latbench.plugins import unit_names
     from latbench.report.json import to_json
 
     rows: list[dict[str, Any]] = [
@@ -64,6 +65,7 @@ def _print_json(
             "name": runner.name,
             "formats": runner.formats,
             "options": runner.options,
+            "units": unit_names(runner),
             "capability": capability,
             "exporters": [
                 _exporter_row(format, exporters.get(format), unloaded.get(format))
@@ -78,6 +80,7 @@ def _print_json(
             "name": name,
             "formats": (),
             "options": {},
+            "units": {},
             "capability": Capability(available=False, reason=why.message, hint=why.hint),
             "exporters": [],
         }
@@ -122,6 +125,7 @@ def _print_table(
 
 
 def _print_options(runner: Runner, exporters: list[Exporter]) -> None:
+    from latbench.plugins import unit_names
     from latbench.report.text.layout import table
 
     options = dict(runner.options)
@@ -134,3 +138,11 @@ def _print_options(runner: Runner, exporters: list[Exporter]) -> None:
         rows = ((f"  {name}", meaning) for name, meaning in options.items())
         for line in table(("  name", "meaning"), rows, list_width()):
             click.echo(line)
+    if units := [_unit(unit, names) for unit, names in unit_names(runner).items()]:
+        click.echo(f"\nunits (--require NAME): {'; '.join(units)}")
+
+
+def _unit(unit: str, names: tuple[str, ...]) -> str:
+    """A unit and its further names; one without a name of its own depends on the machine."""
+    more = ", ".join(names)
+    return f"{unit} ({more})" if unit and more else unit or more

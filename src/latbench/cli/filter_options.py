@@ -165,16 +165,20 @@ def nothing_found(store: Registry, wanted: RecordFilter) -> None:
     from latbench.errors import suggest
     from latbench.report.writers import printable
 
-    known = store.latest()
-    if not known:
+    known, reported = store.latest(), store.reported()
+    if not known and not reported:
         warn(f"there are no records in {store.url}")
         click.echo("  hint: `latbench run MODEL` measures one", err=True)
         return
-    for what, asked, names in (
-        ("model", wanted.models, {row.model for row in known}),
-        ("backend", wanted.backends, {row.requested_backend for row in known}),
-        ("device", wanted.devices, {row.device for row in known}),
+    for what, asked, found in (
+        ("model", wanted.models, {*(row.model for row in known), *(e.model for e in reported)}),
+        (
+            *("backend", wanted.backends),
+            {*(row.requested_backend for row in known), *(e.backend for e in reported)},
+        ),
+        ("device", wanted.devices, {*(row.device for row in known), *(e.device for e in reported)}),
     ):
+        names = {name for name in found if name is not None}
         for name in asked:
             if name not in names:
                 warn(f"no record of {what} {name!r}")

@@ -27,7 +27,7 @@ from latbench.store.engine import (
     translated,
 )
 from latbench.store.record_filter import RecordFilter
-from latbench.store.reported_rows import insert_reported, select_reported
+from latbench.store.reported_rows import insert_reported, reported_ids, select_reported
 from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
 from latbench.store.tables import latest, machines, records, traces, verdicts
 
@@ -223,7 +223,7 @@ class Registry:
         """The shortest unique prefix of each id, of at least ``least`` characters."""
         found = {}
         with translated(self._engine.url), self._engine.connect() as connection:
-            others = [each.id for each in select_reported(connection)]
+            others = reported_ids(connection)
             for id in ids:
                 before = select(func.max(records.c.id)).where(records.c.id < id)
                 after = select(func.min(records.c.id)).where(records.c.id > id)

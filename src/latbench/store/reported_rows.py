@@ -33,6 +33,13 @@ def insert_reported(connection: Connection, new: Sequence[ReportedResult]) -> No
         connection.execute(reported.insert(), row)
 
 
+def reported_ids(connection: Connection) -> list[str]:
+    """The ids of all results."""
+    if not inspect(connection).has_table(reported.name):
+        return []
+    return list(connection.execute(select(reported.c.id)).scalars())
+
+
 def select_reported(connection: Connection, start: str = "") -> tuple[ReportedResult, ...]:
     """The results whose id begins with ``start``, the newest first.
 
