@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -210,10 +210,23 @@ def check(*, id: str, as_json: bool) -> int:
     help="A backend to install; repeatable.  [default: those there, or onnxruntime]",
 )
 @click.option("--from-index", is_flag=True, help="Let the device's own pip fetch the packages.")
-def install(*, id: str, backends: tuple[str, ...], from_index: bool) -> None:
+@click.option(
+    "--worker",
+    type=click.Choice(("python", "native")),
+    help="native: a program that needs no Python there, for onnxruntime and tflite.  "
+    "[default: that installed, or python]",
+)
+def install(
+    *,
+    id: str,
+    backends: tuple[str, ...],
+    from_index: bool,
+    worker: Literal["python", "native"] | None,
+) -> None:
     """Put the worker and its backends on your device ID, from wheels that are fetched here.
 
     The device needs Python 3.11 or newer and no internet. What is there already is not sent again.
+    For local:// only the native worker can be chosen.
     """
     from latbench.defaults import FALLBACK
     from latbench.devices.connections import known_connection
@@ -222,8 +235,12 @@ def install(*, id: str, backends: tuple[str, ...], from_index: bool) -> None:
     connection = known_connection(id)
     before = connection.installed.backends if connection.installed else ()
     wanted = tuple(dict.fromkeys((*(backends or before or (FALLBACK,)),)))
-    installed = install_worker(connection, wanted, from_index=from_index, warn=warn)
-    click.echo(f"installed on {id}: worker {installed.sha256[:12]} with {', '.join(wanted)}")
+    chosen = worker or (connection.installed.worker if connection.installed else "python")
+    if from_index and chosen == "native":
+        raise click.UsageError("--from-index is for the Python worker")
+    installed = install_worker(connection, wanted, worker=chosen, from_index=from_index, warn=warn)
+    named = f"{installed.worker} worker {installed.sha256[:12]}"
+    click.echo(f"installed on {id}: {named} with {', '.join(wanted)}")
 
 
 @command.command("clean")

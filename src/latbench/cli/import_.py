@@ -105,7 +105,7 @@ def _stated(facts: dict[str, Any]) -> StatedFacts:
     if facts.get("device") == LOCAL:
         from latbench.devices.local import LocalDevice
 
-        facts = {**facts, "device": LocalDevice().row(LOCAL).id}
+        facts = {**facts, "device": LocalDevice().row.id}
     precision = facts.get("precision", "fp32")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", hint=suggest(precision, PRECISIONS))

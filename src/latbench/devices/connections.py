@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,8 +31,7 @@ SCHEMES = ("ssh", "local")
 class Installed(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The worker that ``latbench devices install`` has put on a device."""
 
-    worker: str
-    """``python`` or ``native``."""
+    worker: Literal["python", "native"]
     sha256: str
     """Digest of everything that was installed."""
     latbench: str
@@ -41,6 +41,8 @@ class Installed(Value, frozen=True, kw_only=True, omit_defaults=True):
     python: str | None = None
     """Absolute path of the interpreter on the device."""
     backends: tuple[str, ...] = ()
+    variables: dict[str, str] = msgspec.field(default_factory=dict)
+    """Environment variables of the native worker: where its libraries are."""
 
 
 class Connection(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -15,13 +15,17 @@ from latbench.host.info import (
     usable_cpus,
 )
 from latbench.schema.environment import Conditions, Device, Machine, Software
+from latbench.worker import messages
 from latbench.worker.client import WorkerClient
+from latbench.worker.native import build_native
+from latbench.worker.process import LocalProgram
 
 if TYPE_CHECKING:
     from latbench.api import Capability, Runner
 
 WORKER = "latbench.worker.inference"
 """The module that is the Python worker."""
+PROBE_TIMEOUT_S = 120.0
 
 
 class LocalDevice:
@@ -29,8 +33,10 @@ class LocalDevice:
 
     link = None
 
-    def __init__(self, row: Device | None = None) -> None:
+    def __init__(self, row: Device | None = None, native: Mapping[str, str] | None = None) -> None:
         self._row = row
+        self._native = native
+        """Variables of the native worker, if that is what times here."""
 
     @property
     def row(self) -> Device:
@@ -56,12 +62,22 @@ class LocalDevice:
 
     def probe(self, runner: Runner) -> Capability:
         """Whether the backend can run here."""
-        return runner.probe()
+        if self._native is None:
+            return runner.probe()
+        with self.start_worker("try again") as worker:
+            wanted = messages.ProbeBackends(backends=(runner.name,))
+            told = worker.ask(
+                wanted, messages.CapabilitiesTold, stage="probe", timeout_s=PROBE_TIMEOUT_S
+            )
+        return told.backends[runner.name]
 
     def place(self, path: Path) -> PurePath:
         """The path itself."""
         return path
 
     def start_worker(self, timeout_hint: str) -> WorkerClient:
-        """Start a worker with this interpreter."""
+        """Start a worker: with this interpreter, or the native one."""
+        if self._native is not None:
+            program = LocalProgram((str(build_native()),), self._native)
+            return WorkerClient(program, timeout_hint=timeout_hint)
         return WorkerClient.with_module(WORKER, timeout_hint=timeout_hint)

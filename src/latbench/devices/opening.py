@@ -52,7 +52,11 @@ class Devices:
         if connection is None:
             return LocalDevice(_local_row(name))
         if read_address(connection.address) is None:
-            return LocalDevice(named_device(connection, self._local.row))
+            installed = connection.installed
+            return LocalDevice(
+                named_device(connection, self._local.row),
+                installed.variables if installed else None,
+            )
         try:
             self._remote[name] = remote_device(connection)
         except StageError as error:

@@ -30,6 +30,7 @@ from latbench.host.info import read_machine, this_device
 from latbench.schema.environment import Conditions, Device, Link, Machine, Software
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
+from latbench.worker.native import PROGRAM
 from latbench.worker.process import NO_TELEMETRY
 from latbench.worker.process_tree import HARNESS, MARK, new_mark
 from latbench.worker.server import OWNER_TIMEOUT
@@ -244,6 +245,9 @@ class RemoteDevice:
 
 def worker_command(installed: Installed) -> tuple[Sequence[str], Mapping[str, str]]:
     """The command line of a worker on a device, and its variables."""
+    if installed.worker == "native":
+        program = PurePosixPath(installed.folder, "native", installed.sha256, PROGRAM)
+        return (str(program),), installed.variables
     root = PurePosixPath(installed.folder, "environments", installed.sha256)
     # -P: nothing of the working directory stands in for a library; -s: nor of the user's folder.
     command = (installed.python or "python3", "-P", "-s", "-m", WORKER)

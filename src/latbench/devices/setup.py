@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import Literal
 
 import msgspec
 
@@ -15,31 +16,46 @@ from latbench.devices.connections import (
     store_connection,
 )
 from latbench.devices.installation import COMMAND_TIMEOUT_S, install_python_worker, look_around
+from latbench.devices.native_installation import install_native_worker
 from latbench.devices.opening import connect
 from latbench.devices.remote import RemoteDevice
+from latbench.devices.wheels import own_sha256
 from latbench.errors import StageError, UsageError
 from latbench.events import Warn
+from latbench.files import content_sha256
+from latbench.worker.native import build_native, native_libraries
 
 CLEAN = """
 cd "$1" || exit 1
 rm -rf artifacts wheels
-for each in environments/*; do
-    [ "$each" = "environments/$2" ] || rm -rf "$each"
+for each in environments/* native/*; do
+    [ "${each#*/}" = "$2" ] || rm -rf "$each"
 done
 """
 
 
 def install_worker(
-    connection: Connection, backends: Sequence[str], *, from_index: bool = False, warn: Warn
+    connection: Connection,
+    backends: Sequence[str],
+    *,
+    worker: Literal["python", "native"] = "python",
+    from_index: bool = False,
+    warn: Warn,
 ) -> Installed:
-    """Install a worker, start it once, and store what is there. Raises :class:`StageError`."""
+    """Install a worker, start it once, and store what is there.
+
+    Raises :class:`StageError` and :class:`UsageError`.
+    """
     if read_address(connection.address) is None:
-        raise UsageError(f"{connection.id} is this machine: nothing has to be installed")
+        return _installed_here(connection, backends, worker)
     transport = connect(connection)
     try:
-        installed = install_python_worker(
-            connection, transport, backends, from_index=from_index, warn=warn
-        )
+        if worker == "native":
+            installed = install_native_worker(connection, transport, backends, warn)
+        else:
+            installed = install_python_worker(
+                connection, transport, backends, from_index=from_index, warn=warn
+            )
         connection = msgspec.structs.replace(connection, installed=installed)
         with RemoteDevice(connection, transport) as device:
             identity = device.machine.identity
@@ -49,6 +65,25 @@ def install_worker(
         store_connection(msgspec.structs.replace(connection, identity=identity))
     finally:
         transport.close()
+    return installed
+
+
+def _installed_here(
+    connection: Connection, backends: Sequence[str], worker: Literal["python", "native"]
+) -> Installed:
+    """Choose the worker of this machine under the name that the user gave it."""
+    if worker == "python":
+        raise UsageError(f"{connection.id} is this machine: nothing has to be installed")
+    program = build_native()
+    installed = Installed(
+        worker=worker,
+        sha256=content_sha256(program),
+        latbench=own_sha256(),
+        folder=str(program.parent),
+        backends=tuple(backends),
+        variables=native_libraries(),
+    )
+    store_connection(msgspec.structs.replace(connection, installed=installed))
     return installed
 
 

@@ -67,8 +67,12 @@ def requirements(backends: Iterable[str]) -> list[str]:
 
     Raises :class:`UsageError` for a backend that does not say what it needs.
     """
-    versions = _declared()
-    wanted = list(NEEDED)
+    return with_versions([*NEEDED, *packages_of(backends)])
+
+
+def packages_of(backends: Iterable[str]) -> list[str]:
+    """Names of the packages that executing on these backends needs. Raises :class:`UsageError`."""
+    wanted: list[str] = []
     for backend in backends:
         runner = load_runner(backend)
         if not isinstance(runner, InstallableRunner):
@@ -77,13 +81,21 @@ def requirements(backends: Iterable[str]) -> list[str]:
                 hint="install its runtime there by hand; its runner does not say what it needs",
             )
         wanted += runner.needs
-    return [versions.get(name, name) for name in dict.fromkeys(wanted)]
+    return wanted
 
 
-def fetch_wheels(wanted: Sequence[str], platform: Platform, folder: Path) -> list[Path]:
-    """Download wheels of ``wanted``, and of what they need, that run on ``platform``.
+def with_versions(names: Iterable[str]) -> list[str]:
+    """Requirements of those names, with the versions that latbench declares, each once."""
+    versions = _declared()
+    return [versions.get(name, name) for name in dict.fromkeys(names)]
 
-    Raises :class:`StageError` with pip's own words.
+
+def fetch_wheels(
+    wanted: Sequence[str], platform: Platform, folder: Path, *, alone: bool = False
+) -> list[Path]:
+    """Download wheels of ``wanted`` that run on ``platform``, and of what they need.
+
+    With ``alone``, not of what they need. Raises :class:`StageError` with pip's own words.
     """
     if find_spec("pip") is None:
         raise StageError(
@@ -95,7 +107,7 @@ def fetch_wheels(wanted: Sequence[str], platform: Platform, folder: Path) -> lis
     version = ".".join(map(str, platform.python))
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--only-binary=:all:", "--dest", str(folder), "--python-version", version]
-    command += ["--implementation", "cp"]
+    command += ["--implementation", "cp", *(["--no-deps"] if alone else [])]
     for tag in platform.tags():
         command += ["--platform", tag]
     try:
