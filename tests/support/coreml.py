@@ -33,7 +33,9 @@ def on_a_mac(folder: Path, macos: str = MACOS) -> Iterator[Mac]:
     pytest.importorskip("coremltools", reason="needs the `coreml` extra")
     utils = import_module("coremltools.models.utils")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{tools(folder / 'mac-tools', macos)}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv(
+            "PATH", f"{tools(folder / 'mac-tools', macos)}{os.pathsep}{os.environ['PATH']}"
+        )
         bindings = import_module("support.mac.libcoremlpython")
         patch.setitem(sys.modules, "coremltools.libcoremlpython", bindings)
         patch.setattr(sys.modules["coremltools"], "__path__", _path())

@@ -28,11 +28,14 @@ def fed_inputs(artifact: Artifact, inputs: Sequence[Array]) -> dict[str, object]
 
     Raises :class:`StageError` if pillow is missing.
     """
+    import numpy as np
+
     images = image_inputs(artifact)
     return {
         spec.name: _picture(array, artifact.details, images[spec.name])
         if spec.name in images
-        else array
+        # The bindings refuse an array that is read-only.
+        else np.require(array, requirements=("C", "W"))
         for spec, array in zip(artifact.inputs, inputs, strict=True)
     }
 

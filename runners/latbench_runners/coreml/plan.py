@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
-from latbench.api import Placement, examples_of, first_line
+from latbench.api import Placement, examples_of
+from latbench_runners.coreml.errors import reason
 
 DEVICES = {
     "MLCPUComputeDevice": "cpu",
@@ -17,12 +20,14 @@ DEVICES = {
 def plan(model: Any, unit: Any, function: str) -> Placement:
     """Placement of a function of a loaded model according to ``MLComputePlan`` (macOS 14.4) for a
     ``ComputeUnit``."""
+    if find_spec("coremltools.models.compute_plan") is None:
+        return _unknown("this coremltools has no MLComputePlan (8.1 or later has)")
     try:
         operators = _planned(model, unit, function)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - older systems fail in many ways
-        return _unknown(f"MLComputePlan is not available: {first_line(error)}")
+        return _unknown(f"MLComputePlan is not available: {reason(error)}")
     devices = [device for device, _ in operators]
     if not devices:
         return _unknown("MLComputePlan reports no device for any operation")
@@ -43,19 +48,28 @@ def _planned(model: Any, unit: Any, function: str) -> list[tuple[str, str]]:
     compute_plan = MLComputePlan.load_from_path(model.get_compiled_model_path(), unit)
     structure = compute_plan.model_structure
     if structure.program is not None:
-        operations = structure.program.functions[function].block.operations
+        if function not in structure.program.functions:
+            raise LookupError(f"the compiled model has no function {function!r}")
+        operations = _operations(structure.program.functions[function].block)
         usage_of = compute_plan.get_compute_device_usage_for_mlprogram_operation
     elif structure.neuralnetwork is not None:
-        operations = structure.neuralnetwork.layers
+        operations = iter(structure.neuralnetwork.layers)
         usage_of = compute_plan.get_compute_device_usage_for_neuralnetwork_layer
     else:
         return []
-    found = []
-    for operation in operations:
-        if (usage := usage_of(operation)) is not None:
-            kind = type(usage.preferred_compute_device).__name__
-            found.append((DEVICES.get(kind, kind), _called(operation)))
-    return found
+    return [
+        (_name(usage.preferred_compute_device), _called(operation))
+        for operation in operations
+        if (usage := usage_of(operation)) is not None
+    ]
+
+
+def _operations(block: Any) -> Iterator[Any]:
+    """The operations of a block and of those inside it: branches and bodies of loops."""
+    for operation in block.operations:
+        yield operation
+        for inner in operation.blocks:
+            yield from _operations(inner)
 
 
 def _called(operation: Any) -> str:
@@ -64,6 +78,14 @@ def _called(operation: Any) -> str:
     name = getattr(operation, "name", None) or (outputs[0].name if outputs else "unnamed")
     kind = getattr(operation, "operator_name", None) or getattr(operation, "type", "unknown kind")
     return f"{name} ({kind})"
+
+
+def _name(device: Any) -> str:
+    """Unit of a compute device; ``None`` stands for one that these bindings do not know."""
+    if device is None:
+        return "unknown"
+    kind = type(device).__name__
+    return DEVICES.get(kind, kind)
 
 
 def _unknown(note: str) -> Placement:

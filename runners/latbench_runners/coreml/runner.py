@@ -12,12 +12,9 @@ one more inference, after timing, from a new state.
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,23 +29,23 @@ from latbench.api import (
     Session,
     StageError,
     choice_option,
-    first_line,
+    is_out_of_memory,
 )
 from latbench.clock import time_calls
+from latbench_runners.coreml.errors import reason
 from latbench_runners.coreml.features import color_spaces, fed_inputs, from_feature, image_inputs
+from latbench_runners.coreml.loading import (
+    COMPUTE_UNITS,
+    SPECIALIZATIONS,
+    compute_unit,
+    load,
+    new_state,
+)
 from latbench_runners.coreml.plan import plan
+from latbench_runners.coreml.system import build, runtime_version, thermal_state
 
-COMPUTE_UNITS = {
-    "all": "ALL",
-    "cpu_only": "CPU_ONLY",
-    "cpu_and_gpu": "CPU_AND_GPU",
-    "cpu_and_ne": "CPU_AND_NE",
-}
-"""Option value -> member of ``coremltools.ComputeUnit``."""
-SPECIALIZATIONS = {"default": None, "fast_prediction": "FastPrediction"}
-THERMAL_STATES = ("nominal", "fair", "serious", "critical")
-"""Names of ``NSProcessInfoThermalState`` values, from 0."""
-TOOL_TIMEOUT_S = 5.0
+UNCONVERTIBLE = "value type not convertible"
+"""What the bindings say of an input that is no feature of Core ML."""
 
 
 class CoreMLRunner:
@@ -94,7 +91,7 @@ class CoreMLRunner:
                 "--only-binary :all: coremltools",
             )
         engine = ("neural_engine",) if platform.machine() == "arm64" else ()
-        return Capability(available=True, version=_version(), units=("cpu", "gpu", *engine))
+        return Capability(available=True, version=runtime_version(), units=("cpu", "gpu", *engine))
 
     def prepare(self) -> None:
         """Import coremltools, which takes seconds, and pillow if installed."""
@@ -110,7 +107,7 @@ class CoreMLRunner:
         """Compile and load ``path``; convert ``inputs`` for Core ML."""
         settings = _settings(artifact, options)
         fed = fed_inputs(artifact, inputs)
-        model = _load(path, settings)
+        model = load(path, settings)
         yield _LoadedModel(model, artifact, fed, settings)
 
 
@@ -138,18 +135,31 @@ class _LoadedModel:
         self._reported: dict[str, str] | None = None
         self._given: Mapping[str, Any] | None = None
         self._call_ns: Sequence[int] = ()
-        self._state = _new_state(model) if "states" in artifact.details else None
+        self._state = new_state(model) if "states" in artifact.details else None
 
     def run(self) -> None:
         self._given = self._predict(self._state)
 
     def _predict(self, state: Any) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = (
-            self._model.predict(self._fed)
-            if state is None
-            else self._model.predict(self._fed, state=state)
-        )
+        try:
+            found: Mapping[str, Any] = (
+                self._model.predict(self._fed)
+                if state is None
+                else self._model.predict(self._fed, state=state)
+            )
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise self._failed(error) from error
         return found
+
+    def _failed(self, error: RuntimeError) -> StageError:
+        """The error of an inference that Core ML or its bindings refused."""
+        hint = "try other compute_units, or convert the model for another --option target"
+        if UNCONVERTIBLE in str(error):
+            types = ", ".join(f"{spec.name} {spec.dtype}" for spec in self._artifact.inputs)
+            hint = f"coremltools takes arrays of floats and of int32; the inputs are {types}"
+        return StageError("time", f"Core ML failed in an inference: {reason(error)}", hint=hint)
 
     def time_block(self, calls: int) -> Sequence[int]:
         if not self._own_clock:
@@ -173,7 +183,7 @@ class _LoadedModel:
         given = self._given
         if self._state is not None:
             # The reference has seen one inference, from a state of zeros.
-            given = self._predict(_new_state(self._model))
+            given = self._predict(new_state(self._model))
         spaces = color_spaces(self._artifact.details)
         return tuple(
             from_feature(given[spec.name], spec, spaces.get(spec.name, "RGB"))
@@ -184,7 +194,7 @@ class _LoadedModel:
         """Placement planned by Core ML for these compute units (``MLComputePlan``, macOS 14.4)."""
         if self._placement is None:
             function = self._artifact.details.get("signature", "main")
-            self._placement = plan(self._model, _unit(self._settings), function)
+            self._placement = plan(self._model, compute_unit(self._settings), function)
         return self._placement
 
     def settings(self) -> Mapping[str, str]:
@@ -192,8 +202,8 @@ class _LoadedModel:
         if self._reported is None:
             self._reported = {
                 **self._settings,
-                "macos_build": _output_of("sw_vers", "-buildVersion") or "unknown",
-                "thermal_state": _thermal_state() or "unknown",
+                "macos_build": build() or "unknown",
+                "thermal_state": thermal_state() or "unknown",
             }
             if self._in_half():
                 self._reported["precision"] = "fp16"
@@ -238,89 +248,3 @@ def _settings(artifact: Artifact, options: RunOptions) -> dict[str, str]:
     if "states" in artifact.details:
         settings["states"] = "kept between inferences"
     return settings
-
-
-def _new_state(model: Any) -> Any:
-    """A state of zeros."""
-    try:
-        return model.make_state()
-    except MemoryError:
-        raise
-    except Exception as error:
-        # coremltools raises bare Exception.
-        raise StageError(
-            "open",
-            f"Core ML cannot create the state of the model: {first_line(error)}",
-            hint="states need macOS 15 and coremltools 8 or later",
-            kind="unavailable",
-        ) from error
-
-
-def _unit(settings: Mapping[str, str]) -> Any:
-    import coremltools as ct
-
-    return getattr(ct.ComputeUnit, COMPUTE_UNITS[settings["compute_units"]])
-
-
-def _load(path: Path, settings: Mapping[str, str]) -> Any:
-    """Compile and load the model once, for the selected compute units.
-
-    If Core ML rejects a model, ``MLModel`` only warns; for a model that is too new it is silent.
-    """
-    import coremltools as ct
-
-    strategy = SPECIALIZATIONS[settings["specialization"]]
-    hints = (
-        None
-        if strategy is None
-        else {"specializationStrategy": getattr(ct.SpecializationStrategy, strategy)}
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)
-            model = ct.models.MLModel(
-                str(path), compute_units=_unit(settings), optimization_hints=hints
-            )
-        model.get_compiled_model_path()
-    except MemoryError:
-        raise
-    except Exception as error:
-        # coremltools raises bare Exception.
-        raise StageError(
-            "open",
-            f"Core ML cannot load {path.name}: {first_line(error)}",
-            hint="a damaged package, one for a newer system (see --option target=...), or compute "
-            "units or a specialization that this macOS does not support",
-        ) from error
-    return model
-
-
-def _version() -> str:
-    try:
-        return f"macOS {platform.mac_ver()[0]}, coremltools {version('coremltools')}"
-    except PackageNotFoundError:
-        return f"macOS {platform.mac_ver()[0]}"
-
-
-def _thermal_state() -> str | None:
-    """Thermal state reported by the system; ``None`` if it cannot be read."""
-    if find_spec("Foundation") is not None:
-        from Foundation import NSProcessInfo  # type: ignore[import-not-found, unused-ignore]
-
-        return THERMAL_STATES[int(NSProcessInfo.processInfo().thermalState())]
-    for line in (_output_of("pmset", "-g", "therm") or "").splitlines():
-        name, equals, value = line.partition("=")
-        if equals and name.strip() == "CPU_Speed_Limit":
-            return f"CPU speed limit {value.strip()} %"
-    return None
-
-
-def _output_of(*command: str) -> str | None:
-    """Output of a system tool."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

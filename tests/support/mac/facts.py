@@ -20,6 +20,7 @@ VARIABLE = "LATBENCH_STAND_IN_MACOS"
 FACTS = {
     "coremltools.models.utils": ("_sys",),
     "latbench_runners.coreml.runner": ("sys", "platform"),
+    "latbench_runners.coreml.system": ("platform",),
     "latbench_exporters.coreml.native": ("sys",),
 }
 """Module -> the names under which it asks for the system."""
@@ -67,9 +68,7 @@ def tools(folder: Path, macos: str = MACOS) -> Path:
     """A folder for PATH with ``sw_vers``, from which coremltools reads the version of macOS."""
     folder.mkdir(exist_ok=True)
     program = folder / "sw_vers"
-    program.write_text(
-        f'#!/bin/sh\n[ "$1" = -productVersion ] && echo {macos} || echo stand-in\n'
-    )
+    program.write_text(f'#!/bin/sh\n[ "$1" = -productVersion ] && echo {macos} || echo stand-in\n')
     program.chmod(0o755)
     return folder
 

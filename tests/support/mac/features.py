@@ -3,11 +3,18 @@ a model's description, in the words that Core ML has for them."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 
-ARRAYS = {65568: np.float32, 65600: np.float64, 65552: np.float16, 131104: np.int32, 131080: np.int8}
+ARRAYS = {
+    65568: np.float32,
+    65600: np.float64,
+    65552: np.float16,
+    131104: np.int32,
+    131080: np.int8,
+}
 """``ArrayFeatureType.ArrayDataType`` -> type of the array."""
 SPACES = {10: ("L", "GRAYSCALE"), 20: ("RGB", "RGB"), 30: ("RGB", "BGR"), 40: ("F", "HALF")}
 """``ImageFeatureType.ColorSpace`` -> mode of the picture, and the order of its channels."""
@@ -36,8 +43,8 @@ def to_feature(value: Any) -> Any:
                 f"Unsupported image type {value.mode}. Supported types are: RGB, RGBA, L."
             )
         return value
-    print("Error: value type not convertible:")
-    print(value)
+    # To standard output, as the bindings do.
+    sys.stdout.write(f"Error: value type not convertible:\n{value}\n")
     raise RuntimeError("value type not convertible")
 
 
@@ -103,7 +110,9 @@ def _pixels(picture: Any, name: str, value: Any) -> np.ndarray:
     if mode != "RGB":
         plain = np.asarray(picture)
         # A buffer of such pixels has fp16.
-        return plain.astype(np.float16 if mode == "F" else np.float32).astype(np.float32)[None, None]
+        return plain.astype(np.float16 if mode == "F" else np.float32).astype(np.float32)[
+            None, None
+        ]
     channels = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
     ordered = channels[::-1] if order == "BGR" else channels
     return np.ascontiguousarray(ordered[None]).astype(np.float32)
