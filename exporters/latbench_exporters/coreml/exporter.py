@@ -51,6 +51,9 @@ from latbench_exporters.coreml.sizes import choose_sizes
 from latbench_exporters.packages import installed
 from latbench_exporters.pre_exported import check_plain
 
+HALF_IMAGE = "GRAYSCALE_FLOAT16"
+"""The color space whose pixels are fp16."""
+
 
 class CoreMLExporter:
     """Export ``.mlpackage`` folders."""
@@ -147,7 +150,8 @@ class CoreMLExporter:
 
         An image input takes normalized values. They are mapped back to pixels without rounding to
         8 bits, so the comparison covers the scale and bias of the package exactly. An image output
-        is not rounded either. On a Mac, Core ML executes what has no kernels here.
+        is not rounded either. GRAYSCALE_FLOAT16 images hold fp16. On a Mac, Core ML executes what
+        has no kernels here.
         """
         _require_coremltools()
         package = read(path)
@@ -162,7 +166,9 @@ class CoreMLExporter:
             )
         found = interface(package.spec)
         fed = {
-            spec.name: _pixels(array, package.spec) if spec.name in found.images else array
+            spec.name: _pixels(array, spec.name, package.spec, found)
+            if spec.name in found.images
+            else array
             for spec, array in zip(found.inputs, inputs, strict=True)
         }
         shapes = {name: array.shape for name, array in fed.items()}
@@ -252,19 +258,32 @@ def _asked(want: Wanted, route: str) -> dict[str, str]:
     }
 
 
-def _pixels(array: Array, spec: Any) -> Array:
+def _pixels(array: Array, name: str, spec: Any, found: Interface) -> Array:
     """Pixel values (0 to 255) that the package maps to ``array``."""
     import numpy as np
 
     mapping = image_mapping(spec)
     bias = np.asarray(mapping.bias[: array.shape[1]], dtype=np.float64).reshape(1, -1, 1, 1)
-    return ((array.astype(np.float64) - bias) / mapping.scale).astype(np.float32)
+    return _held(
+        ((array.astype(np.float64) - bias) / mapping.scale).astype(np.float32), name, found
+    )
 
 
 def _levels(array: Array, spec: TensorSpec, found: Interface) -> Array:
     """An output in the declared type; of an 8-bit image, within the range of its pixels."""
     import numpy as np
 
-    if spec.name in found.images and found.images[spec.name] != "GRAYSCALE_FLOAT16":
-        array = np.clip(array, 0, 255)
+    if spec.name in found.images:
+        array = _held(array, spec.name, found)
+        if found.images[spec.name] != HALF_IMAGE:
+            array = np.clip(array, 0, 255)
     return array.astype(spec.dtype)
+
+
+def _held(pixels: Array, name: str, found: Interface) -> Array:
+    """Pixels as an image holds them. Those of 8 bits are not rounded: the comparison of a timed
+    session allows for it."""
+    import numpy as np
+
+    half = found.images[name] == HALF_IMAGE
+    return pixels.astype(np.float16).astype(np.float32) if half else pixels

@@ -24,9 +24,10 @@ def reason(error: BaseException) -> str:
     if described is None:
         return first_line(text.rpartition(WRAPPED)[2].strip("{} \n"), type(error).__name__)
     parts = [_plain(described[1] or described[2] or "")]
-    if (below := UNDERLYING.search(text)) is not None and _plain(below[1]) not in parts:
+    if (below := UNDERLYING.search(text)) is not None and below[1] != "(null)":
         parts.append(_plain(below[1]))
-    return first_line(": ".join(part.rstrip(".") for part in parts if part), "no description")
+    told = dict.fromkeys(part.rstrip(".") for part in parts if part)
+    return first_line(": ".join(told), "no description")
 
 
 def _plain(text: str) -> str:

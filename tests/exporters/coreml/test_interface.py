@@ -12,43 +12,21 @@ import pytest
 from latbench.api import Array, Exported, ExportSpec, UsageError, make_inputs
 from latbench.files import content_sha256
 from latbench_exporters.coreml.exporter import exporter
-from latbench_exporters.coreml.package import read, write
+from latbench_exporters.coreml.package import read
+from support.coreml import (
+    convolution,
+    filters,
+    write_classifier,
+    write_functions,
+    write_image_program,
+    write_program,
+    write_stateful,
+)
 
 ct = pytest.importorskip("coremltools", reason="needs the `coreml` extra")
 torch = pytest.importorskip("torch", reason="needs the `export` extra")
 
 pytestmark = pytest.mark.torch
-
-
-def saved(
-    body: Callable[..., Any], path: Path, shape: Any, states: Any = (), **options: Any
-) -> Path:
-    """A package of a program written operator by operator."""
-    from coremltools.converters.mil.mil import Builder as mb
-
-    target = ct.target.iOS18 if states else ct.target.iOS17
-    specs = [mb.TensorSpec(shape=shape), *states]
-    program = mb.program(input_specs=specs, opset_version=target)(body)
-    model = ct.convert(
-        program,
-        convert_to="mlprogram",
-        minimum_deployment_target=target,
-        compute_precision=ct.precision.FLOAT32,
-        skip_model_load=True,
-        **options,
-    )
-    write(model.get_spec(), Path(model.weights_dir) if model.weights_dir else None, path)
-    return path
-
-
-def weights() -> Any:
-    return np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
-
-
-def convolution(x: Any) -> Any:
-    from coremltools.converters.mil.mil import Builder as mb
-
-    return mb.conv(x=x, weight=weights(), name="y")
 
 
 def adopted(path: Path, **spec: Any) -> tuple[Exported, tuple[Array, ...], tuple[Array, ...]]:
@@ -65,7 +43,7 @@ def adopted(path: Path, **spec: Any) -> tuple[Exported, tuple[Array, ...], tuple
 
 
 def convolved(x: Array) -> Any:
-    return torch.conv2d(torch.from_numpy(x), torch.from_numpy(weights())).numpy()
+    return torch.conv2d(torch.from_numpy(x), torch.from_numpy(filters())).numpy()
 
 
 @pytest.fixture
@@ -75,7 +53,9 @@ def flexible(tmp_path: Path) -> Callable[[Any], Path]:
 
         open_shape = (get_new_symbol(), 3, get_new_symbol(), 8)
         inputs = [ct.TensorType(name="x", shape=shape)]
-        return saved(convolution, tmp_path / "flexible.mlpackage", open_shape, inputs=inputs)
+        return write_program(
+            convolution, tmp_path / "flexible.mlpackage", open_shape, inputs=inputs
+        )
 
     return make
 
@@ -133,20 +113,7 @@ def test_a_range_without_a_limit() -> None:
 
 @pytest.mark.parametrize("space", ["BGR", "RGB"])
 def test_images_in_and_out(tmp_path: Path, space: str) -> None:
-    from coremltools.converters.mil.mil import Builder as mb
-
-    layout = getattr(ct.colorlayout, space)
-    made = saved(
-        lambda x: mb.mul(x=x, y=np.float32(2.0), name="y"),
-        tmp_path / "made.mlpackage",
-        (1, 3, 8, 8),
-        inputs=[ct.ImageType(name="x", shape=(1, 3, 8, 8), color_layout=layout)],
-    )
-    spec = read(made).spec
-    image = spec.description.output[0].type.imageType
-    image.CopyFrom(spec.description.input[0].type.imageType)
-    path = tmp_path / "image.mlpackage"
-    write(spec, None, path)
+    path = write_image_program(tmp_path / "image.mlpackage", space)
     found, inputs, outputs = adopted(path)
     assert found.details["image_outputs"] == "y"
     assert found.details.get("color_spaces") == (None if space == "RGB" else "x BGR, y BGR")
@@ -156,8 +123,18 @@ def test_images_in_and_out(tmp_path: Path, space: str) -> None:
     assert outputs[0].max() == 255
 
 
+def test_gray_images_of_floats_hold_halves(tmp_path: Path) -> None:
+    path = write_image_program(tmp_path / "image.mlpackage", "GRAYSCALE_FLOAT16")
+    found, inputs, outputs = adopted(path)
+    bias = float(found.details["image_bias"].split(",")[0])
+    pixels = (inputs[0].astype(np.float64) - bias) / float(found.details["image_scale"])
+    assert (pixels.astype(np.float16) != pixels).any()
+    assert outputs[0].dtype == np.float32
+    np.testing.assert_array_equal(outputs[0], 2 * pixels.astype(np.float32).astype(np.float16))
+
+
 def test_an_image_of_several_sizes(tmp_path: Path) -> None:
-    path = saved(
+    path = write_program(
         convolution,
         tmp_path / "image.mlpackage",
         (1, 3, 8, 8),
@@ -174,17 +151,7 @@ def test_an_image_of_several_sizes(tmp_path: Path) -> None:
 
 
 def test_probabilities_are_compared_and_the_label_is_not(tmp_path: Path) -> None:
-    def body(x: Any) -> Any:
-        from coremltools.converters.mil.mil import Builder as mb
-
-        return mb.softmax(x=x, axis=-1, name="p")
-
-    path = saved(
-        body,
-        tmp_path / "classes.mlpackage",
-        (1, 3),
-        classifier_config=ct.ClassifierConfig(["b", "c", "a"]),
-    )
+    path = write_classifier(tmp_path / "classes.mlpackage", ["b", "c", "a"])
     found, inputs, outputs = adopted(path)
     assert [spec.name for spec in found.outputs] == ["classLabel_probs"]
     assert found.details["not_compared"] == "label classLabel"
@@ -193,18 +160,7 @@ def test_probabilities_are_compared_and_the_label_is_not(tmp_path: Path) -> None
 
 
 def test_a_state_starts_at_zero(tmp_path: Path) -> None:
-    from coremltools.converters.mil.mil import Builder as mb
-    from coremltools.converters.mil.mil import types
-
-    def body(x: Any, total: Any) -> Any:
-        before = mb.read_state(input=total)
-        half = mb.cast(x=x, dtype="fp16")
-        after = mb.coreml_update_state(state=total, value=mb.add(x=before, y=half))
-        again = mb.coreml_update_state(state=total, value=mb.add(x=after, y=after))
-        return mb.cast(x=again, dtype="fp32", name="y")
-
-    state = mb.StateTensorSpec((1, 4), dtype=types.fp16)
-    found, inputs, outputs = adopted(saved(body, tmp_path / "s.mlpackage", (1, 4), (state,)))
+    found, inputs, outputs = adopted(write_stateful(tmp_path / "s.mlpackage"))
     assert found.details["states"] == "total"
     for _ in range(2):
         np.testing.assert_allclose(outputs[0], 2 * inputs[0], atol=1e-2)
@@ -214,14 +170,7 @@ def test_a_state_starts_at_zero(tmp_path: Path) -> None:
 
 
 def test_one_of_several_functions_is_run(tmp_path: Path) -> None:
-    first = saved(convolution, tmp_path / "a.mlpackage", (1, 3, 8, 8))
-    second = saved(convolution, tmp_path / "b.mlpackage", (2, 3, 5, 5))
-    described = ct.utils.MultiFunctionDescriptor()
-    described.add_function(str(first), "main", "small")
-    described.add_function(str(second), "main", "large")
-    described.default_function_name = "small"
-    path = tmp_path / "both.mlpackage"
-    ct.utils.save_multifunction(described, str(path))
+    path = write_functions(tmp_path / "both.mlpackage")
     found, _, _ = adopted(path)
     assert found.inputs[0].shape == (1, 3, 8, 8)
     assert (found.details["signature"], found.details["signatures"]) == ("small", "small, large")

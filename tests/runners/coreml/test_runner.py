@@ -1,456 +1,549 @@
-"""The runner against a stand-in for coremltools on macOS, as its documentation describes it: none of
-this is Core ML, all of it is what the runner makes of what Core ML says."""
+"""The runner with the real coremltools, whose compiled part is replaced (see ``support.mac``).
+
+What coremltools checks, converts and warns of is its own code. Core ML itself is not here: how it
+computes, where and how fast is known only on a Mac.
+"""
 
 from __future__ import annotations
 
 import gc
 import sys
-import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from latbench.api import Artifact, RunOptions, SelfTimedSession, StageError, TensorSpec, UsageError
-from latbench.bench.required_units import RequiredUnits
+from latbench.api import (
+    Array,
+    Artifact,
+    ExportSpec,
+    RunOptions,
+    SelfTimedSession,
+    StageError,
+    UsageError,
+    make_inputs,
+)
+from latbench_exporters.coreml.exporter import exporter
+from latbench_runners.coreml import plan, system
 from latbench_runners.coreml.runner import runner
+from support.coreml import (
+    convolution,
+    on_a_mac,
+    write_classifier,
+    write_functions,
+    write_image_program,
+    write_program,
+    write_stateful,
+)
+from support.mac.facts import Mac
+from support.models import TinyModel
+from support.records import make_artifact
 
-runners = import_module("latbench_runners.coreml.runner")
 pytest.importorskip("PIL", reason="images need pillow")
+ct = pytest.importorskip("coremltools", reason="needs the `coreml` extra")
+pytest.importorskip("torch", reason="needs the `export` extra")
 
-
-class MLCPUComputeDevice: ...
-
-
-class MLGPUComputeDevice: ...
-
-
-class MLNeuralEngineComputeDevice: ...
-
-
-ENGINE, CPU = MLNeuralEngineComputeDevice, MLCPUComputeDevice
-
-
-class Apple:
-    """What the stand-in does, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.loaded: list[tuple[Any, ...]] = []
-        self.fed: list[dict[str, Any]] = []
-        self.warning: str | None = None
-        self.too_new = False
-        self.too_old = False
-        self.given: dict[str, Any] = {}
-        self.durations: list[int | None] = [1000, 2000, 3000, 4000]
-        self.devices: list[type | None] = [None, ENGINE, ENGINE, CPU, ENGINE, None]
-        self.plan_error: Exception | None = None
-        self.layers = False
-
-    def modules(self, *, own_clock: bool = True) -> dict[str, ModuleType]:
-        apple = self
-
-        class MLModel:
-            def __init__(self, path: str, compute_units: Any, optimization_hints: Any) -> None:
-                apple.loaded.append((path, compute_units, optimization_hints))
-                if apple.warning is not None:
-                    warnings.warn(apple.warning, RuntimeWarning, stacklevel=2)
-
-            def get_compiled_model_path(self) -> str:
-                if apple.too_new:
-                    raise Exception("This model was not loaded or compiled.")
-                return "/private/tmp/model.mlmodelc"
-
-            def predict(self, data: dict[str, Any], state: Any = None) -> dict[str, Any]:
-                apple.fed.append(data)
-                if state is not None:
-                    state.append(len(apple.fed))
-                    return {"output": np.full((1, 2), len(state), dtype=np.float32)}
-                return apple.given or {"output": np.full((1, 2), len(apple.fed), dtype=np.float32)}
-
-            def make_state(self) -> list[int]:
-                if apple.too_old:
-                    raise Exception("State functionality is only supported on macOS 15+")
-                return []
-
-        if own_clock:
-            MLModel.last_predict_duration_in_nano_seconds = property(  # type: ignore[attr-defined]
-                lambda self: apple.durations[(len(apple.fed) - 1) % len(apple.durations)]
-            )
-
-        class MLComputePlan:
-            def __init__(self) -> None:
-                block = SimpleNamespace(operations=apple.devices)
-                functions = dict.fromkeys(("main", "other"), SimpleNamespace(block=block))
-                program = SimpleNamespace(functions=functions)
-                network = SimpleNamespace(layers=apple.devices)
-                self.model_structure = SimpleNamespace(
-                    program=None if apple.layers else program,
-                    neuralnetwork=network if apple.layers else None,
-                )
-
-            @classmethod
-            def load_from_path(cls, path: str, compute_units: Any) -> MLComputePlan:
-                if apple.plan_error is not None:
-                    raise apple.plan_error
-                apple.loaded.append((path, compute_units))
-                return cls()
-
-            def get_compute_device_usage_for_mlprogram_operation(self, device: Any) -> Any:
-                if device is None:
-                    return None
-                return SimpleNamespace(preferred_compute_device=device())
-
-            get_compute_device_usage_for_neuralnetwork_layer = (
-                get_compute_device_usage_for_mlprogram_operation
-            )
-
-        ct: Any = ModuleType("coremltools")
-        ct.ComputeUnit = SimpleNamespace(
-            ALL="ALL", CPU_ONLY="CPU", CPU_AND_GPU="GPU", CPU_AND_NE="NE"
-        )
-        ct.SpecializationStrategy = SimpleNamespace(FastPrediction="FAST")
-        ct.models = SimpleNamespace(MLModel=MLModel)
-        plan: Any = ModuleType("coremltools.models.compute_plan")
-        plan.MLComputePlan = MLComputePlan
-        return {
-            "coremltools": ct,
-            "coremltools.models": ModuleType("coremltools.models"),
-            "coremltools.models.compute_plan": plan,
-        }
+pytestmark = pytest.mark.torch
+runners = import_module("latbench_runners.coreml.runner")
 
 
 @pytest.fixture
-def apple(monkeypatch: pytest.MonkeyPatch) -> Apple:
-    found = Apple()
-    for name, module in found.modules().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    return found
+def mac(tmp_path: Path) -> Iterator[Mac]:
+    with on_a_mac(tmp_path) as found:
+        yield found
 
 
-def artifact(
-    dtype: str = "float16", precision: str = "fp16", fed: str = "float32", **details: str
-) -> Artifact:
-    return Artifact(
-        sha256="0" * 64,
-        size_bytes=1,
-        format="coreml",
-        precision=precision,
-        inputs=(TensorSpec(name="image", shape=(1, 3, 2, 2), dtype=fed),),
-        outputs=(TensorSpec(name="output", shape=(1, 2), dtype=dtype),),
-        counts=None,
-        model_counts=None,
-        trained_parameters=None,
-        parity=None,
-        details={"type": "mlprogram", **details},
-        toolchain={},
-    )
+def half(path: Path) -> Path:
+    """Five operations in fp16, with arrays of fp16."""
+    exporter().export(TinyModel(), ExportSpec(precision="fp16"), path)
+    return path
 
 
-def opened(what: Artifact | None = None, **extra: str) -> Any:
-    inputs = (np.zeros((1, 3, 2, 2), dtype=np.float32),)
-    options = RunOptions(threads=2, extra=extra)
-    return runner().open(what or artifact(), Path("x.mlpackage"), inputs, options)
+def branches(path: Path) -> Path:
+    """An operation with a block for each of two cases."""
+    from coremltools.converters.mil.mil import Builder as mb
+
+    def body(x: Any) -> Any:
+        positive = mb.greater(x=mb.reduce_sum(x=x, keep_dims=False), y=np.float32(0))
+        return mb.cond(
+            pred=positive,
+            _true_fn=lambda: mb.relu(x=x),
+            _false_fn=lambda: mb.tanh(x=mb.square(x=x)),
+            name="y",
+        )
+
+    return write_program(body, path, (1, 4))
 
 
-def test_the_runtimes_own_clock_is_the_sample_and_the_call_stands_beside(apple: Apple) -> None:
-    with opened() as session:
+def flexible(path: Path) -> Path:
+    from coremltools.converters.mil.mil import get_new_symbol
+
+    shape = ct.Shape((ct.RangeDim(1, 4, default=2), 3, 8, 8))
+    inputs = [ct.TensorType(name="x", shape=shape)]
+    return write_program(convolution, path, (get_new_symbol(), 3, 8, 8), inputs=inputs)
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "plain": lambda path: write_program(convolution, path, (1, 3, 8, 8)),
+    "half": half,
+    "stateful": write_stateful,
+    "functions": write_functions,
+    "flexible": flexible,
+    "texts": lambda path: write_classifier(path, ["b", "c", "a"]),
+    "numbers": lambda path: write_classifier(path, [10, 9, 100]),
+    **{
+        space: lambda path, space=space: write_image_program(path, space)  # type: ignore[misc]
+        for space in ("RGB", "BGR", "GRAYSCALE", "GRAYSCALE_FLOAT16")
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A package by its name in ``MAKERS``, written once."""
+    folder = tmp_path_factory.mktemp("packages")
+
+    def package(name: str) -> Path:
+        path = folder / f"{name}.mlpackage"
+        return path if path.exists() else MAKERS[name](path)
+
+    return package
+
+
+class Case:
+    """A package as the harness hands it to a worker: adopted, with inputs and reference outputs."""
+
+    def __init__(self, path: Path, folder: Path, **spec: Any) -> None:
+        self.path = folder / f"adopted-{path.name}"
+        exported = exporter().adopt(path, ExportSpec(**spec), self.path)
+        self.inputs = make_inputs(exported.inputs, 0)
+        found = exporter().evaluate(self.path, self.inputs)
+        assert found is not None
+        self.expected: tuple[Array, ...] = found
+        made = make_artifact(self.path, exported, "coreml")
+        outputs = tuple(
+            msgspec.structs.replace(spec, shape=array.shape)
+            for spec, array in zip(made.outputs, found, strict=True)
+        )
+        self.artifact: Artifact = msgspec.structs.replace(made, outputs=outputs)
+
+    @contextmanager
+    def opened(self, inputs: tuple[Array, ...] | None = None, **extra: str) -> Iterator[Any]:
+        options = RunOptions(threads=2, extra=extra)
+        given = self.inputs if inputs is None else inputs
+        with runner().open(self.artifact, self.path, given, options) as session:
+            yield session
+
+
+Cases = Callable[..., Case]
+
+
+@pytest.fixture
+def case(packages: Callable[[str], Path], tmp_path: Path) -> Cases:
+    return lambda name, **spec: Case(packages(name), tmp_path, **spec)
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "functions"])
+def test_outputs_are_those_of_the_reference(mac: Mac, case: Cases, name: str) -> None:
+    """Arrays of fp32 and fp16, flexible ones, states, labels, and images of every color space."""
+    made = case(name)
+    with made.opened() as session:
+        session.time_block(3)
+        (output,) = session.outputs()
+    (expected,) = made.expected
+    assert output.shape == expected.shape
+    levels = output.dtype == np.uint8
+    np.testing.assert_allclose(output, expected, atol=1.01 if levels else 0, rtol=0)
+    assert levels == (name in ("RGB", "BGR", "GRAYSCALE"))
+
+
+@pytest.mark.parametrize(("function", "batch"), [("small", 1), ("large", 2)])
+def test_one_of_several_functions_is_run(mac: Mac, case: Cases, function: str, batch: int) -> None:
+    made = case("functions", signature=function)
+    with made.opened() as session:
+        session.run()
+        (output,) = session.outputs()
+        assert session.placement().known == "planned"
+    assert output.shape[0] == batch
+    np.testing.assert_array_equal(output, made.expected[0])
+
+
+def test_a_flexible_package_is_run_at_the_chosen_size(mac: Mac, case: Cases) -> None:
+    made = case("flexible", batch=3)
+    with made.opened() as session:
+        session.run()
+        assert session.outputs()[0].shape == (3, 4, 6, 6)
+    four, five = (np.zeros((size, 3, 8, 8), np.float32) for size in (4, 5))
+    with made.opened((four,)) as session:
+        session.run()
+    with made.opened((five,)) as session, pytest.raises(StageError) as caught:
+        session.run()
+    assert "For input feature 'x', the provided shape (5 x 3 x 8 x 8)" in caught.value.message
+    assert "Size (5) of dimension (0) is not in allowed range (1..4)" in caught.value.message
+
+
+def test_the_runtimes_own_clock_is_the_sample_and_the_call_stands_beside(
+    mac: Mac, case: Cases
+) -> None:
+    with case("plain").opened() as session:
         assert isinstance(session, SelfTimedSession)
-        assert list(session.time_block(3)) == [1000, 2000, 3000]
+        samples = session.time_block(3)
         beside = session.beside_ns()["call"]
-        assert len(beside) == 3
-        assert all(ns > 0 for ns in beside)
-        assert list(session.time_block(1)) == [4000]
+        assert len(samples) == len(beside) == 3
+        assert all(0 < own < call for own, call in zip(samples, beside, strict=True))
+        session.time_block(1)
         assert len(session.beside_ns()["call"]) == 1
         assert session.settings()["clock"] == "runtime"
-        (output,) = session.outputs()
-        assert output.dtype == np.float16
-        assert output[0, 0] == 4
 
 
-def test_without_a_clock_of_its_own_the_call_is_the_sample(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name, module in Apple().modules(own_clock=False).items():
-        monkeypatch.setitem(sys.modules, name, module)
-    with opened() as session:
-        assert all(ns > 0 for ns in session.time_block(2))
-        assert session.beside_ns() == {}
-        assert session.settings()["clock"] == "call"
-
-
-def test_a_duration_that_is_not_told_is_an_error(apple: Apple) -> None:
-    apple.durations = [None]
-    with opened() as session, pytest.raises(StageError, match="reported no duration") as caught:
+def test_a_duration_that_is_not_told_is_an_error(mac: Mac, case: Cases) -> None:
+    mac.fails["duration"] = "none"
+    matched = pytest.raises(StageError, match="reported no duration")
+    with case("plain").opened() as session, matched as caught:
         session.time_block(1)
     assert caught.value.stage == "time"
 
 
-def test_outputs_before_an_inference_are_an_error(apple: Apple) -> None:
-    with opened() as session, pytest.raises(StageError, match="only after an inference"):
+def test_outputs_before_an_inference_are_an_error(mac: Mac, case: Cases) -> None:
+    matched = pytest.raises(StageError, match="only after an inference")
+    with case("plain").opened() as session, matched:
         session.outputs()
 
 
 @pytest.mark.parametrize(
-    ("units", "member"),
-    [("all", "ALL"), ("cpu_only", "CPU"), ("cpu_and_gpu", "GPU"), ("cpu_and_ne", "NE")],
+    ("units", "expected"),
+    [
+        ("all", {"cpu", "gpu", "neural_engine"}),
+        ("cpu_only", {"cpu"}),
+        ("cpu_and_gpu", {"cpu", "gpu"}),
+        ("cpu_and_ne", {"cpu", "neural_engine"}),
+    ],
 )
-def test_compute_units_are_asked_for_in_model_and_plan(
-    apple: Apple, units: str, member: str
+def test_model_and_plan_use_the_compute_units(
+    mac: Mac, case: Cases, units: str, expected: set[str]
 ) -> None:
-    with opened(compute_units=units, specialization="fast_prediction") as session:
-        session.placement()
+    with case("stateful").opened(compute_units=units, specialization="fast_prediction") as session:
+        placement = session.placement()
+        assert session._model.compute_unit.name == units.upper()
+        strategy = session._model.optimization_hints["specializationStrategy"]
+        assert strategy is ct.SpecializationStrategy.FastPrediction
         assert session.settings()["compute_units"] == units
-    load, plan = apple.loaded
-    assert load == ("x.mlpackage", member, {"specializationStrategy": "FAST"})
-    assert plan == ("/private/tmp/model.mlmodelc", member)
-
-
-def test_no_hint_is_given_where_none_was_asked_for(apple: Apple) -> None:
-    """macOS before 15 refuses any."""
-    with opened():
-        pass
-    assert apple.loaded == [("x.mlpackage", "ALL", None)]
-
-
-@pytest.mark.parametrize("layers", [False, True])
-def test_placement_counts_operations_and_pieces(apple: Apple, layers: bool) -> None:
-    apple.layers = layers
-    with opened() as session:
-        placement = session.placement()
-    assert placement.units == {"neural_engine": 3, "cpu": 1}
     assert placement.known == "planned"
-    assert placement.partitions == 3
+    assert set(placement.units) == expected
 
 
-def test_a_plan_names_what_would_run_elsewhere(apple: Apple) -> None:
-    facts = {"operator_name": "ios17.softmax", "outputs": (SimpleNamespace(name="scores"),)}
-    apple.devices = [ENGINE, type(CPU.__name__, (CPU,), facts)]
-    with opened() as session:
+def test_placement_counts_operations_and_pieces(mac: Mac, case: Cases) -> None:
+    with case("half").opened() as session:
         placement = session.placement()
-    assert (placement.examples or {})["cpu"] == ("scores (ios17.softmax)",)
-    required = RequiredUnits(names=("npu",), also=runner().units)
-    with pytest.raises(StageError, match=r"1 operator \(scores \(ios17.softmax\)\) runs on cpu"):
-        required.check("coreml", placement)
-    apple.devices = [ENGINE, None]
-    with opened() as session:
-        required.check("coreml", session.placement())
+    assert placement.units == {"neural_engine": 5}
+    assert placement.partitions == 1
 
 
-@pytest.mark.parametrize("missing", ["error", "empty"])
-def test_placement_is_unknown_where_no_plan_is_told(apple: Apple, missing: str) -> None:
-    if missing == "error":
-        apple.plan_error = ValueError("MLComputePlan is not supported.\nat all")
-    apple.devices = [None]
-    with opened() as session:
-        placement = session.placement()
+def test_the_plan_counts_operations_of_blocks(mac: Mac, tmp_path: Path) -> None:
+    model = ct.models.MLModel(str(branches(tmp_path / "b.mlpackage")))
+    found = plan.plan(model, ct.ComputeUnit.CPU_ONLY, "main")
+    kinds = ("reduce_sum", "greater", "cond", "relu", "square", "tanh")
+    assert found.units == {"cpu": len(kinds)}
+
+
+def test_the_plan_of_a_neuralnetwork_has_layers(mac: Mac, tmp_path: Path) -> None:
+    path = tmp_path / "n.mlpackage"
+    exported = exporter().export(TinyModel(), ExportSpec(options={"type": "neuralnetwork"}), path)
+    made = make_artifact(path, exported, "coreml")
+    inputs = make_inputs(exported.inputs, 0)
+
+    def settings(units: str) -> dict[str, str]:
+        options = RunOptions(threads=1, extra={"compute_units": units})
+        with runner().open(made, path, inputs, options) as session:
+            assert sum(filter(None, session.placement().units.values())) > 3
+            return dict(session.settings())
+
+    assert settings("all")["precision"] == "fp16", "GPU and Neural Engine compute it so"
+    assert "precision" not in settings("cpu_only")
+    mac.fails["plan"] = "no plan"
+    options = RunOptions(threads=1)
+    with runner().open(made, path, inputs, options) as session:
+        assert session.settings()["precision"] == "fp16", "it cannot be excluded"
+
+
+@pytest.mark.parametrize(
+    ("macos", "fails", "note"),
+    [
+        ("14.3", {}, "not available: MLComputePlan is only available on macOS >= 14.4"),
+        ("15.5", {"plan": "no room"}, "not available: Failed to load compute plan: no room"),
+    ],
+)
+def test_placement_is_unknown_where_there_is_no_plan(
+    case: Cases, tmp_path: Path, macos: str, fails: dict[str, str], note: str
+) -> None:
+    with on_a_mac(tmp_path, macos) as mac:
+        mac.fails.update(fails)
+        with case("plain").opened() as session:
+            placement = session.placement()
     assert placement.known == "unknown"
     assert placement.units
-    assert "\n" not in (placement.note or "")
+    assert (placement.note or "").endswith(note)
 
 
-def test_what_core_ml_only_warns_of_does_not_open(apple: Apple) -> None:
-    apple.warning = "You will not be able to run predict(): compiler error\nmore"
-    with pytest.raises(StageError, match=r"compiler error$") as caught, opened():
+def test_a_device_that_the_bindings_do_not_know(mac: Mac, case: Cases) -> None:
+    mac.fails["device"] = "new"
+    with case("half").opened() as session:
+        assert session.placement().units == {"unknown": 5}
+
+
+def test_a_function_that_is_not_in_the_compiled_model(mac: Mac, packages: Any) -> None:
+    model = ct.models.MLModel(str(packages("plain")))
+    found = plan.plan(model, ct.ComputeUnit.ALL, "other")
+    assert found.known == "unknown"
+    assert "no function 'other'" in (found.note or "")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("compile", 'Error compiling model: "too large".'),
+        ("load", "Failed to build the model execution plan: too large"),
+    ],
+)
+def test_what_coremltools_only_warns_of_does_not_open(
+    mac: Mac, case: Cases, place: str, message: str
+) -> None:
+    made = case("plain")
+    mac.fails[place] = "too large"
+    with pytest.raises(StageError) as caught, made.opened():
         pass
     assert caught.value.stage == "open"
+    assert caught.value.message == f"Core ML cannot load {made.path.name}: {message}"
 
 
-def test_a_model_for_a_newer_system_does_not_open(apple: Apple) -> None:
-    apple.too_new = True
-    with pytest.raises(StageError, match="not loaded or compiled"), opened():
+def test_a_model_for_a_newer_core_ml_does_not_open(
+    mac: Mac, case: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bindings = import_module("support.mac.libcoremlpython")
+    monkeypatch.setattr(bindings, "NEWEST_SPECIFICATION", 6)
+    with pytest.raises(StageError, match="not loaded or compiled"), case("plain").opened():
         pass
+
+
+@pytest.mark.parametrize(
+    ("macos", "extra", "message"),
+    [
+        ("14.7", {"specialization": "fast_prediction"}, "hints are only available on macOS >= 15"),
+        ("12.6", {"compute_units": "cpu_and_ne"}, "CPU_AND_NE is only available on macOS >= 13"),
+        ("13.6", {}, "Unable to parse specification version 8"),
+    ],
+)
+def test_what_an_older_system_does_not_have(
+    case: Cases, tmp_path: Path, macos: str, extra: dict[str, str], message: str
+) -> None:
+    made = case("plain")
+    with on_a_mac(tmp_path, macos), pytest.raises(StageError) as caught, made.opened(**extra):
+        pass
+    assert message in caught.value.message
+    assert "this macOS does not support" in (caught.value.hint or "")
+
+
+def test_a_failed_inference_is_told_in_one_line(mac: Mac, case: Cases) -> None:
+    with case("plain").opened() as session:
+        session.run()
+        mac.fails["predict"] = "the Neural Engine is busy"
+        with pytest.raises(StageError) as caught:
+            session.time_block(1)
+    assert caught.value.stage == "time"
+    assert caught.value.message == (
+        "Core ML failed in an inference: Unable to compute the prediction using ML Program: "
+        "the Neural Engine is busy"
+    )
+    assert caught.value.hint
+
+
+def test_arrays_that_cannot_be_written_to_are_copied(mac: Mac, case: Cases) -> None:
+    """The bindings ask an array for a pointer to write to."""
+    made = case("plain")
+    fixed = np.broadcast_to(np.float32(0), (1, 3, 8, 8))
+    with made.opened((fixed,)) as session:
+        session.run()
+        assert not session.outputs()[0].any()
+
+
+def test_types_that_the_bindings_refuse_are_named(
+    mac: Mac, case: Cases, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = case("plain")
+    matched = pytest.raises(StageError, match="value type not convertible")
+    with made.opened((np.zeros((1, 3, 8, 8), np.int8),)) as session, matched as caught:
+        session.run()
+    assert "the inputs are x float32" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("extra", [{"compute_units": "tpu"}, {"specialization": "fast"}])
-def test_unknown_values_are_refused(apple: Apple, extra: dict[str, str]) -> None:
-    with pytest.raises(UsageError) as caught, opened(**extra):
+def test_unknown_values_are_refused(mac: Mac, case: Cases, extra: dict[str, str]) -> None:
+    with pytest.raises(UsageError) as caught, case("plain").opened(**extra):
         pass
     assert caught.value.hint
-    assert apple.loaded == []
 
 
-def test_images_are_the_pictures_that_the_network_sees(apple: Apple) -> None:
-    details = {"images": "image", "image_scale": "0.01", "image_bias": "-1.0,0.0,1.0"}
-    what = artifact("float32", "fp32", **details)
-    values = np.array([[[[-1.0, 1.55], [0.003, 9.0]], [[0.0, 2.55], [1, 1]], [[1, 1], [1, 1]]]])
-    options = RunOptions(threads=1)
-    with runner().open(what, Path("x.mlpackage"), (values,), options) as session:
+def test_images_are_the_pictures_that_the_network_sees(mac: Mac, case: Cases) -> None:
+    made = case("RGB")
+    scale = float(made.artifact.details["image_scale"])
+    bias = np.array(made.artifact.details["image_bias"].split(","), np.float64)
+    pixels = np.zeros((1, 3, 8, 8))
+    pixels[0, :, 0, 0] = (7.4, 300, -3)
+    values = (pixels * scale + bias.reshape(1, 3, 1, 1)).astype(np.float32)
+    with made.opened((values,)) as session:
         session.run()
+        assert session._fed["x"].mode == "RGB"
+        assert session._fed["x"].getpixel((0, 0)) == (7, 255, 0)
         assert session.settings()["input_bits"] == "8"
         assert "precision" not in session.settings(), "the program is computed in fp32"
-    picture = apple.fed[0]["image"]
-    assert picture.mode == "RGB"
-    pixels = np.asarray(picture)
-    assert pixels[:, :, 0].tolist() == [[0, 255], [100, 255]]
-    assert pixels[:, :, 1].tolist() == [[0, 255], [100, 100]]
-    assert pixels[:, :, 2].tolist() == [[0, 0], [0, 0]]
+        assert session.outputs()[0][0, :, 0, 0].tolist() == [14, 255, 0]
 
 
-def test_a_state_is_kept_and_outputs_are_those_of_a_new_one(apple: Apple) -> None:
-    with opened(artifact(states="total")) as session:
+def test_gray_images_of_floats_are_not_rounded_to_8_bits(mac: Mac, case: Cases) -> None:
+    with case("GRAYSCALE_FLOAT16").opened() as session:
+        session.run()
+        assert session._fed["x"].mode == "F"
+        assert session.settings()["input"] == "image"
+        assert "input_bits" not in session.settings()
+
+
+def test_a_state_is_kept_and_outputs_are_those_of_a_new_one(mac: Mac, case: Cases) -> None:
+    made = case("stateful")
+    with made.opened() as session:
         session.time_block(3)
-        (output,) = session.outputs()
-        assert output[0, 0] == 1, "one inference from zeros"
-        session.time_block(1)
-        assert session._state == [1, 2, 3, 5]
+        kept = session._state.read_state("total")
+        np.testing.assert_allclose(kept, 3 * made.inputs[0], atol=1e-2)
+        np.testing.assert_array_equal(session.outputs()[0], made.expected[0])
+        np.testing.assert_array_equal(session._state.read_state("total"), kept)
         assert session.settings()["states"] == "kept between inferences"
 
 
-def test_a_state_needs_a_newer_system(apple: Apple) -> None:
-    apple.too_old = True
-    with pytest.raises(StageError, match="macOS 15") as caught, opened(artifact(states="total")):
-        pass
+def test_a_state_needs_a_newer_system(case: Cases, tmp_path: Path) -> None:
+    made = case("stateful")
+    with on_a_mac(tmp_path, "14.7") as mac:
+        with pytest.raises(StageError, match="specification version 9"), made.opened():
+            pass
+        mac.macos = "15.5"
+        with pytest.raises(StageError, match="supported on macOS 15") as caught, made.opened():
+            pass
     assert (caught.value.stage, caught.value.kind) == ("open", "unavailable")
 
 
-@pytest.mark.parametrize("labels", [("b", "a"), (10, 9)])
-def test_probabilities_are_in_the_order_of_the_labels(apple: Apple, labels: Any) -> None:
-    apple.given = {"output": dict(zip(labels, (0.75, 0.25), strict=True)), "label": labels[0]}
-    with opened(artifact("float32")) as session:
-        session.run()
-        (output,) = session.outputs()
-    assert output.tolist() == [[0.25, 0.75]]
-
-
-@pytest.mark.parametrize(
-    ("mode", "space", "pixel", "expected"),
-    [
-        ("RGBA", "RGB", (1, 2, 3, 255), [1, 2, 3]),
-        ("RGBA", "BGR", (1, 2, 3, 255), [3, 2, 1]),
-        ("L", "GRAYSCALE", 7, [7]),
-        ("F", "GRAYSCALE_FLOAT16", 0.5, [0.5]),
-    ],
-)
-def test_an_image_is_an_output_of_levels(
-    apple: Apple, mode: str, space: str, pixel: Any, expected: list[float]
-) -> None:
-    from PIL import Image
-
-    apple.given = {"output": Image.new(mode, (4, 2), pixel)}
-    with opened(artifact("float32", color_spaces=f"output {space}")) as session:
-        session.run()
-        (output,) = session.outputs()
-    assert output.shape == (1, len(expected), 2, 4)
-    assert output.dtype == ("float32" if mode == "F" else "uint8")
-    assert output[0, :, 1, 3].tolist() == expected
-
-
-def test_channels_are_swapped_for_a_network_of_bgr(apple: Apple) -> None:
-    details = {"images": "image", "image_scale": "1.0", "image_bias": "0,0,0"}
-    values = np.array([1.0, 2.0, 3.0], np.float32).reshape(1, 3, 1, 1)
-    what = artifact("float32", color_spaces="image BGR", **details)
-    with runner().open(what, Path("x"), (values,), RunOptions(threads=1)) as session:
-        session.run()
-    assert apple.fed[0]["image"].getpixel((0, 0)) == (3, 2, 1)
-
-
-def test_gray_images_of_floats_are_not_rounded(apple: Apple) -> None:
-    details = {"images": "image", "image_scale": "1.0", "image_bias": "0"}
-    what = artifact("float32", color_spaces="image GRAYSCALE_FLOAT16", **details)
-    values = np.full((1, 1, 2, 2), 0.25, np.float32)
-    with runner().open(what, Path("x"), (values,), RunOptions(threads=1)) as session:
-        session.run()
-        assert session.settings()["input"] == "image"
-        assert "input_bits" not in session.settings()
-    picture = apple.fed[0]["image"]
-    assert picture.mode == "F"
-    assert picture.getpixel((1, 1)) == 0.25
-
-
-def test_the_plan_is_that_of_the_function(apple: Apple) -> None:
-    with opened(artifact(signature="other")) as session:
-        assert session.placement().known == "planned"
-    with opened(artifact(signature="missing")) as session:
-        assert session.placement().known == "unknown"
-
-
-@pytest.mark.parametrize(
-    ("kind", "units", "devices", "precision"),
-    [
-        ("mlprogram", "all", [ENGINE], None),
-        ("neuralnetwork", "all", [ENGINE, CPU], "fp16"),
-        ("neuralnetwork", "all", [None], "fp16"),
-        ("neuralnetwork", "all", [CPU, None, CPU], None),
-        ("neuralnetwork", "cpu_only", [None], None),
-    ],
-)
-def test_says_where_it_computes_in_less(
-    apple: Apple, kind: str, units: str, devices: list[type | None], precision: str | None
-) -> None:
-    apple.devices = devices
-    with opened(artifact("float32", "fp32", type=kind), compute_units=units) as session:
-        assert session.settings().get("precision") == precision
-        assert session.settings()["threads"] == "unknown"
-
-
-def test_arrays_that_are_widened_are_told(apple: Apple) -> None:
-    with opened(artifact(fed="float16")) as session:
+def test_arrays_that_are_widened_are_told(mac: Mac, case: Cases) -> None:
+    with case("half").opened() as session:
         assert session.settings()["input_arrays"] == "float32"
-    with opened(artifact(fed="float32")) as session:
+        session.run()
+        assert session.outputs()[0].dtype == np.float16
+    with case("plain").opened() as session:
         assert "input_arrays" not in session.settings()
 
 
-def test_loading_asks_the_machine_nothing(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(runners, "_output_of", lambda *command: asked.append(command))
-    with opened(artifact("float32", "fp32", type="neuralnetwork")) as session:
+class TestOlderCoremltools:
+    """Without what later versions brought."""
+
+    def test_without_a_clock_of_its_own_the_call_is_the_sample(
+        self, mac: Mac, case: Cases, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """8.2 and older."""
+        monkeypatch.delattr(ct.models.MLModel, "last_predict_duration_in_nano_seconds")
+        with case("plain").opened() as session:
+            assert all(ns > 0 for ns in session.time_block(2))
+            assert session.beside_ns() == {}
+            assert session.settings()["clock"] == "call"
+
+    def test_without_a_plan_the_placement_is_unknown(
+        self, mac: Mac, case: Cases, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """8.0 and older."""
+        monkeypatch.setattr(plan, "find_spec", lambda name: None)
+        with case("plain").opened() as session:
+            assert session.placement().known == "unknown"
+            assert "has no MLComputePlan (8.1" in (session.placement().note or "")
+
+    def test_without_hints_and_states(
+        self, mac: Mac, case: Cases, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """7."""
+        plain, stateful = case("plain"), case("stateful")
+        real = ct.models.MLModel
+
+        class MLModel(real):  # type: ignore[misc, valid-type]
+            def __init__(self, model: str, compute_units: Any) -> None:
+                super().__init__(model, compute_units=compute_units)
+
+            def predict(self, data: Any) -> Any:
+                return super().predict(data)
+
+            @property
+            def make_state(self) -> Any:
+                raise AttributeError("'MLModel' object has no attribute 'make_state'")
+
+        monkeypatch.setattr(ct.models, "MLModel", MLModel)
+        monkeypatch.delattr(ct, "SpecializationStrategy")
+        with plain.opened() as session:
+            session.run()
+        fast = plain.opened(specialization="fast_prediction")
+        with pytest.raises(StageError, match="no specialization strategies") as caught, fast:
+            pass
+        assert "8 or later" in (caught.value.hint or "")
+        with pytest.raises(StageError, match="make_state") as caught, stateful.opened():
+            pass
+        assert "coremltools 8" in (caught.value.hint or "")
+
+
+def test_loading_asks_the_machine_nothing(
+    mac: Mac, case: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(runners, "build", lambda: asked.append("build"))
+    monkeypatch.setattr(runners, "thermal_state", lambda: asked.append("state"))
+    monkeypatch.setattr(runners, "plan", lambda *given: asked.append("plan"))
+    with case("plain").opened() as session:
         assert asked == []
-        assert len(apple.loaded) == 1, "the model, and no plan"
         session.settings()
         session.placement()
         session.settings()
-    assert len(asked) == 2
-    assert len(apple.loaded) == 2, "one plan"
+    assert asked == ["build", "state", "plan"]
 
 
 def test_pictures_are_imported_before_loading(
-    apple: Apple, monkeypatch: pytest.MonkeyPatch
+    mac: Mac, case: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = pytest.importorskip("PIL")
+    made = case("RGB")
+    package = import_module("PIL")
     # Restored as an attribute too: a second module would know none of the formats.
-    monkeypatch.setattr(package, "Image", pytest.importorskip("PIL.Image"))
+    monkeypatch.setattr(package, "Image", import_module("PIL.Image"))
     monkeypatch.delitem(sys.modules, "PIL.Image")
     runner().prepare()
     assert "PIL.Image" in sys.modules
     for name in ("PIL", "PIL.Image"):
         monkeypatch.setitem(sys.modules, name, None)
     runner().prepare()
-    details = {"images": "image", "image_scale": "0.01", "image_bias": "-1.0,0.0,1.0"}
-    with pytest.raises(StageError, match="pillow") as caught, opened(artifact(**details)):
+    with pytest.raises(StageError, match="pillow") as caught, made.opened():
         pass
     assert caught.value.kind == "unavailable"
 
 
-def test_nothing_is_collected_while_it_is_timed(apple: Apple) -> None:
+def test_nothing_is_collected_while_it_is_timed(
+    mac: Mac, case: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collecting: list[bool] = []
 
-    class Durations(list[int | None]):
-        def __getitem__(self, index: Any) -> Any:
-            collecting.append(gc.isenabled())
-            return 1000
+    def duration(self: Any) -> int:
+        collecting.append(gc.isenabled())
+        return 1000
 
-    apple.durations = Durations([1000])
-    with opened() as session:
-        session.time_block(2)
+    name = "last_predict_duration_in_nano_seconds"
+    monkeypatch.setattr(ct.models.MLModel, name, property(duration))
+    with case("plain").opened() as session:
+        assert session.time_block(2) == [1000, 1000]
     assert collecting == [False, False]
-
-
-def test_settings_of_the_machine(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"sw_vers": "24G90", "pmset": "Note: none\nCPU_Speed_Limit \t= 80\n"}
-    monkeypatch.setattr(runners, "_output_of", lambda *command: told[command[0]])
-    with opened() as session:
-        assert session.settings()["macos_build"] == "24G90"
-        assert session.settings()["thermal_state"] == "CPU speed limit 80 %"
-    foundation: Any = ModuleType("Foundation")
-    foundation.__spec__ = SimpleNamespace()
-    process = SimpleNamespace(thermalState=lambda: 2)
-    foundation.NSProcessInfo = SimpleNamespace(processInfo=lambda: process)
-    monkeypatch.setitem(sys.modules, "Foundation", foundation)
-    with opened() as session:
-        assert session.settings()["thermal_state"] == "serious"
 
 
 def test_probing_elsewhere_says_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,19 +554,21 @@ def test_probing_elsewhere_says_where_it_runs(monkeypatch: pytest.MonkeyPatch) -
     assert "Mac" in (found.hint or "")
 
 
-@pytest.mark.parametrize("state", ["missing", "without bindings", "complete"])
-def test_probing_a_mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(runners.platform, "machine", lambda: "arm64")
-    if state == "complete":
-        (tmp_path / "libcoremlpython.so").touch()
+def test_probing_a_mac(mac: Mac) -> None:
+    found = runner().probe()
+    assert found.available
+    assert found.units == ("cpu", "gpu", "neural_engine")
+    assert found.version == f"macOS 15.5 (stand-in), coremltools {ct.__version__}"
+
+
+@pytest.mark.parametrize("state", ["missing", "without bindings"])
+def test_probing_a_mac_that_cannot(
+    mac: Mac, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str
+) -> None:
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(runners, "find_spec", lambda name: None if state == "missing" else spec)
     found = runner().probe()
-    assert found.available == (state == "complete")
-    if state == "complete":
-        assert found.units == ("cpu", "gpu", "neural_engine")
-        assert found.version
-    else:
-        assert found.reason
-        assert "coremltools" in (found.hint or "") or "latbench[coreml]" in (found.hint or "")
+    assert not found.available
+    assert found.reason
+    assert "coremltools" in (found.hint or "") or "latbench[coreml]" in (found.hint or "")
+    assert system.runtime_version().startswith("macOS 15.5 (stand-in)")
