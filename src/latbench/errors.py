@@ -138,10 +138,12 @@ def listed(names: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException | str, otherwise: str | None = None) -> str:
-    """The first line of an exception or message; ``otherwise`` if it is empty, by default the
-    exception's type. Messages of foreign code may be pages long."""
+    """The first line of an exception or message that has words; ``otherwise`` if it is empty, by
+    default the exception's type. Messages of foreign code may be pages long, and begin with a
+    brace or a rule."""
     text = str(error).strip() or otherwise or type(error).__name__
-    return text.splitlines()[0]
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in lines if any(map(str.isalnum, line))), lines[0])
 
 
 def choice_option(name: str, value: str, allowed: Iterable[str]) -> str:

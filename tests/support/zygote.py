@@ -76,7 +76,7 @@ class Forked:
 class Zygote:
     """The parent of forked workers. It ends with this process."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
@@ -85,7 +85,7 @@ class Zygote:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # Threads that spin while they wait take the CPU of the tests beside them.
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            env={**environment, "OMP_WAIT_POLICY": "PASSIVE"},
             start_new_session=True,
         )
         theirs.close()
@@ -138,7 +138,8 @@ class Zygotes:
             return subprocess.Popen(command, env=env, stderr=stderr, **rest)  # type: ignore[call-overload,no-any-return]
         needed = MODULES[module]
         if needed not in self._started:
-            self._started[needed] = Zygote(needed)
+            # Not that of the test, which others would inherit.
+            self._started[needed] = Zygote(needed, self._environment)
         return self._started[needed].start(module, env, stderr.fileno())
 
     def _differs(self, environment: Mapping[str, str]) -> bool:
@@ -208,6 +209,8 @@ def _become(descriptors: Sequence[int], path: Sequence[str]) -> NoReturn:
         os.chdir(asked["folder"])
         tempfile.tempdir = None  # read again from the environment
         sys.path[:] = [*filter(None, os.environ.get("PYTHONPATH", "").split(":")), *path]
+        with suppress(ImportError):
+            import_module("sitecustomize")
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as ended:

@@ -182,6 +182,13 @@ def _parsed(path: Path, model: Path) -> Any:
         from google.protobuf.message import DecodeError
 
     spec = Model_pb2.Model()
+    if not hasattr(spec.description, "functions"):
+        raise StageError(
+            "export",
+            "this coremltools cannot describe functions and states, which packages may have",
+            hint="pip install --upgrade 'latbench[coreml]' (coremltools 8 or later)",
+            kind="unavailable",
+        )
     try:
         spec.ParseFromString(model.read_bytes())
     except DecodeError as error:

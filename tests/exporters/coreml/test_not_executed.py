@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,9 @@ from latbench.events import Events
 from latbench.report.text.artifact import parity
 from latbench_exporters.coreml import native
 from latbench_exporters.coreml.exporter import exporter
-from latbench_exporters.coreml.interface import Interface
+from latbench_exporters.coreml.interface import Interface, interface
+from latbench_exporters.coreml.package import read
+from support.coreml import on_a_mac, write_classifier, write_image_program, write_stateful
 from support.models import TinyModel, factory
 
 pytest.importorskip("coremltools", reason="needs the `coreml` extra")
@@ -83,39 +84,26 @@ def test_on_a_mac_core_ml_executes_it(
     assert outputs[0].sum() == 20
 
 
-def test_one_prediction_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a stand-in for coremltools on macOS."""
-    asked: list[Any] = []
-
-    class MLModel:
-        def __init__(self, path: str, compute_units: str) -> None:
-            asked.append((path, compute_units))
-
-        def make_state(self) -> str:
-            return "zeros"
-
-        def predict(self, data: Any, state: Any = None) -> Any:
-            asked.append((data, state))
-            if "broken" in data:
-                raise Exception("not loaded")
-            return {"p": {"b": 0.75, "a": 0.25}, "label": "b"}
-
-    ct: Any = ModuleType("coremltools")
-    ct.ComputeUnit = SimpleNamespace(CPU_ONLY="CPU")
-    ct.models = SimpleNamespace(MLModel=MLModel)
-    monkeypatch.setitem(sys.modules, "coremltools", ct)
-    spec = SimpleNamespace(name="p")
-    found: Any = SimpleNamespace(images={}, states=("s",), outputs=(spec,))
-    given = native.execute(Path("x.mlpackage"), {"x": np.zeros(1)}, found)
-    assert given["p"].tolist() == [0.25, 0.75]
-    assert asked[0] == ("x.mlpackage", "CPU")
-    assert asked[1][1] == "zeros"
-    with pytest.raises(StageError, match=r"cannot execute x\.mlpackage: not loaded"):
-        native.execute(Path("x.mlpackage"), {"broken": np.zeros(1)}, found)
-    found.images = {"x": "RGB"}
-    with pytest.raises(StageError, match="images") as caught:
-        native.execute(Path("x.mlpackage"), {}, found)
+def test_one_prediction_on_the_cpu(tmp_path: Path) -> None:
+    """With the real coremltools, whose compiled part is replaced (see ``support.mac``)."""
+    stateful = write_stateful(tmp_path / "s.mlpackage")
+    classes = write_classifier(tmp_path / "c.mlpackage", ["b", "c", "a"])
+    image = write_image_program(tmp_path / "i.mlpackage", "RGB")
+    with on_a_mac(tmp_path) as mac:
+        assert native.available()
+        for path, shape in ((stateful, (1, 4)), (classes, (1, 3))):
+            found = interface(read(path).spec)
+            given = {"x": np.arange(np.prod(shape), dtype=np.float32).reshape(shape)}
+            (expected,) = exporter().evaluate(path, (given["x"],)) or ()
+            (output,) = native.execute(path, given, found).values()
+            np.testing.assert_array_equal(output, expected)
+        mac.fails["predict"] = "busy"
+        with pytest.raises(StageError, match=r"cannot execute c\.mlpackage: NSLocalizedDescr"):
+            native.execute(classes, given, found)
+        with pytest.raises(StageError, match="images") as caught:
+            native.execute(image, {}, interface(read(image).spec))
     assert caught.value.kind == "unavailable"
+    assert not native.available()
 
 
 def test_core_ml_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
