@@ -1,4 +1,10 @@
-"""Stand-ins for an NVIDIA driver and for TensorRT 10 and 11, as their documentation has them."""
+"""Stand-ins for an NVIDIA driver and for TensorRT 10 and 11, as their documentation has them.
+
+The Python part of the `tensorrt` wheel cannot be used as that of coremltools is (`support.mac`):
+parser, builder, runtime and engine are one compiled module, around which Python only adds `nptype`,
+`volume` and context managers. That the stand-in invents no name is checked against the installed
+package of TensorRT for RTX in `tests/runners/tensorrt/test_names.py`.
+"""
 
 from __future__ import annotations
 

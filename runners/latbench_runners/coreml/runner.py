@@ -45,7 +45,7 @@ from latbench_runners.coreml.plan import plan
 from latbench_runners.coreml.system import build, runtime_version, thermal_state
 
 UNCONVERTIBLE = "value type not convertible"
-"""What the bindings say of an input that is no feature of Core ML."""
+"""What the bindings say of an input of a type that they do not pass on."""
 
 
 class CoreMLRunner:

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -246,3 +248,15 @@ def test_outputs_change_with_one_changed_weight(package: Path) -> None:
     assert before is not None
     assert after is not None
     assert not np.allclose(before[0], after[0])
+
+
+def test_a_coremltools_without_functions_and_states_is_too_old(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7."""
+    old = SimpleNamespace(description=SimpleNamespace(input=(), output=()))
+    monkeypatch.setattr(import_module("coremltools.proto.Model_pb2"), "Model", lambda: old)
+    with pytest.raises(StageError, match="functions and states") as caught:
+        read(package)
+    assert caught.value.kind == "unavailable"
+    assert "8 or later" in (caught.value.hint or "")
