@@ -14,8 +14,6 @@ from support.environment import python_path
 
 FOLDER = Path(__file__).parent
 MACOS = "15.5"
-VERSION = f"{MACOS} (stand-in)"
-"""What records get as the version of macOS: no Mac says this."""
 VARIABLE = "LATBENCH_STAND_IN_MACOS"
 FACTS = {
     "coremltools.models.utils": ("_sys",),
@@ -43,7 +41,8 @@ def seen(name: str) -> Seen:
         return Seen(sys, platform="darwin")
     return Seen(
         platform,
-        mac_ver=lambda: (VERSION, ("", "", ""), "arm64"),
+        # In records, as the version of macOS: no Mac says this.
+        mac_ver=lambda: (f"{MAC.macos} (stand-in)", ("", "", ""), "arm64"),
         machine=lambda: "arm64",
         system=lambda: "Darwin",
     )
@@ -73,7 +72,7 @@ def tools(folder: Path, macos: str = MACOS) -> Path:
     return folder
 
 
-def mac_environment(folder: Path, macos: str = MACOS, *first: Path) -> dict[str, str]:
+def mac_environment(folder: Path, macos: str = MACOS) -> dict[str, str]:
     """Changes to the environment of a program that is to find the bindings."""
     path = os.pathsep.join([str(tools(folder / "mac-tools", macos)), os.environ.get("PATH", "")])
-    return {"PYTHONPATH": python_path(*first, FOLDER), "PATH": path, VARIABLE: macos}
+    return {"PYTHONPATH": python_path(FOLDER), "PATH": path, VARIABLE: macos}
