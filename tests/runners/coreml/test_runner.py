@@ -29,6 +29,7 @@ from latbench.api import (
     UsageError,
     make_inputs,
 )
+from latbench.bench.required_units import RequiredUnits
 from latbench_exporters.coreml.exporter import exporter
 from latbench_runners.coreml import plan, system
 from latbench_runners.coreml.runner import runner
@@ -243,6 +244,18 @@ def test_placement_counts_operations_and_pieces(mac: Mac, case: Cases) -> None:
         placement = session.placement()
     assert placement.units == {"neural_engine": 5}
     assert placement.partitions == 1
+
+
+def test_a_plan_names_what_would_run_elsewhere(mac: Mac, case: Cases) -> None:
+    with case("half").opened() as session:
+        placement = session.placement()
+    (named,) = (placement.examples or {}).values()
+    assert len(named) == 5
+    RequiredUnits(names=("npu",), also=runner().units).check("coreml", placement)
+    required = RequiredUnits(names=("cpu",), also=runner().units)
+    with pytest.raises(StageError, match="5 operators") as caught:
+        required.check("coreml", placement)
+    assert named[0] in caught.value.message
 
 
 def test_the_plan_counts_operations_of_blocks(mac: Mac, tmp_path: Path) -> None:
