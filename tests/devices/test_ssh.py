@@ -131,7 +131,7 @@ def test_a_host_whose_key_would_not_be_checked(
 
 def test_what_does_not_answer(gone: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_home(home, gone, monkeypatch)
-    monkeypatch.setattr("latbench.devices.ssh.CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("latbench.devices.ssh._CONNECT_TIMEOUT_S", 1.0)
     message, hint = refused(gone)
     assert "gone does not answer within" in message
     assert "is it on" in hint

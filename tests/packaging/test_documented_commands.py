@@ -80,6 +80,8 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     for name in ("old.onnx", "new.onnx"):
         (tmp_path / name).write_bytes((tmp_path / "model.onnx").read_bytes())
+    # The README's board is this machine under another name.
+    assert run("latbench devices add pi5 local://", tmp_path).returncode == 0
     typed = commands("README.md")
     assert len(typed) > 5
     for command in typed:

@@ -170,7 +170,7 @@ class _Sweeping:
             if i in self.done or not isinstance(resolved, ResolvedRequest):
                 continue
             place = msgspec.structs.replace(self._first, point=i)
-            # A connection that was lost meanwhile is made anew.
+            # A connection that was lost meanwhile is opened again.
             device = self._devices.open(resolved.request.device)
             record = measure_request(resolved, timing, replace(context, device=device, sweep=place))
             if record.outcome.status == "interrupted":

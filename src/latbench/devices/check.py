@@ -18,7 +18,7 @@ CLOCK_TOLERANCE_NS = 60 * 10**9
 """Records of a device whose clock is off by more are hard to place in time."""
 
 
-class Step(Value, frozen=True, kw_only=True):
+class CheckStep(Value, frozen=True, kw_only=True):
     """One step. ``works`` is ``None`` for what is neither good nor bad."""
 
     name: str
@@ -27,18 +27,18 @@ class Step(Value, frozen=True, kw_only=True):
     hint: str | None = None
 
 
-def check_device(connection: Connection) -> Iterator[Step]:
+def check_device(connection: Connection) -> Iterator[CheckStep]:
     """Try each step until one fails, which is the last one."""
     try:
         address = read_address(connection.address)
         if address is None:
-            yield Step(name="connection", works=True, found="this machine")
+            yield CheckStep(name="connection", works=True, found="this machine")
             return
         transport = connect(connection)
     except LatbenchError as error:
         yield _failed("connection", error)
         return
-    yield Step(name="connection", works=True, found=connection.address)
+    yield CheckStep(name="connection", works=True, found=connection.address)
     try:
         yield from _surroundings(connection, transport)
     except LatbenchError as error:
@@ -55,29 +55,29 @@ def check_device(connection: Connection) -> Iterator[Step]:
         yield from _worker(connection, device)
 
 
-def _surroundings(connection: Connection, transport: Transport) -> Iterator[Step]:
+def _surroundings(connection: Connection, transport: Transport) -> Iterator[CheckStep]:
     found = look_around(connection, transport)
     libc = f", glibc {'.'.join(map(str, found.libc))}" if found.libc else ""
     system = f"{found.system} {found.architecture}{libc}"
-    yield Step(name="system", works=True, found=system)
+    yield CheckStep(name="system", works=True, found=system)
     if found.free_bytes is not None:
-        yield Step(name="free space", works=None, found=f"{found.free_bytes / 1e9:.1f} GB")
+        yield CheckStep(name="free space", works=None, found=f"{found.free_bytes / 1e9:.1f} GB")
     if connection.installed is None or connection.installed.worker == "python":
         check_surroundings(connection, found)
         assert found.python is not None
         version = ".".join(map(str, found.python))
-        yield Step(name="python", works=True, found=f"{version}, {found.interpreter}")
+        yield CheckStep(name="python", works=True, found=f"{version}, {found.interpreter}")
 
 
-def _worker(connection: Connection, device: RemoteDevice) -> Iterator[Step]:
+def _worker(connection: Connection, device: RemoteDevice) -> Iterator[CheckStep]:
     link, installed = device.link, connection.installed
     assert installed is not None
     trip = f"an exchange takes {link.round_trip_ns / 1e6:.1f} ms"
-    yield Step(name="worker", works=True, found=f"{link.worker}, {trip}")
+    yield CheckStep(name="worker", works=True, found=f"{link.worker}, {trip}")
     yield from _machine(connection, device.machine)
     offset = link.clock_offset_ns
     late = abs(offset) > CLOCK_TOLERANCE_NS
-    yield Step(
+    yield CheckStep(
         name="clock",
         works=None if late else True,
         found=f"{abs(offset) / 1e9:.1f} s {'ahead of' if offset > 0 else 'behind'} this machine's",
@@ -87,13 +87,13 @@ def _worker(connection: Connection, device: RemoteDevice) -> Iterator[Step]:
         able = device.probe(load_runner(backend))
         found = f"{backend} {able.version}" if able.available else f"{backend}: {able.reason}"
         hint = None if able.available else able.hint
-        yield Step(name="backend", works=able.available, found=found, hint=hint)
+        yield CheckStep(name="backend", works=able.available, found=found, hint=hint)
 
 
-def _machine(connection: Connection, machine: Machine) -> Iterator[Step]:
-    yield Step(name="processor", works=None, found=machine.cpu_model or "unknown")
+def _machine(connection: Connection, machine: Machine) -> Iterator[CheckStep]:
+    yield CheckStep(name="processor", works=None, found=machine.cpu_model or "unknown")
     if machine.emulated:
-        yield Step(
+        yield CheckStep(
             name="emulated",
             works=None,
             found="the processor is emulated",
@@ -105,7 +105,7 @@ def _machine(connection: Connection, machine: Machine) -> Iterator[Step]:
         if each.id != connection.id and machine.identity and each.identity == machine.identity
     ]
     if twins:
-        yield Step(
+        yield CheckStep(
             name="identity",
             works=None,
             found=f"{connection.id} is the same machine as {', '.join(twins)}",
@@ -113,5 +113,5 @@ def _machine(connection: Connection, machine: Machine) -> Iterator[Step]:
         )
 
 
-def _failed(name: str, error: LatbenchError) -> Step:
-    return Step(name=name, works=False, found=error.message, hint=error.hint)
+def _failed(name: str, error: LatbenchError) -> CheckStep:
+    return CheckStep(name=name, works=False, found=error.message, hint=error.hint)

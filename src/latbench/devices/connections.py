@@ -23,7 +23,7 @@ from latbench.schema.value import Value
 from latbench.schema.yaml_document import Document, parse
 
 SCHEMA = 1
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+DEVICE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 HEADER = "# Devices that `latbench devices add` has written. It may be edited by hand.\n"
 SCHEMES = ("ssh", "local")
 
@@ -157,7 +157,7 @@ def new_connection(id: str, address: str, *, same_as: str | None = None) -> Conn
 
 def check_id(id: str) -> None:
     """Refuse an id that cannot name a device. Raises :class:`UsageError`."""
-    if not NAME.fullmatch(id):
+    if not DEVICE_ID.fullmatch(id):
         raise UsageError(
             f"{id!r} cannot name a device",
             hint="up to 64 lower-case letters, digits, dots, dashes and underscores",

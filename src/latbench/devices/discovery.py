@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from latbench.devices.connections import NAME, load_connections, read_address
+from latbench.devices.connections import DEVICE_ID, load_connections, read_address
 from latbench.errors import UsageError
 from latbench.schema.value import Value
 
@@ -71,7 +71,7 @@ def _words(text: str) -> list[str]:
 
 def _id_of(host: str) -> str:
     id = re.sub(r"[^a-z0-9._-]+", "-", host.lower()).strip("-._")
-    return id if NAME.fullmatch(id) else "device"
+    return id if DEVICE_ID.fullmatch(id) else "device"
 
 
 def _host(address: str) -> str | None:

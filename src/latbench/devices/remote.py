@@ -32,7 +32,7 @@ from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 from latbench.worker.native import PROGRAM
 from latbench.worker.process import NO_TELEMETRY
-from latbench.worker.process_tree import HARNESS, MARK, new_mark
+from latbench.worker.process_tree import HARNESS_MARK, MARK, new_mark
 from latbench.worker.server import OWNER_TIMEOUT
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ ALIVE_EVERY_S = 2.0
 OWNER_TIMEOUT_S = 8.0
 """No worker runs on for longer without its harness."""
 ASK_TIMEOUT_S = 30.0
-COMMAND_TIMEOUT_S = 30.0
+_COMMAND_TIMEOUT_S = 30.0
 EXCHANGES = 5
 """The shortest of so many is the round trip."""
-LOCK = "/tmp/latbench-device.lock"  # noqa: S108 - a lock for all users of the device
+DEVICE_LOCK = "/tmp/latbench-device.lock"  # noqa: S108 - a lock for all users of the device
 NOT_INSTALLED = "latbench devices install {}"
 
 
@@ -167,7 +167,7 @@ class RemoteDevice:
         """Take the lock of the device until the agent ends. Raises :class:`StageError`."""
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         owner = f"{_user()}@{platform.node()}, process {os.getpid()}, since {since}"
-        self._asked(messages.ReserveDevice(path=LOCK, owner=owner), messages.DeviceReserved)
+        self._asked(messages.ReserveDevice(path=DEVICE_LOCK, owner=owner), messages.DeviceReserved)
 
     def signal(self, name: messages.SignalName, pid: int) -> None:
         """Signal a worker on the device. Raises :class:`StageError`."""
@@ -184,7 +184,7 @@ class RemoteDevice:
 
     def launch(self, environment: Mapping[str, str], alive_every_s: float | None) -> Channel:
         """Start a worker program."""
-        variables = {**NO_TELEMETRY, HARNESS: self._mark, **environment}
+        variables = {**NO_TELEMETRY, HARNESS_MARK: self._mark, **environment}
         if alive_every_s is not None:
             variables[OWNER_TIMEOUT] = f"{OWNER_TIMEOUT_S:g}"
         command, own = worker_command(self._installed)
@@ -238,7 +238,7 @@ class RemoteDevice:
         return self._agent.ask(request, expect, stage=request.STAGE, timeout_s=ASK_TIMEOUT_S)
 
     def _pushed(self, source: Path, target: PurePath) -> None:
-        there = self._transport.run(("test", "-e", str(target)), timeout_s=COMMAND_TIMEOUT_S)
+        there = self._transport.run(("test", "-e", str(target)), timeout_s=_COMMAND_TIMEOUT_S)
         if there.status != 0:
             self._transport.push(source, str(target))
 

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S = 20.0
+_CONNECT_TIMEOUT_S = 20.0
 SSH_PORT = 22
 KEEPALIVE_S, KEEPALIVES = 2.0, 2
 """A cut cable is noticed after some six seconds: that many signs of life may be missed."""
-COMMAND_TIMEOUT_S = 30.0
+_COMMAND_TIMEOUT_S = 30.0
 DISCONNECT_TIMEOUT_S = 2.0
 CHUNK_BYTES = 2**18
 WINDOW_BYTES = 2**23
 """Outputs of a model travel in one line, and each window takes a round trip."""
-DETAIL_BYTES = 4000
+_DETAIL_BYTES = 4000
 SHA256 = "sha256sum 2>/dev/null || shasum -a 256"
 """Linux has the one, macOS the other; both print the digest first."""
 RECEIVE = (
@@ -80,7 +80,7 @@ class SshTransport:
     ) -> Channel:
         """Start a program. Raises :class:`StageError`."""
         line = _shell_line(command, environment)
-        process = self._waited(self._created(line), COMMAND_TIMEOUT_S, command[0])
+        process = self._waited(self._created(line), _COMMAND_TIMEOUT_S, command[0])
         channel = SshChannel(self, process)
         if alive_every_s is not None:
             self.spawn(_stay_alive(process, alive_every_s))
@@ -90,7 +90,7 @@ class SshTransport:
         """Copy a file to an absolute path on the device. Raises :class:`StageError`."""
         size = source.stat().st_size
         # A slow link carries half a megabyte a second.
-        timeout_s = COMMAND_TIMEOUT_S + size / 500_000
+        timeout_s = _COMMAND_TIMEOUT_S + size / 500_000
         command = ("sh", "-c", RECEIVE, "sh", target)
         done, sent = self._waited(
             self._sent(source, _shell_line(command, {})), timeout_s, f"copying {source.name}"
@@ -165,7 +165,7 @@ class SshTransport:
 
     def _connected(self, address: SshAddress) -> SSHClientConnection:
         try:
-            return self.wait(self._connect(address), CONNECT_TIMEOUT_S + 5)
+            return self.wait(self._connect(address), _CONNECT_TIMEOUT_S + 5)
         except Exception as error:
             raise _explained(error, self._asyncssh, address, self._name) from error
 
@@ -173,8 +173,8 @@ class SshTransport:
         options = {
             "username": address.user,
             "port": address.port,
-            "connect_timeout": CONNECT_TIMEOUT_S,
-            "login_timeout": CONNECT_TIMEOUT_S,
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "login_timeout": _CONNECT_TIMEOUT_S,
             "keepalive_interval": KEEPALIVE_S,
             "keepalive_count_max": KEEPALIVES,
         }
@@ -306,7 +306,7 @@ class SshChannel:
     async def _gather_errors(self) -> None:
         while data := await self._read(self._process.stderr):
             self._errors += data
-            del self._errors[:-DETAIL_BYTES]
+            del self._errors[:-_DETAIL_BYTES]
 
     async def _read(self, stream: Any) -> bytes:
         try:
@@ -362,7 +362,7 @@ def _explained(
         if _has_other_key(asyncssh, address):
             message = f"the host key of {host} has changed since it was first seen"
             hint = (
-                "someone may be answering in its place. If it was installed anew: "
+                "someone may be answering in its place. If it was reinstalled: "
                 f"ssh-keygen -R {host}, then {by_hand}"
             )
         else:
@@ -372,7 +372,7 @@ def _explained(
         message = f"{host} accepts none of the keys for {address.user or 'this user'}"
         hint = f"ssh-copy-id {_login(address)}; a key with a passphrase must be in the agent"
     elif isinstance(error, (concurrent.futures.TimeoutError, asyncio.TimeoutError)):
-        message = f"{host} does not answer within {CONNECT_TIMEOUT_S:g} s"
+        message = f"{host} does not answer within {_CONNECT_TIMEOUT_S:g} s"
         hint = "is it on, and in the same network?"
     elif isinstance(error, _UncheckedHostError):
         message = f"the check of host keys is turned off for {error}"

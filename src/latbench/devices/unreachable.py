@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from latbench.api import Capability, Runner
 
 
-UNKNOWN = msgspec.convert(
+_UNKNOWN_MACHINE = msgspec.convert(
     dict.fromkeys(field.name for field in msgspec.structs.fields(Machine) if field.required),
     Machine,
 )
@@ -55,7 +55,7 @@ class UnreachableDevice:
     """A device of which only the connection is known. Whatever needs it raises ``error``."""
 
     link = None
-    machine = UNKNOWN
+    machine = _UNKNOWN_MACHINE
 
     def __init__(self, connection: Connection, error: StageError) -> None:
         self._connection = connection

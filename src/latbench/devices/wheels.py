@@ -21,14 +21,14 @@ from latbench.errors import StageError, UsageError
 from latbench.plugins import load_runner
 from latbench.version import latbench_version
 
-PACKAGES = ("latbench", "latbench_runners")
+OWN_PACKAGES = ("latbench", "latbench_runners")
 """What a worker imports of this project."""
 NEEDED = ("msgspec", "numpy", "psutil")
 """What every Python worker imports of others."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of the files in latbench's own wheel: equal contents make equal wheels."""
 DOWNLOAD_TIMEOUT_S = 900
-NAME = re.compile("[A-Za-z0-9._-]+")
+REQUIREMENT = re.compile("[A-Za-z0-9._-]+")
 MANYLINUX_MINORS = range(12, 60)
 """Versions 2.x of glibc that wheels are built for."""
 
@@ -101,7 +101,7 @@ def fetch_wheels(
         raise StageError(
             "probe",
             "wheels for a device are fetched with pip, which is not installed here",
-            hint="pip install 'latbench[ssh]'",
+            hint="python -m ensurepip, or let the device fetch them: --from-index",
             kind="unavailable",
         )
     version = ".".join(map(str, platform.python))
@@ -133,7 +133,7 @@ def own_files() -> dict[str, bytes]:
     version = latbench_version()
     info = f"latbench-{version}.dist-info"
     entries: dict[str, bytes] = {}
-    for package in PACKAGES:
+    for package in OWN_PACKAGES:
         spec = find_spec(package)
         assert spec is not None
         for place in spec.submodule_search_locations or ():
@@ -182,7 +182,7 @@ def _declared() -> dict[str, str]:
     found: dict[str, str] = {}
     for text in requires("latbench") or ():
         requirement, _, _ = text.partition(";")
-        name = NAME.match(requirement)
+        name = REQUIREMENT.match(requirement)
         if name is not None and "[" not in requirement:
             found.setdefault(name[0], requirement.strip())
     return found

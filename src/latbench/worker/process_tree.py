@@ -15,7 +15,7 @@ from contextlib import suppress
 
 MARK = "LATBENCH_WORKER"
 """Variable with a value of its own for each worker; what it starts inherits it."""
-HARNESS = "LATBENCH_HARNESS"
+HARNESS_MARK = "LATBENCH_HARNESS"
 """Variable that all workers of one harness on a device at the end of a connection have in common.
 """
 KILL_ROUNDS = 20

@@ -18,7 +18,7 @@ import msgspec
 from latbench.errors import Failure, Stage, StageError, UsageError, is_out_of_memory
 from latbench.version import latbench_version
 from latbench.worker import messages
-from latbench.worker.process_tree import HARNESS, MARK, end_marked
+from latbench.worker.process_tree import HARNESS_MARK, MARK, end_marked
 
 OWNER_TIMEOUT = "LATBENCH_OWNER_TIMEOUT_S"
 """Variable: seconds without a line from the harness after which the program ends. It then ends the
@@ -135,7 +135,7 @@ def _streams() -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
                 lines.put(line)
         end_marked(os.environ.get(MARK, ""))
         if OWNER_TIMEOUT in os.environ:
-            end_marked(os.environ.get(HARNESS, ""), HARNESS)
+            end_marked(os.environ.get(HARNESS_MARK, ""), HARNESS_MARK)
         if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)  # A converter started by this process must end too.
         os._exit(0)

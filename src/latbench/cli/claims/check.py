@@ -97,7 +97,7 @@ def command(
     `latbench claims history ID`.
 
     With --measure, --device may name one of your own devices (`latbench devices`): what is missing
-    is then measured there, and --device is no filter.
+    is then measured there, and all claims that the other options choose are checked.
 
     Exit status: 0 all confirmed, 1 one is refuted, 2 unknown names or an invalid file of claims
     (its valid claims are checked), 3 measuring was interrupted, 4 not refuted but not confirmed

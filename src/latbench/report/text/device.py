@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latbench.devices.check import Step
+from latbench.devices.check import CheckStep
 from latbench.devices.connections import Connection
 from latbench.report.text.layout import labelled
 from latbench.report.units import duration, size
@@ -49,7 +49,7 @@ def connection_lines(connection: Connection) -> list[str]:
     return lines
 
 
-def step_lines(step: Step) -> list[str]:
+def step_lines(step: CheckStep) -> list[str]:
     """One step of a check, and what to do."""
     mark = {True: "ok", False: "FAILED", None: "-"}[step.works]
     lines = [f"  {mark:6}  {step.name:12}  {step.found}"]
