@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,9 +69,10 @@ def compare(
     sides = [_side(side, example_inputs, threads, timing) for side in (a, b)]
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store, Devices() as devices:
-        device = devices.open(_one_device(sides))
+    with ExitStack() as exits:
+        device = exits.enter_context(Devices()).open(_one_device(sides))
         parts = (resolve_request(sides[0], device), resolve_request(sides[1], device))
+        store = exits.enter_context(Registry.open(registry))
         context = RunContext(
             device=device, registry=store, events=events, timeout_s=timeout_s, no_cache=no_cache
         )

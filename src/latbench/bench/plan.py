@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
@@ -67,9 +68,10 @@ def make_plan(
     pilots: list[Record] = []
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store, Devices() as devices:
-        device = devices.open(asked.device)
+    with ExitStack() as exits:
+        device = exits.enter_context(Devices()).open(asked.device)
         resolved = resolve_request(asked, device)
+        store = exits.enter_context(Registry.open(registry))
         for build in range(builds):
             context = RunContext(
                 device=device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,9 +166,10 @@ def run_request(
     asked = read_request(request, timing)
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store, Devices() as devices:
-        device = devices.open(asked.device)
+    with ExitStack() as exits:
+        device = exits.enter_context(Devices()).open(asked.device)
         resolved = resolve_request(asked, device)
+        store = exits.enter_context(Registry.open(registry))
         context = RunContext(
             device=device,
             registry=store,

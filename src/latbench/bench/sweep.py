@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -100,13 +101,15 @@ def sweep(
     timing = resolve_protocol(protocol, timeout_s)
     from latbench.store.registry import Registry
 
-    with Registry.open(registry) as store, Devices() as devices:
+    with ExitStack() as exits:
+        devices = exits.enter_context(Devices())
         points = _resolve_points(requests, timing, devices)
         fits = [point for point in points if isinstance(point.resolved, ResolvedRequest)]
         if not fits:
             unfit = [each.resolved for each in points if isinstance(each.resolved, UnfitError)]
             raise unfit[0] if unfit else UsageError("the sweep has no points")
         points_sha256 = _points_digest(points, timing, strict=strict, profile=profile)
+        store = exits.enter_context(Registry.open(registry))
         begun = _begin(store, points_sha256, len(fits), resume, order_seed, events.warn)
         context = RunContext(
             device=devices.open(fits[0].request.device),
