@@ -1,7 +1,7 @@
 """The native worker and a probe of its parts, each compiled once.
 
 With ``LATBENCH_TEST_SANITIZE=1`` the whole worker is compiled with the sanitizers too, and the
-conversations and the runtimes run under them (AddressSanitizer refuses the one allocation of 64 TB).
+conversations and the runtimes run under them.
 """
 
 from __future__ import annotations

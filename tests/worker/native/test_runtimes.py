@@ -185,6 +185,10 @@ def test_half_precision_is_reported_as_it_runs(native_program: Path, tmp_path: P
     assert (opened["settings"].get("precision") == "fp32") == (os.uname().machine == "x86_64")
 
 
+@pytest.mark.skipif(
+    "LATBENCH_TEST_SANITIZE" in os.environ,
+    reason="the sanitizer ends a program that asks for 64 TB",
+)
 def test_an_inference_that_needs_too_much_memory(native_program: Path, tmp_path: Path) -> None:
     path = onnx_files.asking_for_much_memory(tmp_path / "m.onnx")
     with Talk([native_program]) as worker:
