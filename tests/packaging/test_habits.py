@@ -14,8 +14,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-ELSEWHERE = {"tensorrt", "tflite-runtime"}
-"""Extras that `dev` cannot contain, because they exclude others or come from another index."""
+ELSEWHERE = {"native", "tensorrt", "tflite-runtime"}
+"""Extras that `dev` does not contain, because they exclude others, come from another index, or are a
+compiler of 400 MB."""
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
