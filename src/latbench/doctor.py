@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
+from latbench.analysis.reliability import power_problem
 from latbench.artifacts.cache import ArtifactCache
 from latbench.defaults import FALLBACK
 from latbench.errors import LatbenchError
@@ -123,8 +124,8 @@ def _conditions() -> Iterator[Finding]:
             works=None,
             message=f"{machine.hypervisor}: other guests of the host can slow this one unnoticed",
         )
-    if now.on_battery:
-        yield Finding(subject="power", works=None, message="on battery", hint="plug the machine in")
+    if (power := power_problem(now)) is not None:
+        yield Finding(subject="power", works=None, message=power, hint="plug the machine in")
 
 
 def _broken(subject: str, error: LatbenchError) -> Finding:

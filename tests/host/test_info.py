@@ -147,7 +147,7 @@ def test_garbage_is_unknown_not_a_crash(tmp_path: Path, garbage: dict[str, bytes
 
 def test_an_unplausible_temperature_is_unknown(tmp_path: Path) -> None:
     root = plant(tmp_path, {**TREE, "sys/class/hwmon/hwmon0/temp1_input": "9999999"})
-    assert linux.cpu_temperature_mc(root) == 63_000
+    assert read_conditions(root).temperature_mc == 63_000
 
 
 def test_reading_conditions_starts_nothing_and_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from latbench.host import linux
+from latbench.host.sensors import find_sensors, temperature_mc
 from support.environment import ROOT
 from support.hosts import Bed, Host, until
 from support.hosts.spec import CHECKOUT, LAB
@@ -279,7 +280,7 @@ def test_readings_are_those_of_given_files(ssh_bed: Bed) -> None:
     with ssh_bed.started(name="hot", files=files) as host:
         assert host.ssh(f"cat {' '.join(files)}").stdout == "".join(files.values())
         root = host.path("/")
-        assert linux.cpu_temperature_mc(root) == 61234
+        assert temperature_mc(find_sensors(root)) == 61234
         assert linux.governors(root) == ("performance",)
         assert linux.cpu_model(root) == "ARM implementer 0x41 part 0xd08"
         assert linux.os_name(root) == "Board 1"

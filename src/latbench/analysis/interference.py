@@ -25,6 +25,8 @@ SWITCHES_PER_S = 50
 """Limit of involuntary context switches, used if the run-queue wait is unknown."""
 SLOWER = 0.9
 """Share of the run's highest frequency below which the CPUs count as slowed down."""
+UNDER_VOLTAGE = 1
+"""Bit of a Raspberry Pi's flags; the others mean a lower clock."""
 SENTINEL = 1.10
 """Limit of the sentinel's latency next to a block, relative to its best case."""
 
@@ -80,6 +82,11 @@ def _by_readings(readings: Readings | None, cpus: int, highest_khz: int) -> Sequ
             reasons.append("others used the CPUs")
     if readings.frequency_khz is not None and readings.frequency_khz < SLOWER * highest_khz:
         reasons.append("the CPUs were clocked down")
+    flags = readings.throttle_flags or 0
+    if readings.throttle_events or readings.cooling_state or flags & ~UNDER_VOLTAGE:
+        reasons.append("the device throttled itself")
+    if flags & UNDER_VOLTAGE:
+        reasons.append("the supply voltage was too low")
     return reasons
 
 

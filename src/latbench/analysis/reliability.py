@@ -31,6 +31,8 @@ TREND = DISAGREEMENT
 """Change over the run's processes, in their order, that matters."""
 CLOCK_STEPS = 0.01
 """Least difference between two samples, relative to the latency."""
+LOW_BATTERY = 20
+"""Percent below which systems save power even while the battery is charged."""
 MOST_STEAL = 0.02
 """Share of the CPUs' time, over the whole run."""
 
@@ -50,6 +52,8 @@ Kind = Literal[
     "hypervisor steal",
     "CPU quota",
     "CPU frequency",
+    "throttling",
+    "under-voltage",
     "slow sentinel",
     "too many threads",
     "battery",
@@ -74,6 +78,9 @@ ADVICE: dict[Kind, str] = {
     "hypervisor steal": "a dedicated machine, or `latbench compare`, which tolerates noise",
     "CPU quota": "a larger CPU quota of the container, or fewer --threads",
     "CPU frequency": "a fixed CPU frequency (performance governor), cooling",
+    "throttling": "better cooling, --cooldown and --max-temperature, or a lower fixed clock "
+    "(`latbench devices prepare`)",
+    "under-voltage": "a stronger power supply and a short, thick cable",
     "slow sentinel": QUIET,
     "emulated": "a real device: an emulator's times say nothing about one",
     "too many threads": "--threads no larger than the usable CPUs",
@@ -90,6 +97,8 @@ CAUSES: dict[str, Kind] = {
     "the hypervisor took CPU time": "hypervisor steal",
     "the CPU quota throttled it": "CPU quota",
     "the CPUs were clocked down": "CPU frequency",
+    "the device throttled itself": "throttling",
+    "the supply voltage was too low": "under-voltage",
     "the sentinel was slow": "slow sentinel",
 }
 """The kind of each disturbance that :mod:`latbench.analysis.interference` finds."""
@@ -362,9 +371,19 @@ def _setting_reasons(record: Record) -> Sequence[Reason]:
         reasons.append(Reason(kind="too many threads", text=f"{threads} threads on {cpus}"))
     if record.environment.machine.emulated:
         reasons.append(Reason(kind="emulated", text="the processor is emulated"))
-    if before.on_battery:
-        reasons.append(Reason(kind="battery", text="on battery"))
+    if (power := power_problem(before)) is not None:
+        reasons.append(Reason(kind="battery", text=power))
     return reasons
+
+
+def power_problem(now: Conditions) -> str | None:
+    """What is wrong with the power supply: systems save power on a battery and when it is low."""
+    level = now.battery_percent
+    if now.on_battery:
+        return "on battery" if level is None else f"on battery, at {level} %"
+    if level is not None and level < LOW_BATTERY:
+        return f"the battery is at {level} %"
+    return None
 
 
 def _between(before: Conditions, after: Conditions, cpus: int) -> Sequence[Reason]:

@@ -12,9 +12,10 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from latbench.host import cgroup, linux
+from latbench.host import cgroup, linux, sensors
 from latbench.schema.trace import Readings
 
 CPU_LINE = re.compile(rb"^cpu +(\d+) (\d+) (\d+) \d+ \d+ (\d+) (\d+) (\d+)", re.M)
@@ -32,6 +33,7 @@ class Snapshot:
     busy_ns: int | None
     steal_ns: int | None
     throttled_ns: int | None
+    throttling: sensors.Throttling
 
 
 def snapshot(root: Path = Path("/")) -> Snapshot:
@@ -46,6 +48,7 @@ def snapshot(root: Path = Path("/")) -> Snapshot:
         busy_ns=busy,
         steal_ns=steal,
         throttled_ns=cgroup.throttled_ns(root) if on_linux else None,
+        throttling=sensors.throttling(_sensors(root)) if on_linux else sensors.Throttling(),
     )
 
 
@@ -54,7 +57,8 @@ def between(before: Snapshot, after: Snapshot, root: Path = Path("/")) -> Readin
     on_linux = sys.platform == "linux"
     cpu = after.cpu_ns - before.cpu_ns
     busy = _difference(before.busy_ns, after.busy_ns)
-    frequencies = linux.frequencies_khz(root) if on_linux else None
+    clocks = sensors.clocks_khz(_sensors(root)) if on_linux else None
+    told = before.throttling, after.throttling
     return Readings(
         wall_ns=after.at_ns - before.at_ns,
         cpu_ns=cpu,
@@ -64,9 +68,18 @@ def between(before: Snapshot, after: Snapshot, root: Path = Path("/")) -> Readin
         others_ns=None if busy is None else max(0, busy - cpu),
         steal_ns=_difference(before.steal_ns, after.steal_ns),
         throttled_ns=_difference(before.throttled_ns, after.throttled_ns),
-        frequency_khz=max(frequencies) if frequencies else None,
-        temperature_mc=linux.cpu_temperature_mc(root) if on_linux else None,
+        frequency_khz=max(clocks) if clocks else None,
+        temperature_mc=sensors.temperature_mc(_sensors(root)) if on_linux else None,
+        cluster_khz=clocks if clocks and len(clocks) > 1 else None,
+        throttle_events=_difference(told[0].events, told[1].events),
+        throttle_flags=_flags_between(told[0].flags, told[1].flags),
+        cooling_state=_highest(told[0].cooling, told[1].cooling),
     )
+
+
+@lru_cache(maxsize=1)
+def _sensors(root: Path) -> sensors.Sensors:
+    return sensors.find_sensors(root)
 
 
 def _difference(before: int | None, after: int | None) -> int | None:
@@ -74,6 +87,18 @@ def _difference(before: int | None, after: int | None) -> int | None:
     if before is None or after is None or after < before:
         return None
     return after - before
+
+
+def _flags_between(before: int | None, after: int | None) -> int | None:
+    """Flags that held at either moment, or that the system remembers from in between."""
+    if before is None or after is None:
+        return None
+    remembered = (after & ~before) >> sensors.PAST_FLAGS_SHIFT
+    return (before | after | remembered) & sensors.NOW_FLAGS
+
+
+def _highest(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(before, after)
 
 
 def _busy(root: Path) -> tuple[int | None, int | None]:

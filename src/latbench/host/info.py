@@ -20,6 +20,8 @@ from pathlib import Path
 
 from latbench.host import cgroup, linux
 from latbench.host.commit import commit
+from latbench.host.power import linux_power, told_power
+from latbench.host.sensors import Throttling, find_sensors, temperature_mc, throttling
 from latbench.schema.environment import (
     Conditions,
     Device,
@@ -63,7 +65,9 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
 
     on_linux = sys.platform == "linux"
     quota = cgroup.cpu_quota_milli(root) if on_linux else None
-    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    sensors = find_sensors(root) if on_linux else None
+    throttled = throttling(sensors) if sensors else Throttling()
+    power = linux_power(root) if on_linux else told_power()
     return Conditions(
         unix_ns=time.time_ns(),
         affinity=_affinity(),
@@ -72,12 +76,16 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
         governor=linux.governors(root) if on_linux else None,
         turbo=linux.turbo(root) if on_linux else None,
         frequency_khz=linux.frequencies_khz(root) if on_linux else None,
-        temperature_mc=linux.cpu_temperature_mc(root) if on_linux else None,
+        temperature_mc=temperature_mc(sensors) if sensors else None,
         memory_available_bytes=psutil.virtual_memory().available,
         load_1m_milli=round(os.getloadavg()[0] * 1000) if hasattr(os, "getloadavg") else None,
         throttled_ns=cgroup.throttled_ns(root) if on_linux else None,
         steal_ns=linux.steal_ns(root) if on_linux else None,
-        on_battery=None if battery is None else battery.power_plugged is False,
+        on_battery=power.on_battery,
+        battery_percent=power.battery_percent,
+        throttle_events=throttled.events,
+        throttle_flags=throttled.flags,
+        cooling_state=throttled.cooling,
     )
 
 

@@ -15,10 +15,6 @@ from pathlib import Path
 from latbench.schema.environment import Cache
 
 CPUS = "sys/devices/system/cpu"
-SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scpi_sensors")
-"""hwmon drivers with sensors in the CPU."""
-ZONES = ("x86_pkg_temp", "cpu", "soc")
-"""Beginnings of thermal zone types that mean the CPU."""
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10_000_000
 FAMILIES = (
     {"x86", "x86_64", "i386", "i486", "i586", "i686"},
@@ -26,7 +22,6 @@ FAMILIES = (
     {"riscv64", "riscv32"},
 )
 """Names of architectures whose programs one processor executes itself."""
-PLAUSIBLE_MC = range(-50_000, 200_000)
 
 
 def read(path: Path) -> str | None:
@@ -134,13 +129,13 @@ def hypervisor(root: Path) -> str | None:
 
 def governors(root: Path) -> tuple[str, ...] | None:
     """Frequency governor of each CPU."""
-    found = [read(path) for path in _cpu_files(root, "cpufreq/scaling_governor")]
+    found = [read(path) for path in cpu_files(root, "cpufreq/scaling_governor")]
     return tuple(name for name in found if name) or None
 
 
 def frequencies_khz(root: Path) -> tuple[int, ...] | None:
     """Current frequency of each CPU according to cpufreq; empty without cpufreq."""
-    found = [number(path) for path in _cpu_files(root, "cpufreq/scaling_cur_freq")]
+    found = [number(path) for path in cpu_files(root, "cpufreq/scaling_cur_freq")]
     return tuple(khz for khz in found if khz is not None) or None
 
 
@@ -151,19 +146,6 @@ def turbo(root: Path) -> bool | None:
         return disabled == 0
     boost = number(root / CPUS / "cpufreq/boost")
     return None if boost is None else boost == 1
-
-
-def cpu_temperature_mc(root: Path) -> int | None:
-    """Temperature of the hottest sensor known to be in the CPU, in millidegrees."""
-    sensors: list[Path] = []
-    for chip in (root / "sys/class/hwmon").glob("hwmon*"):
-        if read(chip / "name") in SENSORS:
-            sensors += chip.glob("temp*_input")
-    for zone in (root / "sys/class/thermal").glob("thermal_zone*"):
-        if (read(zone / "type") or "").lower().startswith(ZONES):
-            sensors.append(zone / "temp")
-    found = [number(path) for path in sensors]
-    return max((mc for mc in found if mc is not None and mc in PLAUSIBLE_MC), default=None)
 
 
 def steal_ns(root: Path) -> int | None:
@@ -177,13 +159,19 @@ def _field(cpuinfo: str, name: str) -> str | None:
     return found[1].strip() if found else None
 
 
-def _cpu_files(root: Path, name: str) -> Iterable[Path]:
+def cpu_files(root: Path, name: str) -> Iterable[Path]:
+    """The file ``name`` of each CPU, whether or not it exists."""
     folders = [path for path in (root / CPUS).glob("cpu*") if path.name[3:].isdecimal()]
     return [folder / name for folder in sorted(folders, key=lambda path: int(path.name[3:]))]
 
 
+def existing(paths: Iterable[Path]) -> list[Path]:
+    """Those that exist."""
+    return [path for path in paths if path.exists()]
+
+
 def _topology(root: Path, name: str) -> list[int]:
-    found = [number(path) for path in _cpu_files(root, f"topology/{name}")]
+    found = [number(path) for path in cpu_files(root, f"topology/{name}")]
     return [value for value in found if value is not None]
 
 

@@ -83,7 +83,7 @@ class Software(Value, frozen=True, kw_only=True):
     """Commit of the working directory's repository, ``+dirty`` if it has changes."""
 
 
-class Conditions(Value, frozen=True, kw_only=True):
+class Conditions(Value, frozen=True, kw_only=True, omit_defaults=True):
     """State of the machine that can change within minutes."""
 
     unix_ns: int
@@ -104,6 +104,28 @@ class Conditions(Value, frozen=True, kw_only=True):
     steal_ns: int | None
     """Time taken by the hypervisor for others, over all CPUs, since boot."""
     on_battery: bool | None
+    battery_percent: int | None = None
+    throttle_events: int | None = None
+    """How often the system has counted that it throttled the device, since boot."""
+    throttle_flags: int | None = None
+    """What a Raspberry Pi tells: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft
+    temperature limit; bits 16 to 19 the same of the time before."""
+    cooling_state: int | None = None
+    """The highest state of what slows the device down to cool it; 0: none does."""
+
+
+class Rest(Value, frozen=True, kw_only=True):
+    """The wait before the timing that was asked for, and how it went."""
+
+    idle_ns: int
+    """Least duration that was asked for."""
+    max_temperature_mc: int | None
+    """Temperature to wait for, if one was asked for."""
+    waited_ns: int
+    start_mc: int | None
+    """The hottest CPU sensor at the beginning of the wait."""
+    end_mc: int | None
+    """The same at its end."""
 
 
 class Link(Value, frozen=True, kw_only=True):
@@ -133,3 +155,5 @@ class Environment(Value, frozen=True, kw_only=True, omit_defaults=True):
     after: Conditions | None
     link: Link | None = None
     """``None`` for a measurement on the harness's own machine."""
+    rest: Rest | None = None
+    """``None`` if no wait was asked for."""

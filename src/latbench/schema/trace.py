@@ -49,7 +49,7 @@ class Capability(Value, frozen=True, kw_only=True):
     hint: str | None = None
 
 
-class Readings(Value, frozen=True, kw_only=True):
+class Readings(Value, frozen=True, kw_only=True, omit_defaults=True):
     """State of the machine during one block, read just before and just after it.
 
     Values are differences between the two readings unless noted otherwise.
@@ -70,6 +70,17 @@ class Readings(Value, frozen=True, kw_only=True):
     """Frequency of the fastest CPU after the block, because idle CPUs clock down."""
     temperature_mc: int | None
     """The hottest CPU sensor, after the block."""
+    cluster_khz: tuple[int, ...] | None = None
+    """Frequency of each group of CPUs that share a clock, after the block, where there are
+    several."""
+    throttle_events: int | None = None
+    """How often the system counted that it throttled the device."""
+    throttle_flags: int | None = None
+    """What a Raspberry Pi told before, after or of the time in between: bit 0 under-voltage, 1
+    clock capped, 2 throttled, 3 soft temperature limit."""
+    cooling_state: int | None = None
+    """The highest state, at either reading, of what slows the device down to cool it; 0: none
+    does."""
 
 
 class Block(Value, frozen=True, kw_only=True):

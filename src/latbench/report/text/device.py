@@ -5,15 +5,20 @@ from __future__ import annotations
 from latbench.devices.check import CheckStep
 from latbench.devices.connections import Connection
 from latbench.report.text.layout import labelled
-from latbench.report.units import duration, size
+from latbench.report.units import duration, seconds, size
 from latbench.schema.environment import (
     Conditions,
     Device,
     Fact,
     Link,
     Machine,
+    Rest,
 )
 from latbench.schema.record import Record
+
+
+PI_FLAGS = ("under-voltage", "clock capped", "throttled", "at the soft temperature limit")
+"""What bits 0 to 3 of a Raspberry Pi's flags mean."""
 
 
 def device_lines(device: Device) -> list[str]:
@@ -85,6 +90,9 @@ def conditions(record: Record) -> str:
         f"load {before.load_1m_milli / 1000:.2f}" if before.load_1m_milli is not None else None,
         _virtualized(machine.hypervisor) if machine.hypervisor else None,
         {True: "on battery", False: "on mains", None: None}[before.on_battery],
+        None if before.battery_percent is None else f"battery {before.battery_percent} %",
+        _throttling(before),
+        _rest(record.environment.rest),
     ]
     unknown = [
         name
@@ -97,6 +105,27 @@ def conditions(record: Record) -> str:
     ]
     tail = [f"unknown: {', '.join(unknown)}"] if unknown else []
     return " · ".join([part for part in known if part] + tail)
+
+
+def _throttling(before: Conditions) -> str | None:
+    """What the system told about throttling before the run; ``None`` if it told nothing."""
+    flags = before.throttle_flags
+    now = [name for bit, name in enumerate(PI_FLAGS) if flags is not None and flags >> bit & 1]
+    if before.cooling_state:
+        now.append("throttled to cool down")
+    if now:
+        return ", ".join(now)
+    return "not throttled" if (flags, before.cooling_state) != (None, None) else None
+
+
+def _rest(rest: Rest | None) -> str | None:
+    """How long the device rested, and what that did."""
+    if rest is None:
+        return None
+    text = f"rested {seconds(rest.waited_ns / 1e9)}"
+    if rest.start_mc is None or rest.end_mc is None:
+        return text
+    return f"{text} ({rest.start_mc / 1000:.0f} to {rest.end_mc / 1000:.0f} °C)"
 
 
 def _virtualized(hypervisor: str) -> str:

@@ -1,0 +1,187 @@
+"""Where the system tells temperatures, clocks and throttling, and what it tells now.
+
+The files are found once and read often: finding them takes longer than reading them.
+``docs/devices/state.md`` says where each comes from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from latbench.host.linux import CPUS, cpu_files, existing, number, read
+
+CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scpi_sensors")
+"""hwmon drivers with sensors in the CPU."""
+CPU_ZONES = ("x86_pkg_temp", "cpu", "soc")
+"""Beginnings of thermal zone types that mean the CPU."""
+THROTTLING_COOLERS = re.compile(
+    "(thermal-)?(cpufreq|devfreq)-.*|Processor|intel_powerclamp|.*-throttle-alert"
+)
+"""Types of cooling devices that slow something down. Others are fans, and alerts without effect."""
+PLAUSIBLE_MC = range(-50_000, 200_000)
+MOST_COUNTERS = 8
+"""Files of a kind that are read around each block: machines with many CPUs have hundreds."""
+PI_FLAGS = "sys/devices/platform/soc*/*firmware*/get_throttled"
+UNDER_VOLTAGE = 1
+"""Bit of the flags. The others: 2 the clock is capped, 4 throttled, 8 soft temperature limit."""
+NOW_FLAGS, PAST_FLAGS_SHIFT = 0xF, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensors:
+    """The files of one machine."""
+
+    temperatures: tuple[str, ...]
+    clocks: tuple[str, ...]
+    """One for each group of CPUs that share a clock."""
+    counters: tuple[str, ...]
+    """Growing counts of events."""
+    flags: str | None
+    """Bits that the firmware of a Raspberry Pi tells, in hexadecimal."""
+    under_voltage: str | None
+    """An alarm, 0 or 1, on a Raspberry Pi without ``flags``."""
+    coolers: tuple[str, ...]
+    """States of devices that slow something down to cool it, 0 for not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throttling:
+    """What the system tells about throttling at one moment; ``None`` if it does not."""
+
+    events: int | None = None
+    """Sum of the counters."""
+    flags: int | None = None
+    """Bits 0 to 3 hold now, bits 16 to 19 have held before."""
+    cooling: int | None = None
+    """The highest state of a cooling device."""
+
+
+def find_sensors(root: Path) -> Sensors:
+    """Find the files. ``root`` is prepended to /sys."""
+    flags = next((str(path) for path in sorted(root.glob(PI_FLAGS))), None)
+    alarm = None if flags else next(_chips(root, ("rpi_volt",), "in0_lcrit_alarm"), None)
+    return Sensors(
+        temperatures=tuple(_temperatures(root)),
+        clocks=_clocks(root),
+        counters=(*_thermal_counters(root), *_over_current_counters(root)),
+        flags=flags,
+        under_voltage=alarm,
+        coolers=tuple(_coolers(root)),
+    )
+
+
+def temperature_mc(sensors: Sensors) -> int | None:
+    """The temperature of the hottest CPU sensor, in millidegrees."""
+    found = (_number(path) for path in sensors.temperatures)
+    return max((mc for mc in found if mc is not None and mc in PLAUSIBLE_MC), default=None)
+
+
+def clocks_khz(sensors: Sensors) -> tuple[int, ...] | None:
+    """The frequency of each group of CPUs that share a clock; ``None`` if one is not told."""
+    found = [_number(path) for path in sensors.clocks]
+    known = tuple(khz for khz in found if khz is not None)
+    return known if known and len(known) == len(found) else None
+
+
+def throttling(sensors: Sensors) -> Throttling:
+    """What the system tells about throttling now."""
+    states = [_number(path) for path in sensors.coolers]
+    known = [state for state in states if state is not None]
+    return Throttling(
+        events=_sum(_number(path) for path in sensors.counters),
+        flags=_flags(sensors),
+        cooling=max(known, default=None),
+    )
+
+
+def _flags(sensors: Sensors) -> int | None:
+    if sensors.flags is not None:
+        text = _text(sensors.flags)
+        found = re.fullmatch(r"(?:0x)?([0-9a-f]{1,8})", text) if text is not None else None
+        return int(found[1], 16) if found else None
+    alarm = None if sensors.under_voltage is None else _number(sensors.under_voltage)
+    return None if alarm is None else UNDER_VOLTAGE * (alarm != 0)
+
+
+def _temperatures(root: Path) -> Iterable[str]:
+    yield from _chips(root, CPU_CHIPS, "temp*_input")
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        if (read(zone / "type") or "").lower().startswith(CPU_ZONES):
+            yield str(zone / "temp")
+
+
+def _clocks(root: Path) -> tuple[str, ...]:
+    policies = (root / CPUS).glob("cpufreq/policy[0-9]*/scaling_cur_freq")
+    # Without policies, an old kernel, each CPU tells its own.
+    found = sorted(policies, key=lambda path: int(path.parent.name[6:]))
+    return tuple(map(str, found or existing(cpu_files(root, "cpufreq/scaling_cur_freq"))))
+
+
+def _thermal_counters(root: Path) -> tuple[str, ...]:
+    """Counts of each package, then those of cores that this process may run on."""
+    packages: dict[str | None, Path] = {}
+    for path in existing(cpu_files(root, "thermal_throttle/package_throttle_count")):
+        packages.setdefault(read(path.parents[1] / "topology/physical_package_id"), path)
+    cores: dict[str, Path] = {}
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    for path in existing(cpu_files(root, "thermal_throttle/core_throttle_count")):
+        cpu = path.parents[1]
+        if int(cpu.name[3:]) in usable:
+            # The CPUs of one core have the same counter.
+            cores.setdefault(read(cpu / "topology/thread_siblings_list") or cpu.name, path)
+    return tuple(map(str, (*packages.values(), *cores.values())))[:MOST_COUNTERS]
+
+
+def _over_current_counters(root: Path) -> Iterable[str]:
+    """Counts of a Jetson's over-current and under-voltage events that throttle it."""
+    for path in _chips(root, ("soctherm_oc",), "oc[0-9]_event_cnt"):
+        if number(Path(path.replace("_event_cnt", "_throt_en"))) != 0:
+            yield path
+
+
+def _coolers(root: Path) -> tuple[str, ...]:
+    kinds = {
+        path: read(path / "type") or ""
+        for path in (root / "sys/class/thermal").glob("cooling_device*")
+    }
+    slowing = [path for path, kind in kinds.items() if THROTTLING_COOLERS.fullmatch(kind)]
+    # Alerts first: they tell what the firmware does.
+    slowing.sort(key=lambda path: (not kinds[path].endswith("-alert"), len(path.name), path.name))
+    return tuple(str(path / "cur_state") for path in slowing[:MOST_COUNTERS])
+
+
+def _chips(root: Path, names: tuple[str, ...], files: str) -> Iterator[str]:
+    """Files of the hwmon chips of these names."""
+    for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        if read(chip / "name") in names:
+            yield from map(str, sorted(chip.glob(files)))
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """Their sum; ``None`` without values, and if one is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if known and len(known) == len(found) else None
+
+
+def _number(path: str) -> int | None:
+    text = _text(path)
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,18}", text) else None
+
+
+def _text(path: str) -> str | None:
+    """The content of a small file. :func:`latbench.host.linux.read` takes twice as long."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return os.read(file, 100).decode("ascii", "replace").strip()
+    except OSError:  # The CPU was switched off, or the firmware does not answer.
+        return None
+    finally:
+        os.close(file)
