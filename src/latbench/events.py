@@ -25,6 +25,10 @@ def never() -> bool:
     return False
 
 
+Waiting = Callable[[str], None]
+"""Receives, about once a second, what the operation waits for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Events:
     """Callbacks of a long operation; each one defaults to doing nothing.
@@ -33,13 +37,14 @@ class Events:
     ``traces`` the traces of each timed part after each worker process, and ``step`` a value after
     each part of a longer operation: a :class:`~latbench.bench.sweep.SweepStep` in a sweep, a
     :class:`~latbench.audit.measure.TrialProgress` while claims are measured, a line of text in
-    ``explain``.
+    ``explain``. ``waiting`` receives what is waited for before a timing begins.
     """
 
     warn: Warn = ignore
     progress: Progress = ignore
     traces: Traces = ignore
     step: Step = ignore
+    waiting: Waiting = ignore
 
 
 SILENT = Events()

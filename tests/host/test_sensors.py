@@ -102,9 +102,7 @@ def test_counters_of_x86(tmp_path: Path) -> None:
     assert readings(other, after, before).throttle_events is None  # counted from 0 after a reboot
 
 
-def test_at_most_some_counters_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_at_most_some_counters_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     tree = {}
     for cpu in range(64):

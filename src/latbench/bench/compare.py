@@ -16,6 +16,7 @@ from latbench.analysis.stats import FEWEST
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_parts
 from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.bench.rest import cooldown
 from latbench.defaults import COMPARE_PROTOCOL, MARGIN, TIMEOUT_S
 from latbench.devices.opening import Devices
 from latbench.errors import UsageError
@@ -48,6 +49,8 @@ def compare(
     margin: float = MARGIN,
     quantity: Quantity = "typical",
     order_seed: int = 0,
+    cooldown_s: float = 0.0,
+    max_temperature_c: float | None = None,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
     registry: str | None = None,
@@ -66,6 +69,7 @@ def compare(
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
     _check_comparable(timing, events.warn)
     check_margin(margin)
+    wait = cooldown(cooldown_s, max_temperature_c)
     sides = [_side(side, example_inputs, threads, timing) for side in (a, b)]
     from latbench.store.registry import Registry
 
@@ -74,7 +78,12 @@ def compare(
         parts = (resolve_request(sides[0], device), resolve_request(sides[1], device))
         store = exits.enter_context(Registry.open(registry))
         context = RunContext(
-            device=device, registry=store, events=events, timeout_s=timeout_s, no_cache=no_cache
+            device=device,
+            registry=store,
+            events=events,
+            timeout_s=timeout_s,
+            no_cache=no_cache,
+            cooldown=wait,
         )
         one, two = measure_parts(parts, timing, context, quantity=quantity, order_seed=order_seed)
         verdict = verdict_on(one, two, margin=margin, quantity=quantity)

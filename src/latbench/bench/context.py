@@ -10,6 +10,7 @@ from latbench.events import SILENT, Events
 from latbench.schema.record import SweepPoint
 
 if TYPE_CHECKING:
+    from latbench.bench.rest import Cooldown
     from latbench.devices.measured import MeasuredDevice
     from latbench.store.registry import Registry
 
@@ -33,5 +34,7 @@ class RunContext:
     """Export again even if the cache has the artifact."""
     profile: bool = False
     """Measure times by operator too, apart from the samples."""
+    cooldown: Cooldown | None = None
+    """What to wait for before the timing."""
     sweep: SweepPoint | None = None
     """The point of a sweep that is measured."""

@@ -14,16 +14,18 @@ import msgspec
 
 from latbench.analysis.comparison import Quantity, ratio_is_precise
 from latbench.analysis.estimators import run_is_precise
+from latbench.analysis.reliability import power_problem
 from latbench.bench.context import RunContext
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job
 from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
+from latbench.bench.rest import check_rest, rest
 from latbench.bench.sentinel import sentinel_for, without_sentinel
 from latbench.devices.unreachable import unread_conditions
 from latbench.errors import LatbenchError, Stage, StageError, UsageError, failure_of
-from latbench.schema.environment import Conditions
+from latbench.schema.environment import Conditions, Rest
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Fallback, Interleaved, Outcome, Record, Sentinel
 from latbench.schema.trace import Trace
@@ -117,6 +119,7 @@ class _Measurement:
         self._software = context.device.software(PACKAGES)
         self._before = self._conditions_now() or unread_conditions()
         self._after: Conditions | None = None
+        self._rest: Rest | None = None
         self._executor: ProtocolExecutor | None = None
         self._outcomes: tuple[Outcome, ...] = ()
         alone = len(parts) == 1 or self._protocol.sentinel_ns is None
@@ -153,6 +156,7 @@ class _Measurement:
                     software=self._software,
                     before=self._before,
                     after=after,
+                    rest=self._rest,
                     protocol=self._protocol,
                     outcome=self._outcomes[i],
                     artifact=part.prepared.cached.artifact if part.prepared else None,
@@ -190,7 +194,12 @@ class _Measurement:
 
     def _time(self, jobs: Sequence[Job], sentinel: Job | None) -> None:
         device, events = self._context.device, self._context.events
+        if self._context.cooldown is not None:
+            self._rest = rest(device, self._context.cooldown, events)
+            check_rest(self._rest)
         self._before = device.conditions()
+        if (power := power_problem(self._before)) is not None:
+            events.warn(f"{power}: systems save power then; connect the power supply")
         self._executor = ProtocolExecutor(jobs, self._schedule, device, events, sentinel=sentinel)
         self._outcomes = self._executor.run()
         self._after = self._conditions_now()

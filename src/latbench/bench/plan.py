@@ -11,6 +11,7 @@ from latbench.analysis.power import Plan, plan
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_request
 from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.bench.rest import cooldown
 from latbench.defaults import TIMEOUT_S
 from latbench.devices.opening import Devices
 from latbench.errors import UsageError
@@ -48,6 +49,8 @@ def make_plan(
     builds: int = 1,
     target: float = 0.01,
     effect: float = 0.03,
+    cooldown_s: float = 0.0,
+    max_temperature_c: float | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -64,6 +67,7 @@ def make_plan(
         if not 0 < value < 1:
             raise UsageError(f"the {name} must be above 0 and below 100 %, not {100 * value:g} %")
     timing = resolve_protocol(protocol, timeout_s)
+    wait = cooldown(cooldown_s, max_temperature_c)
     asked = read_request(request, timing)
     pilots: list[Record] = []
     from latbench.store.registry import Registry
@@ -80,6 +84,7 @@ def make_plan(
                 timeout_s=timeout_s,
                 strict=strict,
                 no_cache=no_cache or build > 0,
+                cooldown=wait,
             )
             pilots.append(measure_request(resolved, timing, context))
             if pilots[-1].outcome.status != "measured":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from latbench.defaults import FALLBACK
 from latbench.schema.artifact import Artifact
-from latbench.schema.environment import Conditions, Environment, Link, Machine, Software
+from latbench.schema.environment import Conditions, Environment, Link, Machine, Rest, Software
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.record import (
     SCHEMA,
@@ -55,6 +55,7 @@ class Measurement:
     artifact: Artifact | None = None
     runtime: Runtime | None = None
     link: Link | None = None
+    rest: Rest | None = None
     sentinel: Sentinel | None = None
     interleaved: Interleaved | None = None
     fallback: Fallback | None = None
@@ -79,6 +80,7 @@ def make_record(resolved: ResolvedRequest, measured: Measurement) -> Record:
             before=measured.before,
             after=measured.after,
             link=measured.link,
+            rest=measured.rest,
         ),
         protocol=measured.protocol,
         protocol_sha256=protocol_sha256(measured.protocol),

@@ -11,6 +11,7 @@ from latbench.analysis.summary import Summary, summarize
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_request
 from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.bench.rest import cooldown
 from latbench.defaults import LOCAL, RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.opening import Devices
 from latbench.errors import StageError
@@ -60,6 +61,8 @@ def run(
     target: float | None = None,
     calibration: str | Path | None = None,
     profile: bool = False,
+    cooldown_s: float = 0.0,
+    max_temperature_c: float | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -124,6 +127,8 @@ def run(
         budget_s=budget_s,
         target=target,
         profile=profile,
+        cooldown_s=cooldown_s,
+        max_temperature_c=max_temperature_c,
         strict=strict,
         no_cache=no_cache,
         timeout_s=timeout_s,
@@ -140,6 +145,8 @@ def run_request(
     budget_s: float | None = None,
     target: float | None = None,
     profile: bool = False,
+    cooldown_s: float = 0.0,
+    max_temperature_c: float | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -152,10 +159,16 @@ def run_request(
     ``protocol`` is a name (``latbench protocols`` lists them) or a value, which
     :func:`msgspec.structs.replace` derives from a shipped one. ``budget_s`` limits the time in
     seconds: no new block starts after it. ``target`` is the relative half-width of the 95 %
-    interval at which to stop, such as 0.01. ``profile`` measures times by operator too. Without
-    ``strict``, a backend that cannot run here is replaced by ONNX Runtime on the CPU, and the
-    record says so. ``no_cache`` exports again even if the cache has the artifact. ``timeout_s`` is
-    how long to wait for each response of the runtime, in seconds.
+    interval at which to stop, such as 0.01. ``profile`` measures times by operator too.
+
+    Before the timing, the device rests for ``cooldown_s`` seconds, and then until its hottest CPU
+    sensor tells at most ``max_temperature_c`` degrees Celsius; after
+    :data:`~latbench.bench.rest.LONGEST_WAIT_S` more seconds above that, and on a device without
+    such a sensor, the run fails.
+
+    Without ``strict``, a backend that cannot run here is replaced by ONNX Runtime on the CPU, and
+    the record says so. ``no_cache`` exports again even if the cache has the artifact.
+    ``timeout_s`` is how long to wait for each response of the runtime, in seconds.
 
     A run that fails or is interrupted is a record too: look at ``result.record.outcome``. With
     ``raise_on_failure``, a failure raises :class:`~latbench.StageError` after the record has been
@@ -163,6 +176,7 @@ def run_request(
     :class:`~latbench.RegistryError` if the registry cannot be used.
     """
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
+    wait = cooldown(cooldown_s, max_temperature_c)
     asked = read_request(request, timing)
     from latbench.store.registry import Registry
 
@@ -178,6 +192,7 @@ def run_request(
             strict=strict,
             no_cache=no_cache,
             profile=profile,
+            cooldown=wait,
         )
         record = measure_request(resolved, timing, context)
         if raise_on_failure:

@@ -23,6 +23,7 @@ from latbench.bench.prepare import (
     resolve_request,
 )
 from latbench.bench.record_factory import new_id
+from latbench.bench.rest import Cooldown, cooldown
 from latbench.bench.sweep_lock import sweep_lock
 from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.opening import Devices
@@ -79,6 +80,8 @@ def sweep(
     order_seed: int | None = None,
     resume: bool = False,
     profile: bool = False,
+    cooldown_s: float = 0.0,
+    max_temperature_c: float | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -99,6 +102,7 @@ def sweep(
     anything is measured, if a point names something that does not exist.
     """
     timing = resolve_protocol(protocol, timeout_s)
+    wait = cooldown(cooldown_s, max_temperature_c)
     from latbench.store.registry import Registry
 
     with ExitStack() as exits:
@@ -108,17 +112,18 @@ def sweep(
         if not fits:
             unfit = [each.resolved for each in points if isinstance(each.resolved, UnfitError)]
             raise unfit[0] if unfit else UsageError("the sweep has no points")
-        points_sha256 = _points_digest(points, timing, strict=strict, profile=profile)
+        points_sha256 = _points_digest(points, timing, wait, strict=strict, profile=profile)
         store = exits.enter_context(Registry.open(registry))
         begun = _begin(store, points_sha256, len(fits), resume, order_seed, events.warn)
         context = RunContext(
             device=devices.open(fits[0].request.device),
             registry=store,
-            events=Events(warn=events.warn),
+            events=Events(warn=events.warn, waiting=events.waiting),
             timeout_s=timeout_s,
             strict=strict,
             no_cache=no_cache,
             profile=profile,
+            cooldown=wait,
         )
         first = SweepPoint(
             sweep=begun.sweep,
@@ -262,7 +267,12 @@ def _resolve_points(
 
 
 def _points_digest(
-    points: Sequence[_Point], protocol: TimingProtocol, *, strict: bool, profile: bool
+    points: Sequence[_Point],
+    protocol: TimingProtocol,
+    wait: Cooldown | None,
+    *,
+    strict: bool,
+    profile: bool,
 ) -> str:
     """Digest that is equal if the same would be measured.
 
@@ -285,5 +295,7 @@ def _points_digest(
             "latbench": latbench_version(),
             "strict": strict,
             "profile": profile,
+            # Without one, the digest is that of older sweeps.
+            **({"cooldown": [wait.idle_s, wait.max_temperature_c]} if wait else {}),
         }
     )

@@ -15,6 +15,7 @@ from latbench.cli.options import (
     protocol_options,
     registry_option,
     resolved_protocol,
+    rest_options,
     timeout_option,
     verbose_option,
 )
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @model_options(required=False)
 @backend_options()
 @protocol_options(default=COMPARE_PROTOCOL)
+@rest_options
 @timeout_option
 @registry_option
 @verbose_option
@@ -84,6 +86,8 @@ def command(
     warmup_calls: int | None,
     calls: int | None,
     block_calls: int | None,
+    cooldown_s: float,
+    max_temperature_c: float | None,
     no_cache: bool,
     timeout_s: float,
     registry: str | None,
@@ -133,6 +137,8 @@ def command(
                 margin=margin / 100,
                 quantity=quantity,
                 order_seed=order_seed,
+                cooldown_s=cooldown_s,
+                max_temperature_c=max_temperature_c,
                 no_cache=no_cache,
                 timeout_s=timeout_s,
                 registry=registry,

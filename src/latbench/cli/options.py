@@ -425,6 +425,30 @@ timeout_option = click.option(
 )
 
 
+def rest_options(command: F) -> F:
+    """What to wait for before the timing."""
+    return _apply(
+        command,
+        (
+            click.option(
+                "--cooldown",
+                "cooldown_s",
+                type=click.FloatRange(min=0),
+                default=0.0,
+                metavar="SECONDS",
+                help="Let the device rest for so long before the timing.",
+            ),
+            click.option(
+                "--max-temperature",
+                "max_temperature_c",
+                type=float,
+                metavar="CELSIUS",
+                help="Then wait until its CPU is at most this hot; give up after 10 minutes.",
+            ),
+        ),
+    )
+
+
 def resolved_protocol(
     name: str,
     *,

@@ -13,6 +13,7 @@ from latbench.cli.options import (
     json_option,
     model_options,
     registry_option,
+    rest_options,
     strict_option,
     timeout_option,
 )
@@ -45,6 +46,7 @@ from latbench.cli.terminal import echo_result, live_events
     show_default=True,
     help="Number of exports, to see whether builds differ.",
 )
+@rest_options
 @strict_option
 @timeout_option
 @registry_option
@@ -57,6 +59,8 @@ def command(
     target: float,
     effect: float,
     builds: int,
+    cooldown_s: float,
+    max_temperature_c: float | None,
     strict: bool,
     no_cache: bool,
     timeout_s: float,
@@ -85,6 +89,8 @@ def command(
             builds=builds,
             target=target / 100,
             effect=effect / 100,
+            cooldown_s=cooldown_s,
+            max_temperature_c=max_temperature_c,
             strict=strict,
             no_cache=no_cache,
             timeout_s=timeout_s,

@@ -17,12 +17,13 @@ from latbench.cli.options import (
     protocol_options,
     registry_option,
     resolved_protocol,
+    rest_options,
     strict_option,
     timeout_option,
     verbose_option,
     warn,
 )
-from latbench.cli.terminal import echo_result, live_events, width
+from latbench.cli.terminal import echo_result, live_events, waiting_lines, width
 from latbench.defaults import FALLBACK, RUN_PROTOCOL
 from latbench.events import Events
 from latbench.report.writers import printable
@@ -60,6 +61,7 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
     help="Exit with status 4 if the target precision is not reached.",
 )
 @click.option("--profile", is_flag=True, help="Measure times by operator too, after the samples.")
+@rest_options
 @strict_option
 @timeout_option
 @registry_option
@@ -180,11 +182,13 @@ def _many(
             order_seed=order_seed,
             resume=resume,
             profile=given["profile"],
+            cooldown_s=given["cooldown_s"],
+            max_temperature_c=given["max_temperature_c"],
             strict=given["strict"],
             no_cache=given["no_cache"],
             timeout_s=given["timeout_s"],
             registry=given["registry"],
-            events=Events(warn=warn, step=_report_step),
+            events=Events(warn=warn, step=_report_step, waiting=waiting_lines()),
             interrupted=interrupted,
         )
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from time import monotonic
@@ -30,6 +30,7 @@ MARKS = {
     "FALLBACK": "yellow",
 }
 """Words that change how a result is read, with their colors."""
+WAITING_EVERY_S = 30.0
 NARROWEST = 40
 """Below this width lines are not broken."""
 
@@ -103,14 +104,27 @@ def live_events(protocol: TimingProtocol | None = None) -> Iterator[Events]:
     ``protocol`` the time left considers its target precision and its budget.
     """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield Events(warn=warn)
+        yield Events(warn=warn, waiting=waiting_lines())
         return
     line = _LiveLine(protocol)
     line.draw("preparing")
     try:
-        yield Events(warn=line.warn, progress=line.progress, traces=line.traces)
+        yield Events(warn=line.warn, progress=line.progress, traces=line.traces, waiting=line.draw)
     finally:
         line.clear()
+
+
+def waiting_lines() -> Callable[[str], None]:
+    """Print what is waited for to standard error, but not each second."""
+    last = -WAITING_EVERY_S
+
+    def show(text: str) -> None:
+        nonlocal last
+        if monotonic() - last >= WAITING_EVERY_S:
+            last = monotonic()
+            click.echo(printable(text), err=True)
+
+    return show
 
 
 class _LiveLine:

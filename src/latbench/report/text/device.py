@@ -16,7 +16,6 @@ from latbench.schema.environment import (
 )
 from latbench.schema.record import Record
 
-
 PI_FLAGS = ("under-voltage", "clock capped", "throttled", "at the soft temperature limit")
 """What bits 0 to 3 of a Raspberry Pi's flags mean."""
 
