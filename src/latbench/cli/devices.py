@@ -254,6 +254,65 @@ def clean(*, id: str) -> None:
     click.echo(f"cleaned {id}")
 
 
+@command.command("prepare")
+@click.argument("id", shell_complete=completion.devices)
+@click.option(
+    "--governor", default="performance", show_default=True, metavar="NAME", help="Of all CPUs."
+)
+@click.option(
+    "--frequency",
+    default="",
+    metavar="max|KHZ",
+    help="The only clock that is allowed.  [default: the limits stay]",
+)
+@click.option("--turbo", type=click.Choice(("off",)), help="Allow no clock above the nominal one.")
+@json_option
+def prepare(
+    *, id: str, governor: str, frequency: str, turbo: Literal["off"] | None, as_json: bool
+) -> None:
+    """Fix the clocks of your device ID, or of this machine (local), until `restore`.
+
+    Needs root there, or sudo without a password. Either everything is set, or nothing. The old
+    values are kept on the device, so that `latbench devices restore ID` works after a lost
+    connection and after a reboot too.
+    """
+    from latbench.devices.preparation import Clocks, prepare_device, target_named
+    from latbench.report.json import to_json
+
+    clocks = Clocks(governor=governor, frequency=frequency, turbo=turbo or "")
+    with target_named(id) as target:
+        changed = prepare_device(target, clocks)
+    if as_json:
+        click.echo(to_json({"device": id, "changed": changed}))
+        return
+    done = f"prepared {id}: {_counted(len(changed))} changed"
+    undo = f"undo: latbench devices restore {id}"
+    echo_lines([done, *(f"  {each.text}" for each in changed), undo])
+
+
+@command.command("restore")
+@click.argument("id", shell_complete=completion.devices)
+@json_option
+def restore(*, id: str, as_json: bool) -> None:
+    """Put back what `latbench devices prepare ID` has changed."""
+    from latbench.devices.preparation import restore_device, target_named
+    from latbench.report.json import to_json
+
+    with target_named(id) as target:
+        restored = restore_device(target)
+    if as_json:
+        click.echo(to_json({"device": id, "prepared": restored is not None, "restored": restored}))
+    elif restored is None:
+        click.echo(f"{id} has not been prepared: nothing to restore")
+    else:
+        lines = [f"  {each.path} {each.now} -> {each.before}" for each in restored]
+        echo_lines([f"restored {id}: {_counted(len(restored))} changed back", *lines])
+
+
+def _counted(files: int) -> str:
+    return f"{files} setting{'' if files == 1 else 's'}"
+
+
 @command.command("remove")
 @click.argument("id", shell_complete=completion.connections)
 @click.option("--purge", is_flag=True, help="Delete latbench's folder on the device too.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from latbench.devices.connections import Connection, load_connections, read_address
 from latbench.devices.installation import check_surroundings, look_around
 from latbench.devices.opening import connect
+from latbench.devices.preparation import RESTORE, LocalShell, Target, find_preparation
 from latbench.devices.remote import RemoteDevice
 from latbench.devices.transport import Transport
 from latbench.errors import LatbenchError
@@ -33,6 +35,7 @@ def check_device(connection: Connection) -> Iterator[CheckStep]:
         address = read_address(connection.address)
         if address is None:
             yield CheckStep(name="connection", works=True, found="this machine")
+            yield from _preparation(Target(id=connection.id, shell=LocalShell()))
             return
         transport = connect(connection)
     except LatbenchError as error:
@@ -41,6 +44,7 @@ def check_device(connection: Connection) -> Iterator[CheckStep]:
     yield CheckStep(name="connection", works=True, found=connection.address)
     try:
         yield from _surroundings(connection, transport)
+        yield from _preparation(Target(id=connection.id, shell=transport))
     except LatbenchError as error:
         yield _failed("surroundings", error)
         transport.close()
@@ -67,6 +71,25 @@ def _surroundings(connection: Connection, transport: Transport) -> Iterator[Chec
         assert found.python is not None
         version = ".".join(map(str, found.python))
         yield CheckStep(name="python", works=True, found=f"{version}, {found.interpreter}")
+
+
+def _preparation(target: Target) -> Iterator[CheckStep]:
+    """Say that the clocks of the device are not its own."""
+    left = find_preparation(target)
+    if left is None:
+        return
+    when = (
+        ""
+        if left.made_unix_s is None
+        else time.strftime(" on %Y-%m-%d %H:%M", time.localtime(left.made_unix_s))
+    )
+    differs = ", ".join(each.text for each in left.differing)
+    yield CheckStep(
+        name="clocks",
+        works=None,
+        found=f"set by an earlier prepare{when}; {differs or 'all is as before it'}",
+        hint=RESTORE.format(target.id),
+    )
 
 
 def _worker(connection: Connection, device: RemoteDevice) -> Iterator[CheckStep]:
