@@ -247,6 +247,7 @@ class CutOff:
         return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize("action", ["prepare", "restore"])
 def test_a_death_at_any_step_can_be_restored(tmp_path: Path, action: str) -> None:
@@ -297,6 +298,10 @@ def test_a_remote_device_is_prepared_and_restored(
     pytest.importorskip("asyncssh", reason="needs the `ssh` extra")
     with ssh_bed.started(name="clocked", user="root", files=on_device(board())) as host:
         use_home(tmp_path / "home", host, monkeypatch)
+        # Given files below /sys are read-only.
+        place = f"/{CPU}/cpufreq"
+        writable = f"cp -r {place} /tmp/cpufreq && mount --bind /tmp/cpufreq {place}"
+        assert host.inside("sh", "-c", writable).returncode == 0
 
         def latbench(*words: str) -> tuple[int, str]:
             done = in_process(["devices", *words], dict(os.environ), tmp_path)

@@ -102,6 +102,13 @@ def test_counters_of_x86(tmp_path: Path) -> None:
     assert readings(other, after, before).throttle_events is None  # counted from 0 after a reboot
 
 
+def test_a_throttling_that_ends_within_a_block(tmp_path: Path) -> None:
+    """Intel counts at its beginning, which may have been long ago, and adds the time at its end."""
+    path = f"{CPU}/cpu0/thermal_throttle/package_throttle_total_time_ms"
+    found = readings(tmp_path, {**x86(0, package=1, core=0), path: "40\n"}, {path: "940\n"})
+    assert (found.throttle_events, found.throttle_ms) == (0, 900)
+
+
 def test_at_most_some_counters_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     tree = {}

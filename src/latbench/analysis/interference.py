@@ -83,7 +83,8 @@ def _by_readings(readings: Readings | None, cpus: int, highest_khz: int) -> Sequ
     if readings.frequency_khz is not None and readings.frequency_khz < SLOWER * highest_khz:
         reasons.append("the CPUs were clocked down")
     flags = readings.throttle_flags or 0
-    if readings.throttle_events or readings.cooling_state or flags & ~UNDER_VOLTAGE:
+    throttled = readings.throttle_events or readings.throttle_ms or readings.cooling_state
+    if throttled or flags & ~UNDER_VOLTAGE:
         reasons.append("the device throttled itself")
     if flags & UNDER_VOLTAGE:
         reasons.append("the supply voltage was too low")

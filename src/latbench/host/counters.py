@@ -72,6 +72,7 @@ def between(before: Snapshot, after: Snapshot, root: Path = Path("/")) -> Readin
         temperature_mc=sensors.temperature_mc(_sensors(root)) if on_linux else None,
         cluster_khz=clocks if clocks and len(clocks) > 1 else None,
         throttle_events=_difference(told[0].events, told[1].events),
+        throttle_ms=_difference(told[0].duration_ms, told[1].duration_ms),
         throttle_flags=_flags_between(told[0].flags, told[1].flags),
         cooling_state=_highest(told[0].cooling, told[1].cooling),
     )

@@ -40,6 +40,8 @@ class Sensors:
     """One for each group of CPUs that share a clock."""
     counters: tuple[str, ...]
     """Growing counts of events."""
+    durations: tuple[str, ...]
+    """Milliseconds for which packages have been throttled, told at the end of each time."""
     flags: str | None
     """Bits that the firmware of a Raspberry Pi tells, in hexadecimal."""
     under_voltage: str | None
@@ -54,6 +56,8 @@ class Throttling:
 
     events: int | None = None
     """Sum of the counters."""
+    duration_ms: int | None = None
+    """Sum of the durations."""
     flags: int | None = None
     """Bits 0 to 3 hold now, bits 16 to 19 have held before."""
     cooling: int | None = None
@@ -68,6 +72,7 @@ def find_sensors(root: Path) -> Sensors:
         temperatures=tuple(_temperatures(root)),
         clocks=_clocks(root),
         counters=(*_thermal_counters(root), *_over_current_counters(root)),
+        durations=_of_packages(root, "package_throttle_total_time_ms"),
         flags=flags,
         under_voltage=alarm,
         coolers=tuple(_coolers(root)),
@@ -93,6 +98,7 @@ def throttling(sensors: Sensors) -> Throttling:
     known = [state for state in states if state is not None]
     return Throttling(
         events=_sum(_number(path) for path in sensors.counters),
+        duration_ms=_sum(_number(path) for path in sensors.durations),
         flags=_flags(sensors),
         cooling=max(known, default=None),
     )
@@ -123,9 +129,6 @@ def _clocks(root: Path) -> tuple[str, ...]:
 
 def _thermal_counters(root: Path) -> tuple[str, ...]:
     """Counts of each package, then those of cores that this process may run on."""
-    packages: dict[str | None, Path] = {}
-    for path in existing(cpu_files(root, "thermal_throttle/package_throttle_count")):
-        packages.setdefault(read(path.parents[1] / "topology/physical_package_id"), path)
     cores: dict[str, Path] = {}
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     for path in existing(cpu_files(root, "thermal_throttle/core_throttle_count")):
@@ -133,7 +136,16 @@ def _thermal_counters(root: Path) -> tuple[str, ...]:
         if int(cpu.name[3:]) in usable:
             # The CPUs of one core have the same counter.
             cores.setdefault(read(cpu / "topology/thread_siblings_list") or cpu.name, path)
-    return tuple(map(str, (*packages.values(), *cores.values())))[:MOST_COUNTERS]
+    packages = _of_packages(root, "package_throttle_count")
+    return (*packages, *map(str, cores.values()))[:MOST_COUNTERS]
+
+
+def _of_packages(root: Path, name: str) -> tuple[str, ...]:
+    """The file of one CPU of each package: all of a package tell the same."""
+    packages: dict[str | None, str] = {}
+    for path in existing(cpu_files(root, f"thermal_throttle/{name}")):
+        packages.setdefault(read(path.parents[1] / "topology/physical_package_id"), str(path))
+    return tuple(packages.values())[:MOST_COUNTERS]
 
 
 def _over_current_counters(root: Path) -> Iterable[str]:

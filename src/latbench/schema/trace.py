@@ -75,6 +75,8 @@ class Readings(Value, frozen=True, kw_only=True, omit_defaults=True):
     several."""
     throttle_events: int | None = None
     """How often the system counted that it throttled the device."""
+    throttle_ms: int | None = None
+    """For how long it told that it had throttled the device; such a time is told at its end."""
     throttle_flags: int | None = None
     """What a Raspberry Pi told before, after or of the time in between: bit 0 under-voltage, 1
     clock capped, 2 throttled, 3 soft temperature limit."""

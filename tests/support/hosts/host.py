@@ -211,10 +211,13 @@ class Host:
 
     def write(self, place: str, text: str) -> None:
         """Change a file of ``spec.files`` while the device runs, such as a temperature."""
+        self.given(place).write_text(text)
+
+    def given(self, place: str) -> Path:
+        """Where this process can write a file of ``spec.files``."""
         if place.startswith(("/proc/", "/sys/")):
-            (self.folder / "files" / place.lstrip("/")).write_text(text)
-        else:
-            self.path(place).write_text(text)
+            return self.folder / "files" / place.lstrip("/")
+        return self.path(place)
 
     # Looking at it
 
