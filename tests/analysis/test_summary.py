@@ -248,6 +248,11 @@ def readings(**changes: int | None) -> Readings:
         ({"throttled_ns": 1}, "the CPU quota throttled it"),
         ({"others_ns": 40_000_000}, "others used the CPUs"),
         ({"frequency_khz": 1_000_000}, "the CPUs were clocked down"),
+        ({"throttle_events": 1}, "the device throttled itself"),
+        ({"throttle_ms": 1}, "the device throttled itself"),
+        ({"cooling_state": 1}, "the device throttled itself"),
+        ({"throttle_flags": 4}, "the device throttled itself"),
+        ({"throttle_flags": 1}, "the supply voltage was too low"),
     ],
 )
 def test_disturbed_blocks_are_marked_and_told_apart(
@@ -270,6 +275,55 @@ def test_disturbed_blocks_are_marked_and_told_apart(
     assert summary.quiet_median_ns is not None
     assert summary.quiet_median_ns < summary.median_ns
     assert summary.samples == 1200  # nothing is dropped
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "advice"),
+    [
+        ({"cooling_state": 2}, "throttling", "better cooling"),
+        ({"throttle_flags": 1}, "under-voltage", "a stronger power supply"),
+    ],
+)
+def test_what_throttles_itself_is_not_reliable(
+    change: dict[str, int | None], reason: str, advice: str
+) -> None:
+    parts = blocks(*[noisy(1e6, 1, 20)] * 4, readings=readings(**change))
+    summary = summarize(with_traces([session(process, parts) for process in range(6)]))
+    assert summary is not None
+    assert summary.reliability == "unreliable"
+    assert f"24 of 24 blocks disturbed ({reason})" in summary.reasons
+    assert any(text.startswith(advice) for text in summary.advice)
+
+
+def test_nothing_told_but_zero_marks_nothing() -> None:
+    told = dict.fromkeys(("throttle_events", "throttle_ms", "throttle_flags", "cooling_state"), 0)
+    parts = blocks(*[noisy(1e6, 1, 20)] * 4, readings=readings(**told))
+    summary = summarize(with_traces([session(process, parts) for process in range(6)]))
+    assert summary is not None
+    assert summary.disturbed_blocks == 0
+
+
+@pytest.mark.parametrize(
+    ("on_battery", "percent", "reason"),
+    [
+        (True, None, "on battery"),
+        (True, 57, "on battery, at 57 %"),
+        (False, 19, "the battery is at 19 %"),
+        (False, 20, None),
+        (None, None, None),
+    ],
+)
+def test_a_battery_is_a_reason(
+    on_battery: bool | None, percent: int | None, reason: str | None
+) -> None:
+    record = with_traces([session(i, blocks(noisy(1e6, i, 40))) for i in range(6)])
+    before = msgspec.structs.replace(
+        record.environment.before, on_battery=on_battery, battery_percent=percent
+    )
+    environment = msgspec.structs.replace(record.environment, before=before)
+    summary = summarize(msgspec.structs.replace(record, environment=environment))
+    assert summary is not None
+    assert [each for each in summary.reasons if "battery" in each] == ([reason] if reason else [])
 
 
 def test_readings_that_vanish_in_mid_run_mark_nothing() -> None:

@@ -23,9 +23,9 @@ from support.hosts.spec import CHECKOUT
 pytest.importorskip("asyncssh", reason="needs the `ssh` extra")
 
 SHORT = msgspec.structs.replace(
-    FIXED, processes=1, max_processes=1, warmup_calls=3, min_calls=40, block_calls=5
+    FIXED, processes=1, max_processes=1, warmup_calls=3, min_calls=320, block_calls=40
 )
-"""Eight blocks."""
+"""Eight blocks of some 100 ms."""
 FLAGS = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 COUNTER = "/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count"
 ZONE = "/sys/class/thermal/thermal_zone0"

@@ -152,10 +152,12 @@ def restore_device(target: Target) -> tuple[Setting, ...] | None:
 
     Returns the files that had to be changed. Raises :class:`StageError`.
     """
+    if find_preparation(target) is None:
+        return None
     done = _run(target, "restore")
     if done.status != 0:
         _explain(target, done)
-    return _settings(done, "restored") if _lines(done, "made") else None
+    return _settings(done, "restored")
 
 
 def find_preparation(target: Target) -> Preparation | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from latbench.devices.check import CheckStep
 from latbench.devices.connections import Connection
 from latbench.report.text.layout import labelled
-from latbench.report.units import duration, seconds, size
+from latbench.report.units import duration, size
 from latbench.schema.environment import (
     Conditions,
     Device,
@@ -121,7 +121,7 @@ def _rest(rest: Rest | None) -> str | None:
     """How long the device rested, and what that did."""
     if rest is None:
         return None
-    text = f"rested {seconds(rest.waited_ns / 1e9)}"
+    text = f"rested {rest.waited_ns / 1e9:.0f} s"
     if rest.start_mc is None or rest.end_mc is None:
         return text
     return f"{text} ({rest.start_mc / 1000:.0f} to {rest.end_mc / 1000:.0f} °C)"
