@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from latbench.analysis.reliability import power_problem
 from latbench.artifacts.cache import ArtifactCache
 from latbench.defaults import FALLBACK, LOCAL
-from latbench.devices.preparation import RESTORE, LocalShell, Target, find_preparation
+from latbench.devices.preparation import RESTORE_COMMAND, LocalShell, Target, find_preparation
 from latbench.errors import LatbenchError
 from latbench.host.info import read_conditions, read_machine
 from latbench.paths import cache_folder
@@ -130,7 +130,7 @@ def _conditions() -> Iterator[Finding]:
             subject="clocks",
             works=None,
             message=f"set by an earlier prepare; {len(left.differing)} files differ from before",
-            hint=RESTORE.format(LOCAL),
+            hint=RESTORE_COMMAND.format(LOCAL),
         )
     if (power := power_problem(now)) is not None:
         yield Finding(subject="power", works=None, message=power, hint="plug the machine in")

@@ -82,7 +82,7 @@ def test_what_never_cools_down_fails_with_words(clock: list[float]) -> None:
 def test_without_a_sensor_nobody_waits(clock: list[float]) -> None:
     done = rest(Oven(None), Cooldown(idle_s=5, max_temperature_c=60), Events())
     assert clock == []
-    with pytest.raises(StageError, match="does not tell the temperature") as caught:
+    with pytest.raises(StageError, match="does not report the temperature") as caught:
         check_rest(done)
     assert caught.value.kind == "unavailable"
 
@@ -113,7 +113,7 @@ def test_a_device_without_a_sensor_is_a_failed_record(
     words = ["run", "mobilevig_ti", "--backend", "fake", "--registry", str(tmp_path / "r.db")]
     done = in_process([*words, "--max-temperature", "60"], dict(os.environ), tmp_path)
     assert done.status == 3
-    assert "FAILED at probe (unavailable): the device does not tell the temperature" in done.out
+    assert "FAILED at probe (unavailable): the device does not report the temperature" in done.out
     assert "resting" not in done.err
 
 

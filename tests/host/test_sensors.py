@@ -169,6 +169,13 @@ def test_clocks_of_clusters(tmp_path: Path) -> None:
     assert found.frequency_khz == 2_400_000
 
 
+def test_a_cluster_that_reports_no_clock(tmp_path: Path) -> None:
+    files = {f"{CPU}/cpufreq/policy{i}/scaling_cur_freq": "5\n" for i in (0, 4)}
+    unknown = {f"{CPU}/cpufreq/policy4/scaling_cur_freq": "<unknown>\n"}
+    found = readings(tmp_path, files, unknown)
+    assert (found.frequency_khz, found.cluster_khz) == (5, None)
+
+
 def test_one_clock_is_no_cluster(tmp_path: Path) -> None:
     found = readings(tmp_path, {f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "5\n"}, {})
     assert (found.frequency_khz, found.cluster_khz) == (5, None)

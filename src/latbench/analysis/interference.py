@@ -11,7 +11,7 @@ from statistics import median
 
 from latbench.analysis.stats import quantile
 from latbench.schema.record import Record
-from latbench.schema.trace import Readings, Trace
+from latbench.schema.trace import UNDER_VOLTAGE, Readings, Trace
 
 WAIT = 0.02
 """Share of a block's time that the worker's threads together may wait for a CPU."""
@@ -25,8 +25,6 @@ SWITCHES_PER_S = 50
 """Limit of involuntary context switches, used if the run-queue wait is unknown."""
 SLOWER = 0.9
 """Share of the run's highest frequency below which the CPUs count as slowed down."""
-UNDER_VOLTAGE = 1
-"""Bit of a Raspberry Pi's flags; the others mean a lower clock."""
 SENTINEL = 1.10
 """Limit of the sentinel's latency next to a block, relative to its best case."""
 

@@ -24,7 +24,7 @@ class Cooldown:
     idle_s: float = 0.0
     """Least duration."""
     max_temperature_c: float | None = None
-    """Wait further until the hottest CPU sensor tells at most this."""
+    """Wait further until the hottest CPU sensor reports at most this."""
 
 
 def cooldown(idle_s: float, max_temperature_c: float | None) -> Cooldown | None:
@@ -43,7 +43,7 @@ def cooldown(idle_s: float, max_temperature_c: float | None) -> Cooldown | None:
 def rest(device: MeasuredDevice, asked: Cooldown, events: Events) -> Rest:
     """Wait as ``asked``, at most :data:`LONGEST_WAIT_S` for the temperature.
 
-    Nothing else runs on the device for latbench meanwhile. A device that tells no temperature is
+    Nothing else runs on the device for latbench meanwhile. A device that reports no temperature is
     not waited for: see :func:`check_rest`. Raises :class:`StageError` if it no longer answers.
     """
     limit = asked.max_temperature_c
@@ -75,7 +75,7 @@ def check_rest(done: Rest) -> None:
     if end is None:
         raise StageError(
             "probe",
-            "the device does not tell the temperature of its CPU",
+            "the device does not report the temperature of its CPU",
             hint="leave out --max-temperature; --cooldown alone needs no sensor",
             kind="unavailable",
         )

@@ -162,7 +162,7 @@ def run_request(
     interval at which to stop, such as 0.01. ``profile`` measures times by operator too.
 
     Before the timing, the device rests for ``cooldown_s`` seconds, and then until its hottest CPU
-    sensor tells at most ``max_temperature_c`` degrees Celsius; after
+    sensor reports at most ``max_temperature_c`` degrees Celsius; after
     :data:`~latbench.bench.rest.LONGEST_WAIT_S` more seconds above that, and on a device without
     such a sensor, the run fails.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from latbench.devices.connections import Connection, load_connections, read_address
 from latbench.devices.installation import check_surroundings, look_around
 from latbench.devices.opening import connect
-from latbench.devices.preparation import RESTORE, LocalShell, Target, find_preparation
+from latbench.devices.preparation import RESTORE_COMMAND, LocalShell, Target, find_preparation
 from latbench.devices.remote import RemoteDevice
 from latbench.devices.transport import Transport
 from latbench.errors import LatbenchError
@@ -88,7 +88,7 @@ def _preparation(target: Target) -> Iterator[CheckStep]:
         name="clocks",
         works=None,
         found=f"set by an earlier prepare{when}; {differs or 'all is as before it'}",
-        hint=RESTORE.format(target.id),
+        hint=RESTORE_COMMAND.format(target.id),
     )
 
 

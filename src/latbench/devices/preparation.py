@@ -32,7 +32,7 @@ AS_ROOT = (
     f'sudo -n true 2>/dev/null || exit {NOT_ROOT}; exec sudo -n sh -c "$@"'
 )
 AS_ANYBODY = 'exec sh -c "$@"'
-RESTORE = "latbench devices restore {}"
+RESTORE_COMMAND = "latbench devices restore {}"
 
 
 class Shell(Protocol):
@@ -197,7 +197,7 @@ def _settings(done: Completed, word: str) -> tuple[Setting, ...]:
 
 def _explain(target: Target, done: Completed) -> NoReturn:
     """Raise what a failed command means."""
-    id, restore = target.id, RESTORE.format(target.id)
+    id, restore = target.id, RESTORE_COMMAND.format(target.id)
     failed, left, no = (_lines(done, word) for word in ("failed", "left", "unavailable"))
     what = ", ".join(f"{path} (wanted {wanted}, is {now})" for path, wanted, now in failed)
     if done.status == 64:
@@ -220,7 +220,7 @@ def _explain(target: Target, done: Completed) -> NoReturn:
 
 
 def _not_offered(id: str, rows: list[list[str]]) -> tuple[str]:
-    """What the device lacks, and what it has instead."""
+    """What is missing there, and what it has instead."""
     path, value, *offered = rows[0] if rows else ("", "this")
     if value == "turbo":
         return (f"{id} has no file that turns turbo off",)

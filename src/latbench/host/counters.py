@@ -57,7 +57,8 @@ def between(before: Snapshot, after: Snapshot, root: Path = Path("/")) -> Readin
     on_linux = sys.platform == "linux"
     cpu = after.cpu_ns - before.cpu_ns
     busy = _difference(before.busy_ns, after.busy_ns)
-    clocks = sensors.clocks_khz(_sensors(root)) if on_linux else None
+    clocks = sensors.clocks_khz(_sensors(root)) if on_linux else ()
+    known = tuple(khz for khz in clocks if khz is not None)
     told = before.throttling, after.throttling
     return Readings(
         wall_ns=after.at_ns - before.at_ns,
@@ -68,9 +69,9 @@ def between(before: Snapshot, after: Snapshot, root: Path = Path("/")) -> Readin
         others_ns=None if busy is None else max(0, busy - cpu),
         steal_ns=_difference(before.steal_ns, after.steal_ns),
         throttled_ns=_difference(before.throttled_ns, after.throttled_ns),
-        frequency_khz=max(clocks) if clocks else None,
+        frequency_khz=max(known, default=None),
         temperature_mc=sensors.temperature_mc(_sensors(root)) if on_linux else None,
-        cluster_khz=clocks if clocks and len(clocks) > 1 else None,
+        cluster_khz=known if len(known) == len(clocks) > 1 else None,
         throttle_events=_difference(told[0].events, told[1].events),
         throttle_ms=_difference(told[0].duration_ms, told[1].duration_ms),
         throttle_flags=_flags_between(told[0].flags, told[1].flags),

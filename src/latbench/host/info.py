@@ -20,7 +20,7 @@ from pathlib import Path
 
 from latbench.host import cgroup, linux
 from latbench.host.commit import commit
-from latbench.host.power import linux_power, told_power
+from latbench.host.power import linux_power, psutil_power
 from latbench.host.sensors import Throttling, find_sensors, temperature_mc, throttling
 from latbench.schema.environment import (
     Conditions,
@@ -67,7 +67,7 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
     quota = cgroup.cpu_quota_milli(root) if on_linux else None
     sensors = find_sensors(root) if on_linux else None
     throttled = throttling(sensors) if sensors else Throttling()
-    power = linux_power(root) if on_linux else told_power()
+    power = linux_power(root) if on_linux else psutil_power()
     return Conditions(
         unix_ns=time.time_ns(),
         affinity=_affinity(),

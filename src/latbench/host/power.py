@@ -12,7 +12,7 @@ SUPPLIES = "sys/class/power_supply"
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """What the system tells about its supply; ``None`` if it does not."""
+    """What the system reports about its supply; ``None`` if it does not."""
 
     on_battery: bool | None = None
     battery_percent: int | None = None
@@ -50,8 +50,8 @@ def _on_battery(states: list[str], online: list[int]) -> bool | None:
     return True if states and online else None
 
 
-def told_power() -> Power:
-    """What psutil tells on systems other than Linux."""
+def psutil_power() -> Power:
+    """What psutil reports on systems other than Linux."""
     import psutil
 
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None

@@ -1,4 +1,4 @@
-"""Where the system tells temperatures, clocks and throttling, and what it tells now.
+"""Temperatures, clocks and throttling: the files of the system that hold them, and their content.
 
 The files are found once and read often: finding them takes longer than reading them.
 ``docs/devices/state.md`` says where each comes from.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latbench.host.linux import CPUS, cpu_files, existing, number, read
+from latbench.schema.trace import UNDER_VOLTAGE
 
 CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scpi_sensors")
 """hwmon drivers with sensors in the CPU."""
@@ -25,9 +26,7 @@ THROTTLING_COOLERS = re.compile(
 PLAUSIBLE_MC = range(-50_000, 200_000)
 MOST_COUNTERS = 8
 """Files of a kind that are read around each block: machines with many CPUs have hundreds."""
-PI_FLAGS = "sys/devices/platform/soc*/*firmware*/get_throttled"
-UNDER_VOLTAGE = 1
-"""Bit of the flags. The others: 2 the clock is capped, 4 throttled, 8 soft temperature limit."""
+FLAG_FILES = "sys/devices/platform/soc*/*firmware*/get_throttled"
 NOW_FLAGS, PAST_FLAGS_SHIFT = 0xF, 16
 
 
@@ -41,9 +40,9 @@ class Sensors:
     counters: tuple[str, ...]
     """Growing counts of events."""
     durations: tuple[str, ...]
-    """Milliseconds for which packages have been throttled, told at the end of each time."""
+    """Milliseconds for which packages have been throttled, reported at the end of each time."""
     flags: str | None
-    """Bits that the firmware of a Raspberry Pi tells, in hexadecimal."""
+    """Bits that the firmware of a Raspberry Pi reports, in hexadecimal."""
     under_voltage: str | None
     """An alarm, 0 or 1, on a Raspberry Pi without ``flags``."""
     coolers: tuple[str, ...]
@@ -52,7 +51,7 @@ class Sensors:
 
 @dataclass(frozen=True, kw_only=True)
 class Throttling:
-    """What the system tells about throttling at one moment; ``None`` if it does not."""
+    """What the system reports about throttling at one moment; ``None`` if it does not."""
 
     events: int | None = None
     """Sum of the counters."""
@@ -66,7 +65,7 @@ class Throttling:
 
 def find_sensors(root: Path) -> Sensors:
     """Find the files. ``root`` is prepended to /sys."""
-    flags = next((str(path) for path in sorted(root.glob(PI_FLAGS))), None)
+    flags = next((str(path) for path in sorted(root.glob(FLAG_FILES))), None)
     alarm = None if flags else next(_chips(root, ("rpi_volt",), "in0_lcrit_alarm"), None)
     return Sensors(
         temperatures=tuple(_temperatures(root)),
@@ -85,15 +84,13 @@ def temperature_mc(sensors: Sensors) -> int | None:
     return max((mc for mc in found if mc is not None and mc in PLAUSIBLE_MC), default=None)
 
 
-def clocks_khz(sensors: Sensors) -> tuple[int, ...] | None:
-    """The frequency of each group of CPUs that share a clock; ``None`` if one is not told."""
-    found = [_number(path) for path in sensors.clocks]
-    known = tuple(khz for khz in found if khz is not None)
-    return known if known and len(known) == len(found) else None
+def clocks_khz(sensors: Sensors) -> tuple[int | None, ...]:
+    """The frequency of each group of CPUs that share a clock."""
+    return tuple(_number(path) for path in sensors.clocks)
 
 
 def throttling(sensors: Sensors) -> Throttling:
-    """What the system tells about throttling now."""
+    """What the system reports about throttling now."""
     states = [_number(path) for path in sensors.coolers]
     known = [state for state in states if state is not None]
     return Throttling(
@@ -122,8 +119,8 @@ def _temperatures(root: Path) -> Iterable[str]:
 
 def _clocks(root: Path) -> tuple[str, ...]:
     policies = (root / CPUS).glob("cpufreq/policy[0-9]*/scaling_cur_freq")
-    # Without policies, an old kernel, each CPU tells its own.
-    found = sorted(policies, key=lambda path: int(path.parent.name[6:]))
+    found = sorted(policies, key=lambda path: (len(path.parent.name), path))
+    # Without policies, an old kernel, each CPU reports its own.
     return tuple(map(str, found or existing(cpu_files(root, "cpufreq/scaling_cur_freq"))))
 
 
@@ -141,7 +138,7 @@ def _thermal_counters(root: Path) -> tuple[str, ...]:
 
 
 def _of_packages(root: Path, name: str) -> tuple[str, ...]:
-    """The file of one CPU of each package: all of a package tell the same."""
+    """The file of one CPU of each package: all of a package report the same."""
     packages: dict[str | None, str] = {}
     for path in existing(cpu_files(root, f"thermal_throttle/{name}")):
         packages.setdefault(read(path.parents[1] / "topology/physical_package_id"), str(path))
@@ -161,7 +158,7 @@ def _coolers(root: Path) -> tuple[str, ...]:
         for path in (root / "sys/class/thermal").glob("cooling_device*")
     }
     slowing = [path for path, kind in kinds.items() if THROTTLING_COOLERS.fullmatch(kind)]
-    # Alerts first: they tell what the firmware does.
+    # Alerts first: they report what the firmware does.
     slowing.sort(key=lambda path: (not kinds[path].endswith("-alert"), len(path.name), path.name))
     return tuple(str(path / "cur_state") for path in slowing[:MOST_COUNTERS])
 

@@ -108,7 +108,7 @@ class Conditions(Value, frozen=True, kw_only=True, omit_defaults=True):
     throttle_events: int | None = None
     """How often the system has counted that it throttled the device, since boot."""
     throttle_flags: int | None = None
-    """What a Raspberry Pi tells: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft
+    """What a Raspberry Pi reports: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft
     temperature limit; bits 16 to 19 the same of the time before."""
     cooling_state: int | None = None
     """The highest state of what slows the device down to cool it; 0: none does."""

@@ -11,6 +11,9 @@ from latbench.schema.value import Value
 
 MOST_EXAMPLES = 12
 """Operators of a unit that a placement names."""
+UNDER_VOLTAGE = 1
+"""Bit of a Raspberry Pi's flags. The other ones mean a lower clock: 2 capped, 4 throttled, 8 at the
+soft temperature limit."""
 
 
 class Placement(Value, frozen=True, kw_only=True):
@@ -76,9 +79,9 @@ class Readings(Value, frozen=True, kw_only=True, omit_defaults=True):
     throttle_events: int | None = None
     """How often the system counted that it throttled the device."""
     throttle_ms: int | None = None
-    """For how long it told that it had throttled the device; such a time is told at its end."""
+    """How long it had throttled the device, which it adds at the end of each such time."""
     throttle_flags: int | None = None
-    """What a Raspberry Pi told before, after or of the time in between: bit 0 under-voltage, 1
+    """What a Raspberry Pi reported before, after or of the time in between: bit 0 under-voltage, 1
     clock capped, 2 throttled, 3 soft temperature limit."""
     cooling_state: int | None = None
     """The highest state, at either reading, of what slows the device down to cool it; 0: none

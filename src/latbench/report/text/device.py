@@ -107,7 +107,7 @@ def conditions(record: Record) -> str:
 
 
 def _throttling(before: Conditions) -> str | None:
-    """What the system told about throttling before the run; ``None`` if it told nothing."""
+    """What the system reported about throttling before the run; ``None`` if nothing."""
     flags = before.throttle_flags
     now = [name for bit, name in enumerate(PI_FLAGS) if flags is not None and flags >> bit & 1]
     if before.cooling_state:
