@@ -121,11 +121,9 @@ def target_named(id: str) -> Iterator[Target]:
     if read_address(connection.address) is None:
         yield Target(id=id, shell=LocalShell())
         return
-    folder = connection.installed.folder if connection.installed else None
     transport = connect(connection)
     try:
-        lock = str(PurePosixPath(folder, LOCK)) if folder else ""
-        yield Target(id=id, shell=transport, lock=lock)
+        yield Target(id=id, shell=transport, lock=LOCK)
     finally:
         transport.close()
 
