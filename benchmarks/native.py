@@ -30,8 +30,8 @@ import msgspec
 import latbench
 from latbench.analysis.stats import order_interval
 from latbench.plugins import exporter_for, load_runner
-from latbench.worker.client import module_command
 from latbench.worker.native import build_native, native_libraries
+from latbench.worker.process import python_module
 from support import onnx_files
 from support.native_talk import Talk, open_fields, spec
 
@@ -92,7 +92,7 @@ def pair(
     """Times of one pair in ns, and what else differs."""
     commands: dict[str, list[str | Path]] = {
         "native": [native],
-        "python": list(module_command(PYTHON)),
+        "python": list(python_module(PYTHON).command),
     }
     order = draw.sample(sorted(commands), 2)
     sides = {name: Side(commands[name], fields, calls) for name in order}

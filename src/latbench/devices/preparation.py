@@ -20,7 +20,7 @@ from latbench.defaults import LOCAL
 from latbench.devices.connections import find_connection, known_connection, read_address
 from latbench.devices.local import LocalDevice
 from latbench.devices.opening import connect
-from latbench.devices.remote import LOCK
+from latbench.devices.remote import DEVICE_LOCK
 from latbench.devices.transport import Completed
 from latbench.errors import StageError, UsageError
 from latbench.schema.value import Value
@@ -123,7 +123,7 @@ def target_named(id: str) -> Iterator[Target]:
         return
     transport = connect(connection)
     try:
-        yield Target(id=id, shell=transport, lock=LOCK)
+        yield Target(id=id, shell=transport, lock=DEVICE_LOCK)
     finally:
         transport.close()
 

@@ -19,8 +19,8 @@ import pytest
 
 from latbench.errors import StageError
 from latbench.files import content_sha256
-from latbench.worker.client import module_command
 from latbench.worker.native import LITERT, ONNXRUNTIME, build_native, native_libraries
+from latbench.worker.process import python_module
 from support import onnx_files, tflite_files
 from support.native_talk import Talk, given, open_fields, spec
 
@@ -92,7 +92,7 @@ def test_onnx_runtime_computes_the_same(
     for content in (None, "-1.7:0.3", "0.1"):
         fields = open_fields(path, [spec("x", 4, content=content)], [spec("y", 4)], seed=3)
         answers = []
-        for command in (emulated, module_command("latbench.worker.inference")):
+        for command in (emulated, python_module("latbench.worker.inference").command):
             library = packages[ONNXRUNTIME]
             with Talk(command, **{ONNXRUNTIME: library}) as worker:
                 opened = worker.ask("open", **fields)

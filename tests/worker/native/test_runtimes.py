@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from latbench.worker import messages
-from latbench.worker.client import module_command
+from latbench.worker.process import python_module
 from support import onnx_files, tflite_files
 from support.native_talk import Talk, given, open_fields, spec
 
@@ -35,7 +35,7 @@ def both(
     outputs: dict[str, list[np.ndarray[Any, Any]]] = {}
     for name, command in (
         ("native", [program]),
-        ("python", module_command("latbench.worker.inference")),
+        ("python", python_module("latbench.worker.inference").command),
     ):
         with Talk(command) as worker:
             opened[name] = worker.ask("open", **fields)
