@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from latbench.file_names import shown_name
+
 Stage = Literal["build", "export", "verify", "probe", "open", "warmup", "time", "outputs"]
 """The step that failed, in the order of execution."""
 
@@ -27,14 +29,22 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The end of what the failed program wrote to its standard error, or the operators that are not
     on a required unit."""
 
+    def __post_init__(self) -> None:
+        # Messages name files, and a failure is stored as UTF-8.
+        for name in ("message", "hint", "detail"):
+            text = getattr(self, name)
+            if text is not None and (shown := shown_name(text)) is not text:
+                msgspec.structs.force_setattr(self, name, shown)
+
 
 class LatbenchError(Exception):
     """An error that the user can act on. Printed as two lines, without a traceback."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = shown_name(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = None if hint is None else shown_name(hint)
 
 
 class UsageError(LatbenchError):

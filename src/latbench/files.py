@@ -98,7 +98,7 @@ def content_sha256(path: Path) -> str:
         if part.is_symlink():
             raise ValueError(f"{part.relative_to(path)} in {path.name} is a link")
         if part.is_file():
-            name = part.relative_to(path).as_posix().encode()
+            name = os.fsencode(part.relative_to(path).as_posix())
             total.update(len(name).to_bytes(8, "little") + name)
             total.update(bytes.fromhex(_file_sha256(part)))
     return total.hexdigest()

@@ -7,7 +7,6 @@ ISMM) give the estimates and the optimal number of repetitions at each level.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from math import ceil, log, sqrt
 from statistics import NormalDist, median, variance
@@ -17,6 +16,7 @@ from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.segments import warm_blocks, warm_traces
 from latbench.analysis.stats import FEWEST
 from latbench.defaults import MARGIN
+from latbench.file_names import restored_name, shell_command, shell_word
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import COMPARE, WARM
 from latbench.schema.record import Record
@@ -101,7 +101,8 @@ def plan(
     of_side = between + MEDIAN_COST * block / max(COMPARE.min_ns / 1e9 / block_s, 1)
     typical = median(median(ns) for ns in blocks)
     request = pilots[0].request
-    model, options = shlex.quote(request.model), shlex.join(option_words(request, brief=True))
+    model = shell_word(restored_name(request.model), argument=True)
+    options = shell_command(option_words(request, brief=True))
     asked = f"{model} {options}".rstrip()
     return Plan(
         processes=sum(len(processes) for processes in builds),

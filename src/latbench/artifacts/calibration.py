@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latbench.errors import UsageError
+from latbench.file_names import restored_name
 from latbench.files import content_sha256
 from latbench.zoo.given_inputs import IMAGES, FilledInputs
 from latbench.zoo.images import normalized, read_image
@@ -35,7 +36,7 @@ def identify_calibration(folder: str | None) -> str:
     """
     if folder is None:
         return f"seeded:{SEEDED}"
-    images = _images(Path(folder))
+    images = _images(folder)
     return f"images:{len(images)}:{_digest(images)[:16]}"
 
 
@@ -48,8 +49,7 @@ def load(folder: str | None, inputs: FilledInputs) -> tuple[tuple[Array, ...], .
         raise UsageError("images can calibrate only a model with one input of 3 channels")
     batch, _, height, width = specs[0].shape
     images = [
-        normalized(read_image(path, height, width)).transpose(2, 0, 1)
-        for path in _images(Path(folder))
+        normalized(read_image(path, height, width)).transpose(2, 0, 1) for path in _images(folder)
     ]
     import numpy as np
 
@@ -62,7 +62,9 @@ def load(folder: str | None, inputs: FilledInputs) -> tuple[tuple[Array, ...], .
     )
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(named: str) -> list[Path]:
+    """The images in a folder that a request names."""
+    folder = Path(restored_name(named))
     try:
         if not folder.is_dir():
             raise UsageError(f"no such folder of calibration images: {folder}")

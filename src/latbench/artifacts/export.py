@@ -70,7 +70,7 @@ def export(
     exporter = load_exporter(format)
     check_export(exporter, precision)
     check_options(f"format {format!r}", request.options, exporter.options)
-    suffix = artifact_extension(name)
+    suffix = artifact_extension(request.model)
     if suffix is not None and suffix not in exporter.reads:
         raise UsageError(f"a pre-exported {suffix} file cannot be converted to format {format!r}")
     return obtain(

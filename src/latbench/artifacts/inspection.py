@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from latbench.api import FileContent, InspectingExporter, OpenTensor
 from latbench.errors import StageError, UsageError, first_line
+from latbench.file_names import shell_word, stored_name
 from latbench.files import content_bytes
 from latbench.plugins import loaded_exporters, read_suffixes
 from latbench.zoo.checkpoint.read import (
@@ -91,7 +91,7 @@ def inspect(path: str | Path) -> Inspection:
     if exporter is not None:
         content = _described(exporter, place)
         return Inspection(
-            path=str(path),
+            path=stored_name(str(path)),
             kind="model",
             format=exporter.format,
             size_bytes=content_bytes(place),
@@ -153,7 +153,7 @@ def _program(path: Path) -> Inspection:
         with zipfile.ZipFile(path) as archive:
             code = [name for name in archive.namelist() if name.endswith(".py")]
     return Inspection(
-        path=str(path),
+        path=stored_name(str(path)),
         kind="program",
         format="torchscript",
         size_bytes=content_bytes(path),
@@ -173,7 +173,7 @@ def _checkpoint(path: Path) -> Inspection:
     found = read_checkpoint(path)
     weights = _grouped(found.entries)
     return Inspection(
-        path=str(path),
+        path=stored_name(str(path)),
         kind="checkpoint",
         format=found.format,
         size_bytes=content_bytes(path),
@@ -224,24 +224,24 @@ def _common(names: list[str]) -> str:
 def _for_checkpoint(path: Path, weights: tuple[StoredWeights, ...]) -> tuple[str, ...]:
     if not weights:
         return ("it holds no tensor: save the state_dict of the network",)
-    command = f"latbench run {FACTORY} --weights {shlex.quote(str(path))}"
+    command = f"latbench run {FACTORY} --weights {shell_word(str(path))}"
     keys = [each.key for each in weights if each.key and not OPTIMIZER.search(each.key)]
     chosen = keys[:MOST_COMMANDS] if len(keys) > 1 else []
-    return (command, *(f"{command} --weights-key {shlex.quote(key)}" for key in chosen))
+    return (command, *(f"{command} --weights-key {shell_word(key)}" for key in chosen))
 
 
 def _for_model(path: str, content: FileContent) -> tuple[str, ...]:
     if content.problem is not None:
         return (f"it cannot be measured: {content.problem}",)
     shapes = [
-        f"--shape {shlex.quote(f'{each.name}={_filled(each)}')}"
+        f"--shape {shell_word(f'{each.name}={_filled(each)}')}"
         for each in content.inputs
         if each.shape is not None and not each.fixed
     ]
     values = [
-        f"--input {shlex.quote(f'{each.name}=VALUE')}" for each in content.inputs if each.decides
+        f"--input {shell_word(f'{each.name}=VALUE')}" for each in content.inputs if each.decides
     ]
-    return (" ".join(("latbench run", shlex.quote(path), *shapes, *values)),)
+    return (" ".join(("latbench run", shell_word(path, argument=True), *shapes, *values)),)
 
 
 def _filled(tensor: OpenTensor) -> str:

@@ -25,6 +25,7 @@ from latbench.artifacts.export import export
 from latbench.artifacts.validation import norm_bytes, reference_outputs
 from latbench.errors import StageError, UsageError, suggest
 from latbench.events import Events, Warn
+from latbench.file_names import stored_name
 from latbench.files import read_arrays
 from latbench.plugins import format_names, load_exporter
 from latbench.schema.artifact import Artifact, Counts, Parity, shape_text
@@ -99,7 +100,8 @@ def verify(
     ``format`` is needed only for a file extension that several formats use.
     Raises :class:`~latbench.StageError` if the file cannot be read or executed.
     """
-    exporter = _reader(str(path), format)
+    name = stored_name(str(path))
+    exporter = _reader(name, format)
     named = None
     if model is not None:
         named = _named(
@@ -140,7 +142,7 @@ def verify(
     against = None
     if named is not None:
         against = _against(named, cached, outputs, seed, tolerance)
-    return VerifyResult(path=str(path), artifact=cached.artifact, against=against)
+    return VerifyResult(path=name, artifact=cached.artifact, against=against)
 
 
 def _reader(path: str, format: str | None) -> Exporter:

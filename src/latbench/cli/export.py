@@ -41,6 +41,7 @@ def command(
     """Export a model to a file and check the file against PyTorch."""
     from latbench.artifacts.export import export
     from latbench.events import Events
+    from latbench.file_names import stored_name
     from latbench.report.json import to_json
     from latbench.report.text.artifact import artifact_lines
 
@@ -64,7 +65,7 @@ def command(
 
         path = copy_beside(cached.path, output)
     if as_json:
-        click.echo(to_json({"artifact": cached.artifact, "path": str(path)}))
+        click.echo(to_json({"artifact": cached.artifact, "path": stored_name(str(path))}))
         return
-    for line in artifact_lines(cached.artifact, str(path)):
+    for line in artifact_lines(cached.artifact, stored_name(str(path))):
         click.echo(printable(line))

@@ -128,16 +128,16 @@ def _json(record: Record, summary: Summary | None, shares: ProfileShares) -> dic
 
 def _profiled(record: Record) -> tuple[Record, Summary | None, ProfileShares]:
     """The record with its summary and profile. Raises :class:`UsageError` without a profile."""
-    import shlex
-
     from latbench.analysis.operator_shares import profile_shares
     from latbench.analysis.summary import summarize
     from latbench.errors import UsageError
+    from latbench.file_names import restored_name, shell_word
 
     if record.outcome.profile is None:
+        model = shell_word(restored_name(record.request.model), argument=True)
         raise UsageError(
             f"record {record.id} has no times by operator",
-            hint=f"measure them: latbench run {shlex.quote(record.request.model)} "
+            hint=f"measure them: latbench run {model} "
             f"--backend {record.request.backend} --profile; not every runtime reports them",
         )
     summary = summarize(record)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from latbench.errors import LatbenchError
+from latbench.file_names import shown_name
 from latbench.report.writers import printable
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class _Text(io.TextIOWrapper):
     """Shows control characters as escapes on a terminal; changes nothing in a file or pipe."""
 
     def write(self, text: str) -> int:
+        text = shown_name(text)
         if self.isatty():
             text = ON_TERMINAL.sub(lambda found: found[1] or _escaped(found), text)
         return super().write(text)

@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from latbench.file_names import shown_name
+
 FORMULA = ("=", "+", "-", "@")
 """First characters that make a spreadsheet compute a cell."""
 LATEX_SIGNS = {
@@ -35,7 +37,7 @@ def printable(text: str) -> str:
         each
         if each.isprintable() or unicodedata.category(each) == "Zs"
         else each.encode("unicode_escape").decode()
-        for each in text
+        for each in shown_name(text)
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from latbench.errors import UsageError, suggest
+from latbench.file_names import shown_name, stored_name
 from latbench.schema.input_content import read_content, read_input, read_shape
 from latbench.schema.precision import PRECISIONS
 from latbench.schema.value import Value
@@ -23,7 +24,9 @@ def _none() -> None:
 class Request(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A measurement request, as the user entered it.
 
-    Encoded without the fields that have their default, except the first fields.
+    Names of files (of models, weights, inputs, and of the folder for calibration) are in the form
+    of :func:`~latbench.file_names.stored_name`. Encoded without the fields that have their default,
+    except the first fields.
     """
 
     model: str
@@ -92,14 +95,14 @@ def make_request(
     """Create a request and check its values. Raise :class:`UsageError`.
 
     ``shapes``, ``inputs`` and ``require`` are also accepted as the texts of ``--shape``,
-    ``--input`` and ``--require``.
+    ``--input`` and ``--require``. Names of files may contain any bytes.
     """
     sizes, types = _shapes(shapes)
     request = Request(
-        model=model,
+        model=_stored("model", model),
         backend=backend,
         device=device,
-        weights=str(weights) if weights is not None else None,
+        weights=_stored("weights", weights) if weights is not None else None,
         batch=batch,
         resolution=(resolution, resolution) if isinstance(resolution, int) else resolution,
         precision=precision,
@@ -108,7 +111,7 @@ def make_request(
         options=dict(options or {}),
         dims=dict(dims or {}),
         protocol=protocol,
-        calibration=str(calibration) if calibration is not None else None,
+        calibration=_stored("calibration", calibration) if calibration is not None else None,
         weights_key=weights_key,
         shapes=sizes,
         dtypes={**types, **(dtypes or {})},
@@ -126,6 +129,7 @@ def make_request(
 
 def check_request(request: Request) -> None:
     """Reject values that no model or backend accepts. Raise :class:`UsageError`."""
+    _check_texts(request)
     precision, threads, seed = request.precision, request.threads, request.seed
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", hint=suggest(precision, PRECISIONS))
@@ -167,6 +171,24 @@ def _units(given: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _stored(what: str, name: str | Path) -> str:
+    try:
+        return stored_name(str(name))
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what}: {shown_name(str(name))} cannot be a file's name") from error
+
+
+def _check_texts(request: Request) -> None:
+    """Refuse texts that are not names of files and that no record can store."""
+    try:
+        msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{shown_name(str(error.object)[:200])} contains bytes that are not UTF-8",
+            hint="only names of files may: models, weights, inputs, the folder for calibration",
+        ) from error
+
+
 def _shapes(
     given: Mapping[str, Sequence[int]] | Sequence[str],
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -183,10 +205,11 @@ def _shapes(
 
 def _inputs(given: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     if isinstance(given, Mapping):
-        return {name: str(content) for name, content in given.items()}
-    read = [read_input(text) for text in given]
+        read = [(name, str(content)) for name, content in given.items()]
+    else:
+        read = [read_input(text) for text in given]
     _once("--input", [name for name, _ in read])
-    return dict(read)
+    return {name: _stored("input", content) for name, content in read}
 
 
 def _once(option: str, names: Sequence[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latbench.defaults import LOCAL
 from latbench.errors import UsageError
+from latbench.file_names import restored_name
 from latbench.schema.input_content import read_input, read_shape
 from latbench.schema.request import Request, make_request
 
@@ -54,19 +56,21 @@ DEFAULTS: Mapping[str, Any] = {
 def side_request(side: str, **common: Any) -> Request:
     """Parse one side of a comparison: ``[MODEL][,KEY=VALUE]...`` on top of the common settings.
 
-    A key that is not in :data:`SIDE_KEYS` is an option of the backend.
+    A key that is not in :data:`SIDE_KEYS` is an option of the backend. A comma in a name is written
+    as ``\\,``.
     """
     fields = {**DEFAULTS, **common}
     fields["options"] = dict(common.get("options") or {})
     own: dict[str, list[str]] = {key: [] for key in MANY}
-    for i, part in enumerate(side.split(",")):
+    for i, part in enumerate(_parts(side)):
         key, equals, value = part.partition("=")
         if not equals and i == 0 and part:
             fields["model"] = part
         elif not equals or not key or not value:
             raise UsageError(
                 f"{side!r}: {part!r} is not KEY=VALUE",
-                hint="a side is [MODEL][,KEY=VALUE]..., such as mobilevig_ti,threads=2",
+                hint="a side is [MODEL][,KEY=VALUE]..., such as mobilevig_ti,threads=2; a comma in "
+                "a name is written as \\,",
             )
         elif key in ("threads", "batch", "seed"):
             if not value.isdecimal():
@@ -91,6 +95,16 @@ def side_request(side: str, **common: Any) -> Request:
     for key, field in MANY.items():
         fields[field] = _with_own(fields[field], own[key], key)
     return make_request(model, **fields)
+
+
+def side_word(model: str) -> str:
+    """Return the side of a comparison that is the model of a request and nothing else."""
+    name = restored_name(model).replace(",", "\\,")
+    return f"model={name}" if name.startswith("-") or "=" in name else name
+
+
+def _parts(side: str) -> list[str]:
+    return [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", side)]
 
 
 def _with_own(common: Any, own: Sequence[str], key: str) -> Any:
@@ -146,17 +160,17 @@ def option_words(request: Request, *, brief: bool = False) -> list[str]:
     """
     size = "x".join(map(str, request.resolution)) if request.resolution else None
     options = (
-        *(("--backend", request.backend), ("--weights", request.weights)),
+        *(("--backend", request.backend), ("--weights", _name(request.weights))),
         *(("--batch", request.batch), ("--resolution", size)),
         ("--precision", None if brief and request.precision == "fp32" else request.precision),
         ("--threads", request.threads),
         ("--seed", None if brief and not request.seed else request.seed),
         ("--protocol", None if brief else request.protocol),
-        ("--calibration", request.calibration),
+        ("--calibration", _name(request.calibration)),
         *(("--option", f"{name}={value}") for name, value in request.options.items()),
         *(("--dim", f"{name}={value}") for name, value in request.dims.items()),
         *(("--shape", _shape_text(request, name)) for name in request.shapes),
-        *(("--input", _named(name, value)) for name, value in request.inputs.items()),
+        *(("--input", _input_text(request, name)) for name in request.inputs),
         *(("--model-arg", f"{name}={value}") for name, value in request.arguments.items()),
         *(("--import", package) for package in request.imports),
         *(("--signature", request.signature), ("--tolerance", request.tolerance)),
@@ -164,6 +178,14 @@ def option_words(request: Request, *, brief: bool = False) -> list[str]:
     )
     words = [word for name, value in options if value is not None for word in (name, str(value))]
     return [*words, *(["--allow-nondeterministic"] if request.nondeterministic else [])]
+
+
+def _name(stored: str | None) -> str | None:
+    return None if stored is None else restored_name(stored)
+
+
+def _input_text(request: Request, name: str) -> str:
+    return _named(name, restored_name(request.inputs[name]))
 
 
 def _shape_text(request: Request, name: str) -> str:

@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import msgspec
 
 from latbench.errors import UsageError, listed
+from latbench.file_names import restored_name
 from latbench.files import content_sha256
 from latbench.schema.artifact import TensorSpec
 from latbench.schema.input_content import ANY, STORED, find_input, read_content
@@ -32,7 +33,7 @@ def identify_inputs(request: Request) -> dict[str, str]:
     Reads the bytes of the files only. Raises :class:`UsageError`.
     """
     return {
-        name: content if read_content(content) is not None else STORED + _sha256(Path(content))
+        name: content if read_content(content) is not None else STORED + _sha256(_path(content))
         for name, content in sorted(request.inputs.items())
     }
 
@@ -41,7 +42,7 @@ def load_inputs(request: Request) -> GivenInputs:
     """Read what ``request`` gives, files included. Raises :class:`UsageError`."""
     contents, arrays, images = {}, {}, {}
     for name, content in identify_inputs(request).items():
-        path = Path(request.inputs[name])
+        path = _path(request.inputs[name])
         if not content.startswith(STORED):
             contents[name] = content
         elif path.suffix.lower() in IMAGES:
@@ -158,6 +159,11 @@ class FilledInputs:
                 if our.name in self.stored
             },
         )
+
+
+def _path(content: str) -> Path:
+    """The file that a request names."""
+    return Path(restored_name(content))
 
 
 def _sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from latbench.errors import UsageError
+from latbench.file_names import restored_name
 from latbench.files import content_sha256
 from latbench.plugins import read_suffixes
 from latbench.schema.artifact import ModelIdentity
@@ -83,7 +84,7 @@ def resolve(
             raise UsageError(
                 "--weights applies to a model that is exported, and a pre-exported file has its own"
             )
-        path = Path(name)
+        path = Path(restored_name(name))
         return ResolvedModel(
             identity=identity("file", f"sha256:{_file_sha256(path)}"),
             weights=None,
@@ -150,7 +151,7 @@ def _users_own(
             hint="package.module:factory or path/to/file.py:factory",
         )
     if where.endswith(".py"):
-        path = Path(where).absolute()
+        path = Path(restored_name(where)).absolute()
         if not (_exists(path) and path.is_file()):
             raise UsageError(f"no such file: {where}")
         root, module = _package_of(path)
@@ -221,14 +222,19 @@ def artifact_extension(name: str) -> str | None:
     """The extension of a pre-exported file's name; ``None`` for a model that is built.
 
     A colon, as in ``timm:NAME``, marks a model that is built, unless it is part of a folder's name
-    or follows the letter of a drive. A name with an extension is a file if it exists or if an
-    exporter reads such files. The exporters are loaded only for the second question.
+    or follows the letter of a drive, or a file of that name exists and an exporter reads such
+    files. Any other name with an extension is a file if it exists or if an exporter reads such
+    files. The exporters are loaded only where they decide.
+
+    ``name`` is a text of a request (:func:`~latbench.file_names.stored_name`).
     """
-    path = Path(name)
+    path = Path(restored_name(name))
     extension = path.suffix.lower()
-    if not extension or ":" in path.name:
+    if not extension or (":" in path.name and not _exists(path)):
         return None
-    return extension if _exists(path) or extension in read_suffixes() else None
+    if ":" not in path.name and _exists(path):
+        return extension
+    return extension if extension in read_suffixes() else None
 
 
 def _weights(path: Path | None, key: str | None, seed: int) -> str:
@@ -308,7 +314,7 @@ def resolve_model(request: Request) -> ResolvedModel:
     batch, resolution = _sizes(request)
     return resolve(
         request.model,
-        weights=Path(request.weights) if request.weights is not None else None,
+        weights=None if request.weights is None else Path(restored_name(request.weights)),
         weights_key=request.weights_key,
         batch=batch,
         resolution=resolution,

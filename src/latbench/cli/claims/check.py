@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -193,9 +192,10 @@ def _how_to_measure(pairs: Sequence[tuple[Claim, Verdict]], here: str) -> list[s
 
 def _command_line() -> str:
     """The command line, for a page that states how it was created."""
+    from latbench.file_names import shell_command
     from latbench.store.engine import without_credentials
 
-    return shlex.join(["latbench", *map(without_credentials, sys.argv[1:])])
+    return shell_command(["latbench", *map(without_credentials, sys.argv[1:])])
 
 
 def _checked(

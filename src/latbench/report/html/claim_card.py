@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -18,6 +17,7 @@ from latbench.claims.model import (
     ClaimSource,
 )
 from latbench.claims.verdict import Answer, Verdict
+from latbench.file_names import restored_name, shell_command
 from latbench.report.placement import placed
 from latbench.report.text.answer import title
 from latbench.report.text.claim import statement
@@ -26,7 +26,7 @@ from latbench.report.text.layout import moment
 from latbench.report.units import decimals, duration, time
 from latbench.report.writers import markdown_table, markdown_text
 from latbench.schema.record import Record
-from latbench.schema.request_syntax import option_words
+from latbench.schema.request_syntax import option_words, side_word
 from latbench.schema.value import Value
 
 STYLE = (
@@ -252,11 +252,11 @@ def _record_rows(record: Record, summary: Summary | None) -> tuple[CardRow, ...]
 def _repeat(claim: Claim, records: Sequence[Record], bundle: CardRow | None) -> Section:
     rows: list[CardRow] = []
     commands = [*dict.fromkeys(_asking(record, records) for record in records)]
-    commands.append(shlex.join(["latbench", "claims", "check", claim.id]))
+    commands.append(shell_command(["latbench", "claims", "check", claim.id]))
     if bundle is not None:
         name, sha256 = bundle
         rows.append(("evidence", f"{name}, manifest SHA-256 {sha256}"))
-        commands.append(shlex.join(["latbench", "bundle", "verify", name]))
+        commands.append(shell_command(["latbench", "bundle", "verify", name]))
     return Section(heading="How to repeat it", rows=tuple(rows), commands=tuple(commands))
 
 
@@ -268,17 +268,16 @@ def _asking(record: Record, records: Sequence[Record]) -> str:
             for other in records
             if other.interleaved is not None and other.interleaved.comparison == part.comparison
         }
-        models = [beside[i].model for i in sorted(beside)]
+        models = [side_word(beside[i].model) for i in sorted(beside)]
         alike = {
             msgspec.json.encode(msgspec.structs.replace(asked, model=""))
             for asked in beside.values()
         }
         # If the two differ in more than the model, each is described by itself.
         if len(models) == part.parts and len(alike) == 1:
-            return shlex.join(["latbench", "compare", *models, *option_words(record.request)])
-    return shlex.join(
-        ["latbench", "run", "--model", record.request.model, *option_words(record.request)]
-    )
+            return shell_command(["latbench", "compare", *models, *option_words(record.request)])
+    model = restored_name(record.request.model)
+    return shell_command(["latbench", "run", "--model", model, *option_words(record.request)])
 
 
 def _one_line(text: str) -> str:
