@@ -7,14 +7,26 @@ import sys
 from pathlib import Path
 
 from latbench.errors import LatbenchError
+from latbench.file_names import shown_name
 
 
 def cache_folder() -> Path:
-    """``LATBENCH_CACHE``, else the user's cache folder. Raises :class:`LatbenchError`."""
+    """``LATBENCH_CACHE``, else the user's cache folder. Raises :class:`LatbenchError`.
+
+    Its path is UTF-8, whatever the names of the files that are measured: runtimes open it.
+    """
     if named := os.environ.get("LATBENCH_CACHE"):
-        return Path(named)
-    own = _of_user("Library/Caches/latbench", "LOCALAPPDATA", "XDG_CACHE_HOME", ".cache")
-    return own / "cache" if sys.platform == "win32" else own
+        folder = Path(named)
+    else:
+        folder = _of_user("Library/Caches/latbench", "LOCALAPPDATA", "XDG_CACHE_HOME", ".cache")
+        folder = folder / "cache" if sys.platform == "win32" else folder
+    absolute = str(folder.absolute())
+    if shown_name(absolute) != absolute:
+        raise LatbenchError(
+            f"the path of the artifact cache is not UTF-8: {absolute}",
+            hint="set LATBENCH_CACHE to another folder",
+        )
+    return folder
 
 
 def data_folder() -> Path:

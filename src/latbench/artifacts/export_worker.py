@@ -32,6 +32,7 @@ from latbench.artifacts.validation import (
     source_outputs,
     torch_version,
 )
+from latbench.file_names import stored_name
 from latbench.files import content_bytes, content_sha256
 from latbench.plugins import load_exporter
 from latbench.schema.artifact import Artifact, TensorSpec
@@ -329,7 +330,7 @@ def _details(request: Request, model: LazyModel) -> dict[str, str]:
     details = {"form": str(model.resolved.form)}
     source = model.resolved.source
     if source is not None and (paths := model.files_read(source.parent)):
-        details["reads"] = ", ".join(paths)
+        details["reads"] = ", ".join(map(stored_name, paths))
     if request.precision == "int8":
         details["calibration"] = calibration.identify_calibration(request.calibration)
     return details

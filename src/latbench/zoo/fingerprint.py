@@ -18,6 +18,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from latbench.errors import UsageError
+from latbench.file_names import stored_name
 from latbench.zoo.imports import imported_modules
 
 HARNESS = __name__.partition(".")[0]
@@ -28,7 +29,7 @@ def architecture_digest(path: Path, name: str, search: Sequence[str]) -> str:
     """``sha256:`` digest of module ``name`` at ``path`` and of what it imports from ``search``."""
     total = hashlib.sha256()
     for part, content in sorted(_reachable(path, name, search).items()):
-        total.update(part.encode() + b"\0" + hashlib.sha256(content).digest())
+        total.update(stored_name(part).encode() + b"\0" + hashlib.sha256(content).digest())
     return f"sha256:{total.hexdigest()}"
 
 
