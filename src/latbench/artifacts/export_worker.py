@@ -32,7 +32,7 @@ from latbench.artifacts.validation import (
     source_outputs,
     torch_version,
 )
-from latbench.file_names import stored_name
+from latbench.file_names import shown_name, stored_name
 from latbench.files import content_bytes, content_sha256
 from latbench.plugins import load_exporter
 from latbench.schema.artifact import Artifact, TensorSpec
@@ -79,7 +79,7 @@ def _export(message: messages.Export) -> Artifact:
         given=load_inputs(request) if resolved.module is None else resolved.given,
     )
     if resolved.path is not None:
-        return _adopt(message, resolved.path, resolved.given)
+        return _adopt(message, _utf8_name(resolved.path, Path(message.out)), resolved.given)
     if request.dims:
         raise UsageError(
             f"{request.model} has no axis named {', '.join(sorted(request.dims))}: it is exported "
@@ -154,6 +154,17 @@ def _of_random_network(error: StageError, model: LazyModel) -> StageError:
         kind=error.kind,
         detail=error.detail,
     )
+
+
+def _utf8_name(path: Path, out: Path) -> Path:
+    """``path``, or a link to it beside ``out``: native readers refuse names that are not UTF-8."""
+    if shown_name(str(path)) == str(path):
+        return path
+    folder = out.parent / "named"
+    folder.mkdir()
+    link = folder / shown_name(path.name)
+    link.symlink_to(path)
+    return link
 
 
 def _adopt(message: messages.Export, path: Path, given: GivenInputs) -> Artifact:

@@ -155,9 +155,9 @@ def _status() -> int:
         _print_error(error.message, error.hint)
         return 2 if isinstance(error, UsageError) else 3
     except UnicodeEncodeError as error:
-        # Records are UTF-8; arguments and file names may be any bytes.
+        # What is stored is UTF-8. Names of models and inputs are escaped, other texts are not.
         _print_error(
-            f"a name contains bytes that are not UTF-8: {str(error.object)[:200]!r}",
+            f"a name contains bytes that are not UTF-8: {str(error.object)[:200]}",
             "rename the file, or give it another name by a link",
         )
         return 2

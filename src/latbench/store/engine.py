@@ -117,7 +117,7 @@ def translated(url: URL) -> Iterator[None]:
         raise RegistryError(f"registry {shown(url)}: {reason}", hint=hint) from error
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"no record has a text with bytes that are not UTF-8: {error.object!r}"
+            f"no record has a text with bytes that are not UTF-8: {error.object}"
         ) from error
     except (SQLAlchemyError, ValueError, TypeError) as error:
         # A damaged file has types and bytes where the schema has others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from latbench.errors import UsageError, suggest
+from latbench.file_names import restored_name
 from latbench.schema.value import Value
 from latbench.zoo import timm
 
@@ -229,7 +230,7 @@ def find(name: str) -> ZooModel:
         offered = f"did you mean timm:{name}?" if timm.has(name) else suggest(name, known)
         others = "timm:NAME, package.module:factory, path/to/file.py:factory or an existing file"
         raise UsageError(
-            f"unknown model {name!r}",
+            f"unknown model {restored_name(name)!r}",
             hint=f"{offered or '`latbench models` lists the known names'} (also: {others})",
         )
     return known[name]

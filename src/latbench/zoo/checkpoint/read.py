@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latbench.errors import StageError, UsageError, first_line
+from latbench.file_names import shown_name
 from latbench.zoo.checkpoint.inert_pickle import Opaque
 from latbench.zoo.checkpoint.tensor import StoredTensor
 from latbench.zoo.checkpoint.torch_file import read_torch_file
@@ -196,7 +198,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, st
 
     def stored(name: str, part: object) -> StoredTensor:
         def load() -> object:
-            with safe_open(path, framework="pt") as again:
+            with _utf8_name(path) as place, safe_open(place, framework="pt") as again:
                 return again.get_tensor(name)
 
         kind = str(part.get_dtype())  # type: ignore[attr-defined]
@@ -215,6 +217,18 @@ def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, st
             return tensors, dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(first_line(error)) from error
+
+
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[Path]:
+    """A name for ``path`` that is UTF-8, which safetensors needs for tensors of torch."""
+    if shown_name(str(path)) == str(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "link.safetensors"
+        link.symlink_to(path.absolute())
+        yield link
 
 
 def flattened(tree: object) -> tuple[list[CheckpointEntry], dict[str, str]]:
