@@ -1,5 +1,19 @@
-"""``python -m latbench``."""
+"""The command ``latbench``, also as ``python -m latbench``."""
 
-from latbench.cli import main
+from __future__ import annotations
 
-main()
+import os
+
+
+def main() -> None:
+    """Run the command line, if there is enough memory to load it."""
+    try:
+        from latbench.cli import main as command
+    except MemoryError:
+        os.write(2, b"latbench: not enough memory to start\n")
+        os._exit(3)
+    command()
+
+
+if __name__ == "__main__":
+    main()

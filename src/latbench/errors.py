@@ -164,7 +164,10 @@ def choice_option(name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
+OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "failed to map segment", "can't start new thread")
+"""Words of runtimes, of the loader of shared libraries, and of Python's threads."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: ``MemoryError``, or a foreign error whose message says so."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in text or "bad_alloc" in text
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli.numerics import load_numpy, memory_limit_bytes
 from latbench.cli.streams import ClosedOutputError, shown_lines, standard_streams
-from latbench.errors import LatbenchError, UsageError, first_line
+from latbench.errors import LatbenchError, UsageError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -50,6 +51,7 @@ GROUPS = {
         "completion": "Print the completion script for bash, zsh or fish.",
     },
 }
+MEMORY_HINT = "free memory, or raise its limit (ulimit -v) or that of processes (ulimit -u)"
 TRACEBACK = "LATBENCH_TRACEBACK"
 """Environment variable: show the traceback of an internal error."""
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
@@ -120,11 +122,16 @@ def cli() -> None:
     Exit status: 0 success, 1 a gate or claim failed, 2 invalid request, 3 could not measure (a
     failure record is stored), 4 measured but inconclusive.
     """
+    if memory_limit_bytes() is not None:
+        load_numpy()
 
 
 def _print_error(message: str, hint: str | None) -> None:
     """What went wrong first, then what to do."""
-    click.echo(f"latbench: {shown_lines(message[:1].lower() + message[1:])}", err=True)
+    rest = message.partition(" ")[0][1:]
+    if rest == rest.lower():  # not the name of an exception
+        message = message[:1].lower() + message[1:]
+    click.echo(f"latbench: {shown_lines(message)}", err=True)
     if hint:
         click.echo(f"  hint: {shown_lines(hint)}", err=True)
 
@@ -162,7 +169,7 @@ def _status() -> int:
         )
         return 2
     except MemoryError:
-        _print_error("not enough memory", "free memory, or raise its limit (ulimit -v)")
+        _print_error("not enough memory", MEMORY_HINT)
         return 3
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -171,6 +178,9 @@ def _status() -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
+        if is_out_of_memory(error) or memory_limit_bytes() is not None:
+            _print_error(f"not enough memory: {_place(error)}", MEMORY_HINT)
+            return 3
         _print_error(
             f"internal error: {_place(error)}", f"please report it; {TRACEBACK}=1 shows more"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from latbench.cli import completion
+from latbench.cli.numerics import load_numpy
 from latbench.cli.streams import shown_lines
 from latbench.defaults import FALLBACK, TIMEOUT_S
 
@@ -509,7 +509,7 @@ def interrupted_once() -> Iterator[Callable[[], bool]]:
     numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
     # Its native code may hang, where memory is limited, and Python calls no handler until it
     # returns: before a handler is set, SIGTERM ends the program.
-    importlib.import_module("numpy")
+    load_numpy()
     # What nohup has set stays.
     numbers = [n for n in numbers if n == signal.SIGINT or signal.getsignal(n) != signal.SIG_IGN]
     first_s: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import select
@@ -33,6 +34,9 @@ def serve(
 
     ``decode`` reads the requests that this program accepts.
     """
+    # OpenBLAS never returns if other libraries have left it too little memory. Here it has most,
+    # and the harness waits for the greeting only so long.
+    importlib.import_module("numpy")
     _resume_without_owner()
     lines, out = _streams()
     encode = msgspec.json.Encoder().encode
@@ -105,6 +109,7 @@ def _foreign_failure(stage: Stage, error: Exception) -> Failure:
     """The failure for a runtime's own exception, whose traceback is on standard error."""
     message = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     if is_out_of_memory(error):
+        message = f"not enough memory: {message}"
         return Failure(
             stage=stage,
             kind="out_of_memory",
