@@ -6,11 +6,11 @@ import os
 
 
 def main() -> None:
-    """Run the command line, if there is enough memory to load it."""
+    """Run the command line, if limits let it be loaded."""
     try:
         from latbench.cli import main as command
-    except MemoryError:
-        os.write(2, b"latbench: not enough memory to start\n")
+    except (MemoryError, OSError):
+        os.write(2, b"latbench: not enough memory or open files to start\n")
         os._exit(3)
     command()
 

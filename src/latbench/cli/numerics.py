@@ -17,19 +17,20 @@ from contextlib import contextmanager, suppress
 from latbench.errors import LatbenchError
 
 ENOUGH_BYTES = 4 * 2**30
-"""Numpy always loads within an address space of this size."""
+"""Numpy always loads within so much."""
 LOAD_TIMEOUT_S = 20.0
 THREADS = "OPENBLAS_NUM_THREADS"
 
 
 def memory_limit_bytes() -> int | None:
-    """The limit of this process's address space; ``None`` if there is none, or a sufficient one."""
+    """The limit of this process's memory; ``None`` if there is none, or a sufficient one."""
     try:
         import resource
     except ImportError:  # Windows
         return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY or limit >= ENOUGH_BYTES else limit
+    limits = (resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    known = [limit for limit in limits if limit != resource.RLIM_INFINITY and limit < ENOUGH_BYTES]
+    return min(known, default=None)
 
 
 def load_numpy() -> None:
@@ -43,8 +44,7 @@ def load_numpy() -> None:
         if limit is not None and not _loads_in_a_copy():
             raise LatbenchError(
                 "not enough memory to load numpy",
-                hint=f"raise the limit of the address space, which is {limit / 1e6:.0f} MB: "
-                "ulimit -v",
+                hint=f"raise its limit, which is {limit / 1e6:.0f} MB: ulimit -v, ulimit -d",
             )
         importlib.import_module("numpy")
 

@@ -57,8 +57,8 @@ class WorkerClient:
         self._process = program.start(stage)
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._wanted: SimpleQueue[int] = SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
         try:
+            threading.Thread(target=self._read, daemon=True).start()
             self._hello = self._greeted(stage, banners)
         except BaseException:
             # Ctrl-C too: nobody has entered the `with` block that would end the program.
@@ -253,6 +253,12 @@ def _explain(status: int, out_of_memory: bool) -> tuple[FailureKind, str, str]:
             "crash",
             "the program was killed (SIGKILL)",
             "often the kernel, for lack of memory: see dmesg",
+        )
+    if name == "SIGINT":  # nobody else sends it: the program has a process group of its own
+        return (
+            "crash",
+            "the program interrupted itself (SIGINT)",
+            "OpenBLAS does so if it cannot start threads: raise ulimit -u or ulimit -v",
         )
     return (
         "crash",

@@ -36,8 +36,9 @@ def serve(
     """
     # OpenBLAS never returns if other libraries have left it too little memory. Here it has most,
     # and the harness waits for the greeting only so long.
+    _signal_without_owner(signal.SIGKILL)
     importlib.import_module("numpy")
-    _resume_without_owner()
+    _signal_without_owner(signal.SIGCONT)
     lines, out = _streams()
     encode = msgspec.json.Encoder().encode
 
@@ -93,16 +94,17 @@ def _response(request: R, handle: Callable[[R], messages.Response]) -> messages.
         return messages.Failed.of(_foreign_failure(request.STAGE, error))
 
 
-def _resume_without_owner() -> None:
-    """Ask the kernel for SIGCONT when the parent dies (Linux only).
+def _signal_without_owner(number: signal.Signals) -> None:
+    """Ask the kernel for a signal when the parent dies (Linux only).
 
-    The parent may have stopped this process, and a stopped process cannot see the end of its input.
+    SIGCONT once the input is read: the parent may have stopped this process, and a stopped process
+    cannot see the end of its input. SIGKILL before that.
     """
     if sys.platform == "linux":
         import ctypes
 
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGCONT)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
 def _foreign_failure(stage: Stage, error: Exception) -> Failure:
