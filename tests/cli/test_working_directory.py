@@ -24,7 +24,7 @@ STARTING: dict[str, tuple[tuple[str, ...], ...]] = {
     "plan": (("plan", "model.onnx"),),
     "export": (("export", TINY, "--no-cache"),),
     "verify": (("verify", "model.onnx"),),
-    "claims": (("claims", "check", "fbnet-b-smaller-than-mnv2-130"),),
+    "claims": (("claims", "check", "ghostnetv2-100-macs"),),
     "backends": (("backends",),),
     "doctor": (("doctor",),),
     "inspect": (("inspect", "model.onnx"),),
