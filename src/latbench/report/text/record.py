@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from latbench.analysis.summary import SentinelRatio, Summary
+from latbench.analysis.wall_clock import set_back_ns
 from latbench.report.placement import placed
 from latbench.report.text.answer import (
     STOPPED,
@@ -36,6 +37,9 @@ def record_lines(record: Record, summary: Summary | None, registry: str | None) 
     lines.append(labelled("conditions", conditions(record)))
     if (link := record.environment.link) is not None:
         lines.append(labelled("reached by", link_line(link)))
+    if (back_ns := set_back_ns(record)) is not None:
+        text = f"set back by {time(back_ns)} or more during the run; durations are not affected"
+        lines.append(labelled("clock", text))
     where = f" in {registry}" if registry else ""
     lines.append(labelled("record", f"{record.id}{where}"))
     return lines
