@@ -237,9 +237,11 @@ def _archive_content(path: Path) -> FileContent:
     try:
         with zipfile.ZipFile(path) as archive:
             (name,) = (each for each in archive.namelist() if each.endswith("models/model.json"))
-            if archive.getinfo(name).file_size > LARGEST_GRAPH_BYTES:
+            if (size := archive.getinfo(name).file_size) > LARGEST_GRAPH_BYTES:
                 raise ValueError("its graph is too large")
-            program = json.loads(archive.read(name))
+            # Without a limit zipfile unpacks up to 2 GiB before it looks at the stated size.
+            with archive.open(name) as stream:
+                program = json.loads(stream.read(size + 1))
         module = program["graph_module"]
         values, signature = module["graph"]["tensor_values"], module["signature"]
 

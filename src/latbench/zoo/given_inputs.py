@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import msgspec
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ARRAYS = (".npy", ".npz")
+LARGE_BYTES, MOST_COMPRESSED = 100_000_000, 20
+"""Arrays above so many bytes may not shrink by more."""
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
@@ -185,6 +187,7 @@ def _arrays(name: str, path: Path) -> dict[str, Array]:
 
     try:
         with path.open("rb") as file:
+            _check_compression(path)
             loaded = np.load(file, allow_pickle=False)
             if path.suffix.lower() == ".npy":
                 if not isinstance(loaded, np.ndarray):
@@ -207,6 +210,20 @@ def _arrays(name: str, path: Path) -> dict[str, Array]:
     if len(found) == 1:
         return {name: next(iter(found.values()))}
     raise UsageError(f"{path} has no array {name!r}", hint=f"it has: {listed(found) or 'none'}")
+
+
+def _check_compression(path: Path) -> None:
+    """Refuse an archive that would fill the memory. Raises :class:`UsageError`."""
+    if not is_zipfile(path):
+        return
+    with ZipFile(path) as archive:
+        packed = sum(entry.compress_size for entry in archive.infolist())
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(LARGE_BYTES, MOST_COMPRESSED * packed):
+        raise UsageError(
+            f"{path} has {packed:,} bytes and unpacks to {unpacked:,}",
+            hint="save large arrays with numpy.savez, which does not compress",
+        )
 
 
 def _fitting(spec: TensorSpec, array: Array) -> Array:

@@ -6,6 +6,7 @@ import io
 import pickle
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ torch = pytest.importorskip("torch", reason="needs the `export` extra")
 from torch import nn  # noqa: E402
 
 from latbench.errors import UsageError  # noqa: E402
-from latbench.zoo.checkpoint.read import Checkpoint, read_checkpoint  # noqa: E402
+from latbench.zoo.checkpoint.read import Checkpoint, read_checkpoint, reading  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -159,3 +160,19 @@ def test_an_entry_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content[: at + 24] + size + content[at + 28 :])
     with pytest.raises(UsageError, match="claims to unpack to 4,000,000,000"):
         read_checkpoint(path)
+
+
+def test_an_entry_that_holds_more_than_it_states_fills_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    save_recompressed({"w": torch.zeros(50_000_000)}, path)
+    content = path.read_bytes()
+    at = content.rindex(b"PK\x01\x02", 0, content.rindex(b"data/0"))
+    path.write_bytes(content[: at + 24] + struct.pack("<I", 4_000) + content[at + 28 :])
+    (entry,) = read_checkpoint(path).entries
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match="damaged"), reading(path):
+            entry.tensor.load()
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()

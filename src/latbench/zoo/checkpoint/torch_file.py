@@ -113,7 +113,12 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
             f"bytes and claims to unpack to {entry.file_size:,}",
             hint="weights do not compress that well; download or save the checkpoint again",
         )
-    return archive.read(name)
+    # Without a limit zipfile unpacks up to 2 GiB before it looks at the stated size.
+    with archive.open(entry) as stream:
+        content = stream.read(entry.file_size + 1)
+    if len(content) != entry.file_size:
+        raise zipfile.BadZipFile(f"{name} is cut off")
+    return content
 
 
 def _part(path: Path, start: int, size: int) -> bytes:
