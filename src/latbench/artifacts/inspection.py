@@ -19,9 +19,9 @@ from latbench.zoo.checkpoint.read import (
     DAMAGE,
     CheckpointEntry,
     flattened,
-    read_checkpoint,
     reading,
 )
+from latbench.zoo.checkpoint.shards import checkpoint_files, open_checkpoint
 from latbench.zoo.checkpoint.torch_file import is_program, read_archive
 
 OPTIMIZER = re.compile(r"optim|sched|scaler|exp_avg", re.IGNORECASE)
@@ -136,15 +136,11 @@ def _refuse_others(path: Path) -> None:
             f"{path}: files with the extension {path.suffix} cannot be described",
             hint=f"`latbench verify {path}` executes it, if the format can be executed here",
         )
-    if path.is_dir():
-        raise UsageError(
-            f"{path} is a folder that no exporter reads", hint="name one model file or checkpoint"
-        )
 
 
 def _is_program(path: Path) -> bool:
     with reading(path):
-        return is_program(path)
+        return path.is_file() and is_program(path)
 
 
 def _program(path: Path) -> Inspection:
@@ -170,13 +166,13 @@ def _program(path: Path) -> Inspection:
 
 
 def _checkpoint(path: Path) -> Inspection:
-    found = read_checkpoint(path)
+    found = open_checkpoint(path)
     weights = _grouped(found.entries)
     return Inspection(
         path=stored_name(str(path)),
         kind="checkpoint",
         format=found.format,
-        size_bytes=content_bytes(path),
+        size_bytes=sum(map(content_bytes, checkpoint_files(path))),
         weights=weights,
         tensors=_named(found.entries),
         others={name: what for name, what in found.others.items() if name},

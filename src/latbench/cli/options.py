@@ -125,7 +125,8 @@ def model_options(
                 "--weights",
                 metavar="FILE",
                 type=click.Path(),
-                help="Weights: a .safetensors file or a checkpoint of PyTorch, read as data.",
+                help="Weights: a .safetensors file, a checkpoint of PyTorch, or the index of "
+                "several files (*.index.json) or their folder, read as data.",
                 group=group,
             ),
             option(

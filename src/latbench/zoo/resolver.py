@@ -25,6 +25,7 @@ from latbench.schema.artifact import ModelIdentity
 from latbench.schema.codec import digest
 from latbench.schema.request import Request
 from latbench.zoo import catalog
+from latbench.zoo.checkpoint.shards import checkpoint_files
 from latbench.zoo.fingerprint import architecture_digest, find_module
 from latbench.zoo.imports import imported_modules
 from latbench.zoo.in_memory import InMemory, find_module_in_memory
@@ -240,7 +241,10 @@ def artifact_extension(name: str) -> str | None:
 def _weights(path: Path | None, key: str | None, seed: int) -> str:
     if path is None:
         return f"seed:{seed}"
-    return f"sha256:{_sha256(path, 'weights')}" + ("" if key is None else f"#{key}")
+    files = checkpoint_files(path)
+    found = [(each.name, _sha256(each, "weights")) for each in files]
+    identity = found[0][1] if len(found) == 1 else digest(found)
+    return f"sha256:{identity}" + ("" if key is None else f"#{key}")
 
 
 def _exists(path: Path) -> bool:

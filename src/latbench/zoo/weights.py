@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from latbench.errors import UsageError
 from latbench.zoo.checkpoint.fit import choose, remarks, tied
-from latbench.zoo.checkpoint.read import read_checkpoint, reading
+from latbench.zoo.checkpoint.read import reading
+from latbench.zoo.checkpoint.shards import open_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -88,14 +89,15 @@ def _uniform(like: torch.Tensor, low: float, high: float, draw: torch.Generator)
 
 
 def load_weights(module: nn.Module, path: Path, key: str | None = None) -> WeightsUsed:
-    """Fill ``module`` from a file of ``torch.save`` or a ``.safetensors`` file, read as data.
+    """Fill ``module`` from a file of ``torch.save`` or a ``.safetensors`` file, read as data, or
+    from several files with an index.
 
     ``key`` names the dictionary of weights if the file has several. Raises :class:`UsageError` for
     a file that is damaged, a program, or does not fit.
     """
     import torch
 
-    checkpoint = read_checkpoint(path)
+    checkpoint = open_checkpoint(path)
     expected = module.state_dict()
     own = [name for name, _ in module.named_buffers() if name not in expected]
     fit, others = choose(checkpoint, expected, own, key)
