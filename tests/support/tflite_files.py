@@ -57,3 +57,58 @@ def adder(path: Path, operator: str = "Add") -> Path:
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
     return path
+
+
+def filler(path: Path) -> Path:
+    """Ones, as many as the integer input ``n`` says, and their sum; needs the runtime's schema."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = {"n": schema.TensorType.INT32, "axis": schema.TensorType.INT32}
+    shapes = {"n": [1], "axis": [1], "one": [], "ones": [1], "sum": []}
+    contents = {"axis": np.zeros(1, np.int32), "one": np.ones(1, np.float32)}
+    names = list(shapes)
+
+    def tensor(name: str) -> object:
+        made = schema.TensorT()
+        made.name, made.buffer = name.encode(), names.index(name) + 1
+        made.type = kinds.get(name, schema.TensorType.FLOAT32)
+        made.shape = np.array(shapes[name], dtype=np.int32)
+        return made
+
+    def buffer(name: str | None) -> object:
+        made = schema.BufferT()
+        held = contents.get(name or "")
+        made.data = None if held is None else np.frombuffer(held.tobytes(), dtype=np.uint8)
+        return made
+
+    def operator(code: int, inputs: list[str], outputs: list[str]) -> object:
+        made = schema.OperatorT()
+        made.opcodeIndex = code
+        made.inputs = np.array([names.index(each) for each in inputs], dtype=np.int32)
+        made.outputs = np.array([names.index(each) for each in outputs], dtype=np.int32)
+        return made
+
+    def code(number: int) -> object:
+        made = schema.OperatorCodeT()
+        made.builtinCode = made.deprecatedBuiltinCode = number
+        made.version = 1
+        return made
+
+    total = operator(1, ["ones", "axis"], ["sum"])
+    total.builtinOptionsType = schema.BuiltinOptions.ReducerOptions  # type: ignore[attr-defined]
+    total.builtinOptions = schema.ReducerOptionsT()  # type: ignore[attr-defined]
+    graph = schema.SubGraphT()
+    graph.tensors = [tensor(name) for name in names]
+    graph.inputs, graph.outputs = (
+        np.array([names.index(each)], dtype=np.int32) for each in ("n", "sum")
+    )
+    graph.operators, graph.name = [operator(0, ["n", "one"], ["ones"]), total], b"main"
+    model = schema.ModelT()
+    model.version, model.subgraphs = 3, [graph]
+    model.operatorCodes = [code(schema.BuiltinOperator.FILL), code(schema.BuiltinOperator.SUM)]
+    model.buffers = [buffer(None), *map(buffer, names)]
+    builder = flatbuffers.Builder(256)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 from latbench.api import ExportSpec, TensorSpec, UsageError
 from latbench_exporters.pre_exported import IMAGE_AXES, check_axes, given_shapes
+from latbench_exporters.tflite.deciding import deciding_inputs
 from latbench_exporters.tflite.edits import select_graph, set_shapes
 from latbench_exporters.tflite.file import (
     Graph,
     Tensor,
     contents,
+    damaged_file,
     describe,
     parse,
+    parse_all,
     pixels,
     refuse_custom,
 )
@@ -34,8 +38,19 @@ def adopt_file(path: Path, spec: ExportSpec, out: Path) -> tuple[Graph, dict[str
         set_shapes(content, shapes)
         graph = parse(bytes(content), path.name)
         details["resized"] = "yes"
+    if decided := find_deciding(bytes(content), path.name):
+        details["decided_by"] = ", ".join(decided)
     out.write_bytes(content)
     return graph, details
+
+
+def find_deciding(content: bytes, name: str) -> tuple[str, ...]:
+    """Names of the inputs whose values decide how much is computed. Raises :class:`StageError` if
+    a graph that an operator executes is damaged."""
+    try:
+        return deciding_inputs(parse_all(content))
+    except (ValueError, struct.error, IndexError, RecursionError) as error:
+        raise damaged_file(name, error) from error
 
 
 def _selected(content: bytearray, graph: Graph, wanted: str | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from latbench.api import FileContent, OpenTensor, StageError
+from latbench_exporters.tflite.adopt import find_deciding
 from latbench_exporters.tflite.file import contents, count, parse, precision_of, read
 from latbench_exporters.tflite.flatbuffer import Table
 
@@ -16,8 +17,10 @@ SUBGRAPHS, DESCRIPTION, TENSORS, OPEN_SHAPE = 2, 3, 0, 7
 
 def inspect_file(path: Path) -> FileContent:
     """The content of the file at ``path``. Raises :class:`StageError`."""
-    graph = parse(contents(path), path.name)
-    model = Table.root(path.read_bytes())
+    content = contents(path)
+    graph = parse(content, path.name)
+    model = Table.root(content)
+    deciding = find_deciding(content, path.name)
     stated = [tensor.numbers(OPEN_SHAPE) for tensor in model.tables(SUBGRAPHS)[0].tables(TENSORS)]
 
     def tensor(i: int) -> OpenTensor:
@@ -26,6 +29,7 @@ def inspect_file(path: Path) -> FileContent:
             name=graph.tensors[i].name,
             shape=tuple(None if size < 0 else size for size in sizes or graph.tensors[i].shape),
             dtype=graph.tensors[i].dtype,
+            decides=graph.tensors[i].name in deciding,
         )
 
     counts, names = count(graph), _operator_names()

@@ -34,6 +34,8 @@ ITEM_BITS = {
 }
 CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, FULLY_CONNECTED = 3, 4, 6, 9
 CUSTOM, TRANSPOSE_CONV, BATCH_MATMUL = 32, 67, 126
+CALLING = (118, 119)
+"""IF (the graphs of both branches) and WHILE (those of its condition and its body)."""
 OPERANDS = {
     CONV_2D: {0: 4, 1: 4},
     DEPTHWISE_CONV_2D: {0: 4, 1: 4},
@@ -93,6 +95,8 @@ class Operator:
     custom: str | None
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    calls: tuple[int, ...] = ()
+    """Graphs that an IF or a WHILE executes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +140,23 @@ def parse(content: bytes, name: str) -> Graph:
         graph = _graph(Table.root(content))
         _check(graph)
     except (ValueError, struct.error, IndexError) as error:
-        raise StageError(
-            "export",
-            f"{name} is not a valid TFLite file: {error}",
-            hint="truncated, corrupt, or not a TFLite file: export or download it again",
-        ) from error
+        raise damaged_file(name, error) from error
     return graph
+
+
+def damaged_file(name: str, error: Exception) -> StageError:
+    """The error for a file whose bytes do not fit together."""
+    return StageError(
+        "export",
+        f"{name} is not a valid TFLite file: {error}",
+        hint="truncated, corrupt, or not a TFLite file: export or download it again",
+    )
+
+
+def parse_all(content: bytes) -> tuple[Graph, ...]:
+    """All graphs of a file that :func:`parse` accepts. Those after the first are not checked."""
+    model = Table.root(content)
+    return tuple(_graph(model, index) for index in range(len(model.tables(2))))
 
 
 def describe(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -291,13 +306,13 @@ def _check_operands(operator: Operator, graph: Graph) -> None:
             raise ValueError(f"operator {operator.code} has no output")
 
 
-def _graph(model: Table) -> Graph:
+def _graph(model: Table, index: int = 0) -> Graph:
     codes = model.tables(1)
     buffers = [bool(buffer.length(0)) or bool(buffer.number(2, "Q")) for buffer in model.tables(4)]
     subgraphs = model.tables(2)
     if not subgraphs:
         raise ValueError("it contains no graph")
-    main = subgraphs[0]
+    main = subgraphs[index]
     return Graph(
         tensors=tuple(_tensor(table, buffers) for table in main.tables(0)),
         operators=tuple(_operator(table, codes) for table in main.tables(3)),
@@ -328,9 +343,11 @@ def _operator(table: Table, codes: list[Table]) -> Operator:
     code = codes[table.number(0, "I")]
     # Old files store the number in a byte, new ones in an integer; the larger value is valid.
     number = max(code.number(0, "b"), code.number(3, "i"))
+    options = table.table(4) if number in CALLING else None
     return Operator(
         code=number,
         custom=code.text(1) if number == CUSTOM else None,
         inputs=table.numbers(1),
         outputs=table.numbers(2),
+        calls=() if options is None else (options.number(0, "i"), options.number(1, "i")),
     )
