@@ -19,7 +19,7 @@ from latbench.errors import LatbenchError
 ENOUGH_BYTES = 4 * 2**30
 """Numpy always loads within so much."""
 LOAD_TIMEOUT_S = 20.0
-THREADS = "OPENBLAS_NUM_THREADS"
+_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 def memory_limit_bytes() -> int | None:
@@ -52,15 +52,15 @@ def load_numpy() -> None:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Set the number of threads for a library that is loaded now, not for other programs."""
-    given = os.environ.get(THREADS)
-    os.environ[THREADS] = "1"
+    given = os.environ.get(_THREADS)
+    os.environ[_THREADS] = "1"
     try:
         yield
     finally:
         if given is None:
-            del os.environ[THREADS]
+            del os.environ[_THREADS]
         else:
-            os.environ[THREADS] = given
+            os.environ[_THREADS] = given
 
 
 def _loads_in_a_copy() -> bool:

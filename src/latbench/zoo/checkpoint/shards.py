@@ -46,12 +46,12 @@ def located_checkpoint(path: Path) -> Path:
 
     Raises :class:`UsageError` for a folder with none or several.
     """
-    if not path.is_dir():
-        return path
     try:
+        if not path.is_dir():
+            return path
         names = sorted(each.name for each in path.iterdir() if each.is_file())
     except OSError as error:
-        raise UsageError(f"cannot read the folder {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read the weights file {path}: {error.strerror}") from error
     found = [name for name in names if name.endswith(INDEX) or name in WHOLE]
     if len(found) > 1:
         raise UsageError(
