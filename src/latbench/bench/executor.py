@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from latbench.analysis.steady_state import WARM_NS
-from latbench.bench.job import Job, JobRun
+from latbench.bench.job import Conversation, Job, JobRun
 from latbench.clock import now_ns
 from latbench.errors import LatbenchError, StageError, failure_of
 from latbench.events import Events
 from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
-
-if TYPE_CHECKING:
-    from latbench.devices.measured import MeasuredDevice
 
 TIMEOUT_HINT = "allow more time with --timeout, or try fewer threads"
 Precise = Callable[[Sequence[Sequence[Trace]]], bool]
@@ -47,6 +44,17 @@ class Schedule:
     """Seconds to wait for each response of a worker."""
     order_seed: int = 0
     precise: Precise = _until_the_limits
+    sentinel_protocol: TimingProtocol | None = None
+    """How the sentinel warms up; ``None``: as ``protocol`` says."""
+    clock: Callable[[], int] = now_ns
+
+
+class WorkerStarter(Protocol):
+    """What the timing needs of a device."""
+
+    def start_worker(self, timeout_hint: str) -> AbstractContextManager[Conversation]:
+        """Start a worker. Raises :class:`StageError`."""
+        ...
 
 
 class ProtocolExecutor:
@@ -56,7 +64,7 @@ class ProtocolExecutor:
         self,
         jobs: Sequence[Job],
         schedule: Schedule,
-        device: MeasuredDevice,
+        device: WorkerStarter,
         events: Events,
         *,
         sentinel: Job | None = None,
@@ -65,18 +73,24 @@ class ProtocolExecutor:
         self._protocol = schedule.protocol
         self._device = device
         self._events = events
-        self.parts = [JobRun(job, self._protocol, schedule.timeout_s) for job in jobs]
+        self._now = schedule.clock
+        self.parts = [self._run(job, self._protocol) for job in jobs]
         # Its warm-up has a fixed length: the summary detects one that continues into the blocks.
-        plain = msgspec.structs.replace(self._protocol, warmup="fixed")
-        self._sentinel = sentinel and JobRun(sentinel, plain, schedule.timeout_s)
+        plain = msgspec.structs.replace(
+            schedule.sentinel_protocol or self._protocol, warmup="fixed"
+        )
+        self._sentinel = sentinel and self._run(sentinel, plain)
         self._begun_ns = 0
         self._cut_short = False
         self._sentinel_traces: tuple[Trace, ...] = ()
         self.sentinel_failure: LatbenchError | None = None
 
+    def _run(self, job: Job, protocol: TimingProtocol) -> JobRun:
+        return JobRun(job, protocol, self._schedule.timeout_s, self._schedule.clock)
+
     def run(self) -> tuple[Outcome, ...]:
         """Time until the protocol is done, something fails, or the user interrupts."""
-        self._begun_ns = now_ns()
+        self._begun_ns = self._now()
         stopped: Stopped | None = None
         # The part that failed remembers how.
         with suppress(StageError, KeyboardInterrupt):
@@ -86,7 +100,7 @@ class ProtocolExecutor:
     def _processes(self) -> Stopped:
         protocol = self._protocol
         for process in range(protocol.max_processes):
-            started_ns = now_ns()
+            started_ns = self._now()
             self._process(process)
             done = process + 1
             self._events.traces([part.traces for part in self.parts])
@@ -96,10 +110,10 @@ class ProtocolExecutor:
                 if self._schedule.precise([part.traces for part in self.parts]):
                     return "precise"
             if protocol.budget_ns is not None:
-                left = self._begun_ns + protocol.budget_ns - now_ns()
+                left = self._begun_ns + protocol.budget_ns - self._now()
                 # Another process like the last must fit. The first ones share the budget, so one
                 # of them may end somewhat late, but not where starting takes all of its share.
-                needed = now_ns() - started_ns
+                needed = self._now() - started_ns
                 if done < protocol.processes:
                     needed //= 2
                 if left <= needed:
@@ -188,7 +202,7 @@ class ProtocolExecutor:
         if protocol.budget_ns is None:
             return None
         share = min(1.0, (process + 1) / protocol.processes)
-        return round(protocol.budget_ns * share) - (now_ns() - self._begun_ns)
+        return round(protocol.budget_ns * share) - (self._now() - self._begun_ns)
 
     def _all(self) -> list[JobRun]:
         return [*self.parts, *([self._sentinel] if self._sentinel else [])]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path, PurePath
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from latbench.analysis.parity import (
     check_outputs,
@@ -30,7 +30,7 @@ from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
 from latbench.schema.record import Runtime
 from latbench.schema.trace import Block, OutputCheck, Trace
 from latbench.worker import messages
-from latbench.worker.client import A, WorkerClient
+from latbench.worker.client import A
 
 if TYPE_CHECKING:
     from latbench.api import Array
@@ -46,6 +46,21 @@ SPREAD_NS = 8_000_000
 """Calls at the start of a block are discarded for so long with several threads, if the protocol
 discards any. Of two threads that wake on one CPU, the scheduler moves one to an idle CPU only at
 the end of a time slice; blocks began with 3 to 10 ms of that."""
+
+
+class Conversation(Protocol):
+    """What a job needs of a worker. Besides a :class:`~latbench.worker.client.WorkerClient` it may
+    be one that is rehearsed or replayed."""
+
+    def ask(
+        self, request: messages.RequestMessage, expect: type[A], *, stage: Stage, timeout_s: float
+    ) -> A:
+        """Return the response. Raises :class:`StageError`."""
+        ...
+
+    def pause(self) -> None:
+        """Stop the worker until the next request."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +99,23 @@ class Job:
 
 
 class JobRun:
-    """A job being timed. Whatever ends it, :attr:`traces` holds what was measured until then."""
+    """A job being timed. Whatever ends it, :attr:`traces` holds what was measured until then.
 
-    def __init__(self, job: Job, protocol: TimingProtocol, timeout_s: float) -> None:
+    ``clock`` returns the nanoseconds by which the timing is limited.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        protocol: TimingProtocol,
+        timeout_s: float,
+        clock: Callable[[], int] = now_ns,
+    ) -> None:
         self._job = job
+        self._now = clock
         self._protocol = protocol
         self._timeout_s = timeout_s
-        self._worker: WorkerClient | None = None
+        self._worker: Conversation | None = None
         self._done: list[Trace] = []
         self._current: _TraceSoFar | None = None
         self.checks: list[OutputCheck] = []
@@ -102,16 +127,26 @@ class JobRun:
         self.typical_ns = 1
 
     @property
+    def job(self) -> Job:
+        """The job."""
+        return self._job
+
+    @property
     def traces(self) -> tuple[Trace, ...]:
         """Traces of the finished sessions, and of the open one."""
         return (*self._done, *(() if self._current is None else (self._current.value(),)))
 
-    def start(self, worker: WorkerClient) -> None:
+    def start(self, worker: Conversation) -> None:
         """Use ``worker`` from now on."""
         self._worker = worker
 
     def open(self, process: int, session: int, begun_ns: int) -> None:
         """Load the model and run its first inference."""
+        self.load(process, session, begun_ns)
+        self.run_first()
+
+    def load(self, process: int, session: int, begun_ns: int) -> None:
+        """Load the model."""
         job, protocol = self._job, self._protocol
         request = job.request(process=process, pinned=protocol.pinned)
         opened = self._ask(request, messages.SessionOpened, "open")
@@ -126,7 +161,11 @@ class JobRun:
         )
         with self._blamed():
             job.required.check(job.backend, opened.placement)
-        trace = self._current = _TraceSoFar(process, session, now_ns() - begun_ns, opened.load_ns)
+        self._current = _TraceSoFar(process, session, self._now() - begun_ns, opened.load_ns)
+
+    def run_first(self) -> None:
+        """Run the first inference."""
+        trace = self._live()
         trace.first_ns = self._time(1, "warmup").sample_ns[0]
         self.counted, self.timed_ns, self.typical_ns = 0, 0, trace.first_ns
 
@@ -136,21 +175,24 @@ class JobRun:
         The warm-up takes at most ``left_ns`` unless that is ``None``; a model that needs little
         time to get warm gets it even so.
         """
-        trace, protocol = self._live(), self._protocol
-        limit = protocol.warmup_limit_ns
+        trace = self._live()
+        limit = self._protocol.warmup_limit_ns
         spent = trace.first_ns or 0
         if left_ns is not None:
             least = WARM_NS if self.typical_ns < WARM_NS else 0
             limit = min(limit, spent + max(left_ns, least))
         while spent < limit and (calls := self._warmup_calls(spent)):
-            fit = calls_that_fit(calls, self.typical_ns, limit - spent)
-            begun = now_ns()
-            timed = self._time(fit, "warmup").sample_ns
-            trace.warmup_ns += timed
-            # Wall-clock time counts too: gaps take time, and a broken runner may report zeros.
-            spent += max(sum(timed), now_ns() - begun)
-            # Only the latest calls: the first ones may have been many times slower.
-            self.typical_ns = round(median(timed[-20:]))
+            spent += self.warm_by(calls_that_fit(calls, self.typical_ns, limit - spent))
+
+    def warm_by(self, calls: int) -> int:
+        """Run ``calls`` calls of the warm-up; return the nanoseconds that they took."""
+        begun = self._now()
+        timed = self._time(calls, "warmup").sample_ns
+        self._live().warmup_ns += timed
+        # Only the latest calls: the first ones may have been many times slower.
+        self.typical_ns = round(median(timed[-20:]))
+        # Wall-clock time counts too: gaps take time, and a broken runner may report zeros.
+        return max(sum(timed), self._now() - begun)
 
     def _warmup_calls(self, spent_ns: int) -> int:
         """Number of calls before the next analysis; 0 once it is warm."""
@@ -178,7 +220,11 @@ class JobRun:
 
     def block(self, calls: int) -> None:
         """Time one block of ``calls`` calls, and the discarded ones before them."""
-        settle, begun = self._settle_calls(), now_ns()
+        self.time_block(calls, self._settle_calls())
+
+    def time_block(self, calls: int, settle: int) -> None:
+        """Time one block of ``calls`` calls after ``settle`` discarded ones."""
+        begun = self._now()
         timed = self._time(calls + settle, "time", settle)
         block = Block(
             start_ns=timed.start_ns,
@@ -189,7 +235,7 @@ class JobRun:
         )
         self._live().blocks.append(block)
         self.counted += calls
-        self.timed_ns += max(sum(timed.sample_ns), now_ns() - begun)
+        self.timed_ns += max(sum(timed.sample_ns), self._now() - begun)
         # Without a warm-up, only the first inference determines the size of the first block.
         self.typical_ns = round(median(timed.sample_ns[settle:]))
 
