@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from latbench.analysis.segments import is_cold, samples
-from latbench.api import ExportSpec, make_inputs
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job, JobRun
 from latbench.devices.local import LocalDevice
@@ -28,30 +27,12 @@ from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
-from latbench_exporters.fake import exporter
-from support.models import TinyModel
-from support.records import make_artifact
+from support.bench import fake_job
 
 MS = 1_000_000
 SMALL = msgspec.structs.replace(
     FIXED, processes=2, max_processes=2, warmup_calls=4, min_calls=15, block_calls=5
 )
-
-
-def job_for(folder: Path, latency_ns: int, **extra: str) -> Job:
-    path = folder / f"model-{latency_ns}.fake.json"
-    exported = exporter().export(TinyModel(), ExportSpec(), path)
-    path.write_text(f'{{"latency_ns": {latency_ns}, "outputs": [1, 1000]}}')
-    np.savez(folder / "reference.npz", *make_inputs(exported.outputs, 0))
-    return Job(
-        backend="fake",
-        artifact=make_artifact(path, exported, "fake"),
-        path=path,
-        reference=folder / "reference.npz",
-        threads=1,
-        seed=0,
-        extra={"warmup": "0", "noise": "0", "between": "0", **extra},
-    )
 
 
 def execute(
@@ -60,7 +41,7 @@ def execute(
     progress: list[tuple[int, int]] = []
     schedule = Schedule(protocol=msgspec.structs.replace(protocol, **changes), timeout_s=60)
     execution = ProtocolExecutor(
-        [job_for(folder, latency_ns)],
+        [fake_job(folder, latency_ns)],
         schedule,
         LocalDevice(),
         Events(progress=lambda done, total: progress.append((done, total))),
@@ -97,7 +78,7 @@ def test_a_very_slow_model_still_gets_one_sample(tmp_path: Path) -> None:
 
 
 def test_another_reference_is_a_failure(tmp_path: Path) -> None:
-    job = job_for(tmp_path, MS)
+    job = fake_job(tmp_path, MS)
     np.savez(job.reference, np.zeros((1, 999), np.float32))
     schedule = Schedule(protocol=SMALL, timeout_s=60)
     (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
@@ -143,7 +124,7 @@ def test_settling_calls_are_kept_and_not_counted(tmp_path: Path) -> None:
 def test_several_threads_settle_for_longer_than_a_time_slice(tmp_path: Path) -> None:
     protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
     schedule = Schedule(protocol=protocol, timeout_s=60)
-    job = with_changes(job_for(tmp_path, 3 * MS), threads=2)
+    job = with_changes(fake_job(tmp_path, 3 * MS), threads=2)
     (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     assert {(b.settle_calls, len(b.sample_ns)) for b in outcome.traces[0].blocks} == {(3, 8)}
 
@@ -152,7 +133,7 @@ def test_readings_are_of_the_calls_that_count(tmp_path: Path) -> None:
     """Not of those that settle, which may have waited for a CPU."""
     protocol = msgspec.structs.replace(SMALL, settle_calls=10, processes=1, max_processes=1)
     schedule = Schedule(protocol=protocol, timeout_s=60)
-    job = job_for(tmp_path, 10 * MS, real_time="yes")
+    job = fake_job(tmp_path, 10 * MS, real_time="yes")
     (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     for block in outcome.traces[0].blocks:
         assert block.readings is not None
@@ -171,11 +152,13 @@ def test_warm_up_goes_on_until_the_samples_no_longer_change(tmp_path: Path) -> N
     schedule = Schedule(protocol=protocol, timeout_s=60)
     found = []
     for slow in ("0", "300"):
-        job = job_for(tmp_path, MS, warmup=slow, noise="0.01")
+        job = fake_job(tmp_path, MS, warmup=slow, noise="0.01")
         (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
         found.append(len(outcome.traces[0].warmup_ns))
     # One that is too slow to be looked at is taken as it is.
-    (slow,) = ProtocolExecutor([job_for(tmp_path, 400 * MS)], schedule, LocalDevice(), SILENT).run()
+    (slow,) = ProtocolExecutor(
+        [fake_job(tmp_path, 400 * MS)], schedule, LocalDevice(), SILENT
+    ).run()
     assert len(slow.traces[0].warmup_ns) == 1
     assert found[0] < 100
     assert found[1] >= 300
@@ -192,7 +175,7 @@ def test_more_processes_until_it_is_precise_enough(tmp_path: Path) -> None:
         protocol = msgspec.structs.replace(SMALL, target_ppm=10_000, max_processes=limit)
         schedule = Schedule(protocol=protocol, timeout_s=60, precise=precise)
         (outcome,) = ProtocolExecutor(
-            [job_for(tmp_path, MS)], schedule, LocalDevice(), SILENT
+            [fake_job(tmp_path, MS)], schedule, LocalDevice(), SILENT
         ).run()
         assert (outcome.stopped, len(outcome.traces)) == (stopped, processes)
     assert asked == [2, 3, 4, 2, 3]
@@ -218,7 +201,7 @@ def test_starting_that_takes_the_budget_leaves_fewer_processes_and_warm_ones(
     monkeypatch.setattr(JobRun, "open", slowly)
     protocol = msgspec.structs.replace(named_protocol(name), budget_ns=1_000 * MS)
     protocol = msgspec.structs.replace(protocol, processes=6, max_processes=6)
-    job = with_changes(job_for(tmp_path, 2_000), extra={"warmup": "8", "noise": "0"})
+    job = with_changes(fake_job(tmp_path, 2_000), extra={"warmup": "8", "noise": "0"})
     (outcome,) = ProtocolExecutor(
         [job], Schedule(protocol=protocol, timeout_s=60), LocalDevice(), SILENT
     ).run()
@@ -249,7 +232,7 @@ def test_a_fixed_rate_leaves_gaps(tmp_path: Path) -> None:
 
 def test_a_part_that_has_enough_goes_on_with_whole_blocks(tmp_path: Path) -> None:
     slow = msgspec.structs.replace(SMALL, min_calls=10, min_ns=100 * MS)
-    jobs = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 10 * MS)]
+    jobs = [fake_job(tmp_path, 2 * MS), fake_job(tmp_path, 10 * MS)]
     _, two = ProtocolExecutor(
         jobs, Schedule(protocol=slow, timeout_s=60), LocalDevice(), SILENT
     ).run()
@@ -287,7 +270,7 @@ def test_slow_models_get_fewer_samples_and_not_too_few_processes(
     for module in ("executor", "job"):
         monkeypatch.setattr(f"latbench.bench.{module}.now_ns", lambda: clock[0])
     protocol = named_protocol("latbench-compare@1" if parts == 2 else "latbench-quick@1")
-    jobs = [job_for(tmp_path, round(latency_s * 1e9) + i) for i in range(parts)]
+    jobs = [fake_job(tmp_path, round(latency_s * 1e9) + i) for i in range(parts)]
     outcomes = ProtocolExecutor(
         jobs, Schedule(protocol=protocol, timeout_s=60), LocalDevice(), SILENT
     ).run()
@@ -303,7 +286,7 @@ def test_a_reference_that_vanishes_is_a_failure_and_loses_nothing(tmp_path: Path
 
     schedule = Schedule(protocol=SMALL, timeout_s=60)
     (outcome,) = ProtocolExecutor(
-        [job_for(tmp_path, MS)], schedule, LocalDevice(), Events(progress=vanish)
+        [fake_job(tmp_path, MS)], schedule, LocalDevice(), Events(progress=vanish)
     ).run()
     assert outcome.status == "failed"
     assert outcome.failure is not None
@@ -315,7 +298,7 @@ def test_a_reference_that_vanishes_is_a_failure_and_loses_nothing(tmp_path: Path
 def test_times_of_zero_settle_no_longer_than_a_block(tmp_path: Path) -> None:
     protocol = msgspec.structs.replace(SMALL, settle_calls=1, processes=1, max_processes=1)
     schedule = Schedule(protocol=protocol, timeout_s=60)
-    job = with_changes(job_for(tmp_path, 0), threads=2)
+    job = with_changes(fake_job(tmp_path, 0), threads=2)
     (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     assert {b.settle_calls for b in outcome.traces[0].blocks} == {5}
 
@@ -333,7 +316,7 @@ def test_blocks_are_sized_by_the_last_one_where_there_is_no_warm_up(tmp_path: Pa
         SMALL, warmup_calls=0, block_calls=1000, block_ns=20 * MS, min_calls=60
     )
     schedule = Schedule(protocol=protocol, timeout_s=60)
-    job = job_for(tmp_path, MS, warmup="1")  # the first inference takes twice as long
+    job = fake_job(tmp_path, MS, warmup="1")  # the first inference takes twice as long
     (outcome,) = ProtocolExecutor([job], schedule, LocalDevice(), SILENT).run()
     sizes = [len(block.sample_ns) for block in outcome.traces[0].blocks]
     assert sizes == [10, 20, 20, 10]
@@ -343,7 +326,7 @@ def test_blocks_are_sized_by_the_last_one_where_there_is_no_warm_up(tmp_path: Pa
 def test_a_sentinel_that_cannot_be_opened_or_closed_costs_itself_only(
     tmp_path: Path, misbehave: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sentinel = job_for(tmp_path, MS)
+    sentinel = fake_job(tmp_path, MS)
     if misbehave == "crash":
         closed = JobRun.close
 
@@ -355,7 +338,7 @@ def test_a_sentinel_that_cannot_be_opened_or_closed_costs_itself_only(
 
         monkeypatch.setattr(JobRun, "close", close)
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
-    job = job_for(tmp_path, 2 * MS)
+    job = fake_job(tmp_path, 2 * MS)
     if misbehave == "refuse":
         sentinel = with_changes(sentinel, extra={**sentinel.extra, "noise": "loud"})
     execution = ProtocolExecutor([job], schedule, LocalDevice(), SILENT, sentinel=sentinel)
@@ -373,7 +356,7 @@ def with_changes(job: Job, **changes: object) -> Job:
 def test_parts_are_timed_in_turn_in_a_seeded_order(tmp_path: Path) -> None:
     def orders(seed: int) -> list[list[bool]]:
         schedule = Schedule(protocol=SMALL, timeout_s=60, order_seed=seed)
-        jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS)]
+        jobs = [fake_job(tmp_path, MS), fake_job(tmp_path, 2 * MS)]
         one, two = ProtocolExecutor(jobs, schedule, LocalDevice(), SILENT).run()
         assert [len(trace.blocks) for trace in one.traces] == [3, 3]
         return [
@@ -415,9 +398,9 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(JobRun, "start", started)
     after_each_block(monkeypatch, look)
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
-    parts = [job_for(tmp_path, 2 * MS), job_for(tmp_path, 3 * MS)]
+    parts = [fake_job(tmp_path, 2 * MS), fake_job(tmp_path, 3 * MS)]
     execution = ProtocolExecutor(
-        parts, schedule, LocalDevice(), SILENT, sentinel=job_for(tmp_path, MS)
+        parts, schedule, LocalDevice(), SILENT, sentinel=fake_job(tmp_path, MS)
     )
     assert {outcome.status for outcome in execution.run()} == {"measured"}
     # In each of two processes three parts have their first inference, a warm-up and three blocks.
@@ -427,11 +410,11 @@ def test_what_has_no_turn_stands_still(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
     (outcome,) = ProtocolExecutor(
-        [job_for(tmp_path, 2 * MS)],
+        [fake_job(tmp_path, 2 * MS)],
         schedule,
         LocalDevice(),
         SILENT,
-        sentinel=job_for(tmp_path, MS),
+        sentinel=fake_job(tmp_path, MS),
     ).run()
     assert [len(trace.blocks) for trace in outcome.traces] == [3, 3]
     assert [[b.sample_ns for b in t.blocks] for t in outcome.sentinel] == [[(MS,) * 4] * 3] * 2
@@ -441,11 +424,11 @@ def test_the_sentinel_has_a_block_beside_each_block(tmp_path: Path) -> None:
 def test_a_sentinel_that_fails_costs_the_sentinel_only(tmp_path: Path, at: str) -> None:
     schedule = Schedule(protocol=msgspec.structs.replace(SMALL, sentinel_ns=4 * MS), timeout_s=60)
     execution = ProtocolExecutor(
-        [job_for(tmp_path, 2 * MS)],
+        [fake_job(tmp_path, 2 * MS)],
         schedule,
         LocalDevice(),
         SILENT,
-        sentinel=job_for(tmp_path, MS, misbehave="crash", at=at),
+        sentinel=fake_job(tmp_path, MS, misbehave="crash", at=at),
     )
     (outcome,) = execution.run()
     assert outcome.status == "measured"
@@ -456,7 +439,7 @@ def test_a_sentinel_that_fails_costs_the_sentinel_only(tmp_path: Path, at: str) 
 
 def test_a_part_that_dies_keeps_what_was_measured_of_both(tmp_path: Path) -> None:
     schedule = Schedule(protocol=SMALL, timeout_s=60)
-    jobs = [job_for(tmp_path, MS), job_for(tmp_path, 2 * MS, misbehave="crash")]
+    jobs = [fake_job(tmp_path, MS), fake_job(tmp_path, 2 * MS, misbehave="crash")]
     one, two = ProtocolExecutor(jobs, schedule, LocalDevice(), SILENT).run()
     assert (one.status, one.failure) == ("interrupted", None)
     assert two.status == "failed"

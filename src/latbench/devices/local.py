@@ -18,13 +18,11 @@ from latbench.schema.environment import Conditions, Device, Machine, Software
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 from latbench.worker.native import build_native
-from latbench.worker.process import LocalProgram
+from latbench.worker.process import WORKER, LocalProgram
 
 if TYPE_CHECKING:
     from latbench.api import Capability, Runner
 
-WORKER = "latbench.worker.inference"
-"""The module that is the Python worker."""
 PROBE_TIMEOUT_S = 120.0
 
 

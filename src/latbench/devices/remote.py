@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from latbench.devices.connections import Connection, Installed
-from latbench.devices.local import WORKER
 from latbench.devices.transport import Channel, Transport
 from latbench.devices.unreachable import named_device
 from latbench.devices.wheels import own_sha256
@@ -31,7 +30,7 @@ from latbench.schema.environment import Conditions, Device, Link, Machine, Softw
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 from latbench.worker.native import PROGRAM
-from latbench.worker.process import NO_TELEMETRY
+from latbench.worker.process import NO_TELEMETRY, WORKER
 from latbench.worker.process_tree import HARNESS_MARK, MARK, new_mark
 from latbench.worker.server import OWNER_TIMEOUT
 
@@ -93,6 +92,19 @@ class RemoteDevice:
     def __exit__(self, *_: object) -> None:
         self._agent.__exit__(None, None, None)
         self._transport.close()
+
+    def release(self) -> Transport:
+        """End the agent, and with it the lock of the device; return the connection, still open.
+
+        Nothing more can be asked of the device by this value.
+        """
+        self._agent.__exit__(None, None, None)
+        return self._transport
+
+    @property
+    def connection(self) -> Connection:
+        """How it is reached."""
+        return self._connection
 
     @property
     def machine(self) -> Machine:
@@ -166,7 +178,7 @@ class RemoteDevice:
     def reserve(self) -> None:
         """Take the lock of the device until the agent ends. Raises :class:`StageError`."""
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        owner = f"{_user()}@{platform.node()}, process {os.getpid()}, since {since}"
+        owner = f"{user_name()}@{platform.node()}, process {os.getpid()}, since {since}"
         self._asked(messages.ReserveDevice(path=DEVICE_LOCK, owner=owner), messages.DeviceReserved)
 
     def signal(self, name: messages.SignalName, pid: int) -> None:
@@ -243,14 +255,16 @@ class RemoteDevice:
             self._transport.push(source, str(target))
 
 
-def worker_command(installed: Installed) -> tuple[Sequence[str], Mapping[str, str]]:
+def worker_command(
+    installed: Installed, module: str = WORKER
+) -> tuple[Sequence[str], Mapping[str, str]]:
     """The command line of a worker on a device, and its variables."""
     if installed.worker == "native":
         program = PurePosixPath(installed.folder, "native", installed.sha256, PROGRAM)
         return (str(program),), installed.variables
     root = PurePosixPath(installed.folder, "environments", installed.sha256)
     # -P: nothing of the working directory stands in for a library; -s: nor of the user's folder.
-    command = (installed.python or "python3", "-P", "-s", "-m", WORKER)
+    command = (installed.python or "python3", "-P", "-s", "-m", module)
     return command, {"PYTHONPATH": str(root), "PYTHONNOUSERSITE": "1"}
 
 
@@ -311,7 +325,8 @@ class _RemoteProcess:
         return self._device is not None and self._device.out_of_memory()
 
 
-def _user() -> str:
+def user_name() -> str:
+    """The name of the user, or a number."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # A container whose user has no entry.

@@ -44,7 +44,7 @@ def answer_about_machine(
         case messages.SignalProcess():
             return messages.Signaled(existed=_send(request))
         case messages.ReserveDevice():
-            _reserve(Path(request.path), request.owner)
+            take_lock(Path(request.path), request.owner)
             return messages.DeviceReserved()
 
 
@@ -76,8 +76,11 @@ def _send(request: messages.SignalProcess) -> bool:
     return True
 
 
-def _reserve(path: Path, owner: str) -> None:
-    """Take the lock at ``path`` and write ``owner`` into it. Raises :class:`StageError`."""
+def take_lock(path: Path, owner: str) -> None:
+    """Take the lock at ``path`` until this process ends, and write ``owner`` into it.
+
+    Raises :class:`StageError`, of kind ``unavailable`` while another program holds it.
+    """
     import fcntl
 
     file = _opened_lock(path)
@@ -96,6 +99,12 @@ def _reserve(path: Path, owner: str) -> None:
         os.ftruncate(file, 0)
         os.write(file, owner.encode())
     _held.append(file)
+
+
+def release_locks() -> None:
+    """Release what :func:`take_lock` took, before the process ends."""
+    while _held:
+        os.close(_held.pop())
 
 
 def _opened_lock(path: Path) -> int:

@@ -17,6 +17,8 @@ from latbench.errors import Stage, StageError
 from latbench.worker.messages import SignalName
 from latbench.worker.process_tree import MARK, end_marked, new_mark
 
+WORKER = "latbench.worker.inference"
+"""The module that is the Python worker."""
 DETAIL_BYTES = 4000
 """How much of the end of standard error a failure keeps."""
 NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
