@@ -79,7 +79,7 @@ class ProtocolExecutor:
         plain = msgspec.structs.replace(
             schedule.sentinel_protocol or self._protocol, warmup="fixed"
         )
-        self._sentinel = sentinel and self._run(sentinel, plain)
+        self._sentinel = self._run(sentinel, plain) if sentinel else None
         self._begun_ns = 0
         self._cut_short = False
         self._sentinel_traces: tuple[Trace, ...] = ()
@@ -96,6 +96,11 @@ class ProtocolExecutor:
         with suppress(StageError, KeyboardInterrupt):
             stopped = self._processes()
         return tuple(self._outcome(part, stopped) for part in self.parts)
+
+    @property
+    def sentinel(self) -> JobRun | None:
+        """The sentinel, unless there is none or it has failed."""
+        return self._sentinel
 
     def _processes(self) -> Stopped:
         protocol = self._protocol
