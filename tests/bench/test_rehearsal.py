@@ -13,7 +13,8 @@ import pytest
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job
 from latbench.bench.rehearsal import PilotTimes, Rehearsed, rehearse
-from latbench.bench.replay import Ending, Replayed, replay
+from latbench.bench.replay import Checked, Ending, Replayed, replay
+from latbench.bench.required_units import RequiredUnits
 from latbench.devices.local import LocalDevice
 from latbench.errors import Failure, StageError
 from latbench.events import SILENT
@@ -138,14 +139,21 @@ def executed(folder: Path, found: Rehearsed, **changes: Any) -> dict[int, Script
     return read_answers((place / "answers.jsonl").read_bytes())
 
 
-def replayed(found: Rehearsed, answers: dict[int, ScriptAnswer], folder: Path) -> Replayed:
+def replayed(
+    found: Rehearsed,
+    answers: dict[int, ScriptAnswer],
+    folder: Path,
+    required: RequiredUnits = RequiredUnits(),  # noqa: B008 - it is frozen
+) -> Replayed:
     return replay(
         found.script,
         answers,
         Ending(canceled=False, failure=POWER),
-        protocol=found.protocol,
-        references=dict.fromkeys(("model", "sentinel"), folder / "reference.npz"),
-        tolerance=None,
+        Checked(
+            protocol=found.protocol,
+            references=dict.fromkeys(("model", "sentinel"), folder / "reference.npz"),
+            required=required,
+        ),
     )
 
 
@@ -237,6 +245,14 @@ def test_wrong_outputs_are_found_when_the_answers_arrive(tmp_path: Path) -> None
     assert told.outcome.failure is not None
     assert (told.outcome.failure.stage, told.outcome.failure.kind) == ("outputs", "mismatch")
     assert len(told.outcome.traces[0].blocks) == 3
+
+
+def test_a_required_unit_is_checked_when_the_answers_arrive(tmp_path: Path) -> None:
+    found = rehearsed(tmp_path, SMALL)
+    answers = executed(tmp_path, found)
+    told = replayed(found, answers, tmp_path, RequiredUnits(names=("npu",)))
+    assert told.outcome.failure is not None
+    assert (told.outcome.failure.stage, told.outcome.failure.kind) == ("open", "mismatch")
 
 
 def test_answers_that_cannot_be_right_are_failures(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from latbench.analysis.estimators import run_is_precise
 from latbench.analysis.reliability import power_problem
 from latbench.bench.context import RunContext
 from latbench.bench.executor import ProtocolExecutor, Schedule
-from latbench.bench.job import Job
+from latbench.bench.job import Job, JobRun
 from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
@@ -59,6 +59,34 @@ def measure_request(
     )
     (record,) = _measure((resolved,), schedule, context)
     return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotRun:
+    """A short measurement whose record is not stored."""
+
+    record: Record
+    model: JobRun | None
+    """``None`` if it never began."""
+    sentinel: JobRun | None
+
+
+def measure_pilot(
+    resolved: ResolvedRequest, protocol: TimingProtocol, context: RunContext
+) -> PilotRun:
+    """Time one request as :func:`measure_request` does, without storing its record."""
+    schedule = Schedule(
+        protocol=protocol, timeout_s=context.timeout_s, order_seed=resolved.request.seed
+    )
+    measurement = _Measurement((resolved,), schedule, context)
+    measurement.run()
+    (record,) = measurement.records()
+    executor = measurement.executor
+    return PilotRun(
+        record=record,
+        model=executor.parts[0] if executor else None,
+        sentinel=executor.sentinel if executor else None,
+    )
 
 
 def measure_parts(
@@ -120,7 +148,7 @@ class _Measurement:
         self._before = self._conditions_now() or unread_conditions()
         self._after: Conditions | None = None
         self._rest: Rest | None = None
-        self._executor: ProtocolExecutor | None = None
+        self.executor: ProtocolExecutor | None = None
         self._outcomes: tuple[Outcome, ...] = ()
         alone = len(parts) == 1 or self._protocol.sentinel_ns is None
         self._sentinel = None if alone else NO_SENTINEL
@@ -160,7 +188,7 @@ class _Measurement:
                     protocol=self._protocol,
                     outcome=self._outcomes[i],
                     artifact=part.prepared.cached.artifact if part.prepared else None,
-                    runtime=self._executor.parts[i].runtime if self._executor else None,
+                    runtime=self.executor.parts[i].runtime if self.executor else None,
                     sentinel=self._sentinel,
                     interleaved=self._interleaved(comparison, i),
                     fallback=part.fallback,
@@ -200,10 +228,10 @@ class _Measurement:
         self._before = device.conditions()
         if (power := power_problem(self._before)) is not None:
             events.warn(f"{power}: systems save power then; connect the power supply")
-        self._executor = ProtocolExecutor(jobs, self._schedule, device, events, sentinel=sentinel)
-        self._outcomes = self._executor.run()
+        self.executor = ProtocolExecutor(jobs, self._schedule, device, events, sentinel=sentinel)
+        self._outcomes = self.executor.run()
         self._after = self._conditions_now()
-        if (failure := self._executor.sentinel_failure) is not None:
+        if (failure := self.executor.sentinel_failure) is not None:
             self._sentinel = without_sentinel(failure, self._sentinel)
             events.warn(f"the sentinel failed and was left out: {failure.message}")
 

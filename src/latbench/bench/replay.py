@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import msgspec
 
 from latbench.bench.job import Job, JobRun
+from latbench.bench.required_units import RequiredUnits
 from latbench.errors import Failure, LatbenchError, Stage, StageError, failure_of
 from latbench.schema.environment import Conditions
 from latbench.schema.protocol import TimingProtocol
@@ -28,6 +29,17 @@ class Ending:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the answers are checked against, as in a live run."""
+
+    protocol: TimingProtocol
+    references: Mapping[str, Path]
+    """The outputs that each worker must produce."""
+    tolerance: float | None = None
+    required: RequiredUnits = field(default_factory=RequiredUnits)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Replayed:
     """All that the answers say."""
 
@@ -42,24 +54,12 @@ def replay(
     script: Sequence[ScriptLine],
     answers: Mapping[int, ScriptAnswer],
     ending: Ending,
-    *,
-    protocol: TimingProtocol,
-    references: Mapping[str, Path],
-    tolerance: float | None,
+    checked: Checked,
 ) -> Replayed:
-    """Return what was measured, checked as in a live run.
-
-    ``ending`` is why answers are missing, if they are. ``references`` are the outputs to compare
-    with, by worker.
-    """
+    """Return what was measured. ``ending`` is why answers are missing, if they are."""
     answered = _Answered(script, answers)
     runs = {
-        name: JobRun(
-            _job(script, name, references[name], tolerance if name == "model" else None),
-            protocol,
-            0,
-            answered.clock,
-        )
+        name: JobRun(_job(script, name, checked), checked.protocol, 0, answered.clock)
         for name in ("model", "sentinel")
         if any(line.worker == name for line in script)
     }
@@ -135,7 +135,8 @@ def _session(script: Sequence[ScriptLine], number: int) -> int:
     return count
 
 
-def _job(script: Sequence[ScriptLine], name: str, reference: Path, tolerance: float | None) -> Job:
+def _job(script: Sequence[ScriptLine], name: str, checked: Checked) -> Job:
+    model = name == "model"
     request = next(
         line.request
         for line in script
@@ -145,8 +146,9 @@ def _job(script: Sequence[ScriptLine], name: str, reference: Path, tolerance: fl
         backend=request.backend,
         artifact=request.artifact,
         path=PurePath(request.path),
-        reference=reference,
-        tolerance=tolerance,
+        reference=checked.references[name],
+        tolerance=checked.tolerance if model else None,
+        required=checked.required if model else RequiredUnits(),
         threads=request.threads,
         seed=request.seed,
         extra=dict(request.extra),

@@ -23,6 +23,7 @@ GROUPS = {
         "run": "Measure the latency of a model and store the record.",
         "compare": "Time two models, backends or settings interleaved: which is faster?",
         "plan": "Estimate from a short pilot run how long a target precision takes.",
+        "collect": "Fetch the results of runs that were left on devices.",
     },
     "Inspect": {
         "show": "Show one record, or the latest record of each group.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from latbench.cli import completion
+from latbench.cli import completion, device_jobs
 from latbench.cli.options import json_option, warn
 from latbench.cli.terminal import echo_lines, echo_result, list_width
 
@@ -318,11 +318,22 @@ def _counted(files: int) -> str:
 @click.option("--purge", is_flag=True, help="Delete latbench's folder on the device too.")
 def remove(*, id: str, purge: bool) -> None:
     """Forget your device ID. Its records stay."""
+    from latbench.bench.left_jobs import left_jobs
     from latbench.devices.connections import known_connection, load_connections, save_connections
     from latbench.devices.setup import purge_device
+    from latbench.errors import UsageError
 
     connection = known_connection(id)
+    if waiting := [job.id for job in left_jobs() if job.device == id]:
+        raise UsageError(
+            f"{id} has jobs that were not collected: {', '.join(waiting)}",
+            hint="latbench collect, or latbench devices cancel JOB --discard",
+        )
     if purge:
         purge_device(connection)
     save_connections(each for each in load_connections() if each.id != id)
     click.echo(f"removed {id}")
+
+
+command.add_command(device_jobs.jobs)
+command.add_command(device_jobs.cancel)

@@ -61,6 +61,9 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
     help="Exit with status 4 if the target precision is not reached.",
 )
 @click.option("--profile", is_flag=True, help="Measure times by operator too, after the samples.")
+@click.option(
+    "--detach", is_flag=True, help="Leave the run on --device; `latbench collect` fetches it."
+)
 @rest_options
 @strict_option
 @timeout_option
@@ -76,6 +79,7 @@ def command(
     resume: bool,
     order_seed: int | None,
     require_precision: bool,
+    detach: bool,
     protocol: str | None,
     budget_s: float | None,
     target: float | None,
@@ -125,12 +129,18 @@ def command(
     if file is None and all(len(given[axis]) <= 1 for axis in AXES):
         if resume or order_seed is not None:
             raise click.UsageError("--resume and --order-seed apply to sweeps only")
+        if detach:
+            if require_precision or given["profile"]:
+                raise click.UsageError("--detach allows neither --profile nor --require-precision")
+            ctx.exit(_detach(resolved, given, verbose=verbose, as_json=as_json))
         result = _one(resolved, given)
         _print(result, given["registry"], verbose=verbose, as_json=as_json)
         if result.record.outcome.status != "measured":
             ctx.exit(3)
         reached = result.summary is not None and result.summary.reached
         ctx.exit(4 if require_precision and not reached else 0)
+    if detach:
+        raise click.UsageError("--detach applies to one model, not to a sweep")
     swept = _many(file or _grid(given, resolved), resolved, given, resume, order_seed)
     _print_sweep(swept, as_json)
     records = [point.record for point in swept.points if point.unfit is None]
@@ -143,21 +153,50 @@ def command(
 def _one(protocol: TimingProtocol, given: dict[str, Any]) -> RunResult:
     from latbench.bench.run import run
 
-    fields = {k: v for k, v in given.items() if k not in (*AXES, "options", "dims", "arguments")}
-    axes: dict[str, Any] = {
-        axis: given[axis][0] if given[axis] else None for axis in AXES if axis != "model"
-    }
     with interrupted_once(), live_events(protocol) as events:
-        return run(
-            given["model"][0],
-            **axes,
-            **fields,
-            options=dict(given["options"]),
-            dims=dict(given["dims"]),
-            arguments=dict(given["arguments"]),
-            protocol=protocol,
-            events=events,
+        return run(given["model"][0], **_single(given), protocol=protocol, events=events)
+
+
+def _single(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of one measurement, without its model."""
+    mappings = ("options", "dims", "arguments")
+    fields = {k: v for k, v in given.items() if k not in (*AXES, *mappings)}
+    axes = {axis: given[axis][0] if given[axis] else None for axis in AXES if axis != "model"}
+    return {**axes, **fields, **{name: dict(given[name]) for name in mappings}}
+
+
+HOW = ("strict", "no_cache", "timeout_s", "registry")
+"""Options of a measurement that are not part of its request."""
+
+
+def _detach(
+    protocol: TimingProtocol, given: dict[str, Any], *, verbose: bool, as_json: bool
+) -> int:
+    """Leave the run on its device; print the job, or the record of why there is none."""
+    from latbench.analysis.summary import summarize
+    from latbench.bench.detach import detach_request
+    from latbench.bench.run import RunResult
+    from latbench.report.json import to_json
+    from latbench.report.text.jobs import started_lines
+    from latbench.schema.request import make_request
+
+    asked = _single(given)
+    how = {name: asked.pop(name) for name in HOW}
+    del asked["profile"]
+    request = make_request(given["model"][0], **asked, protocol=protocol.label)
+    with interrupted_once(), live_events(protocol) as events:
+        left = detach_request(request, protocol=protocol, events=events, **how)
+    if left.job is None:
+        failed = RunResult(
+            record=left.record, summary=summarize(left.record), registry=left.registry
         )
+        _print(failed, given["registry"], verbose=verbose, as_json=as_json)
+        return 3
+    if as_json:
+        click.echo(to_json({"device": left.job.device, "job": left.job.about}))
+    else:
+        echo_result(started_lines(left.job, protocol, left.record.protocol))
+    return 0
 
 
 def _many(

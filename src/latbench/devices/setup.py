@@ -88,14 +88,19 @@ def _installed_here(
 
 
 def clean_device(connection: Connection) -> None:
-    """Delete artifacts, wheels and older workers on the device. Raises :class:`StageError`."""
+    """Delete artifacts, wheels and older workers on the device.
+
+    Raises :class:`StageError`, also while somebody measures there.
+    """
     installed = connection.installed
     if installed is None:
         return purge_device(connection)
     transport = connect(connection)
     try:
         command = ("sh", "-c", CLEAN, "sh", installed.folder, installed.sha256)
-        done = transport.run(command, timeout_s=COMMAND_TIMEOUT_S * 4)
+        # A run that was left there needs its files: the lock is held meanwhile.
+        with RemoteDevice(connection, transport):
+            done = transport.run(command, timeout_s=COMMAND_TIMEOUT_S * 4)
         if done.status != 0:
             raise StageError(
                 "probe",

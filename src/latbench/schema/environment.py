@@ -157,3 +157,5 @@ class Environment(Value, frozen=True, kw_only=True, omit_defaults=True):
     """``None`` for a measurement on the harness's own machine."""
     rest: Rest | None = None
     """``None`` if no wait was asked for."""
+    detached: bool = False
+    """Whether the device measured alone, from a script that was left on it."""

@@ -22,7 +22,7 @@ import msgspec
 from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.worker import job_folder as files
 from latbench.worker.agent import release_locks
-from latbench.worker.process_tree import HARNESS, MARK, end_marked, new_mark
+from latbench.worker.process_tree import HARNESS_MARK, MARK, end_marked, new_mark
 from latbench.worker.script_run import ScriptRun
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def start(folder: Path) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, HARNESS: new_mark(), MARK: new_mark()},
+            env={**os.environ, HARNESS_MARK: new_mark(), MARK: new_mark()},
             start_new_session=True,
         )
     until = time.monotonic() + START_WAIT_S
@@ -122,7 +122,7 @@ def cancel(folder: Path) -> files.FoundJob:
                 break
             time.sleep(0.05)
         else:
-            end_marked(mark, HARNESS)
+            end_marked(mark, HARNESS_MARK)
             return look_at(folder)
     raise StageError("probe", f"the job {found.id} (process {pid}) does not end")
 
@@ -130,7 +130,7 @@ def cancel(folder: Path) -> files.FoundJob:
 def _mark_of(pid: int) -> str:
     with suppress(OSError):
         for each in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            if each.startswith(f"{HARNESS}=".encode()):
+            if each.startswith(f"{HARNESS_MARK}=".encode()):
                 return each.partition(b"=")[2].decode()
     return ""
 

@@ -151,6 +151,8 @@ def _protocol(record: Record, summary: Summary | None) -> str:
         parts.append("no target precision")
     if record.outcome.stopped is not None:
         parts.append(STOPPED[record.outcome.stopped])
+    if record.environment.detached:
+        parts.append("left on the device, which measured alone")
     if record.interleaved is not None:
         parts.append(
             f"interleaved with the other part of comparison {record.interleaved.comparison}"
