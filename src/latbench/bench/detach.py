@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -19,7 +19,7 @@ from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.jobs import JobsOnDevice, able_to_run_alone
 from latbench.devices.local import LocalDevice
 from latbench.devices.opening import Devices
-from latbench.devices.remote import LOCK, RemoteDevice, user_name
+from latbench.devices.remote import DEVICE_LOCK, RemoteDevice, user_name
 from latbench.errors import StageError, UsageError
 from latbench.events import SILENT, Events
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
@@ -70,8 +70,8 @@ def detach_request(
     """
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
     asked = read_request(request, timing)
-    with Registry.open(registry) as store, Devices() as devices:
-        device = devices.open(asked.device)
+    with ExitStack() as exits:
+        device = exits.enter_context(Devices()).open(asked.device)
         if isinstance(device, LocalDevice):
             raise UsageError(
                 "a run can be left only on a device at the end of a connection",
@@ -80,6 +80,7 @@ def detach_request(
         if isinstance(device, RemoteDevice):
             able_to_run_alone(device.connection)
         resolved = resolve_request(asked, device)
+        store = exits.enter_context(Registry.open(registry))
         context = RunContext(
             device=device,
             registry=store,
@@ -161,7 +162,7 @@ def _job(
             id=pilot.id,
             what=f"{pilot.request.model} on {pilot.backend}",
             harness=f"{user_name()}@{platform.node()}",
-            lock=LOCK,
+            lock=DEVICE_LOCK,
             created_unix_ns=pilot.created_unix_ns,
             limit_s=limit_s or LIMIT_FACTOR * expected_s + LIMIT_MORE_S,
             expected_s=expected_s,

@@ -130,8 +130,15 @@ def command(
         if resume or order_seed is not None:
             raise click.UsageError("--resume and --order-seed apply to sweeps only")
         if detach:
-            if require_precision or given["profile"]:
-                raise click.UsageError("--detach allows neither --profile nor --require-precision")
+            if (
+                require_precision
+                or any(given[name] is not None for name in REST)
+                or given["profile"]
+            ):
+                raise click.UsageError(
+                    "--detach does not allow --profile, --require-precision, --cooldown and "
+                    "--max-temperature"
+                )
             ctx.exit(_detach(resolved, given, verbose=verbose, as_json=as_json))
         result = _one(resolved, given)
         _print(result, given["registry"], verbose=verbose, as_json=as_json)
@@ -165,6 +172,7 @@ def _single(given: dict[str, Any]) -> dict[str, Any]:
     return {**axes, **fields, **{name: dict(given[name]) for name in mappings}}
 
 
+REST = ("cooldown_s", "max_temperature_c")
 HOW = ("strict", "no_cache", "timeout_s", "registry")
 """Options of a measurement that are not part of its request."""
 
@@ -182,7 +190,8 @@ def _detach(
 
     asked = _single(given)
     how = {name: asked.pop(name) for name in HOW}
-    del asked["profile"]
+    for name in ("profile", *REST):
+        del asked[name]
     request = make_request(given["model"][0], **asked, protocol=protocol.label)
     with interrupted_once(), live_events(protocol) as events:
         left = detach_request(request, protocol=protocol, events=events, **how)
