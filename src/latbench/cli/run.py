@@ -130,11 +130,8 @@ def command(
         if resume or order_seed is not None:
             raise click.UsageError("--resume and --order-seed apply to sweeps only")
         if detach:
-            if (
-                require_precision
-                or any(given[name] is not None for name in REST)
-                or given["profile"]
-            ):
+            rests = given["cooldown_s"] or given["max_temperature_c"] is not None
+            if require_precision or given["profile"] or rests:
                 raise click.UsageError(
                     "--detach does not allow --profile, --require-precision, --cooldown and "
                     "--max-temperature"

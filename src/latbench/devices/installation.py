@@ -60,7 +60,7 @@ shutil.rmtree(target, ignore_errors=True)
 os.rename(part, target)
 """
 """Python program that unpacks wheels into a folder, complete or not at all."""
-DOWNLOAD = r"""
+FETCH = r"""
 import hashlib, os, shutil, subprocess, sys, tempfile
 root, *wanted = sys.argv[1:]
 os.makedirs(root, exist_ok=True)
@@ -237,7 +237,7 @@ class _Place:
 
     def downloaded(self, wanted: Sequence[str]) -> dict[str, str]:
         """Let the device fetch wheels; their names and digests. Raises :class:`StageError`."""
-        command = (self._interpreter, "-I", "-c", DOWNLOAD, str(self._root / "wheels"), *wanted)
+        command = (self._interpreter, "-I", "-c", FETCH, str(self._root / "wheels"), *wanted)
         done = self._transport.run(command, timeout_s=UNPACK_TIMEOUT_S)
         if done.status != 0:
             raise StageError(
