@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import latbench
-from latbench.devices.connections import Connection
+from latbench.devices.connections import Connection, find_connection, store_connection
 from latbench.devices.opening import connect
 from latbench.devices.transport import Transport
 from latbench.errors import StageError
@@ -192,3 +193,32 @@ def test_check_says_what_is_missing(
     assert "latbench is not installed on bare" in run.out
     shown = latbench("history", "--device", "bare", "--registry", "r.db")
     assert "latbench is not installed on bare" in shown.out
+
+
+def test_a_worker_of_another_state_is_refused(
+    device: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = find_connection("board")
+    assert connection is not None
+    assert connection.installed is not None
+    older = msgspec.structs.replace(connection.installed, latbench="0" * 64)
+    store_connection(msgspec.structs.replace(connection, installed=older))
+    record = latbench.run(
+        "mobilevig_ti", backend="fake", device="board", registry=str(tmp_path / "r.db")
+    ).record
+    failure = record.outcome.failure
+    assert failure is not None
+    assert failure.message == "another state of latbench is installed on board than here"
+    assert failure.hint == "latbench devices install board"
+
+
+def test_a_folder_that_cannot_be_written(
+    board: Host, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_home(home, board, monkeypatch)
+    store_connection(Connection(id="board", address="ssh://board"))
+    board.ssh("mkdir -p .cache && chmod 500 .cache", check=True)
+    checked = in_process(["devices", "check", "board"], dict(os.environ), tmp_path)
+    assert checked.status == 3
+    assert "/home/bench/.cache/latbench on board cannot be written: mkdir: " in checked.out
+    assert "latbench devices add --folder" in checked.out

@@ -13,7 +13,9 @@ from latbench.cli.terminal import echo_lines, list_width
 @click.argument("id", required=False, shell_complete=completion.connections)
 @json_option
 def jobs(*, id: str | None, as_json: bool) -> int:
-    """List the runs that were left on your devices, or on the device ID.
+    """List the runs that were left on devices.
+
+    On the device ID, or on all of yours.
 
     `latbench run --detach` leaves one, `latbench collect` makes a record of it. The exit status is
     3 if a device cannot be asked.

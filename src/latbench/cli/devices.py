@@ -125,7 +125,9 @@ def add(
     folder: str | None,
     emulated: bool,
 ) -> None:
-    """Store how your device ID is reached, such as ssh://bench@pi5.local.
+    """Store how a device of yours is reached.
+
+    ADDRESS is such as ssh://bench@pi5.local.
 
     HOST in ssh://[USER@]HOST[:PORT] may be a name of ~/.ssh/config. local:// gives this machine a
     name of its own. An ID that exists is changed.
@@ -158,7 +160,10 @@ def add(
 @command.command("discover")
 @json_option
 def discover(*, as_json: bool) -> None:
-    """List the hosts that ~/.ssh/config names, with the command that adds each."""
+    """List the hosts of ~/.ssh/config.
+
+    Each with the command that adds it.
+    """
     from latbench.devices.discovery import ssh_hosts
     from latbench.report.json import to_json
 
@@ -180,7 +185,9 @@ def discover(*, as_json: bool) -> None:
 @click.argument("id", shell_complete=completion.connections)
 @json_option
 def check(*, id: str, as_json: bool) -> int:
-    """Try each step of the way to your device ID; say what is wrong and how to fix it.
+    """Try each step of the way to a device.
+
+    What fails is printed with how to fix it.
 
     The exit status is 3 if a step fails.
     """
@@ -223,9 +230,9 @@ def install(
     from_index: bool,
     worker: Literal["python", "native"] | None,
 ) -> None:
-    """Put the worker and its backends on your device ID, from wheels that are fetched here.
+    """Put the worker and its backends there.
 
-    The device needs Python 3.11 or newer and no internet. What is there already is not sent again.
+    The packages are fetched here and sent. The device needs Python 3.11 or newer and no internet. What is there already is not sent again.
     For local:// only the native worker can be chosen.
     """
     from latbench.defaults import FALLBACK
@@ -246,7 +253,10 @@ def install(
 @command.command("clean")
 @click.argument("id", shell_complete=completion.connections)
 def clean(*, id: str) -> None:
-    """Delete models, wheels and older workers on your device ID; the worker in use stays."""
+    """Delete models and older workers there.
+
+    The worker in use stays.
+    """
     from latbench.devices.connections import known_connection
     from latbench.devices.setup import clean_device
 
@@ -270,11 +280,11 @@ def clean(*, id: str) -> None:
 def prepare(
     *, id: str, governor: str, frequency: str, turbo: Literal["off"] | None, as_json: bool
 ) -> None:
-    """Fix the clocks of your device ID, or of this machine (local), until `restore`.
+    """Fix the clocks of a device until restore.
 
-    Needs root there, or sudo without a password. Either everything is set, or nothing. The old
-    values are kept on the device, so that `latbench devices restore ID` works after a lost
-    connection and after a reboot too.
+    ID is one of your devices, or local for this machine. Needs root there, or sudo without a
+    password. Either everything is set, or nothing. The old values are kept on the device, so that
+    `latbench devices restore ID` works after a lost connection and after a reboot too.
     """
     from latbench.devices.preparation import Clocks, prepare_device, target_named
     from latbench.report.json import to_json
@@ -294,7 +304,7 @@ def prepare(
 @click.argument("id", shell_complete=completion.devices)
 @json_option
 def restore(*, id: str, as_json: bool) -> None:
-    """Put back what `latbench devices prepare ID` has changed."""
+    """Put back what prepare has changed."""
     from latbench.devices.preparation import restore_device, target_named
     from latbench.report.json import to_json
 
