@@ -232,8 +232,8 @@ def install(
 ) -> None:
     """Put the worker and its backends there.
 
-    The packages are fetched here and sent. The device needs Python 3.11 or newer and no internet. What is there already is not sent again.
-    For local:// only the native worker can be chosen.
+    The packages are fetched here and sent: the device needs Python 3.11 or newer and no internet.
+    What is there already is not sent again. For local:// only the native worker can be chosen.
     """
     from latbench.defaults import FALLBACK
     from latbench.devices.connections import known_connection
