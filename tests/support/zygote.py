@@ -214,6 +214,9 @@ def _become(descriptors: Sequence[int], path: Sequence[str]) -> NoReturn:
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+            ended.code = 1
         status = int(ended.code or 0)
     except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program
         traceback.print_exc()

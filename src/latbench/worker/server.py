@@ -39,7 +39,7 @@ def serve(
     _signal_without_owner(signal.SIGKILL)
     importlib.import_module("numpy")
     _signal_without_owner(signal.SIGCONT)
-    lines, out = _streams()
+    lines, out = _streams(_owner_timeout_s())
     encode = msgspec.json.Encoder().encode
 
     def send(response: messages.Response) -> None:
@@ -61,6 +61,18 @@ def serve(
         send(response)
         if isinstance(response, messages.Closed):
             os._exit(0)  # Python's own exit takes 25 ms and has nothing left to do.
+
+
+def _owner_timeout_s() -> float:
+    """What :data:`OWNER_TIMEOUT` says; a worker that ignored it would outlive its owner."""
+    text = os.environ.get(OWNER_TIMEOUT) or "inf"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        sys.exit(f"{OWNER_TIMEOUT} cannot be {text!r}: it is a number of seconds")
+    return seconds
 
 
 def _from_owner(source: int, timeout_s: float) -> Iterator[bytes]:
@@ -121,7 +133,7 @@ def _foreign_failure(stage: Stage, error: Exception) -> Failure:
     return Failure(stage=stage, kind="error", message=message)
 
 
-def _streams() -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
+def _streams(owner_timeout_s: float) -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
     """The incoming requests, and a private copy of standard output.
 
     Runtimes and converters print to standard output, from native code too; descriptor 1 is
@@ -137,7 +149,7 @@ def _streams() -> tuple[queue.SimpleQueue[bytes], BinaryIO]:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def read() -> None:
-        for line in _from_owner(source, float(os.environ.get(OWNER_TIMEOUT) or "inf")):
+        for line in _from_owner(source, owner_timeout_s):
             if line.strip():  # An empty line is a sign of life.
                 lines.put(line)
         end_marked(os.environ.get(MARK, ""))
