@@ -213,19 +213,52 @@ bool emulated(const std::string& root, const std::string& own) {
     return false;
 }
 
-std::optional<bool> on_battery(const std::string& root) {
+struct Power {
+    std::optional<bool> on_battery;
+    // Mean of the batteries that run the machine.
+    Number battery_percent;
+};
+
+Power power(const std::string& root) {
     const std::string folder = root + "/sys/class/power_supply/";
-    Text battery;
+    bool discharging = false, powered = false, supplied = false;
+    std::size_t batteries = 0;
+    std::vector<std::int64_t> levels;
     for (const std::string& name : names_in(folder)) {
-        const bool is =
-            starts_with(name, "BAT") || lower(name).find("battery") != std::string::npos;
-        if (is && !battery) battery = name;
+        const std::string supply = folder + name;
+        // A mouse has a battery of its own.
+        if (read_text(supply + "/scope").value_or("") == "Device") continue;
+        if (read_text(supply + "/type").value_or("") == "Battery") {
+            if (read_number(supply + "/present").value_or(1) == 0) continue;
+            ++batteries;
+            const std::string status = read_text(supply + "/status").value_or("");
+            discharging = discharging || status == "Discharging";
+            powered = powered || status == "Charging" || status == "Full" ||
+                      status == "Not charging";
+            const Number level = read_number(supply + "/capacity");
+            if (level && *level <= 100) levels.push_back(*level);
+        } else if (const Number online = read_number(supply + "/online")) {
+            // Mains, USB, wireless.
+            supplied = true;
+            powered = powered || *online != 0;
+        }
     }
-    if (!battery) return std::nullopt;
-    for (const char* mains : {"AC0/online", "AC/online"}) {
-        if (const Text online = read_text(folder + mains)) return *online != "1";
+    Power found;
+    // A weak supply is connected and the battery is discharged too: then it is the battery's power.
+    if (discharging) {
+        found.on_battery = true;
+    } else if (powered) {
+        found.on_battery = false;
+    } else if (batteries > 0 && supplied) {
+        found.on_battery = true;
     }
-    return lower(read_text(folder + *battery + "/status").value_or("")) == "discharging";
+    if (!levels.empty()) {
+        double sum = 0;
+        for (const std::int64_t level : levels) sum += double(level);
+        // To the nearest, and to even between two, as Python rounds.
+        found.battery_percent = std::llrint(sum / double(levels.size()));
+    }
+    return found;
 }
 
 std::int64_t unix_ns() {
@@ -309,8 +342,9 @@ std::string conditions(const std::string& root) {
     }
     const auto frequencies = cpu_numbers(root, "cpufreq/scaling_cur_freq");
     const auto times = cpu_times_ns(root);
-    return json::Members()
-        .number("unix_ns", unix_ns())
+    const Power supply = power(root);
+    json::Members told;
+    told.number("unix_ns", unix_ns())
         .raw("affinity", allowed ? json::numbers(*allowed) : "null")
         .number("cpu_quota_milli", quota)
         .number("usable_cpus", usable)
@@ -322,8 +356,9 @@ std::string conditions(const std::string& root) {
         .number("load_1m_milli", load_1m_milli())
         .number("throttled_ns", throttled_ns(root))
         .number("steal_ns", times ? Number((*times)[7]) : std::nullopt)
-        .boolean("on_battery", on_battery(root))
-        .done();
+        .boolean("on_battery", supply.on_battery);
+    if (supply.battery_percent) told.number("battery_percent", supply.battery_percent);
+    return told.done();
 }
 
 Number oom_kills(const std::string& root) {

@@ -197,6 +197,6 @@ def test_records_come_in_the_order_of_the_claim(monkeypatch: pytest.MonkeyPatch)
                 models[id] = msgspec.structs.replace(models[id], build=build)
             registered: ClaimLibrary = msgspec.structs.replace(shipped, models=models)
             records = [make_record(model=other), make_record(model=mine)]
-            monkeypatch.setattr(check, "read_for", lambda *_, found=records: (found, []))
+            monkeypatch.setattr(check, "read_for", lambda *_, found=records, **__: (found, []))
             check.check([claim], registered, store, device="", static=False)
     assert seen == [list(pair) for pair in names]

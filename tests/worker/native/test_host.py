@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import pytest
 
-from latbench.host import cgroup, linux
+from latbench.host import cgroup
 from latbench.host.counters import between, snapshot
 from latbench.host.info import read_conditions, read_machine
+from latbench.host.sensors import find_sensors, temperature_mc
 from latbench.schema.environment import Conditions, Machine
 from latbench.schema.trace import Readings
 
@@ -173,30 +173,36 @@ def test_this_machine(probe_program: Path) -> None:
     )
 
 
+BATTERY, MAINS = {"BAT0/type": "Battery\n"}, {"AC/type": "Mains\n"}
+
+
 @pytest.mark.parametrize(
     ("files", "on_battery"),
     [
         ({}, None),
-        ({"AC/online": "0"}, None),
-        ({"BAT0/status": "Discharging\n", "BAT0/capacity": "50"}, True),
-        ({"BAT0/status": "Charging", "BAT0/capacity": "50"}, False),
-        ({"BAT1/status": "Discharging", "AC/online": "1\n", "BAT1/capacity": "50"}, False),
-        ({"sbs-battery/status": "Full", "AC0/online": "0", "sbs-battery/capacity": "9"}, True),
+        ({**MAINS, "AC/online": "0"}, None),
+        ({**BATTERY, "BAT0/status": "Discharging\n", "BAT0/capacity": "50"}, True),
+        ({**BATTERY, "BAT0/status": "Charging", "BAT0/capacity": "51"}, False),
+        ({**BATTERY, **MAINS, "BAT0/status": "Discharging", "AC/online": "1\n"}, True),
+        ({**BATTERY, **MAINS, "BAT0/status": "Unknown", "AC/online": "0"}, True),
+        ({**BATTERY, "BAT0/present": "0", "BAT0/status": "Discharging"}, None),
+        ({**BATTERY, "BAT0/scope": "Device", "BAT0/status": "Discharging"}, None),
+        (
+            {**BATTERY, "BAT0/capacity": "5", "BAT1/type": "Battery", "BAT1/capacity": "8"},
+            None,
+        ),
     ],
 )
 def test_batteries(
-    probe_program: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    files: dict[str, str],
-    on_battery: bool | None,
+    probe_program: Path, tmp_path: Path, files: dict[str, str], on_battery: bool | None
 ) -> None:
     supplies = tmp_path / "sys/class/power_supply"
     supplies.mkdir(parents=True)
     tree(supplies, files)
-    assert ask(probe_program, tmp_path)["conditions"]["on_battery"] is on_battery
-    monkeypatch.setattr(psutil._pslinux, "POWER_SUPPLY_PATH", str(supplies))
-    assert read_conditions(tmp_path).on_battery is on_battery
+    found = msgspec.convert(ask(probe_program, tmp_path)["conditions"], Conditions)
+    right = read_conditions(tmp_path)
+    assert found.on_battery is right.on_battery is on_battery
+    assert found.battery_percent == right.battery_percent
 
 
 def test_odd_contents_are_never_more_than_unknown(probe_program: Path, tmp_path: Path) -> None:
@@ -212,4 +218,4 @@ def test_odd_contents_are_never_more_than_unknown(probe_program: Path, tmp_path:
         msgspec.convert(found["machine"], Machine)
         msgspec.convert(found["conditions"], Conditions)
         msgspec.convert(found["readings"], Readings)
-        assert found["readings"]["temperature_mc"] == linux.cpu_temperature_mc(root)
+        assert found["readings"]["temperature_mc"] == temperature_mc(find_sensors(root))
