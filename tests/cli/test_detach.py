@@ -13,8 +13,10 @@ from support.command_line import Latbench
     ("arguments", "words"),
     [
         (["mobilevig_ti", "--backend", "fake"], "only on a device at the end of a connection"),
-        (["mobilevig_ti", "--profile"], "--detach allows neither --profile nor"),
-        (["mobilevig_ti", "--require-precision"], "--detach allows neither --profile nor"),
+        (["mobilevig_ti", "--profile"], "--detach does not allow --profile"),
+        (["mobilevig_ti", "--require-precision"], "--detach does not allow --profile"),
+        (["mobilevig_ti", "--cooldown", "3"], "--detach does not allow --profile"),
+        (["mobilevig_ti", "--max-temperature", "60"], "--detach does not allow --profile"),
         (["mobilevig_ti", "mobilevig_s"], "--detach applies to one model, not to a sweep"),
     ],
 )
