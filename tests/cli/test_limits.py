@@ -23,8 +23,9 @@ MB = 1_000_000
 LOAD = "from latbench.cli import numerics; numerics.LOAD_TIMEOUT_S = 1; numerics.load_numpy()"
 START = """
 from latbench.worker import client
+from latbench.worker.process import python_module
 client.START_TIMEOUT_S = 1.0
-client.WorkerClient(client.module_command("latbench.worker.inference"))
+client.WorkerClient(python_module("latbench.worker.inference"))
 """
 ENDLESS = "import time\nwhile True:\n    time.sleep(9)\n"
 
