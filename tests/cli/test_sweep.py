@@ -252,7 +252,7 @@ def test_an_edited_network_is_another_sweep(latbench: Latbench, tmp_path: Path) 
     [
         (("--sweep", "s.yaml", "--threads", "2"), "--threads conflicts with --sweep"),
         (("--sweep", "s.yaml", "--option", "noise=0"), "--option conflicts with --sweep"),
-        ((*MODELS, "--device", "iphone-13-mini"), "cannot be reached from here"),
+        ((*MODELS, "--device", "iphone-13-mini"), "is a description, not a device"),
         ((*MODELS, "--weights", "w.pth"), "set it in a point of a sweep file"),
         (("--model", "mobilevig_ti", "--resume"), "apply to sweeps only"),
         (("--model", "mobilevig_ti", "--order-seed", "1"), "apply to sweeps only"),

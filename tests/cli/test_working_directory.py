@@ -32,7 +32,7 @@ STARTING: dict[str, tuple[tuple[str, ...], ...]] = {
 """Commands that start programs or ask foreign packages, by name."""
 QUIET = {
     *("show", "table", "history", "profile", "plot", "bundle", "devices", "models"),
-    *("protocols", "import", "completion"),
+    *("protocols", "import", "completion", "collect"),
     "papers",  # counts networks by the same program as `claims check`, of all papers
 }
 """Commands that start none."""

@@ -50,7 +50,7 @@ def test_a_board_without_internet(
     needs_packages(done)
     assert done.status == 0, done.err
     assert "MB to board for 8 wheels" in done.err
-    assert done.out.startswith("installed on board: worker ")
+    assert done.out.startswith("installed on board: python worker ")
     connection = find_connection("board")
     assert connection is not None
     assert connection.installed is not None
