@@ -31,7 +31,7 @@ from latbench.worker.job_folder import FoundJob
 from support.command_line import Ended, in_process
 from support.devices import add_with_checkout, use_home
 from support.environment import child_environment
-from support.hosts import Bed, Host
+from support.hosts import Bed, Host, until
 from support.hosts.spec import CHECKOUT
 from support.onnx_files import stack
 
@@ -284,8 +284,13 @@ def test_a_program_that_is_killed_leaves_nobody_behind(device: Host, tmp_path: P
 def test_a_worker_that_is_killed(device: Host, tmp_path: Path) -> None:
     job = left(tmp_path)
     until_measured(device, job)
-    worker = device.processes("latbench.worker.inference")[0]
-    device.inside("kill", "-9", str(worker.pid))
+
+    def killed() -> bool:
+        """Between two processes of the protocol there is none for a moment."""
+        found = device.processes("latbench.worker.inference")
+        return any(device.inside("kill", "-9", str(each.pid)).returncode == 0 for each in found)
+
+    until(killed)
     record = collected(tmp_path, job)
     failure = record.outcome.failure
     assert failure is not None

@@ -444,6 +444,9 @@ def test_signals_reach_workers_of_the_same_harness_only(native_program: Path) ->
             env={**os.environ, "LATBENCH_HARNESS": "ours"},
             start_new_session=True,
         )
+        # The kernel shows the variables of a program some time after it has started it.
+        place = Path(f"/proc/{worker.pid}/environ")
+        until(lambda: b"LATBENCH_HARNESS=ours" in place.read_bytes().split(b"\0"))
         told = {"type": "signaled", "existed": True}
         assert agent.ask("signal", pid=worker.pid, signal="stop") == told
         until(lambda: state(worker.pid) == "T")
