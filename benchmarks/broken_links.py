@@ -35,7 +35,7 @@ from support.hosts import Bed, Host, why_unavailable
 from support.hosts.spec import CHECKOUT
 
 WORKER = "latbench.worker.inference"
-LONGEST_S = 8.0
+LONGEST_S = 3.5
 """Faults happen within so much of a run that takes about as long."""
 BLINK_S = 3.0
 ORPHANS_END_S = 10.0
