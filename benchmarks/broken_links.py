@@ -113,7 +113,7 @@ def round_of(host: Host, place: Path, name: str, at_s: float, draw: random.Rando
     if name in ("harness", "interrupt") and harness.returncode != 0:
         ended = "harness ended"
         if len(new) > 1:
-            raise Violation(f"{len(new)} records of one run")
+            raise Violation(f"one run left {len(new)} records")
     elif len(new) != 1:
         raise Violation(f"{len(new)} records of one run: {out} {err}")
     else:
