@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from latbench.devices.connections import Connection, Installed
-from latbench.devices.transport import Transport
+from latbench.devices.transport import COMMAND_TIMEOUT_S, Transport
 from latbench.devices.wheels import (
     Platform,
     digest_of,
@@ -23,7 +23,6 @@ from latbench.errors import StageError
 from latbench.events import Warn
 from latbench.files import content_sha256
 
-COMMAND_TIMEOUT_S = 30.0
 UNPACK_TIMEOUT_S = 600.0
 OLDEST_PYTHON = (3, 11)
 SPARE_BYTES = 50 * 2**20

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from latbench.devices.connections import Connection, Installed
-from latbench.devices.installation import COMMAND_TIMEOUT_S, Surroundings, look_around
-from latbench.devices.transport import Transport
+from latbench.devices.installation import Surroundings, look_around
+from latbench.devices.transport import COMMAND_TIMEOUT_S, Transport
 from latbench.devices.wheels import (
     Platform,
     digest_of,

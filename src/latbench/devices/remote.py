@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from latbench.devices.connections import Connection, Installed
-from latbench.devices.transport import Channel, Transport
+from latbench.devices.transport import COMMAND_TIMEOUT_S, Channel, Transport
 from latbench.devices.unreachable import named_device
 from latbench.devices.wheels import own_sha256
 from latbench.errors import Stage, StageError
@@ -43,7 +43,6 @@ ALIVE_EVERY_S = 2.0
 OWNER_TIMEOUT_S = 8.0
 """No worker runs on for longer without its harness."""
 ASK_TIMEOUT_S = 30.0
-_COMMAND_TIMEOUT_S = 30.0
 EXCHANGES = 5
 """The shortest of so many is the round trip."""
 DEVICE_LOCK = "/tmp/latbench-device.lock"  # noqa: S108 - a lock for all users of the device
@@ -250,7 +249,7 @@ class RemoteDevice:
         return self._agent.ask(request, expect, stage=request.STAGE, timeout_s=ASK_TIMEOUT_S)
 
     def _pushed(self, source: Path, target: PurePath) -> None:
-        there = self._transport.run(("test", "-e", str(target)), timeout_s=_COMMAND_TIMEOUT_S)
+        there = self._transport.run(("test", "-e", str(target)), timeout_s=COMMAND_TIMEOUT_S)
         if there.status != 0:
             self._transport.push(source, str(target))
 

@@ -15,10 +15,11 @@ from latbench.devices.connections import (
     read_address,
     store_connection,
 )
-from latbench.devices.installation import COMMAND_TIMEOUT_S, install_python_worker, look_around
+from latbench.devices.installation import install_python_worker, look_around
 from latbench.devices.native_installation import install_native_worker
 from latbench.devices.opening import connect
 from latbench.devices.remote import RemoteDevice
+from latbench.devices.transport import COMMAND_TIMEOUT_S
 from latbench.devices.wheels import own_sha256
 from latbench.errors import StageError, UsageError
 from latbench.events import Warn

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from latbench.devices.connections import SshAddress
-from latbench.devices.transport import Channel, Completed
+from latbench.devices.transport import COMMAND_TIMEOUT_S, Channel, Completed
 from latbench.errors import StageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _CONNECT_TIMEOUT_S = 20.0
 SSH_PORT = 22
 KEEPALIVE_S, KEEPALIVES = 2.0, 2
 """A cut cable is noticed after some six seconds: that many signs of life may be missed."""
-_COMMAND_TIMEOUT_S = 30.0
 DISCONNECT_TIMEOUT_S = 2.0
 CHUNK_BYTES = 2**18
 WINDOW_BYTES = 2**23
@@ -80,7 +79,7 @@ class SshTransport:
     ) -> Channel:
         """Start a program. Raises :class:`StageError`."""
         line = _shell_line(command, environment)
-        process = self._waited(self._created(line), _COMMAND_TIMEOUT_S, command[0])
+        process = self._waited(self._created(line), COMMAND_TIMEOUT_S, command[0])
         channel = SshChannel(self, process)
         if alive_every_s is not None:
             self.spawn(_stay_alive(process, alive_every_s))
@@ -90,7 +89,7 @@ class SshTransport:
         """Copy a file to an absolute path on the device. Raises :class:`StageError`."""
         size = source.stat().st_size
         # A slow link carries half a megabyte a second.
-        timeout_s = _COMMAND_TIMEOUT_S + size / 500_000
+        timeout_s = COMMAND_TIMEOUT_S + size / 500_000
         command = ("sh", "-c", RECEIVE, "sh", target)
         done, sent = self._waited(
             self._sent(source, _shell_line(command, {})), timeout_s, f"copying {source.name}"

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+COMMAND_TIMEOUT_S = 30.0
+"""Seconds for a short command on a device."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
