@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from latbench.devices.addresses import AdbAddress, Address, AppleAddress, SshAddress, read_address
 from latbench.devices.connections import (
     Connection,
     Installed,
-    SshAddress,
     check_folder,
     connections_path,
     load_connections,
     new_connection,
-    read_address,
     save_connections,
     store_connection,
 )
@@ -62,12 +61,29 @@ def test_addresses(text: str, parts: tuple[str, str | None, int | None]) -> None
 
 
 @pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("adb://R5CT10ABCDE", AdbAddress(serial="R5CT10ABCDE")),
+        ("adb://192.168.1.5:5555", AdbAddress(serial="192.168.1.5:5555")),
+        ("apple://studio/00008110-0A", AppleAddress(mac="studio", identifier="00008110-0A")),
+    ],
+)
+def test_addresses_of_phones(text: str, address: Address) -> None:
+    assert read_address(text) == address
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("pi5.local", "is not an address"),
         ("bench@pi5", "is not an address"),
         ("ftp://pi5", "unknown way to reach a device: ftp://"),
-        ("adb://serial", "unknown way to reach a device: adb://"),
+        ("adb://", "write adb://SERIAL"),
+        ("adb://-s", "write adb://SERIAL"),
+        ("adb://two parts", "write adb://SERIAL"),
+        ("apple://0000", "write apple://MAC/IDENTIFIER"),
+        ("apple://studio/", "write apple://MAC/IDENTIFIER"),
+        ("apple://studio/a/b", "write apple://MAC/IDENTIFIER"),
         ("ssh://", "is not an address"),
         ("ssh://@", "is not an address"),
         ("ssh://user:word@pi5", "an address with a password is not stored"),
@@ -83,7 +99,7 @@ def test_addresses(text: str, parts: tuple[str, str | None, int | None]) -> None
 def test_addresses_that_are_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_address(text)
-    assert words in caught.value.message
+    assert words in f"{caught.value.message}; {caught.value.hint}"
     assert "word" not in caught.value.message.replace("password", "")
 
 

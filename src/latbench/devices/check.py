@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from latbench.devices.connections import Connection, load_connections, read_address
+from latbench.devices.addresses import LocalAddress, read_address
+from latbench.devices.connections import Connection, load_connections
 from latbench.devices.installation import check_surroundings, look_around
 from latbench.devices.opening import connect
 from latbench.devices.preparation import RESTORE_COMMAND, LocalShell, Target, find_preparation
@@ -32,8 +33,7 @@ class CheckStep(Value, frozen=True, kw_only=True):
 def check_device(connection: Connection) -> Iterator[CheckStep]:
     """Try each step until one fails, which is the last one."""
     try:
-        address = read_address(connection.address)
-        if address is None:
+        if isinstance(read_address(connection.address), LocalAddress):
             yield CheckStep(name="connection", works=True, found="this machine")
             yield from _preparation(Target(id=connection.id, shell=LocalShell()))
             return

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
+from latbench.devices.addresses import read_address
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import UsageError, suggest
 from latbench.files import write_beside
@@ -25,7 +25,6 @@ from latbench.schema.yaml_document import Document, parse
 SCHEMA = 1
 DEVICE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 HEADER = "# Devices that `latbench devices add` has written. It may be edited by hand.\n"
-SCHEMES = ("ssh", "local")
 
 
 class Installed(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,8 +49,7 @@ class Connection(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     address: str
-    """``ssh://[USER@]HOST[:PORT]``, where HOST may be a name of ``~/.ssh/config``; ``local://``
-    gives this machine a name of its own."""
+    """In one of the forms of :func:`~latbench.devices.addresses.read_address`."""
     same_as: str | None = None
     """Id of the row of facts that describes its hardware."""
     python: str = "python3"
@@ -70,14 +68,6 @@ class ConnectionsFile(Value, frozen=True, kw_only=True):
 
     schema: int
     connections: tuple[Connection, ...]
-
-
-class SshAddress(Value, frozen=True, kw_only=True):
-    """The parts of ``ssh://[USER@]HOST[:PORT]``."""
-
-    host: str
-    user: str | None
-    port: int | None
 
 
 def connections_path() -> Path:
@@ -182,48 +172,6 @@ def row_of(id: str | None) -> Device | None:
     if id not in known:
         raise UsageError(f"no device {id!r} is described in devices.yaml", hint=suggest(id, known))
     return known[id]
-
-
-def read_address(address: str) -> SshAddress | None:
-    """The parts of an address; ``None`` for this machine. Raises :class:`UsageError`."""
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        raise UsageError(
-            f"{address!r} is not an address", hint=f"write ssh://USER@HOST: ssh://{address}"
-        )
-    if scheme not in SCHEMES:
-        raise UsageError(
-            f"unknown way to reach a device: {scheme}://",
-            hint=f"known: {', '.join(f'{each}://' for each in SCHEMES)}",
-        )
-    if scheme == "local":
-        if rest:
-            raise UsageError(f"{address!r}: this machine needs no name", hint="write local://")
-        return None
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(
-            f"{address!r} is not an address: {error}", hint="write ssh://USER@HOST:PORT"
-        ) from error
-    if parts.password is not None:
-        raise UsageError(
-            "an address with a password is not stored",
-            hint="use a key: ssh-copy-id USER@HOST, then ssh://USER@HOST",
-        )
-    host = parts.hostname
-    if not host or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise UsageError(
-            f"{address!r} is not an address",
-            hint="write ssh://USER@HOST or ssh://USER@HOST:PORT, without a path",
-        )
-    if host.startswith("-") or (parts.username or "").startswith("-"):
-        raise UsageError(f"{address!r} is not an address: a name begins with a dash")
-    # urlsplit makes the host lower case; names in ~/.ssh/config have upper case too.
-    whole = rest.rpartition("@")[2].rstrip("/")
-    cased = whole if ":" not in whole or whole.endswith("]") else whole.rpartition(":")[0]
-    return SshAddress(host=cased.strip("[]") or host, user=parts.username, port=port)
 
 
 def _check_rows(document: Document, connections: tuple[Connection, ...]) -> None:

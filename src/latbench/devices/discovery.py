@@ -6,7 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
-from latbench.devices.connections import DEVICE_ID, load_connections, read_address
+from latbench.devices.addresses import SshAddress, read_address
+from latbench.devices.connections import DEVICE_ID, load_connections
 from latbench.errors import UsageError
 from latbench.schema.value import Value
 
@@ -76,4 +77,4 @@ def _id_of(host: str) -> str:
 
 def _host(address: str) -> str | None:
     found = read_address(address)
-    return found.host if found else None
+    return found.host if isinstance(found, SshAddress) else None

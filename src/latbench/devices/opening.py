@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 
 from latbench.defaults import LOCAL
+from latbench.devices.addresses import LocalAddress, SshAddress, read_address
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
-from latbench.devices.connections import Connection, load_connections, read_address
+from latbench.devices.connections import Connection, load_connections
 from latbench.devices.local import LocalDevice
 from latbench.devices.measured import MeasuredDevice
 from latbench.devices.remote import RemoteDevice
@@ -51,7 +52,7 @@ class Devices:
         connection = next((each for each in load_connections() if each.id == name), None)
         if connection is None:
             return LocalDevice(_local_row(name))
-        if read_address(connection.address) is None:
+        if isinstance(read_address(connection.address), LocalAddress):
             installed = connection.installed
             return LocalDevice(
                 named_device(connection, self._local.row),
@@ -77,10 +78,16 @@ def remote_device(connection: Connection) -> RemoteDevice:
 def connect(connection: Connection) -> Transport:
     """Connect to a device that is not this machine. Raises :class:`StageError`."""
     address = read_address(connection.address)
-    assert address is not None
-    from latbench.devices.ssh import ssh_connection
+    match address:
+        case SshAddress():
+            from latbench.devices.ssh import ssh_connection
 
-    return ssh_connection(address, connection.id)
+            return ssh_connection(address, connection.id)
+    raise StageError(
+        "probe",
+        f"{connection.id} cannot be reached: {address.transport}:// is not supported yet",
+        kind="unavailable",
+    )
 
 
 def _local_row(name: str) -> Device:

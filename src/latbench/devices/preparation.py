@@ -17,7 +17,8 @@ from pathlib import PurePosixPath
 from typing import Literal, NoReturn, Protocol
 
 from latbench.defaults import LOCAL
-from latbench.devices.connections import find_connection, known_connection, read_address
+from latbench.devices.addresses import LocalAddress, read_address
+from latbench.devices.connections import find_connection, known_connection
 from latbench.devices.local import LocalDevice
 from latbench.devices.opening import connect
 from latbench.devices.remote import DEVICE_LOCK
@@ -118,7 +119,7 @@ def target_named(id: str) -> Iterator[Target]:
         yield Target(id=id, shell=LocalShell())
         return
     connection = known_connection(id)
-    if read_address(connection.address) is None:
+    if isinstance(read_address(connection.address), LocalAddress):
         yield Target(id=id, shell=LocalShell())
         return
     transport = connect(connection)

@@ -233,7 +233,7 @@ class RemoteDevice:
         there = self.conditions().unix_ns
         hello = self._agent.hello
         return Link(
-            transport="ssh",
+            transport=self._transport.kind,
             address=self._connection.address,
             worker=f"{hello.program} {hello.version}",
             worker_sha256=self._installed.sha256,

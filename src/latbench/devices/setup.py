@@ -8,11 +8,11 @@ from typing import Literal
 
 import msgspec
 
+from latbench.devices.addresses import LocalAddress, read_address
 from latbench.devices.connections import (
     Connection,
     Installed,
     load_connections,
-    read_address,
     store_connection,
 )
 from latbench.devices.installation import install_python_worker, look_around
@@ -47,7 +47,7 @@ def install_worker(
 
     Raises :class:`StageError` and :class:`UsageError`.
     """
-    if read_address(connection.address) is None:
+    if isinstance(read_address(connection.address), LocalAddress):
         return _installed_here(connection, backends, worker)
     transport = connect(connection)
     try:

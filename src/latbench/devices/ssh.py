@@ -17,9 +17,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from latbench.devices.connections import SshAddress
+from latbench.devices.addresses import SshAddress
 from latbench.devices.transport import COMMAND_TIMEOUT_S, Channel, Completed
 from latbench.errors import StageError
 
@@ -65,6 +65,11 @@ class SshTransport:
         except BaseException:
             self._stop()
             raise
+
+    @property
+    def kind(self) -> Literal["ssh"]:
+        """The word for it in records."""
+        return "ssh"
 
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 COMMAND_TIMEOUT_S = 30.0
 """Seconds for a short command on a device."""
@@ -56,6 +56,11 @@ class Channel(Protocol):
 
 class Transport(Protocol):
     """A way to a device. A lost connection raises :class:`StageError` (``disconnected``)."""
+
+    @property
+    def kind(self) -> Literal["ssh", "adb"]:
+        """The word for it in records."""
+        ...
 
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError` (``timeout``)."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from latbench.devices.connections import Connection, read_address, row_of
+from latbench.devices.addresses import read_address
+from latbench.devices.connections import Connection, row_of
 from latbench.errors import StageError
 from latbench.schema.environment import Conditions, Device, Machine, Software
 from latbench.version import latbench_version
@@ -32,7 +33,7 @@ def named_device(connection: Connection, told: Device | None = None) -> Device:
     Without such a row the facts are those that the device has ``told``.
     """
     id, facts = connection.id, row_of(connection.same_as)
-    transport: Literal["local", "ssh"] = "ssh" if read_address(connection.address) else "local"
+    transport = read_address(connection.address).transport
     known = facts or told
     if known is None:
         return Device(id=id, name=id, kind="unknown", transport=transport)
