@@ -25,10 +25,23 @@ print(interrupted(), flush=True)
 """
 
 
+DEFAULTS = """
+import os, signal, sys
+for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(each, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Starts a program with the usual signals, also where these tests run under nohup."""
+
+
 def stubborn(same_request_s: float, *before: str) -> subprocess.Popen[str]:
     """A program that goes on after a signal, until the end of its input."""
     running = subprocess.Popen(
-        [*before, sys.executable, "-c", STUBBORN, str(same_request_s)],
+        [
+            *(sys.executable, "-c", DEFAULTS),
+            *before,
+            *(sys.executable, "-c", STUBBORN, str(same_request_s)),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
