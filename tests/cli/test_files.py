@@ -72,12 +72,10 @@ BAD = {
     "absolute data": lambda path: onnx_files.with_escaping_data(path, "/etc/passwd"),
     "cycle": onnx_files.with_cycle,
     "greedy": onnx_files.asking_for_much_memory,
-    "strings": onnx_files.with_strings,
 }
 WORDS = {
     "no inputs": "no inputs",
     "custom operator": "acme.secret::Warp",
-    "strings": "strings",
 }
 
 

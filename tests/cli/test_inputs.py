@@ -242,6 +242,45 @@ def test_random_outputs_are_timed_only_when_asked_and_labelled(
     assert "outputs      the outputs were not checked" in timed.out
 
 
+@pytest.mark.parametrize("given", ["text:red, blue", "t.npy"])
+def test_strings_are_given(latbench: Latbench, tmp_path: Path, given: str) -> None:
+    np.save(tmp_path / "t.npy", np.array([["blue", "red"]]))
+    onnx_files.words(tmp_path / "w.onnx")
+    record = record_of(latbench, "w.onnx", "--input", f"t={given}", "--profile")
+    (spec,) = record["artifact"]["inputs"]
+    assert (spec["dtype"], spec["shape"]) == ("string", [1, 2])
+    assert spec["content"] == (given if given.startswith("text:") else spec["content"])
+    settings = record["runtime"]["settings"]
+    assert settings["binding"] == "none: ONNX Runtime binds no strings"
+    assert record["outcome"]["profile"]["operators"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((), "input 't' holds strings, and none is given"),
+        (("--input", "0:1"), "input 't' holds strings, not 0:1"),
+        (("--input", "t=n.npy"), "has type int64, the input string"),
+        (("--input", "t=i.png"), "holds strings, not the pixels"),
+    ],
+)
+def test_strings_that_are_none(
+    latbench: Latbench, tmp_path: Path, given: tuple[str, ...], words: str
+) -> None:
+    np.save(tmp_path / "n.npy", np.array([[1, 2]]))
+    pytest.importorskip("PIL.Image").new("RGB", (4, 4)).save(tmp_path / "i.png")
+    ended = latbench("run", onnx_files.words(tmp_path / "w.onnx"), *given, *ONE)
+    assert ended.status == 2, ended
+    assert words in ended.err
+
+
+def test_outputs_without_numbers_are_not_checked(latbench: Latbench, tmp_path: Path) -> None:
+    """As those of classifiers that answer with the name of a class."""
+    ran = latbench("run", onnx_files.with_strings(tmp_path / "s.onnx"), "--input", "text:a", *ONE)
+    assert ran.status == 0, ran
+    assert "no output is a tensor of numbers: y (a tensor of strings)" in ran.out
+
+
 @pytest.mark.torch
 def test_networks_of_several_inputs(latbench: Latbench, networks: Path) -> None:
     pair = f"{networks}:Pair"

@@ -140,7 +140,7 @@ def asking_for_much_memory(path: Path) -> Path:
 
 
 def with_strings(path: Path) -> Path:
-    """An input that holds text."""
+    """An input and an output that hold text."""
     graph = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["y"])],
         "strings",
@@ -148,6 +148,27 @@ def with_strings(path: Path) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.STRING, [1])],
     )
     return _save(graph, path)
+
+
+def words(path: Path) -> Path:
+    """``t`` of two words, of which ``red`` is 1 and ``blue`` 2, times the 2x3 weights 0 to 5."""
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                *("LabelEncoder", ["t"], ["numbers"]),
+                domain="ai.onnx.ml",
+                keys_strings=["red", "blue"],
+                values_int64s=[1, 2],
+            ),
+            helper.make_node("Cast", ["numbers"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["floats", "weights"], ["y"]),
+        ],
+        "words",
+        [helper.make_tensor_value_info("t", TensorProto.STRING, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(2, 3), "weights")],
+    )
+    return _save(graph, path, helper.make_opsetid("ai.onnx.ml", 3))
 
 
 def length(path: Path) -> Path:

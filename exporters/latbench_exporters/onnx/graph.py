@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latbench.api import StageError, TensorSpec, first_line
+from latbench.schema.input_content import STRING
 from latbench_exporters.onnx import external
 from latbench_exporters.onnx.walk import graphs, nodes, sort_nodes
 
@@ -80,10 +81,10 @@ def write(model: onnx.ModelProto, path: Path) -> None:
 def describe(
     model: onnx.ModelProto,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and numeric outputs. Output sizes that shape inference cannot determine are 0 or
-    missing.
+    """Inputs and numeric outputs, of which there may be none. Output sizes that shape inference
+    cannot determine are 0 or missing.
 
-    Raises :class:`StageError` if an input is something else, or if no output is numeric.
+    Raises :class:`StageError` if an input is neither numbers nor strings.
     """
     shown = []
     for value, inferred in zip(
@@ -92,13 +93,6 @@ def describe(
         if is_numeric(inferred):
             sized = inferred.type.tensor_type.HasField("shape") or not is_numeric(value)
             shown.append(inferred if sized else value)
-    if not shown:
-        kinds = ", ".join(f"{value.name!r} is {kind_of(value)}" for value in model.graph.output)
-        raise StageError(
-            "export",
-            f"no output of the file is a numeric tensor: {kinds}",
-            hint="give the model an output that is one",
-        )
     return (
         tuple(tensor_spec(value) for value in real_inputs(model.graph)),
         tuple(tensor_spec(value) for value in shown),
@@ -142,22 +136,25 @@ def kind_of(value: onnx.ValueInfoProto) -> str:
 
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     """Name, shape (0 for dynamic axes) and numpy type: float32 for bfloat16, which numpy does not
-    have. Raises :class:`StageError` for other values than numeric tensors."""
+    have. Raises :class:`StageError` for other values than tensors of numbers or strings."""
     import onnx
 
     tensor = value.type.tensor_type
+    sizes = tuple(dim.dim_value for dim in tensor.shape.dim)
+    if value.type.HasField("tensor_type") and tensor.elem_type == onnx.TensorProto.STRING:
+        return TensorSpec(name=value.name, shape=sizes, dtype=STRING)
     if not is_numeric(value):
         raise StageError(
             "export",
-            f"{value.name!r} is {kind_of(value)}; only numeric tensors can be given",
-            hint="export the part of the model that takes numeric tensors, with states as inputs "
+            f"{value.name!r} is {kind_of(value)}; only tensors of numbers and strings can be given",
+            hint="export the part of the model that takes tensors, with states as inputs "
             "and outputs of their own",
         )
     halved = tensor.elem_type == onnx.TensorProto.BFLOAT16
     kind = onnx.TensorProto.FLOAT if halved else tensor.elem_type
     return TensorSpec(
         name=value.name,
-        shape=tuple(dim.dim_value for dim in tensor.shape.dim),
+        shape=sizes,
         dtype=onnx.helper.tensor_dtype_to_np_dtype(kind).name,
     )
 

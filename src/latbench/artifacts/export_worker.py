@@ -284,11 +284,15 @@ def _finite(reference: tuple[Array, ...], filled: FilledInputs) -> tuple[Array, 
 def _randomness(
     first: Sequence[Array], second: Sequence[Array], exported: Exported, request: Request
 ) -> str | None:
-    """Why two runs of the reference differ, if the request accepts that; ``None`` if they do not.
+    """Why the outputs cannot be checked; ``None`` if they can.
+
+    There may be none, or two runs of the reference may differ and the request accept that.
 
     Raises :class:`StageError` if they differ otherwise: then nothing can be checked against the
     reference, and the file is not to blame.
     """
+    if not exported.outputs:
+        return f"no output is a tensor of numbers: {exported.details.get('not_compared')}"
     found = output_difference(first, second, "fp32")
     random = exported.details.get("random")
     if found.relative <= found.bound and random is None:

@@ -6,6 +6,7 @@ command line, except that a file is named by the digest of its bytes:
 ============== ===========================================================================
 ``5``          every element is 5
 ``480,640``    the elements in order, as many as the input has
+``text:cat``   every element of an input of strings is ``cat``
 ``0:255``      uniform from 0 to 255: integers include both ends, floats only the lower one
 ``random:7``   the default seeded noise, of seed 7
 ``sha256:...`` the array in the file of this digest; ``#name`` follows for one of several
@@ -28,6 +29,9 @@ _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER})\Z")
 _NOISE = re.compile(r"random:(\d+)\Z")
 _SHAPE = re.compile(r"\d+(?:[xX]\d+)*\Z")
 STORED = "sha256:"
+TEXT = "text:"
+STRING = "string"
+"""Element type of an input of strings; numpy calls it by the longest one, such as ``<U12``."""
 _BOOLEANS = {"true": "1", "false": "0"}
 ANY = ""
 """The name that stands for the only input, or for all of them."""
@@ -52,11 +56,19 @@ class Noise(Value, frozen=True, kw_only=True):
     seed: int
 
 
-Content = Values | Uniform | Noise
+class Words(Value, frozen=True, kw_only=True):
+    """One text for every element of an input of strings."""
+
+    text: str
+
+
+Content = Values | Uniform | Noise | Words
 
 
 def read_content(text: str) -> Content | None:
     """Return what ``text`` describes; ``None`` if it names a file. Raise :class:`UsageError`."""
+    if text.startswith(TEXT):
+        return Words(text=text.removeprefix(TEXT))
     text = _BOOLEANS.get(text.lower(), text)
     if found := _NOISE.match(text):
         return Noise(seed=int(found[1]))

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from latbench.errors import UsageError
 from latbench.schema.artifact import TensorSpec
-from latbench.schema.input_content import STORED, Noise, Uniform, Values, read_content
+from latbench.schema.input_content import (
+    STORED,
+    STRING,
+    Noise,
+    Uniform,
+    Values,
+    Words,
+    read_content,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +42,8 @@ def make_inputs(
 
 
 def _make(spec: TensorSpec, seed: int, k: int, stored: Mapping[str, Array]) -> Array:
+    if spec.dtype == STRING:
+        return _strings(spec, stored)
     if spec.content is None:
         return _noise(spec, seed, k)
     if spec.content.startswith(STORED):
@@ -49,6 +59,21 @@ def _make(spec: TensorSpec, seed: int, k: int, stored: Mapping[str, Array]) -> A
             return _values(spec, texts)
         case _:
             raise UsageError(f"input {spec.name!r} cannot hold {spec.content!r}")
+
+
+def _strings(spec: TensorSpec, stored: Mapping[str, Array]) -> Array:
+    import numpy as np
+
+    if spec.name in stored:
+        return stored[spec.name]
+    content = read_content(spec.content) if spec.content else None
+    if not isinstance(content, Words):
+        given = f"not {spec.content}" if spec.content else "and none is given"
+        raise UsageError(
+            f"input {spec.name!r} holds strings, {given}",
+            hint=f"--input '{spec.name}=text:a sentence', or a .npy file of strings",
+        )
+    return np.full(spec.shape, content.text)
 
 
 def _bits(spec: TensorSpec, seed: int, k: int) -> Array:

@@ -14,7 +14,7 @@ from latbench.errors import UsageError, listed
 from latbench.file_names import restored_name
 from latbench.files import content_sha256
 from latbench.schema.artifact import TensorSpec
-from latbench.schema.input_content import ANY, STORED, find_input, read_content
+from latbench.schema.input_content import ANY, STORED, STRING, find_input, read_content
 from latbench.schema.request import Request
 from latbench.schema.seeded_inputs import make_inputs
 
@@ -156,7 +156,7 @@ class FilledInputs:
         return FilledInputs(
             specs=tuple(msgspec.structs.replace(own, content=our.content) for own, our in pairs),
             stored={
-                own.name: self.stored[our.name].astype(own.dtype)
+                own.name: self.stored[our.name].astype(_numpy_type(own))
                 for own, our in pairs
                 if our.name in self.stored
             },
@@ -173,7 +173,8 @@ def _sha256(path: Path) -> str:
         if path.suffix.lower() not in (*ARRAYS, *IMAGES):
             raise UsageError(
                 f"cannot read the input {str(path)!r}",
-                hint=f"VALUE, LOW:HIGH, random:SEED, or a file: {listed((*ARRAYS, *IMAGES))}",
+                hint="VALUE, LOW:HIGH, random:SEED, text:STRING, or a file: "
+                + listed((*ARRAYS, *IMAGES)),
             )
         return content_sha256(path)
     except (OSError, ValueError) as error:
@@ -230,10 +231,10 @@ def _fitting(spec: TensorSpec, array: Array) -> Array:
     """The array, if it has the type and the shape of the input."""
     import numpy as np
 
-    if array.dtype != np.dtype(spec.dtype):
+    if not (array.dtype.kind == "U" if spec.dtype == STRING else array.dtype == spec.dtype):
         raise UsageError(
             f"the array for input {spec.name!r} has type {array.dtype}, the input {spec.dtype}",
-            hint=f"save it as {spec.dtype}: array.astype({spec.dtype!r})",
+            hint=f"save it as {spec.dtype}: array.astype({_numpy_type(spec)!r})",
         )
     if array.shape != spec.shape:
         raise UsageError(
@@ -243,12 +244,18 @@ def _fitting(spec: TensorSpec, array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(spec.shape)
 
 
+def _numpy_type(spec: TensorSpec) -> str:
+    return "str" if spec.dtype == STRING else spec.dtype
+
+
 def _pixels(spec: TensorSpec, path: Path) -> Array:
     """The image at the size of the input: 8-bit pixels as they are, floats normalized."""
     import numpy as np
 
     from latbench.zoo.images import normalized, read_image
 
+    if spec.dtype == STRING:
+        raise UsageError(f"input {spec.name!r} holds strings, not the pixels of {path}")
     shape = spec.shape
     first = 1 if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else 2
     channels = (shape[1] if first == 2 else shape[3]) if len(shape) == 4 else 0
