@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from latbench.schema.thermal import ThermalStatus
 from latbench.schema.value import Value
 
 
@@ -50,6 +51,15 @@ class Cache(Value, frozen=True, kw_only=True):
     """Logical CPUs that share it."""
 
 
+class Cluster(Value, frozen=True, kw_only=True):
+    """CPUs of one kind: those of a phone's fast or slow cores."""
+
+    cpus: tuple[int, ...]
+    """Their numbers, in order, whether or not they are online."""
+    max_khz: int | None
+    """The highest frequency that the hardware allows."""
+
+
 class Machine(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Properties that do not change while a machine is running."""
 
@@ -71,6 +81,10 @@ class Machine(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Digest that tells this machine from an equal one; ``None`` if nothing does."""
     emulated: bool = False
     """Whether its processor is emulated: no latency measured on it means anything."""
+    clusters: tuple[Cluster, ...] | None = None
+    """Kinds of CPUs, the slowest first; ``None`` if the system does not report them."""
+    product: str | None = None
+    """Manufacturer and model, where the system reports them: ``Google Pixel 8``."""
 
 
 class Software(Value, frozen=True, kw_only=True):
@@ -112,9 +126,18 @@ class Conditions(Value, frozen=True, kw_only=True, omit_defaults=True):
     temperature limit; bits 16 to 19 the same of the time before."""
     cooling_state: int | None = None
     """The highest state of what slows the device down to cool it; 0: none does."""
+    thermal_status: ThermalStatus | None = None
+    """What the operating system reports about heat; ``None`` also while the status is faked."""
+    thermal_override: bool | None = None
+    """Whether somebody has the system report another status than the true one."""
+    charging: bool | None = None
+    """Whether a battery is being charged."""
+    screen_on: bool | None = None
+    low_power_mode: bool | None = None
+    """Whether the system saves energy at the expense of speed (battery saver, Low Power Mode)."""
 
 
-class Rest(Value, frozen=True, kw_only=True):
+class Rest(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The wait before the timing that was asked for, and how it went."""
 
     idle_ns: int
@@ -126,6 +149,10 @@ class Rest(Value, frozen=True, kw_only=True):
     """The hottest CPU sensor at the beginning of the wait."""
     end_mc: int | None
     """The same at its end."""
+    max_thermal_status: ThermalStatus | None = None
+    """Thermal status to wait for, if one was asked for."""
+    start_thermal_status: ThermalStatus | None = None
+    end_thermal_status: ThermalStatus | None = None
 
 
 class Link(Value, frozen=True, kw_only=True):

@@ -64,6 +64,9 @@ class Request(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Time a model even if its outputs differ from run to run, which leaves them unchecked."""
     require: tuple[str, ...] = ()
     """Units in lower case, on one of which every operator must run; empty: anywhere."""
+    cpus: str | None = None
+    """CPUs to run on: ``big``, ``mid``, ``little`` or numbers (``4-7``); ``None``: all that the
+    worker may use."""
 
 
 def make_request(

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from latbench.schema.thermal import ThermalStatus
 from latbench.schema.value import Value
 
 MOST_EXAMPLES = 12
@@ -86,6 +87,9 @@ class Readings(Value, frozen=True, kw_only=True, omit_defaults=True):
     cooling_state: int | None = None
     """The highest state, at either reading, of what slows the device down to cool it; 0: none
     does."""
+    thermal_status: ThermalStatus | None = None
+    """What the operating system reported about heat after the block; ``None`` also while the
+    status is faked."""
 
 
 class Block(Value, frozen=True, kw_only=True):

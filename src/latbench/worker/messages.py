@@ -148,6 +148,8 @@ class Open(RequestMessage, frozen=True, kw_only=True):
     """Path of the arrays (``.npz``) of inputs that come from files, by name."""
     pinned: bool = False
     """Restrict the program to as many CPUs as there are threads."""
+    cpus: tuple[Unsigned63, ...] | None = None
+    """Restrict the program to these CPUs before it loads anything; ``None``: no restriction."""
 
 
 class SessionOpened(Message, frozen=True, kw_only=True, tag="opened"):
