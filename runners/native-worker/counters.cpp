@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <string>
 
+#include "android.h"
 #include "host.h"
 #include "json.h"
+#include "sensors.h"
 #include "sysfs.h"
 #include "text.h"
 
@@ -27,6 +29,13 @@ Number wait_ns(const std::string& root) {
 Number difference(Number before, Number after) {
     if (!before || !after || *after < *before) return std::nullopt;
     return *after - *before;
+}
+
+// Flags that held at either moment, or that the system remembers from in between.
+Number flags_between(Number before, Number after) {
+    if (!before || !after) return std::nullopt;
+    const std::int64_t remembered = (*after & ~*before) >> 16;
+    return (*before | *after | remembered) & 0xF;
 }
 
 std::int64_t clock_ns(clockid_t clock) {
@@ -65,6 +74,7 @@ Snapshot snapshot(const std::string& root) {
     getrusage(RUSAGE_SELF, &usage);
     taken.involuntary_switches = usage.ru_nivcsw;
     taken.throttled_ns = throttled_ns(root);
+    taken.throttling = throttling(known_sensors(root));
     return taken;
 }
 
@@ -73,11 +83,18 @@ std::string readings(const Snapshot& before, const Snapshot& after, const std::s
     const Number busy = difference(before.busy_ns, after.busy_ns);
     // Ticks are coarse: what the worker is known to have used may exceed what was counted.
     const Number others = busy ? Number(std::max<std::int64_t>(0, *busy - cpu)) : std::nullopt;
-    const auto frequencies = cpu_numbers(root, "cpufreq/scaling_cur_freq");
-    Number fastest;
-    for (const std::int64_t each : frequencies) fastest = std::max(fastest.value_or(each), each);
-    return json::Members()
-        .number("wall_ns", after.at_ns - before.at_ns)
+    const Sensors& sensors = known_sensors(root);
+    const std::vector<Number> clocks = clocks_khz(sensors);
+    std::vector<std::int64_t> known;
+    for (const Number& clock : clocks) {
+        if (clock) known.push_back(*clock);
+    }
+    const auto fastest = std::max_element(known.begin(), known.end());
+    const Throttling &was = before.throttling, &is = after.throttling;
+    const android::Thermal phone = android::thermal(root);
+    const Number own = temperature_mc(sensors);
+    json::Members told;
+    told.number("wall_ns", after.at_ns - before.at_ns)
         .number("cpu_ns", cpu)
         .number("wait_ns", difference(before.wait_ns, after.wait_ns))
         .number("involuntary_switches",
@@ -85,9 +102,20 @@ std::string readings(const Snapshot& before, const Snapshot& after, const std::s
         .number("others_ns", others)
         .number("steal_ns", difference(before.steal_ns, after.steal_ns))
         .number("throttled_ns", difference(before.throttled_ns, after.throttled_ns))
-        .number("frequency_khz", fastest)
-        .number("temperature_mc", temperature_mc(root))
-        .done();
+        .number("frequency_khz", fastest != known.end() ? Number(*fastest) : std::nullopt)
+        .number("temperature_mc", own ? own : phone.temperature_mc);
+    if (known.size() == clocks.size() && clocks.size() > 1) {
+        told.raw("cluster_khz", json::numbers(known));
+    }
+    const auto add = [&](const char* name, const Number& value) {
+        if (value) told.number(name, value);
+    };
+    add("throttle_events", difference(was.events, is.events));
+    add("throttle_ms", difference(was.duration_ms, is.duration_ms));
+    add("throttle_flags", flags_between(was.flags, is.flags));
+    if (was.cooling && is.cooling) add("cooling_state", std::max(*was.cooling, *is.cooling));
+    if (phone.status) told.text("thermal_status", phone.status);
+    return told.done();
 }
 
 }  // namespace latbench

@@ -13,10 +13,21 @@ namespace latbench {
 
 using Number = std::optional<std::int64_t>;
 
+// What the system reports about throttling at one moment.
+struct Throttling {
+    // Sums of the counters and of the durations.
+    Number events, duration_ms;
+    // Bits 0 to 3 hold now, bits 16 to 19 have held before.
+    Number flags;
+    // The highest state of a cooling device.
+    Number cooling;
+};
+
 // Counters at one moment.
 struct Snapshot {
     std::int64_t at_ns, cpu_ns;
     Number wait_ns, involuntary_switches, busy_ns, steal_ns, throttled_ns;
+    Throttling throttling;
 };
 
 // The clock of all measurements: monotonic and system-wide.
@@ -24,7 +35,8 @@ std::int64_t now_ns();
 
 Snapshot snapshot(const std::string& root);
 
-// JSON of the values that docs/FORMAT.md calls readings, machine and conditions.
+// JSON of the values that docs/FORMAT.md calls readings, machine and conditions. On Android each
+// starts programs of the system, which takes tens of milliseconds.
 std::string readings(const Snapshot& before, const Snapshot& after, const std::string& root);
 std::string machine(const std::string& root);
 std::string conditions(const std::string& root);

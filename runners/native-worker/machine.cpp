@@ -8,13 +8,17 @@
 #include <climits>
 #include <cmath>
 #include <cstdlib>
+#include <initializer_list>
+#include <map>
 #include <set>
 #include <string_view>
 #include <utility>
 
+#include "android.h"
 #include "digest.h"
 #include "host.h"
 #include "json.h"
+#include "sensors.h"
 #include "sysfs.h"
 #include "text.h"
 
@@ -22,6 +26,23 @@ namespace latbench {
 namespace {
 
 using Text = std::optional<std::string>;
+using Properties = std::map<std::string, std::string>;
+
+// The first of these properties of Android that says something.
+Text property(const Properties& properties, std::initializer_list<const char*> names) {
+    for (const char* name : names) {
+        const auto found = properties.find(name);
+        if (found == properties.end() || found->second.empty()) continue;
+        if (lower(found->second) != "unknown" && json::is_utf8(found->second)) return found->second;
+    }
+    return std::nullopt;
+}
+
+// `Google` and `Pixel 8` in one name; models may begin with the manufacturer's name already.
+Text full_name(const Text& manufacturer, const Text& model) {
+    if (!model || !manufacturer || starts_with(lower(*model), lower(*manufacturer))) return model;
+    return *manufacturer + " " + *model;
+}
 
 // The value of the first `name : value` line of /proc/cpuinfo that has one.
 Text cpuinfo_field(const std::string& cpuinfo, std::string_view name) {
@@ -169,7 +190,7 @@ Number memory_bytes(const std::string& root, std::string_view name) {
 
 // A digest of what the system and the board call themselves: the cards of boards are copied, and the
 // machine id is private to the machine.
-Text identity(const std::string& root) {
+Text identity(const std::string& root, const Properties& properties) {
     std::string known;
     const auto add = [&](const Text& name) {
         if (name && !name->empty()) known += (known.empty() ? "" : "\n") + *name;
@@ -177,6 +198,8 @@ Text identity(const std::string& root) {
     const Text id = read_text(root + "/etc/machine-id");
     add(id && !id->empty() ? id : read_text(root + "/var/lib/dbus/machine-id"));
     add(read_text(root + "/proc/device-tree/serial-number"));
+    // Android has no machine id, and another boot another boot id.
+    if (known.empty()) add(property(properties, {"ro.serialno", "ro.boot.serialno"}));
     if (known.empty()) return std::nullopt;
     const std::string text = "latbench\n" + known;
     return sha256(text.data(), text.size()).substr(0, 16);
@@ -213,15 +236,10 @@ bool emulated(const std::string& root, const std::string& own) {
     return false;
 }
 
-struct Power {
-    std::optional<bool> on_battery;
-    // Mean of the batteries that run the machine.
-    Number battery_percent;
-};
-
-Power power(const std::string& root) {
+// From the system's files; the level is the mean of the batteries that run the machine.
+android::Power supplies(const std::string& root) {
     const std::string folder = root + "/sys/class/power_supply/";
-    bool discharging = false, powered = false, supplied = false;
+    bool discharging = false, powered = false, supplied = false, charging = false, known = false;
     std::size_t batteries = 0;
     std::vector<std::int64_t> levels;
     for (const std::string& name : names_in(folder)) {
@@ -233,8 +251,10 @@ Power power(const std::string& root) {
             ++batteries;
             const std::string status = read_text(supply + "/status").value_or("");
             discharging = discharging || status == "Discharging";
-            powered = powered || status == "Charging" || status == "Full" ||
-                      status == "Not charging";
+            const bool full = status == "Full" || status == "Not charging";
+            charging = charging || status == "Charging";
+            known = known || charging || full || status == "Discharging";
+            powered = powered || charging || full;
             const Number level = read_number(supply + "/capacity");
             if (level && *level <= 100) levels.push_back(*level);
         } else if (const Number online = read_number(supply + "/online")) {
@@ -243,7 +263,8 @@ Power power(const std::string& root) {
             powered = powered || *online != 0;
         }
     }
-    Power found;
+    android::Power found;
+    if (known) found.charging = charging;
     // A weak supply is connected and the battery is discharged too: then it is the battery's power.
     if (discharging) {
         found.on_battery = true;
@@ -309,14 +330,25 @@ std::string machine(const std::string& root) {
     const auto features = cpu_features(root);
     const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     json::Members told;
+    const Properties phone = android::properties(root);
+    Text os = os_name(root);
+    if (const Text release = property(phone, {"ro.build.version.release"}); release && !os) {
+        os = "Android " + *release;
+    }
+    const Text chip =
+        full_name(property(phone, {"ro.soc.manufacturer"}), property(phone, {"ro.soc.model"}));
+    Text virtual_by = hypervisor(root);
+    if (!virtual_by && property(phone, {"ro.boot.qemu", "ro.kernel.qemu"}) == Text("1")) {
+        virtual_by = "Android emulator";
+    }
     told.text("hostname", text(names.nodename))
-        .text("os", os_name(root))
+        .text("os", os)
         .text("kernel",
               named ? Text(std::string(names.sysname) + " " + names.release) : std::nullopt)
         .text("libc", libc_version())
         .text("architecture", text(names.machine))
-        .text("hypervisor", hypervisor(root))
-        .text("cpu_model", cpu_model(root))
+        .text("hypervisor", virtual_by)
+        .text("cpu_model", chip ? chip : cpu_model(root))
         .raw("cpu_features", features ? json::texts(*features) : "null")
         .raw("caches", caches(root))
         .number("sockets", sockets(root))
@@ -324,8 +356,21 @@ std::string machine(const std::string& root) {
         .number("logical_cpus", cpus > 0 ? Number(cpus) : std::nullopt)
         .boolean("smt", smt(root))
         .number("memory_bytes", memory_bytes(root, "MemTotal:"));
-    if (const Text own = identity(root)) told.text("identity", own);
+    if (const Text own = identity(root, phone)) told.text("identity", own);
     if (emulated(root, names.machine)) told.boolean("emulated", true);
+    if (const auto kinds = clusters(root)) {
+        std::string out;
+        for (const Cluster& each : *kinds) {
+            out += (out.empty() ? "" : ",") + json::Members()
+                                                  .raw("cpus", json::numbers(each.cpus))
+                                                  .number("max_khz", each.max_khz)
+                                                  .done();
+        }
+        told.raw("clusters", "[" + out + "]");
+    }
+    const Text product = full_name(property(phone, {"ro.product.manufacturer"}),
+                                   property(phone, {"ro.product.model"}));
+    if (product) told.text("product", product);
     return told.done();
 }
 
@@ -342,7 +387,16 @@ std::string conditions(const std::string& root) {
     }
     const auto frequencies = cpu_numbers(root, "cpufreq/scaling_cur_freq");
     const auto times = cpu_times_ns(root);
-    const Power supply = power(root);
+    const Sensors sensors = find_sensors(root);
+    const Throttling throttled = throttling(sensors);
+    const android::Thermal heat = android::thermal(root);
+    android::Power supply = supplies(root);
+    // Phones without these files have a service.
+    if (!supply.battery_percent && !supply.charging && !supply.on_battery) {
+        supply = android::power(root);
+    }
+    const android::Screen screen = android::screen(root);
+    const Number own = temperature_mc(sensors);
     json::Members told;
     told.number("unix_ns", unix_ns())
         .raw("affinity", allowed ? json::numbers(*allowed) : "null")
@@ -351,13 +405,27 @@ std::string conditions(const std::string& root) {
         .raw("governor", governors.empty() ? "null" : json::texts(governors))
         .boolean("turbo", turbo(root))
         .raw("frequency_khz", frequencies.empty() ? "null" : json::numbers(frequencies))
-        .number("temperature_mc", temperature_mc(root))
+        .number("temperature_mc", own ? own : heat.temperature_mc)
         .number("memory_available_bytes", memory_bytes(root, "MemAvailable:"))
         .number("load_1m_milli", load_1m_milli())
         .number("throttled_ns", throttled_ns(root))
         .number("steal_ns", times ? Number((*times)[7]) : std::nullopt)
         .boolean("on_battery", supply.on_battery);
-    if (supply.battery_percent) told.number("battery_percent", supply.battery_percent);
+    const auto number = [&](const char* name, const Number& value) {
+        if (value) told.number(name, value);
+    };
+    const auto boolean = [&](const char* name, const std::optional<bool>& value) {
+        if (value) told.boolean(name, value);
+    };
+    number("battery_percent", supply.battery_percent);
+    number("throttle_events", throttled.events);
+    number("throttle_flags", throttled.flags);
+    number("cooling_state", throttled.cooling);
+    if (heat.status) told.text("thermal_status", heat.status);
+    boolean("thermal_override", heat.faked);
+    boolean("charging", supply.charging);
+    boolean("screen_on", screen.on);
+    boolean("low_power_mode", screen.low_power);
     return told.done();
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -73,38 +74,50 @@ std::vector<std::int64_t> cpu_numbers(const std::string& root, const std::string
     return found;
 }
 
-Number temperature_mc(const std::string& root) {
-    std::vector<std::string> sensors;
-    const std::string chips = root + "/sys/class/hwmon", zones = root + "/sys/class/thermal";
-    for (const std::string& chip : names_in(chips)) {
-        if (!starts_with(chip, "hwmon")) continue;
-        const std::string name = read_text(chips + "/" + chip + "/name").value_or("");
-        const auto known = {"coretemp",    "k10temp",     "zenpower",
-                            "cpu_thermal", "cpu-thermal", "scpi_sensors"};
-        if (std::find(known.begin(), known.end(), name) == known.end()) continue;
-        for (const std::string& file : names_in(chips + "/" + chip)) {
-            const std::string end = "_input";
-            if (starts_with(file, "temp") && file.size() >= end.size() &&
-                file.compare(file.size() - end.size(), end.size(), end) == 0) {
-                sensors.push_back(chips + "/" + chip + "/" + file);
-            }
+std::vector<std::string> policy_folders(const std::string& root) {
+    const std::string folder = root + kCpus + "/cpufreq";
+    std::vector<std::pair<std::size_t, std::string>> found;
+    for (const std::string& name : names_in(folder)) {
+        const std::string start = "policy";
+        if (!starts_with(name, start) || name.size() == start.size()) continue;
+        if (!is_decimal(name.substr(start.size(), 1))) continue;
+        found.emplace_back(name.size(), folder + "/" + name);
+    }
+    std::sort(found.begin(), found.end());
+    std::vector<std::string> paths;
+    for (auto& each : found) paths.push_back(std::move(each.second));
+    return paths;
+}
+
+std::optional<std::vector<Cluster>> clusters(const std::string& root) {
+    // The highest clock of each CPU: its policy names those that are offline too.
+    std::map<std::int64_t, std::int64_t> clocks;
+    for (const std::string& policy : policy_folders(root)) {
+        const Number most = read_number(policy + "/cpuinfo_max_freq");
+        if (!most) continue;
+        for (const std::string& cpu : words(read_text(policy + "/related_cpus").value_or(""))) {
+            if (const Number number = decimal(cpu)) clocks[*number] = *most;
         }
     }
-    for (const std::string& zone : names_in(zones)) {
-        if (!starts_with(zone, "thermal_zone")) continue;
-        const std::string kind = lower(read_text(zones + "/" + zone + "/type").value_or(""));
-        if (starts_with(kind, "x86_pkg_temp") || starts_with(kind, "cpu") ||
-            starts_with(kind, "soc")) {
-            sensors.push_back(zones + "/" + zone + "/temp");
-        }
+    // The slowest first: by capacity, which tells kinds with equal clocks apart, then by clock.
+    std::map<std::pair<std::int64_t, std::int64_t>, Cluster> found;
+    const std::vector<std::string> capacities = cpu_files(root, "cpu_capacity");
+    const std::vector<std::string> own = cpu_files(root, "cpufreq/cpuinfo_max_freq");
+    for (std::size_t i = 0; i < capacities.size(); ++i) {
+        const std::string folder = capacities[i].substr(0, capacities[i].rfind('/'));
+        const std::int64_t cpu = *decimal(folder.substr(folder.rfind('/') + 4));
+        const Number capacity = read_number(capacities[i]);
+        const auto clock = clocks.find(cpu);
+        const Number most = clock != clocks.end() ? Number(clock->second) : read_number(own[i]);
+        if (!capacity && !most) continue;
+        Cluster& cluster = found[{capacity.value_or(-1), most.value_or(-1)}];
+        cluster.max_khz = most;
+        cluster.cpus.push_back(cpu);
     }
-    constexpr std::int64_t implausible = 200'000;
-    Number hottest;
-    for (const std::string& sensor : sensors) {
-        const Number found = read_number(sensor);
-        if (found && *found < implausible) hottest = std::max(hottest.value_or(*found), *found);
-    }
-    return hottest;
+    if (found.empty()) return std::nullopt;
+    std::vector<Cluster> all;
+    for (auto& each : found) all.push_back(std::move(each.second));
+    return all;
 }
 
 Number cpu_quota_milli(const std::string& root) {

@@ -16,8 +16,17 @@ constexpr const char* kCpus = "/sys/devices/system/cpu";
 std::vector<std::string> cpu_files(const std::string& root, const std::string& name);
 std::vector<std::int64_t> cpu_numbers(const std::string& root, const std::string& name);
 
-// The hottest sensor known to be in the CPU.
-Number temperature_mc(const std::string& root);
+// Folders of the groups of CPUs that share a clock, in the order of their numbers.
+std::vector<std::string> policy_folders(const std::string& root);
+
+// CPUs of one kind, such as a phone's fast or slow ones.
+struct Cluster {
+    std::vector<std::int64_t> cpus;
+    Number max_khz;
+};
+
+// The slowest first; nothing if the system does not report them.
+std::optional<std::vector<Cluster>> clusters(const std::string& root);
 
 // Limit of the control group's CPU time, in thousandths of a CPU.
 Number cpu_quota_milli(const std::string& root);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <algorithm>
 #include <climits>
 #include <cstdio>
 #include <cstring>
@@ -79,23 +80,54 @@ std::string path_of(const std::string& text) {
     return text;
 }
 
-// Restrict this process to the last `threads` of the CPUs available to it.
-void pin(int threads) {
-    const auto allowed = affinity();
-    if (!allowed)
-        throw Failure("open", "this system cannot pin a process to CPUs",
-                      "use another protocol: latbench protocols", "unavailable");
-    const std::size_t wanted = std::min(allowed->size(), static_cast<std::size_t>(threads));
+// CPUs as text, such as `0,4-7`.
+std::string cpu_list(const std::vector<std::int64_t>& cpus) {
+    std::string text;
+    for (std::size_t i = 0; i < cpus.size(); ++i) {
+        std::size_t end = i;
+        while (end + 1 < cpus.size() && cpus[end + 1] == cpus[end] + 1) ++end;
+        if (!text.empty()) text += ",";
+        text += std::to_string(cpus[i]);
+        if (end > i) text += "-" + std::to_string(cpus[end]);
+        i = end;
+    }
+    return text;
+}
+
+// Restrict this process to sorted CPUs.
+void restrict_to(const std::vector<std::int64_t>& cpus) {
     constexpr std::size_t bits = sizeof(unsigned long) * CHAR_BIT;
-    std::vector<unsigned long> set(static_cast<std::size_t>(allowed->back()) / bits + 1);
-    for (std::size_t i = allowed->size() - wanted; i < allowed->size(); ++i) {
-        const auto cpu = static_cast<std::size_t>((*allowed)[i]);
+    std::vector<unsigned long> set(static_cast<std::size_t>(cpus.back()) / bits + 1);
+    for (const std::int64_t each : cpus) {
+        const auto cpu = static_cast<std::size_t>(each);
         set[cpu / bits] |= 1UL << cpu % bits;
     }
-    if (sched_setaffinity(0, set.size() * sizeof(unsigned long),
-                          reinterpret_cast<const cpu_set_t*>(set.data())) != 0) {
-        throw Failure("open", std::string("the process cannot be pinned: ") + std::strerror(errno));
+    const bool set_well = sched_setaffinity(0, set.size() * sizeof(unsigned long),
+                                            reinterpret_cast<const cpu_set_t*>(set.data())) == 0;
+    const std::string why = set_well ? "the system allows only some of them" : std::strerror(errno);
+    // The kernel leaves out CPUs that are offline or not allowed, and says nothing.
+    if (set_well && affinity() == std::optional(cpus)) return;
+    throw Failure("open",
+                  "the worker cannot be restricted to the CPUs " + cpu_list(cpus) + ": " + why,
+                  "CPUs that are offline cannot be chosen", "unavailable");
+}
+
+// The CPUs of a request, sorted; nothing if it names none.
+std::optional<std::vector<std::int64_t>> requested_cpus(const json::Value& request) {
+    const json::Value* found = json::find(request, "cpus");
+    if (found == nullptr || found->is_null()) return std::nullopt;
+    constexpr std::int64_t most = 4096;
+    std::vector<std::int64_t> cpus;
+    for (const json::Value& each : json::array(request, "cpus")) {
+        const auto* cpu = std::get_if<std::int64_t>(&each.held);
+        if (cpu == nullptr || *cpu < 0) throw NotAMessage("cpus are not numbers of CPUs");
+        if (*cpu >= most) throw Refusal("there is no CPU " + std::to_string(*cpu));
+        cpus.push_back(*cpu);
     }
+    if (cpus.empty()) throw Refusal("the list of CPUs is empty");
+    std::sort(cpus.begin(), cpus.end());
+    cpus.erase(std::unique(cpus.begin(), cpus.end()), cpus.end());
+    return cpus;
 }
 
 void sleep_until(std::int64_t ns) {
@@ -178,6 +210,23 @@ class Worker {
     }
 
  private:
+    // Restrict this process to the CPUs of a request; `pinned`, to the last `threads` of them.
+    void restrict(const std::optional<std::vector<std::int64_t>>& cpus, bool pinned, int threads) {
+        if (!cpus && !pinned && !all_cpus_) return;
+        if (!all_cpus_) all_cpus_ = affinity();
+        if (!all_cpus_) {
+            throw Failure("open", "this system cannot restrict a process to CPUs",
+                          "leave out --cpus, or use another protocol: latbench protocols",
+                          "unavailable");
+        }
+        std::vector<std::int64_t> wanted = cpus.value_or(*all_cpus_);
+        restrict_to(wanted);
+        const auto count = static_cast<std::size_t>(threads);
+        if (!pinned || wanted.size() <= count) return;
+        wanted.erase(wanted.begin(), wanted.end() - threads);
+        restrict_to(wanted);
+    }
+
     std::string open(const json::Value& request) {
         const json::Value& artifact = json::member(request, "artifact");
         Opening opening;
@@ -196,6 +245,7 @@ class Worker {
         const std::int64_t threads = json::integer(request, "threads");
         const std::uint64_t seed = seed_of(request);
         const bool pinned = json::optional_boolean(request, "pinned");
+        const auto cpus = requested_cpus(request);
         const auto stored = json::optional_text(request, "inputs");
 
         session_.reset();
@@ -204,7 +254,7 @@ class Worker {
                           "1 to " + std::to_string(kMostThreads));
         }
         opening.threads = static_cast<int>(threads);
-        if (pinned) pin(opening.threads);
+        restrict(cpus, pinned, opening.threads);
         Runtime& runtime = loaded(backend);
         const std::string library = library_sha256(backend, runtime);
         opening.arrays =
@@ -217,6 +267,7 @@ class Worker {
         settings["worker"] = "native";
         settings["worker_sha256"] = own_sha256_;
         settings["library_sha256"] = library;
+        if (cpus) settings["cpus"] = cpu_list(affinity().value_or(*cpus));
         settings["libc"] = libc_version().value_or("unknown");
         json::Members said;
         for (const auto& [name, value] : settings) said.text(name, value);
@@ -309,6 +360,8 @@ class Worker {
     std::map<std::string, std::unique_ptr<Runtime>> runtimes_;
     std::map<std::string, std::string> digests_;
     std::string own_sha256_;
+    // Those of this program at its start, once it has restricted itself.
+    std::optional<std::vector<std::int64_t>> all_cpus_;
     std::unique_ptr<Session> session_;
     std::int64_t opened_ns_ = 0;
     bool closed_ = false;

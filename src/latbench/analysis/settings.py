@@ -22,16 +22,18 @@ def settings(record: Record) -> dict[str, str]:
 
 
 def own_options(record: Record) -> dict[str, str]:
-    """Return the requested options of the backend and its exporter, sorted, without defaults.
+    """Return the requested options of the backend and its exporter, sorted, without defaults, and
+    the chosen CPUs as ``cpus``.
 
     After a fallback, which supports few options, return only those that its artifact confirms.
     """
     asked = sorted(record.request.options.items())
     given = {key: value for key, value in asked if (key, value) != ("form", "deploy")}
+    cpus = {} if record.request.cpus is None else {"cpus": record.request.cpus}
     if record.fallback is None:
-        return given
+        return {**given, **cpus}
     details = record.artifact.details if record.artifact else {}
-    return {key: value for key, value in given.items() if details.get(key) == value}
+    return {**{key: value for key, value in given.items() if details.get(key) == value}, **cpus}
 
 
 def threads(record: Record) -> str | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from latbench.analysis.stats import FEWEST
 from latbench.audit.check import available_backends
 from latbench.bench.context import RunContext
@@ -33,6 +35,7 @@ from latbench.errors import LatbenchError, RegistryError
 from latbench.events import SILENT, Events, never
 from latbench.plugins import load_runner
 from latbench.schema.codec import digest
+from latbench.schema.cpu_choice import read_cpus
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_catalog import COMPARE, WARM, shipped
 from latbench.schema.protocol_options import changed_protocol, check_protocol
@@ -81,8 +84,9 @@ def trials(
     *,
     device: MeasuredDevice,
     backends: Sequence[str],
+    cpus: str | None = None,
 ) -> tuple[Trial, ...]:
-    """Return the measurements on ``device`` that ``verdicts`` still need.
+    """Return the measurements on ``device`` that ``verdicts`` still need, on the CPUs ``cpus``.
 
     Trials that were inconclusive before come last.
     """
@@ -98,9 +102,17 @@ def trials(
             given = [answer for answer in answers if answer.place == place]
             needed = not given or any(answer.answer not in CONCLUSIVE for answer in given)
             if trial.requests[-1].backend in ready and needed:
-                key = _add(found, trial)
+                key = _add(found, _on_cpus(trial, cpus))
                 tried |= {key} if given else set()
     return tuple(found[key] for key in sorted(found, key=lambda key: key in tried))
+
+
+def _on_cpus(trial: Trial, cpus: str | None) -> Trial:
+    if cpus is None:
+        return trial
+    chosen = read_cpus(cpus)
+    requests = tuple(msgspec.structs.replace(each, cpus=chosen) for each in trial.requests)
+    return replace(trial, requests=requests)
 
 
 def carry_out(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -26,6 +26,7 @@ from latbench.errors import Stage, StageError, first_line
 from latbench.files import read_arrays
 from latbench.schema.artifact import Artifact
 from latbench.schema.codec import LONGEST_NS
+from latbench.schema.cpu_choice import CPUS, cpu_list
 from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
 from latbench.schema.record import Runtime
 from latbench.schema.trace import Block, OutputCheck, Trace
@@ -76,6 +77,8 @@ class Job:
     inputs: PurePath | None = None
     """``.npz`` file, on the device, of the inputs that come from files; ``None`` if there are none.
     """
+    cpus: tuple[int, ...] | None = None
+    """CPUs that the worker restricts itself to; ``None``: no restriction."""
     tolerance: float | None = None
     """Relative error of outputs that the user accepts; ``None`` for that of the precision."""
     threads: int
@@ -95,6 +98,7 @@ class Job:
             process=process,
             extra=self.extra,
             pinned=pinned,
+            cpus=self.cpus,
         )
 
 
@@ -160,6 +164,7 @@ class JobRun:
             placement=opened.placement,
         )
         with self._blamed():
+            _check_cpus(job.cpus, opened.settings)
             job.required.check(job.backend, opened.placement)
         self._current = _TraceSoFar(process, session, self._now() - begun_ns, opened.load_ns)
 
@@ -354,6 +359,17 @@ class JobRun:
     def _live(self) -> _TraceSoFar:
         assert self._current is not None
         return self._current
+
+
+def _check_cpus(cpus: tuple[int, ...] | None, settings: Mapping[str, str]) -> None:
+    """Refuse a worker that did not restrict itself. Raises :class:`StageError`."""
+    if cpus is not None and CPUS not in settings:
+        raise StageError(
+            "open",
+            f"the worker runs on all CPUs instead of {cpu_list(cpus)}",
+            hint="it does not know --cpus: latbench devices install ID puts today's worker there",
+            kind="unavailable",
+        )
 
 
 def _check_times(timed: messages.BlockTimed, calls: int, stage: Stage) -> None:

@@ -20,6 +20,7 @@ from latbench.errors import StageError, UsageError, failure_of
 from latbench.paths import cache_folder
 from latbench.plugins import backend_for, check_export, check_options, exporter_for, load_runner
 from latbench.schema.artifact import ModelIdentity
+from latbench.schema.cpu_choice import chosen_cpus, cpu_list
 from latbench.schema.environment import Device
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.protocol_options import changed_protocol, check_protocol, named_protocol
@@ -44,6 +45,8 @@ class ResolvedRequest:
     device: Device
     runner: Runner
     exporter: Exporter
+    cpus: tuple[int, ...] | None = None
+    """CPUs of the device that the request chooses; ``None``: all."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -118,7 +121,23 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
     if request.precision == "int8":
         identify_calibration(request.calibration)
     return ResolvedRequest(
-        request=request, model=model, device=device.row, runner=runner, exporter=exporter
+        request=request,
+        model=model,
+        device=device.row,
+        runner=runner,
+        exporter=exporter,
+        cpus=_cpus(request, device),
+    )
+
+
+def _cpus(request: Request, device: MeasuredDevice) -> tuple[int, ...] | None:
+    if request.cpus is None:
+        return None
+    return chosen_cpus(
+        request.cpus,
+        clusters=device.machine.clusters,
+        usable=device.conditions().affinity,
+        device=device.row.id,
     )
 
 
@@ -172,12 +191,22 @@ def prepare_job(
         request = msgspec.structs.replace(request, options=shared)
     cached = _obtain(resolved, request, exporter, context)
     options = {k: v for k, v in request.options.items() if k in runner.options}
+    usable = context.device.usable_cpus()
+    if resolved.cpus is not None:
+        usable = min(usable, len(resolved.cpus))
+    threads = request.threads or protocol.threads or usable
+    if resolved.cpus is not None and threads > len(resolved.cpus):
+        context.events.warn(
+            f"{threads} threads on {len(resolved.cpus)} CPUs ({cpu_list(resolved.cpus)}) wait for "
+            f"each other: --threads {len(resolved.cpus)}"
+        )
     job = Job(
         backend=runner.name,
         artifact=cached.artifact,
         path=context.device.place(cached.path),
         reference=cached.reference,
-        threads=request.threads or protocol.threads or context.device.usable_cpus(),
+        threads=threads,
+        cpus=resolved.cpus,
         inputs=cached.inputs and context.device.place(cached.inputs),
         tolerance=request.tolerance,
         seed=request.seed,

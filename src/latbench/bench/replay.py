@@ -152,6 +152,7 @@ def _job(script: Sequence[ScriptLine], name: str, checked: Checked) -> Job:
         threads=request.threads,
         seed=request.seed,
         extra=dict(request.extra),
+        cpus=request.cpus,
     )
 
 

@@ -56,6 +56,7 @@ def run(
     imports: Sequence[str] = (),
     nondeterministic: bool = False,
     require: str | Sequence[str] = (),
+    cpus: str | None = None,
     protocol: str | TimingProtocol = RUN_PROTOCOL,
     budget_s: float | None = None,
     target: float | None = None,
@@ -93,6 +94,8 @@ def run(
     checked. ``arguments`` are those of the model's factory, as texts, and ``imports`` packages that
     are imported first, such as one that registers models with timm. ``require`` names units, such
     as ``npu``: unless every operator runs on one of them, the run fails before it is timed.
+    ``cpus`` chooses CPUs of the device: ``big``, ``mid``, ``little``, a mask such as ``0xf0`` or a
+    list such as ``4-7``.
 
     The other arguments are those of :func:`run_request`, and so are the errors.
     """
@@ -118,6 +121,7 @@ def run(
         imports=imports,
         nondeterministic=nondeterministic,
         require=require,
+        cpus=cpus,
         protocol=protocol if isinstance(protocol, str) else protocol.label,
         calibration=calibration,
     )

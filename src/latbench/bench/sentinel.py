@@ -46,6 +46,7 @@ def sentinel_for(
         path=path,
         reference=cached.reference,
         threads=prepared.job.threads,
+        cpus=prepared.job.cpus,
         seed=0,
         extra=prepared.job.extra,
     )

@@ -42,6 +42,7 @@ class SweepPointEntry(Value, frozen=True, kw_only=True):
     nondeterministic: bool | None = None
     require: tuple[str, ...] = ()
     """With any, those of the file do not apply."""
+    cpus: int | str | None = None
     options: dict[str, str] = msgspec.field(default_factory=dict)
     """Options of its backend, which override those of the file."""
 
@@ -71,6 +72,8 @@ class SweepFile(Value, frozen=True, kw_only=True):
     tolerance: float | None = None
     nondeterministic: bool = False
     require: tuple[str, ...] = ()
+    cpus: int | str | None = None
+    """Text as of ``--cpus``, for all points."""
     protocol: str | None = None
     points: tuple[SweepPointEntry, ...] = ()
 
@@ -149,7 +152,7 @@ def _request(
     backend = _backend(entry, file)
     common = {k: v for k, v in file.options.items() if k in takes(backend)}
     calibration = file.calibration if entry.calibration is None else entry.calibration
-    resolution = entry.resolution
+    resolution, cpus = entry.resolution, _first(entry.cpus, file.cpus)
     return make_request(
         entry.model,
         backend=backend,
@@ -170,6 +173,7 @@ def _request(
         tolerance=_first(entry.tolerance, file.tolerance),
         nondeterministic=bool(_first(entry.nondeterministic, file.nondeterministic)),
         require=entry.require or file.require,
+        cpus=None if cpus is None else str(cpus),
         options=common | entry.options,
         calibration=calibration if entry.precision == "int8" else None,
     )

@@ -319,6 +319,7 @@ def backend_options(*, many: bool = False) -> Callable[[F], F]:
                     "cgroup quota)]",
                     group=group,
                 ),
+                cpus_option,
                 option_option,
                 option(
                     "--require",
@@ -407,6 +408,13 @@ option_option = option(
     multiple=True,
     type=KeyValue(),
     help="Option of the backend (`latbench backends NAME` lists them); repeatable.",
+    group="Backend",
+)
+cpus_option = option(
+    "--cpus",
+    metavar="CPUS",
+    help="CPUs of the device to run on: big, mid, little, a mask (0xf0) or a list (4-7). "
+    "[default: all]",
     group="Backend",
 )
 strict_option = option(

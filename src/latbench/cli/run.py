@@ -269,6 +269,7 @@ def _grid(given: dict[str, Any], protocol: TimingProtocol) -> SweepFile:
         tolerance=given["tolerance"],
         nondeterministic=given["nondeterministic"],
         require=given["require"],
+        cpus=given["cpus"],
         protocol=protocol.label,
     )
 
@@ -277,6 +278,7 @@ IN_SWEEP_FILE = (
     *(*AXES, "device", "options", "seed", "calibration", "weights", "weights_key", "dims"),
     *("shapes", "inputs", "signature", "tolerance", "nondeterministic", "arguments", "imports"),
     "require",
+    "cpus",
 )
 """Settings that a sweep file contains."""
 

@@ -56,6 +56,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
         memory_bytes=psutil.virtual_memory().total,
         identity=_identity(root),
         emulated=linux.emulated(root) if on_linux else _sysctl("sysctl.proc_translated") == "1",
+        clusters=linux.clusters(root) if on_linux else None,
     )
 
 
@@ -86,6 +87,7 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
         throttle_events=throttled.events,
         throttle_flags=throttled.flags,
         cooling_state=throttled.cooling,
+        charging=power.charging,
     )
 
 

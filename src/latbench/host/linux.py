@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from latbench.schema.environment import Cache
+from latbench.schema.environment import Cache, Cluster
 
 CPUS = "sys/devices/system/cpu"
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10_000_000
@@ -137,6 +137,32 @@ def frequencies_khz(root: Path) -> tuple[int, ...] | None:
     """Current frequency of each CPU according to cpufreq; empty without cpufreq."""
     found = [number(path) for path in cpu_files(root, "cpufreq/scaling_cur_freq")]
     return tuple(khz for khz in found if khz is not None) or None
+
+
+def clusters(root: Path) -> tuple[Cluster, ...] | None:
+    """CPUs of one kind, the slowest first: by capacity, then by the highest clock."""
+    highest: dict[int, int] = {}
+    for policy in (root / CPUS).glob("cpufreq/policy[0-9]*"):
+        most = number(policy / "cpuinfo_max_freq")
+        if most is not None:
+            # Those that are offline too.
+            cpus = (read(policy / "related_cpus") or "").split()
+            highest.update((int(cpu), most) for cpu in cpus if cpu.isdecimal())
+    found: dict[tuple[int, int], list[int]] = {}
+    for capacity_file in cpu_files(root, "cpu_capacity"):
+        cpu, capacity = int(capacity_file.parent.name[3:]), number(capacity_file)
+        clock = highest.get(cpu, number(capacity_file.parent / "cpufreq/cpuinfo_max_freq"))
+        if capacity is not None or clock is not None:
+            # Capacity tells kinds with equal clocks apart.
+            found.setdefault((_or(capacity, -1), _or(clock, -1)), []).append(cpu)
+    kinds = sorted(found.items())
+    return (
+        tuple(
+            Cluster(cpus=tuple(cpus), max_khz=None if clock < 0 else clock)
+            for (_, clock), cpus in kinds
+        )
+        or None
+    )
 
 
 def turbo(root: Path) -> bool | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from latbench.host.linux import number, read
 
 SUPPLIES = "sys/class/power_supply"
+STATES = ("Charging", "Discharging", "Full", "Not charging")
+"""What the kernel calls the states of batteries, apart from ``Unknown``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,8 @@ class Power:
     on_battery: bool | None = None
     battery_percent: int | None = None
     """Mean of the batteries that run the machine."""
+    charging: bool | None = None
+    """Whether a battery is being charged."""
 
 
 def linux_power(root: Path) -> Power:
@@ -35,8 +39,10 @@ def linux_power(root: Path) -> Power:
             levels += [level] if level is not None and level <= 100 else []
         elif (connected := number(supply / "online")) is not None:  # Mains, USB, wireless.
             online.append(connected)
+    known = any(state in STATES for state in states)
     return Power(
         on_battery=_on_battery(states, online),
+        charging="Charging" in states if known else None,
         battery_percent=round(sum(levels) / len(levels)) if levels else None,
     )
 

@@ -17,8 +17,14 @@ from latbench.schema.trace import UNDER_VOLTAGE
 
 CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "scpi_sensors")
 """hwmon drivers with sensors in the CPU."""
-CPU_ZONES = ("x86_pkg_temp", "cpu", "soc")
+CPU_ZONES = ("x86_pkg_temp", "cpu", "soc", "mtktscpu")
 """Beginnings of thermal zone types that mean the CPU."""
+CPU_CLUSTERS = ("big", "mid", "little")
+"""Types of thermal zones of Exynos and Tensor chips."""
+CHARGE_ZONES = ("soc", "socd")
+"""On phones by Qualcomm these may be zones of the battery's state of charge, in percent."""
+DEGREES = 200
+"""Values of zones below this are degrees: some phones do not report thousandths."""
 THROTTLING_COOLERS = re.compile(
     "(thermal-)?(cpufreq|devfreq)-.*|Processor|intel_powerclamp|.*-throttle-alert"
 )
@@ -35,6 +41,9 @@ class Sensors:
     """The files of one machine."""
 
     temperatures: tuple[str, ...]
+    """In thousandths of a degree."""
+    zones: tuple[tuple[str, bool], ...]
+    """The same of thermal zones, and whether the type may mean the state of charge."""
     clocks: tuple[str, ...]
     """One for each group of CPUs that share a clock."""
     counters: tuple[str, ...]
@@ -68,7 +77,8 @@ def find_sensors(root: Path) -> Sensors:
     flags = next((str(path) for path in sorted(root.glob(FLAG_FILES))), None)
     alarm = None if flags else next(_chips(root, ("rpi_volt",), "in0_lcrit_alarm"), None)
     return Sensors(
-        temperatures=tuple(_temperatures(root)),
+        temperatures=tuple(_chips(root, CPU_CHIPS, "temp*_input")),
+        zones=tuple(_zones(root)),
         clocks=_clocks(root),
         counters=(*_thermal_counters(root), *_over_current_counters(root)),
         durations=_of_packages(root, "package_throttle_total_time_ms"),
@@ -80,8 +90,19 @@ def find_sensors(root: Path) -> Sensors:
 
 def temperature_mc(sensors: Sensors) -> int | None:
     """The temperature of the hottest CPU sensor, in millidegrees."""
-    found = (_number(path) for path in sensors.temperatures)
+    found = [
+        *(_number(path) for path in sensors.temperatures),
+        *(_zone_mc(path, maybe_charge) for path, maybe_charge in sensors.zones),
+    ]
     return max((mc for mc in found if mc is not None and mc in PLAUSIBLE_MC), default=None)
+
+
+def _zone_mc(path: str, maybe_charge: bool) -> int | None:
+    value = _number(path)
+    if value is None or value >= DEGREES:
+        return value
+    # A zone at exactly 0 is switched off.
+    return None if value == 0 or maybe_charge else value * 1000
 
 
 def clocks_khz(sensors: Sensors) -> tuple[int | None, ...]:
@@ -110,11 +131,11 @@ def _flags(sensors: Sensors) -> int | None:
     return None if alarm is None else UNDER_VOLTAGE * (alarm != 0)
 
 
-def _temperatures(root: Path) -> Iterable[str]:
-    yield from _chips(root, CPU_CHIPS, "temp*_input")
+def _zones(root: Path) -> Iterable[tuple[str, bool]]:
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        if (read(zone / "type") or "").lower().startswith(CPU_ZONES):
-            yield str(zone / "temp")
+        kind = (read(zone / "type") or "").lower()
+        if kind.startswith(CPU_ZONES) or kind in CPU_CLUSTERS:
+            yield str(zone / "temp"), kind in CHARGE_ZONES
 
 
 def _clocks(root: Path) -> tuple[str, ...]:

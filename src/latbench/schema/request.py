@@ -9,6 +9,7 @@ import msgspec
 
 from latbench.errors import UsageError, suggest
 from latbench.file_names import shown_name, stored_name
+from latbench.schema.cpu_choice import read_cpus
 from latbench.schema.input_content import read_content, read_input, read_shape
 from latbench.schema.precision import PRECISIONS
 from latbench.schema.value import Value
@@ -65,7 +66,7 @@ class Request(Value, frozen=True, kw_only=True, omit_defaults=True):
     require: tuple[str, ...] = ()
     """Units in lower case, on one of which every operator must run; empty: anywhere."""
     cpus: str | None = None
-    """CPUs to run on: ``big``, ``mid``, ``little`` or numbers (``4-7``); ``None``: all that the
+    """CPUs to run on: ``big``, ``mid``, ``little`` or a list (``0,4-7``); ``None``: all that a
     worker may use."""
 
 
@@ -94,6 +95,7 @@ def make_request(
     imports: Sequence[str] = (),
     nondeterministic: bool = False,
     require: str | Sequence[str] = (),
+    cpus: str | None = None,
 ) -> Request:
     """Create a request and check its values. Raise :class:`UsageError`.
 
@@ -125,6 +127,7 @@ def make_request(
         imports=tuple(imports),
         nondeterministic=nondeterministic,
         require=_units(require),
+        cpus=None if cpus is None else read_cpus(cpus),
     )
     check_request(request)
     return request
@@ -143,6 +146,8 @@ def check_request(request: Request) -> None:
         )
     if request.weights_key is not None and request.weights is None:
         raise UsageError("--weights-key requires --weights", hint="add --weights FILE")
+    if request.cpus is not None and read_cpus(request.cpus) != request.cpus:
+        raise UsageError(f"cpus must be {read_cpus(request.cpus)}, not {request.cpus}")
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     if not 0 <= seed < 2**31:

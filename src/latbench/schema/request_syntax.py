@@ -25,6 +25,7 @@ SIDE_KEYS = (
     "calibration",
     "signature",
     "require",
+    "cpus",
 )
 MANY = {"shape": "shapes", "input": "inputs", "dim": "dims", "arg": "arguments"}
 """Keys that a side may repeat, and the fields that they add to."""
@@ -50,6 +51,7 @@ DEFAULTS: Mapping[str, Any] = {
     "imports": (),
     "nondeterministic": False,
     "require": (),
+    "cpus": None,
 }
 
 
@@ -163,7 +165,7 @@ def option_words(request: Request, *, brief: bool = False) -> list[str]:
         *(("--backend", request.backend), ("--weights", _name(request.weights))),
         *(("--batch", request.batch), ("--resolution", size)),
         ("--precision", None if brief and request.precision == "fp32" else request.precision),
-        ("--threads", request.threads),
+        *(("--threads", request.threads), ("--cpus", request.cpus)),
         ("--seed", None if brief and not request.seed else request.seed),
         ("--protocol", None if brief else request.protocol),
         ("--calibration", _name(request.calibration)),

@@ -22,6 +22,7 @@ from latbench.api import (
 from latbench.clock import now_ns, time_calls
 from latbench.files import read_arrays
 from latbench.host.counters import between, snapshot
+from latbench.schema.cpu_choice import CPUS, cpu_list
 from latbench.worker import messages
 from latbench.worker.agent import answer_about_machine
 from latbench.worker.server import serve
@@ -34,6 +35,8 @@ class Worker:
         self._exits = exits
         self._session: Session | None = None
         self._opened_ns = 0
+        self._all_cpus: set[int] | None = None
+        """Those of this program at its start, once it has restricted itself."""
 
     def handle(self, request: messages.InferenceRequest) -> messages.Response:
         """Handle one request. Raises :class:`StageError`."""
@@ -61,8 +64,7 @@ class Worker:
 
         self._exits.close()
         self._session = None
-        if request.pinned:
-            _pin(request.threads)
+        cpus = self._restrict(request)
         runner: Runner = load_runner(request.backend)
         capability = runner.probe()
         runner.prepare()
@@ -84,7 +86,7 @@ class Worker:
             )
         )
         self._opened_ns = now_ns()
-        settings = self._session.settings()
+        settings = {**self._session.settings(), **cpus}
         return messages.SessionOpened(
             load_ns=self._opened_ns - start,
             # A runner with several runtimes reports the version that it chose.
@@ -92,6 +94,39 @@ class Worker:
             settings=settings,
             placement=self._session.placement(),
         )
+
+    def _restrict(self, request: messages.Open) -> dict[str, str]:
+        """Restrict this process to the requested CPUs; return them as a setting."""
+        if request.cpus is None and not request.pinned and self._all_cpus is None:
+            return {}
+        if not hasattr(os, "sched_setaffinity"):
+            raise StageError(
+                "open",
+                "this system cannot restrict a process to CPUs",
+                hint="leave out --cpus, or use another protocol: latbench protocols",
+                kind="unavailable",
+            )
+        if self._all_cpus is None:
+            self._all_cpus = os.sched_getaffinity(0)
+        cpus = self._all_cpus if request.cpus is None else set(request.cpus)
+        try:
+            os.sched_setaffinity(0, cpus)
+            # The kernel leaves out CPUs that are offline or not allowed, and says nothing.
+            given = os.sched_getaffinity(0)
+            if given != cpus:
+                raise OSError(0, f"the system allows {sorted(given)} of them")
+            if request.pinned:
+                os.sched_setaffinity(0, sorted(cpus)[-request.threads :])
+        except (OSError, ValueError, OverflowError) as error:
+            asked = cpu_list(sorted(cpus)) if cpus else "no CPUs"
+            raise StageError(
+                "open",
+                f"the worker cannot be restricted to the CPUs {asked}: "
+                f"{getattr(error, 'strerror', None) or error}",
+                hint="CPUs that are offline cannot be chosen",
+                kind="unavailable",
+            ) from error
+        return {} if request.cpus is None else {CPUS: cpu_list(sorted(os.sched_getaffinity(0)))}
 
     def _live(self, action: str) -> Session:
         if self._session is None:
@@ -146,18 +181,6 @@ def _gather(session: SelfTimedSession, into: dict[str, list[int]]) -> None:
     """Add the times that other clocks took in the latest block."""
     for name, values in session.beside_ns().items():
         into.setdefault(name, []).extend(values)
-
-
-def _pin(threads: int) -> None:
-    """Restrict this process to the last ``threads`` of the CPUs available to it."""
-    if not hasattr(os, "sched_setaffinity"):
-        raise StageError(
-            "open",
-            "this system cannot pin a process to CPUs",
-            hint="use another protocol: latbench protocols",
-            kind="unavailable",
-        )
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
 def _outputs(session: Session) -> messages.Response:

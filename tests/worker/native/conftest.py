@@ -24,7 +24,10 @@ SANITIZED = (
     *("-std=c++17", "-O1", "-g", "-pthread", "-ffp-contract=off"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
 )
-PARTS = ("counters", "digest", "inputs", "json", "machine", "npz", "sysfs", "tensor", "text")
+PARTS = (
+    *("android", "counters", "digest", "inputs", "json", "machine", "npz", "sensors", "sysfs"),
+    *("tensor", "text"),
+)
 """Sources that need no runtime."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.android.phone import PHONE
 
 from latbench.host import cgroup
 from latbench.host.counters import between, snapshot
@@ -81,6 +82,36 @@ ROOTS: dict[str, dict[str, str]] = {
         "sys/class/thermal/thermal_zone1/type": "SoC-thermal",
         "sys/class/thermal/thermal_zone1/temp": "-5000",
     },
+    "hot board": {
+        **{f"{CPU}/cpufreq/policy{i}/scaling_cur_freq": f"{900000 + i}\n" for i in (0, 4, 10)},
+        "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+        "sys/class/hwmon/hwmon0/name": "soctherm_oc",
+        **{f"sys/class/hwmon/hwmon0/oc{i}_event_cnt": f"{i + 3}" for i in (1, 2, 3)},
+        "sys/class/hwmon/hwmon0/oc2_throt_en": "0",
+        **{
+            f"sys/class/thermal/cooling_device{i}/{name}": text
+            for i, kind, state in (
+                *((0, "pwm-fan", 9), (1, "thermal-cpufreq-0", 1), (2, "devfreq-gpu", 2)),
+                *((3, "hot-surface-alert", 7), (11, "cpu-throttle-alert", 3)),
+            )
+            for name, text in (("type", kind), ("cur_state", f"{state}\n"))
+        },
+    },
+    "throttled server": {
+        **{f"{CPU}/cpu{i}/thermal_throttle/core_throttle_count": f"{i + 1}" for i in range(12)},
+        **{f"{CPU}/cpu{i}/thermal_throttle/package_throttle_count": "100" for i in range(12)},
+        **{f"{CPU}/cpu{i}/thermal_throttle/package_throttle_total_time_ms": "7" for i in (0, 1)},
+        **{f"{CPU}/cpu{i}/topology/thread_siblings_list": f"{i // 2}" for i in range(12)},
+        **{f"{CPU}/cpu{i}/topology/physical_package_id": f"{i // 6}" for i in range(12)},
+        **{f"{CPU}/cpu{i}/cpufreq/cpuinfo_max_freq": "3600000" for i in range(12)},
+    },
+    "old Raspberry Pi": {
+        "sys/class/hwmon/hwmon2/name": "rpi_volt",
+        "sys/class/hwmon/hwmon2/in0_lcrit_alarm": "1",
+        f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "600000",
+        f"{CPU}/cpu1/cpufreq/scaling_cur_freq": "700000",
+    },
+    "phone": PHONE,
     "odd": {
         "etc/os-release": 'PRETTY_NAME="a"b"\n',
         "proc/cpuinfo": "model name :\nCPU implementer: 0x41\nCPU part: 0xd0b\nflagship: x\n",
@@ -135,7 +166,8 @@ def test_what_is_read_from_a_root(probe_program: Path, tmp_path: Path, name: str
     compare(found, root)
     readings = msgspec.convert(found["readings"], Readings)
     right = between(snapshot(root), snapshot(root), root)
-    for field in ("wait_ns", "steal_ns", "throttled_ns", "frequency_khz", "temperature_mc"):
+    assert found["readings"].keys() == plain(right).keys()
+    for field in plain(right).keys() - {"wall_ns", "cpu_ns", "involuntary_switches", "others_ns"}:
         assert getattr(readings, field) == getattr(right, field), field
     assert (readings.others_ns is None) == (right.others_ns is None)
     assert found["oom_kills"] == (2 if name == "server" else None)

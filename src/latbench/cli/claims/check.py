@@ -66,6 +66,11 @@ TIMED = ("value", "ordering")
     help="With --measure: backend for comparisons; repeatable.  [default: onnxruntime]",
 )
 @click.option(
+    "--cpus",
+    metavar="CPUS",
+    help="With --measure: CPUs of the device to run on: big, mid, little, 0xf0 or 4-7.",
+)
+@click.option(
     "--format", type=click.Choice(("text", "markdown")), default="text", show_default=True
 )
 @click.option(
@@ -82,6 +87,7 @@ def command(
     questions: tuple[str, ...],
     measure: bool,
     backends: tuple[str, ...],
+    cpus: str | None,
     format: str,
     output: Path | None,
     trust_code: bool,
@@ -125,6 +131,8 @@ def command(
         )
     if backends and not measure:
         raise click.UsageError("--backend requires --measure")
+    if cpus is not None and not measure:
+        raise click.UsageError("--cpus requires --measure")
     if measure and not set(TIMED) & set(asked):
         raise click.UsageError(
             "--measure requires --question value or ordering: sizes are counted, not measured"
@@ -135,7 +143,7 @@ def command(
     if several:
         claims = chosen_claims(registered, **filters)
     whole = (
-        _measure(claims, registered, backends, place.id if place else "", registry)
+        _measure(claims, registered, backends, place.id if place else "", cpus, registry)
         if measure
         else True
     )
@@ -243,6 +251,7 @@ def _measure(
     registered: ClaimLibrary,
     backends: tuple[str, ...],
     device_name: str,
+    cpus: str | None,
     registry: str | None,
 ) -> bool:
     """Measure what is not decided yet; return whether all was tried. An interruption keeps the
@@ -267,6 +276,7 @@ def _measure(
             {verdict.claim: verdict for verdict in now},
             device=device,
             backends=backends or (FALLBACK,),
+            cpus=cpus,
         )
         place = device_name or "this machine"
         warn(
