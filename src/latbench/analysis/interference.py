@@ -11,6 +11,7 @@ from statistics import median
 
 from latbench.analysis.stats import quantile
 from latbench.schema.record import Record
+from latbench.schema.thermal import is_throttled
 from latbench.schema.trace import UNDER_VOLTAGE, Readings, Trace
 
 WAIT = 0.02
@@ -82,7 +83,7 @@ def _by_readings(readings: Readings | None, cpus: int, highest_khz: int) -> Sequ
         reasons.append("the CPUs were clocked down")
     flags = readings.throttle_flags or 0
     throttled = readings.throttle_events or readings.throttle_ms or readings.cooling_state
-    if throttled or flags & ~UNDER_VOLTAGE:
+    if throttled or flags & ~UNDER_VOLTAGE or is_throttled(readings.thermal_status):
         reasons.append("the device throttled itself")
     if flags & UNDER_VOLTAGE:
         reasons.append("the supply voltage was too low")

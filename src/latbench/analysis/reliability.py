@@ -11,6 +11,7 @@ from latbench.analysis.segments import samples
 from latbench.analysis.settings import precision_of
 from latbench.analysis.stats import FEWEST, kendall_p
 from latbench.analysis.steady_state import FEWEST_SAMPLES
+from latbench.schema.cpu_choice import CPUS, numbers_of
 from latbench.schema.environment import Conditions
 from latbench.schema.record import Record
 from latbench.schema.trace import Trace
@@ -78,13 +79,13 @@ ADVICE: dict[Kind, str] = {
     "hypervisor steal": "a dedicated machine, or `latbench compare`, which tolerates noise",
     "CPU quota": "a larger CPU quota of the container, or fewer --threads",
     "CPU frequency": "a fixed CPU frequency (performance governor), cooling",
-    "throttling": "better cooling, --cooldown and --max-temperature, or a lower fixed clock "
-    "(`latbench devices prepare`)",
+    "throttling": "better cooling, --cooldown with --max-temperature or --max-thermal-status, or a "
+    "lower fixed clock (`latbench devices prepare`)",
     "under-voltage": "a stronger power supply and a short, thick cable",
     "slow sentinel": QUIET,
     "emulated": "a real device: an emulator's times say nothing about one",
     "too many threads": "--threads no larger than the usable CPUs",
-    "battery": "connect the power supply",
+    "battery": "connect the power supply and turn power saving off",
     "short budget": "a larger --budget",
     "few processes": f"--processes {FEWEST} or more",
     "few samples": "more --calls, or the default protocol",
@@ -365,25 +366,30 @@ def _condition_reasons(record: Record) -> Sequence[Reason]:
 
 def _setting_reasons(record: Record) -> Sequence[Reason]:
     before, reasons = record.environment.before, []
-    threads = record.runtime.settings.get("threads", "") if record.runtime else ""
-    if before.usable_cpus and threads.isdecimal() and int(threads) > before.usable_cpus:
-        cpus = f"{before.usable_cpus} usable CPU{'s' if before.usable_cpus > 1 else ''}"
+    had = record.runtime.settings if record.runtime else {}
+    threads, usable = had.get("threads", ""), before.usable_cpus
+    chosen = len(numbers_of(had[CPUS])) if CPUS in had else None
+    usable = min((each for each in (usable, chosen) if each is not None), default=None)
+    if usable and threads.isdecimal() and int(threads) > usable:
+        cpus = f"{usable} usable CPU{'s' if usable > 1 else ''}"
         reasons.append(Reason(kind="too many threads", text=f"{threads} threads on {cpus}"))
     if record.environment.machine.emulated:
         reasons.append(Reason(kind="emulated", text="the processor is emulated"))
     if (power := power_problem(before)) is not None:
         reasons.append(Reason(kind="battery", text=power))
+    elif (later := power_problem(record.environment.after or before)) is not None:
+        reasons.append(Reason(kind="battery", text=f"at the end of the run: {later}"))
     return reasons
 
 
 def power_problem(now: Conditions) -> str | None:
-    """What is wrong with the power supply: systems save power on a battery and when it is low."""
+    """What is wrong with the power: systems save it on a battery, when it is low, and when told."""
     level = now.battery_percent
     if now.on_battery:
         return "on battery" if level is None else f"on battery, at {level} %"
     if level is not None and level < LOW_BATTERY:
         return f"the battery is at {level} %"
-    return None
+    return "power saving is on" if now.low_power_mode else None
 
 
 def _between(before: Conditions, after: Conditions, cpus: int) -> Sequence[Reason]:

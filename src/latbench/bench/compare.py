@@ -51,6 +51,7 @@ def compare(
     order_seed: int = 0,
     cooldown_s: float = 0.0,
     max_temperature_c: float | None = None,
+    max_thermal_status: str | None = None,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
     registry: str | None = None,
@@ -69,7 +70,7 @@ def compare(
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
     _check_comparable(timing, events.warn)
     check_margin(margin)
-    wait = cooldown(cooldown_s, max_temperature_c)
+    wait = cooldown(cooldown_s, max_temperature_c, max_thermal_status)
     sides = [_side(side, example_inputs, threads, timing) for side in (a, b)]
     from latbench.store.registry import Registry
 

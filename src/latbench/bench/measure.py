@@ -228,6 +228,11 @@ class _Measurement:
         self._before = device.conditions()
         if (power := power_problem(self._before)) is not None:
             events.warn(f"{power}: systems save power then; connect the power supply")
+        if self._before.thermal_override:
+            events.warn(
+                "the thermal status is faked, so throttling stays unseen: `adb shell cmd "
+                "thermalservice reset` ends that"
+            )
         self.executor = ProtocolExecutor(jobs, self._schedule, device, events, sentinel=sentinel)
         self._outcomes = self.executor.run()
         self._after = self._conditions_now()

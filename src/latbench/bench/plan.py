@@ -51,6 +51,7 @@ def make_plan(
     effect: float = 0.03,
     cooldown_s: float = 0.0,
     max_temperature_c: float | None = None,
+    max_thermal_status: str | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -67,7 +68,7 @@ def make_plan(
         if not 0 < value < 1:
             raise UsageError(f"the {name} must be above 0 and below 100 %, not {100 * value:g} %")
     timing = resolve_protocol(protocol, timeout_s)
-    wait = cooldown(cooldown_s, max_temperature_c)
+    wait = cooldown(cooldown_s, max_temperature_c, max_thermal_status)
     asked = read_request(request, timing)
     pilots: list[Record] = []
     from latbench.store.registry import Registry

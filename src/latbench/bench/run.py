@@ -64,6 +64,7 @@ def run(
     profile: bool = False,
     cooldown_s: float = 0.0,
     max_temperature_c: float | None = None,
+    max_thermal_status: str | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -133,6 +134,7 @@ def run(
         profile=profile,
         cooldown_s=cooldown_s,
         max_temperature_c=max_temperature_c,
+        max_thermal_status=max_thermal_status,
         strict=strict,
         no_cache=no_cache,
         timeout_s=timeout_s,
@@ -151,6 +153,7 @@ def run_request(
     profile: bool = False,
     cooldown_s: float = 0.0,
     max_temperature_c: float | None = None,
+    max_thermal_status: str | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -166,9 +169,9 @@ def run_request(
     interval at which to stop, such as 0.01. ``profile`` measures times by operator too.
 
     Before the timing, the device rests for ``cooldown_s`` seconds, and then until its hottest CPU
-    sensor reports at most ``max_temperature_c`` degrees Celsius; after
-    :data:`~latbench.bench.rest.LONGEST_WAIT_S` more seconds above that, and on a device without
-    such a sensor, the run fails.
+    sensor reports at most ``max_temperature_c`` degrees Celsius and the operating system of a phone
+    at most ``max_thermal_status``; after :data:`~latbench.bench.rest.LONGEST_WAIT_S` more seconds
+    above that, and on a device that does not report it, the run fails.
 
     Without ``strict``, a backend that cannot run here is replaced by ONNX Runtime on the CPU, and
     the record says so. ``no_cache`` exports again even if the cache has the artifact.
@@ -180,7 +183,7 @@ def run_request(
     :class:`~latbench.RegistryError` if the registry cannot be used.
     """
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
-    wait = cooldown(cooldown_s, max_temperature_c)
+    wait = cooldown(cooldown_s, max_temperature_c, max_thermal_status)
     asked = read_request(request, timing)
     from latbench.store.registry import Registry
 

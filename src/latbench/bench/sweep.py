@@ -82,6 +82,7 @@ def sweep(
     profile: bool = False,
     cooldown_s: float = 0.0,
     max_temperature_c: float | None = None,
+    max_thermal_status: str | None = None,
     strict: bool = False,
     no_cache: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -102,7 +103,7 @@ def sweep(
     anything is measured, if a point names something that does not exist.
     """
     timing = resolve_protocol(protocol, timeout_s)
-    wait = cooldown(cooldown_s, max_temperature_c)
+    wait = cooldown(cooldown_s, max_temperature_c, max_thermal_status)
     from latbench.store.registry import Registry
 
     with ExitStack() as exits:
@@ -296,6 +297,6 @@ def _points_digest(
             "strict": strict,
             "profile": profile,
             # Without one, the digest is that of older sweeps.
-            **({"cooldown": [wait.idle_s, wait.max_temperature_c]} if wait else {}),
+            **({"cooldown": wait.values} if wait else {}),
         }
     )

@@ -88,6 +88,7 @@ def command(
     block_calls: int | None,
     cooldown_s: float,
     max_temperature_c: float | None,
+    max_thermal_status: str | None,
     no_cache: bool,
     timeout_s: float,
     registry: str | None,
@@ -98,7 +99,7 @@ def command(
     """Time A and B interleaved: is B faster, slower, or the same?
 
     A and B are each [MODEL][,KEY=VALUE]…: a model and what differs from the options given. Keys:
-    model, backend, threads, batch, resolution, precision, weights, weights_key, seed, and the
+    model, backend, threads, cpus, batch, resolution, precision, weights, weights_key, seed, and the
     backend's options. Examples:
 
     \b
@@ -139,6 +140,7 @@ def command(
                 order_seed=order_seed,
                 cooldown_s=cooldown_s,
                 max_temperature_c=max_temperature_c,
+                max_thermal_status=max_thermal_status,
                 no_cache=no_cache,
                 timeout_s=timeout_s,
                 registry=registry,

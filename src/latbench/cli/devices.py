@@ -266,9 +266,7 @@ def clean(*, id: str) -> None:
 
 @command.command("prepare")
 @click.argument("id", shell_complete=completion.devices)
-@click.option(
-    "--governor", default="performance", show_default=True, metavar="NAME", help="Of all CPUs."
-)
+@click.option("--governor", metavar="NAME", help="Of all CPUs.  [default: performance]")
 @click.option(
     "--frequency",
     default="",
@@ -276,22 +274,50 @@ def clean(*, id: str) -> None:
     help="The only clock that is allowed.  [default: the limits stay]",
 )
 @click.option("--turbo", type=click.Choice(("off",)), help="Allow no clock above the nominal one.")
+@click.option("--stay-awake", is_flag=True, help="Phone: the screen stays on while plugged in.")
+@click.option("--airplane", is_flag=True, help="Phone: no radio; not over a network.")
+@click.option(
+    "--brightness", type=click.IntRange(0, 255), metavar="0-255", help="Phone: the screen's."
+)
+@click.option(
+    "--fixed-performance", is_flag=True, help="Phone: clocks that it can hold, if it has that mode."
+)
 @json_option
 def prepare(
-    *, id: str, governor: str, frequency: str, turbo: Literal["off"] | None, as_json: bool
+    *,
+    id: str,
+    governor: str | None,
+    frequency: str,
+    turbo: Literal["off"] | None,
+    as_json: bool,
+    **phone: Any,
 ) -> None:
-    """Fix the clocks of a device until restore.
+    """Fix the clocks of a device, or the state of a phone, until restore.
 
-    ID is one of your devices, or local for this machine. Needs root there, or sudo without a
-    password. Either everything is set, or nothing. The old values are kept on the device, so that
-    `latbench devices restore ID` works after a lost connection and after a reboot too.
+    ID is one of your devices, or local for this machine. Clocks need root there, or sudo without a
+    password; a phone needs neither. Either everything is set, or nothing. The old values are kept
+    on the device, so that `latbench devices restore ID` works after a lost connection and after a
+    reboot too.
     """
-    from latbench.devices.preparation import Clocks, prepare_device, target_named
+    from latbench.devices.preparation import (
+        Clocks,
+        PhoneState,
+        prepare_device,
+        prepare_phone,
+        target_named,
+    )
     from latbench.report.json import to_json
 
-    clocks = Clocks(governor=governor, frequency=frequency, turbo=turbo or "")
+    asked = PhoneState(**phone)
+    clocked = bool(governor or frequency or turbo)
+    if clocked and asked != PhoneState():
+        raise click.UsageError("--governor, --frequency and --turbo are not for phones")
+    clocks = Clocks(governor=governor or "performance", frequency=frequency, turbo=turbo or "")
     with target_named(id) as target:
-        changed = prepare_device(target, clocks)
+        if asked != PhoneState() or (target.is_phone and not clocked):
+            changed = prepare_phone(target, asked)
+        else:
+            changed = prepare_device(target, clocks)
     if as_json:
         click.echo(to_json({"device": id, "changed": changed}))
         return

@@ -454,6 +454,12 @@ def rest_options(command: F) -> F:
                 metavar="CELSIUS",
                 help="Then wait until its CPU is at most this hot; give up after 10 minutes.",
             ),
+            click.option(
+                "--max-thermal-status",
+                metavar="STATUS",
+                help="The same for what a phone reports: none, light, ... (Android) or nominal, "
+                "fair, ... (iPhone).",
+            ),
         ),
     )
 

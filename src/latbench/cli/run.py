@@ -130,11 +130,11 @@ def command(
         if resume or order_seed is not None:
             raise click.UsageError("--resume and --order-seed apply to sweeps only")
         if detach:
-            rests = given["cooldown_s"] or given["max_temperature_c"] is not None
+            rests = given["cooldown_s"] or any(given[name] is not None for name in REST[1:])
             if require_precision or given["profile"] or rests:
                 raise click.UsageError(
-                    "--detach does not allow --profile, --require-precision, --cooldown and "
-                    "--max-temperature"
+                    "--detach does not allow --profile, --require-precision, --cooldown, "
+                    "--max-temperature and --max-thermal-status"
                 )
             ctx.exit(_detach(resolved, given, verbose=verbose, as_json=as_json))
         result = _one(resolved, given)
@@ -169,7 +169,7 @@ def _single(given: dict[str, Any]) -> dict[str, Any]:
     return {**axes, **fields, **{name: dict(given[name]) for name in mappings}}
 
 
-REST = ("cooldown_s", "max_temperature_c")
+REST = ("cooldown_s", "max_temperature_c", "max_thermal_status")
 HOW = ("strict", "no_cache", "timeout_s", "registry")
 """Options of a measurement that are not part of its request."""
 
@@ -229,6 +229,7 @@ def _many(
             profile=given["profile"],
             cooldown_s=given["cooldown_s"],
             max_temperature_c=given["max_temperature_c"],
+            max_thermal_status=given["max_thermal_status"],
             strict=given["strict"],
             no_cache=given["no_cache"],
             timeout_s=given["timeout_s"],

@@ -1,8 +1,8 @@
-"""Fix the clocks of a device before measuring, and put everything back afterwards.
+"""Fix the clocks of a device, or the state of a phone, and put everything back afterwards.
 
-The device needs a shell and root, no Python: ``preparation.sh`` does the work in one command, so
-that a lost connection leaves either nothing changed, or a journal on the device from which
-:func:`restore_device` puts the old values back.
+The device needs a shell, and for clocks root, but no Python: a program for its shell does the work
+in one command, so that a lost connection leaves either nothing changed, or a journal on the device
+from which :func:`restore_device` puts the old values back.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ from pathlib import PurePosixPath
 from typing import Literal, NoReturn, Protocol
 
 from latbench.defaults import LOCAL
-from latbench.devices.addresses import LocalAddress, read_address
+from latbench.devices.addresses import AdbAddress, LocalAddress, read_address
 from latbench.devices.connections import find_connection, known_connection
 from latbench.devices.local import LocalDevice
 from latbench.devices.opening import connect
+from latbench.devices.preparation_android import (
+    PROGRAM,
+    PhoneState,
+    check_phone_state,
+    phone_problem,
+)
 from latbench.devices.remote import DEVICE_LOCK
 from latbench.devices.transport import Completed
 from latbench.errors import StageError, UsageError
@@ -39,15 +45,21 @@ RESTORE_COMMAND = "latbench devices restore {}"
 class Shell(Protocol):
     """Whatever runs a command on a device: a transport, or this machine."""
 
+    @property
+    def kind(self) -> str:
+        """``local``, or the kind of the transport: ``adb`` reaches phones."""
+        ...
+
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError`."""
         ...
 
 
 class Setting(Value, frozen=True, kw_only=True):
-    """A file of the device and two of its values."""
+    """A file of the device, or a setting of a phone, and two of its values."""
 
     path: str
+    """Of a phone's setting: ``global/airplane_mode_on``."""
     before: str
     """What it held before the device was prepared."""
     now: str
@@ -85,12 +97,21 @@ class Target:
     shell: Shell
     lock: str = ""
     """The file on it that is locked while somebody measures."""
+    serial: str | None = None
+    """Of a phone; ``None`` for other devices."""
     root: str = ""
     """Folder that is prepended to every path, for tests."""
+
+    @property
+    def is_phone(self) -> bool:
+        """Whether Android's own programs set its state."""
+        return self.shell.kind == "adb"
 
 
 class LocalShell:
     """This machine."""
+
+    kind = "local"
 
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError`."""
@@ -122,11 +143,30 @@ def target_named(id: str) -> Iterator[Target]:
     if isinstance(read_address(connection.address), LocalAddress):
         yield Target(id=id, shell=LocalShell())
         return
+    address = read_address(connection.address)
+    serial = address.serial if isinstance(address, AdbAddress) else None
     transport = connect(connection)
     try:
-        yield Target(id=id, shell=transport, lock=DEVICE_LOCK)
+        yield Target(id=id, shell=transport, serial=serial, lock=DEVICE_LOCK)
     finally:
         transport.close()
+
+
+def prepare_phone(target: Target, asked: PhoneState) -> tuple[Setting, ...]:
+    """Set the state of a phone; all or nothing. Returns the settings that changed.
+
+    Raises :class:`UsageError` for what the device cannot have and :class:`StageError`.
+    """
+    check_phone_state(target.id, target.serial, asked)
+    if asked == PhoneState():
+        raise UsageError(
+            f"nothing to set on {target.id}",
+            hint="--stay-awake, --airplane, --brightness N, --fixed-performance",
+        )
+    done = _run(target, "prepare", asked.words)
+    if done.status != 0:
+        _explain(target, done)
+    return _settings(done, "changed")
 
 
 def prepare_device(target: Target, clocks: Clocks) -> tuple[Setting, ...]:
@@ -134,13 +174,18 @@ def prepare_device(target: Target, clocks: Clocks) -> tuple[Setting, ...]:
 
     Raises :class:`UsageError` for a value that the device does not offer and :class:`StageError`.
     """
+    if target.is_phone:
+        raise UsageError(
+            f"the clocks of {target.id} cannot be set: that needs root on a phone",
+            hint="--fixed-performance chooses a clock that it holds for long",
+        )
     if not re.fullmatch("[a-z_]{1,32}", clocks.governor):
         raise UsageError(f"{clocks.governor!r} is not the name of a governor")
     if not re.fullmatch("|max|[1-9][0-9]{0,8}", clocks.frequency):
         raise UsageError(
             f"{clocks.frequency!r} is not a frequency", hint="--frequency max, or kHz: 1800000"
         )
-    done = _run(target, "prepare", clocks)
+    done = _run(target, "prepare", (clocks.governor, clocks.frequency, clocks.turbo))
     if done.status != 0:
         _explain(target, done)
     return _settings(done, "changed")
@@ -172,10 +217,11 @@ def find_preparation(target: Target) -> Preparation | None:
     )
 
 
-def _run(target: Target, action: str, clocks: Clocks | None = None) -> Completed:
-    program = files("latbench.devices").joinpath("preparation.sh").read_text(encoding="utf-8")
-    wanted = (clocks.governor, clocks.frequency, clocks.turbo) if clocks else ("", "", "")
-    start = AS_ANYBODY if action == "state" else AS_ROOT
+def _run(target: Target, action: str, asked: Sequence[str] = ()) -> Completed:
+    name, count = (PROGRAM, 4) if target.is_phone else ("preparation.sh", 3)
+    program = files("latbench.devices").joinpath(name).read_text(encoding="utf-8")
+    wanted = asked or ("",) * count
+    start = AS_ANYBODY if action == "state" or target.is_phone else AS_ROOT
     command = ("sh", "-c", start, "sh", program, "sh", action, target.root, *wanted, target.lock)
     return target.shell.run(command, timeout_s=TIMEOUT_S)
 
@@ -199,6 +245,10 @@ def _explain(target: Target, done: Completed) -> NoReturn:
     id, restore = target.id, RESTORE_COMMAND.format(target.id)
     failed, left, no = (_lines(done, word) for word in ("failed", "left", "unavailable"))
     what = ", ".join(f"{path} (wanted {wanted}, is {now})" for path, wanted, now in failed)
+    if target.is_phone:
+        told = {"unreadable": _lines(done, "unreadable")}
+        if (problem := phone_problem(id, done.status, told)) is not None:
+            raise StageError("probe", problem[0], hint=problem[1], kind="unavailable")
     if done.status == 64:
         raise UsageError(*_not_offered(id, no))
     if done.status == 71:
@@ -209,12 +259,12 @@ def _explain(target: Target, done: Completed) -> NoReturn:
         70: (f"{id} did not accept {what}", "everything is as it was before"),
         73: (f"cannot write the journal on {id}: {done.said}", "free space in /var/lib there"),
         75: (f"an earlier prepare of {id} has not been restored", restore),
-        76: (f"{id} is in use: somebody measures on it or sets its clocks", "try again later"),
+        76: (f"{id} is in use: somebody measures on it or prepares it", "try again later"),
         NOT_ROOT: (
             f"setting the clocks of {id} needs root, or sudo without a password",
             "add it as root (ssh://root@HOST), or permit `sudo -n sh` to its user",
         ),
-    }.get(done.status, (f"setting the clocks of {id} failed: {done.said}", restore))
+    }.get(done.status, (f"preparing {id} failed: {done.said}", restore))
     raise StageError("probe", message, hint=hint, kind="unavailable")
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-AndroidStatus = Literal["none", "light", "moderate", "severe", "critical", "emergency", "shutdown"]
-AppleStatus = Literal["nominal", "fair", "serious", "critical"]
 ThermalStatus = Literal[
     "none", "light", "moderate", "severe", "critical", "emergency", "shutdown",
     "nominal", "fair", "serious",
 ]  # fmt: skip
 STATUSES: tuple[ThermalStatus, ...] = get_args(ThermalStatus)
-RANKS: dict[str, int] = {
-    **{name: rank for rank, name in enumerate(get_args(AppleStatus))},
-    **{name: rank for rank, name in enumerate(get_args(AndroidStatus))},
-}
-"""How hot: 0 is neither throttled nor about to be. ``critical`` is 4 on either system's scale of
-names, above all that Apple's has."""
+SCALES: tuple[tuple[ThermalStatus, ...], ...] = (
+    ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown"),
+    ("nominal", "fair", "serious", "critical"),
+)
+"""Android's statuses and Apple's, the coolest first."""
 
 
 def is_throttled(status: ThermalStatus | None) -> bool:
@@ -25,4 +22,13 @@ def is_throttled(status: ThermalStatus | None) -> bool:
     Android's ``light`` slows down what the user does not notice, which a benchmark does. Apple's
     ``fair`` is the first state in which the system takes measures against heat.
     """
-    return status is not None and RANKS[status] > 0
+    return status is not None and all(status != scale[0] for scale in SCALES)
+
+
+def is_at_most(status: ThermalStatus | None, limit: ThermalStatus) -> bool | None:
+    """Whether the device is no hotter than ``limit``; ``None`` if the status is not known or is of
+    another system."""
+    scale = next((each for each in SCALES if status in each and limit in each), None)
+    if scale is None or status is None:
+        return None
+    return scale.index(status) <= scale.index(limit)

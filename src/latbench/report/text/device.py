@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from latbench.analysis.settings import settings
 from latbench.devices.check import CheckStep
 from latbench.devices.connections import Connection
 from latbench.report.text.layout import labelled
 from latbench.report.units import duration, size
+from latbench.schema.cpu_choice import CPUS
 from latbench.schema.environment import (
     Conditions,
     Device,
@@ -83,6 +85,7 @@ def conditions(record: Record) -> str:
     before, machine = record.environment.before, record.environment.machine
     known = [
         _cpus(before, machine.logical_cpus),
+        f"on CPU {own}" if (own := settings(record).get(CPUS)) is not None else None,
         f"governor {'/'.join(sorted(set(before.governor)))}" if before.governor else None,
         {True: "turbo on", False: "turbo off", None: None}[before.turbo],
         f"{before.temperature_mc / 1000:.0f} °C" if before.temperature_mc is not None else None,
@@ -90,6 +93,7 @@ def conditions(record: Record) -> str:
         _virtualized(machine.hypervisor) if machine.hypervisor else None,
         {True: "on battery", False: "on mains", None: None}[before.on_battery],
         None if before.battery_percent is None else f"battery {before.battery_percent} %",
+        *_phone(before),
         _throttling(before),
         _rest(record.environment.rest),
     ]
@@ -104,6 +108,18 @@ def conditions(record: Record) -> str:
     ]
     tail = [f"unknown: {', '.join(unknown)}"] if unknown else []
     return " · ".join([part for part in known if part] + tail)
+
+
+def _phone(before: Conditions) -> list[str | None]:
+    """What a phone's system reported before the run."""
+    status = before.thermal_status
+    return [
+        "charging" if before.charging else None,
+        {True: "screen on", False: "screen off", None: None}[before.screen_on],
+        "power saving on" if before.low_power_mode else None,
+        None if status is None else f"thermal status {status}",
+        "thermal status faked" if before.thermal_override else None,
+    ]
 
 
 def _throttling(before: Conditions) -> str | None:
@@ -122,6 +138,8 @@ def _rest(rest: Rest | None) -> str | None:
     if rest is None:
         return None
     text = f"rested {rest.waited_ns / 1e9:.0f} s"
+    if rest.start_thermal_status is not None and rest.end_thermal_status is not None:
+        text += f", thermal status {rest.start_thermal_status} to {rest.end_thermal_status}"
     if rest.start_mc is None or rest.end_mc is None:
         return text
     return f"{text} ({rest.start_mc / 1000:.0f} to {rest.end_mc / 1000:.0f} °C)"
