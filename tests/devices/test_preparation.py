@@ -227,6 +227,7 @@ def test_nobody_sets_clocks_while_somebody_measures(tmp_path: Path) -> None:
 class CutOff:
     """A machine whose program dies before its ``n``-th command."""
 
+    kind = "local"
     TRAP = "n=0; trap '[ $((n += 1)) -eq {} ] && kill -9 $$' DEBUG\n"
 
     def __init__(self, n: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -299,13 +299,8 @@ def prepare(
     on the device, so that `latbench devices restore ID` works after a lost connection and after a
     reboot too.
     """
-    from latbench.devices.preparation import (
-        Clocks,
-        PhoneState,
-        prepare_device,
-        prepare_phone,
-        target_named,
-    )
+    from latbench.devices.preparation import Clocks, prepare_device, prepare_phone, target_named
+    from latbench.devices.preparation_android import PhoneState
     from latbench.report.json import to_json
 
     asked = PhoneState(**phone)

@@ -90,7 +90,10 @@ set_to() { # NAMESPACE KEY VALUE; whether it has that value afterwards
     airplane_mode_on.*) cmd connectivity airplane-mode disable ;; # The radios follow only this.
     esac </dev/null >/dev/null 2>&1 || return
     is_now "$1" "$2" "$3" && return
-    case $3 in on) return 1 ;; esac
+    case $2.$3.$now in
+    airplane_mode_on.null.0) ;;
+    airplane_mode_on.* | *.on.*) return 1 ;;
+    esac
     if [ "$3" = null ]; then
         settings delete "$1" "$2"
     else

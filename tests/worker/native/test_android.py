@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.android import phone
+
+from support.android import phone
 
 pytestmark = pytest.mark.slow  # The program is compiled first.
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.android.phone import PHONE
 
 from latbench.host import cgroup
 from latbench.host.counters import between, snapshot
@@ -18,6 +17,7 @@ from latbench.host.info import read_conditions, read_machine
 from latbench.host.sensors import find_sensors, temperature_mc
 from latbench.schema.environment import Conditions, Machine
 from latbench.schema.trace import Readings
+from support.android.phone import PHONE
 
 pytestmark = pytest.mark.slow  # The program is compiled first.
 
