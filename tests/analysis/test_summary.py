@@ -252,11 +252,13 @@ def readings(**changes: int | None) -> Readings:
         ({"throttle_ms": 1}, "the device throttled itself"),
         ({"cooling_state": 1}, "the device throttled itself"),
         ({"throttle_flags": 4}, "the device throttled itself"),
+        ({"thermal_status": "light"}, "the device throttled itself"),
+        ({"thermal_status": "serious"}, "the device throttled itself"),
         ({"throttle_flags": 1}, "the supply voltage was too low"),
     ],
 )
 def test_disturbed_blocks_are_marked_and_told_apart(
-    change: dict[str, int | None], reason: str
+    change: dict[str, int | str | None], reason: str
 ) -> None:
     def parts(process: int) -> tuple[Block, ...]:
         quiet = [noisy(1e6, process * 10 + i, 20) for i in range(9)]

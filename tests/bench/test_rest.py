@@ -17,6 +17,7 @@ from latbench.events import Events
 from latbench.schema.environment import Conditions
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.protocol_options import changed_protocol
+from latbench.schema.thermal import ThermalStatus
 from support.command_line import in_process
 from support.records import make_conditions
 
@@ -155,3 +156,59 @@ def test_a_low_battery_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         events=Events(warn=told.append),
     )
     assert told == ["on battery, at 12 %: systems save power then; connect the power supply"]
+
+
+class Phone(LocalDevice):
+    """A phone with the given thermal statuses, one each time it is asked."""
+
+    def __init__(self, *statuses: ThermalStatus | None) -> None:
+        super().__init__()
+        self._statuses = list(statuses)
+
+    def conditions(self) -> Conditions:
+        now = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+        return msgspec.structs.replace(make_conditions(), thermal_status=now)
+
+
+def test_a_thermal_status_is_waited_for(clock: list[float]) -> None:
+    told: list[str] = []
+    asked = Cooldown(max_thermal_status="light")
+    done = rest(Phone("severe", "moderate", "light"), asked, Events(waiting=told.append))
+    assert clock == [1, 1]
+    assert (done.start_thermal_status, done.end_thermal_status) == ("severe", "light")
+    assert told[0] == "the thermal status is severe, waiting for light"
+    check_rest(done)
+
+
+@pytest.mark.parametrize(
+    ("status", "limit", "message"),
+    [
+        ("moderate", "none", "the thermal status is moderate, above none, after 600 s of rest"),
+        (None, "none", "reports no thermal status, which cannot be compared with none"),
+        ("fair", "light", "reports the thermal status fair, which cannot be compared with light"),
+        ("nominal", "none", "reports the thermal status nominal, which cannot be compared"),
+        ("critical", "serious", "is critical, above serious"),
+        ("critical", "emergency", None),
+    ],
+)
+def test_statuses_that_are_not_reached(
+    clock: list[float],
+    status: ThermalStatus | None,
+    limit: ThermalStatus,
+    message: str | None,
+) -> None:
+    done = rest(Phone(status), Cooldown(max_thermal_status=limit), Events())
+    if message is None:
+        check_rest(done)
+        return
+    with pytest.raises(StageError, match=message):
+        check_rest(done)
+
+
+def test_names_of_statuses() -> None:
+    with pytest.raises(UsageError, match="'warm' is not a thermal status"):
+        cooldown(0, None, "warm")
+    asked = cooldown(0, None, "fair")
+    assert asked is not None
+    # Sweeps from before there were statuses are resumed under the same key.
+    assert (asked.values, Cooldown(idle_s=1).values) == ([0, None, "fair"], [1, None])

@@ -48,7 +48,7 @@ class PhoneShell:
             env={**os.environ, "PATH": self._path},
             check=False,
         )
-        return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+        return Completed(status=done.returncode, stdout=done.stdout, stderr=done.err)
 
 
 class Phone:
@@ -235,7 +235,7 @@ def test_the_command(tmp_path: Path) -> None:
     ):
         done = in_process(["devices", "prepare", "local", *words], dict(os.environ), tmp_path)
         assert done.status == 2
-        assert message in done.stderr
+        assert message in done.err
 
 
 def test_changed_settings_are_readable() -> None:

@@ -479,3 +479,25 @@ def test_a_device_is_reserved_by_one(native_program: Path, tmp_path: Path) -> No
         assert Path(lock).read_text() == "you@there"
         nowhere = two.ask("reserve", path=str(tmp_path / "no" / "lock"), owner="x")
         assert "No such file or directory" in nowhere["message"]
+
+
+@pytest.mark.parametrize("program", ["native", "python"])
+def test_a_worker_restricts_itself_to_cpus(native_program: Path, model: Path, program: str) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    first, absent = allowed[0], allowed[-1] + 1
+    python = [sys.executable, "-P", "-m", "latbench.worker.inference"]
+    with Talk([native_program] if program == "native" else python) as worker:
+        told = worker.ask("open", **classifier(model, cpus=[first]))
+        assert told["settings"]["cpus"] == str(first)
+        assert os.sched_getaffinity(worker.process.pid) == {first}
+        # Without the field there is no restriction, also after one.
+        told = worker.ask("open", **classifier(model))
+        assert "cpus" not in told["settings"]
+        assert os.sched_getaffinity(worker.process.pid) == set(allowed)
+        told = worker.ask("open", **classifier(model, cpus=allowed, pinned=True))
+        assert os.sched_getaffinity(worker.process.pid) == {allowed[-1]}
+        for cpus in ([first, absent], [absent]):
+            refused = worker.ask("open", **classifier(model, cpus=cpus))
+            assert (refused["type"], refused["kind"]) == ("failed", "unavailable"), refused
+            assert "cannot be restricted to the CPUs" in refused["message"]
+        assert worker.ask("open", **classifier(model))["type"] == "opened"
