@@ -11,7 +11,7 @@ from latbench.analysis.segments import samples
 from latbench.analysis.settings import precision_of
 from latbench.analysis.stats import FEWEST, kendall_p
 from latbench.analysis.steady_state import FEWEST_SAMPLES
-from latbench.schema.cpu_choice import CPUS, numbers_of
+from latbench.schema.cpu_choice import CPUS_SETTING, numbers_of
 from latbench.schema.environment import Conditions
 from latbench.schema.record import Record
 from latbench.schema.trace import Trace
@@ -368,7 +368,7 @@ def _setting_reasons(record: Record) -> Sequence[Reason]:
     before, reasons = record.environment.before, []
     had = record.runtime.settings if record.runtime else {}
     threads, usable = had.get("threads", ""), before.usable_cpus
-    chosen = len(numbers_of(had[CPUS])) if CPUS in had else None
+    chosen = len(numbers_of(had[CPUS_SETTING])) if CPUS_SETTING in had else None
     usable = min((each for each in (usable, chosen) if each is not None), default=None)
     if usable and threads.isdecimal() and int(threads) > usable:
         cpus = f"{usable} usable CPU{'s' if usable > 1 else ''}"

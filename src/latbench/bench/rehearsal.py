@@ -19,7 +19,7 @@ from latbench.bench.job import Job
 from latbench.errors import Stage, StageError
 from latbench.events import SILENT
 from latbench.files import read_arrays
-from latbench.schema.cpu_choice import CPUS, cpu_list
+from latbench.schema.cpu_choice import CPUS_SETTING, cpu_list
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Outcome
 from latbench.schema.trace import Placement
@@ -223,7 +223,7 @@ class _Player:
                 self._cold = True
                 self._pass_time(times.load_ns)
                 unknown = Placement(units={}, known="unknown")
-                cpus = {} if request.cpus is None else {CPUS: cpu_list(request.cpus)}
+                cpus = {} if request.cpus is None else {CPUS_SETTING: cpu_list(request.cpus)}
                 return messages.SessionOpened(
                     load_ns=times.load_ns, version=None, settings=cpus, placement=unknown
                 )

@@ -9,11 +9,11 @@ from itertools import pairwise
 from latbench.errors import UsageError
 from latbench.schema.environment import Cluster
 
-CPUS = "cpus"
+CPUS_SETTING = "cpus"
 """Setting of a session: the list of CPUs that its worker is restricted to."""
 KINDS = ("little", "mid", "big")
 MOST_CPUS = 4096
-FORMS = "big, mid, little, a mask (0xf0) or a list (4-7 or 0,2)"
+_FORMS = "big, mid, little, a mask (0xf0) or a list (4-7 or 0,2)"
 
 
 def read_cpus(text: str) -> str:
@@ -29,12 +29,12 @@ def read_cpus(text: str) -> str:
     elif re.fullmatch(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", text):
         ends = [tuple(map(int, part.split("-"))) for part in text.split(",")]
         if any(end[0] > end[-1] or end[-1] >= MOST_CPUS for end in ends):
-            raise UsageError(f"{text!r} is not a list of CPUs", hint=f"--cpus {FORMS}")
+            raise UsageError(f"{text!r} is not a list of CPUs", hint=f"--cpus {_FORMS}")
         numbers = {cpu for end in ends for cpu in range(end[0], end[-1] + 1)}
     else:
-        raise UsageError(f"{text!r} does not name CPUs", hint=f"--cpus {FORMS}")
+        raise UsageError(f"{text!r} does not name CPUs", hint=f"--cpus {_FORMS}")
     if not numbers:
-        raise UsageError(f"the mask {text} is empty", hint=f"--cpus {FORMS}")
+        raise UsageError(f"the mask {text} is empty", hint=f"--cpus {_FORMS}")
     return cpu_list(sorted(numbers))
 
 

@@ -22,7 +22,7 @@ from latbench.api import (
 from latbench.clock import now_ns, time_calls
 from latbench.files import read_arrays
 from latbench.host.counters import between, snapshot
-from latbench.schema.cpu_choice import CPUS, cpu_list
+from latbench.schema.cpu_choice import CPUS_SETTING, cpu_list
 from latbench.worker import messages
 from latbench.worker.agent import answer_about_machine
 from latbench.worker.server import serve
@@ -126,7 +126,11 @@ class Worker:
                 hint="CPUs that are offline cannot be chosen",
                 kind="unavailable",
             ) from error
-        return {} if request.cpus is None else {CPUS: cpu_list(sorted(os.sched_getaffinity(0)))}
+        return (
+            {}
+            if request.cpus is None
+            else {CPUS_SETTING: cpu_list(sorted(os.sched_getaffinity(0)))}
+        )
 
     def _live(self, action: str) -> Session:
         if self._session is None:

@@ -7,7 +7,7 @@ from latbench.devices.check import CheckStep
 from latbench.devices.connections import Connection
 from latbench.report.text.layout import labelled
 from latbench.report.units import duration, size
-from latbench.schema.cpu_choice import CPUS
+from latbench.schema.cpu_choice import CPUS_SETTING
 from latbench.schema.environment import (
     Conditions,
     Device,
@@ -85,7 +85,7 @@ def conditions(record: Record) -> str:
     before, machine = record.environment.before, record.environment.machine
     known = [
         _cpus(before, machine.logical_cpus),
-        f"on CPU {own}" if (own := settings(record).get(CPUS)) is not None else None,
+        f"on CPU {own}" if (own := settings(record).get(CPUS_SETTING)) is not None else None,
         f"governor {'/'.join(sorted(set(before.governor)))}" if before.governor else None,
         {True: "turbo on", False: "turbo off", None: None}[before.turbo],
         f"{before.temperature_mc / 1000:.0f} °C" if before.temperature_mc is not None else None,
