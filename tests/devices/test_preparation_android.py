@@ -48,7 +48,7 @@ class PhoneShell:
             env={**os.environ, "PATH": self._path},
             check=False,
         )
-        return Completed(status=done.returncode, stdout=done.stdout, stderr=done.err)
+        return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 class Phone:

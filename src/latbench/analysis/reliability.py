@@ -368,8 +368,8 @@ def _setting_reasons(record: Record) -> Sequence[Reason]:
     before, reasons = record.environment.before, []
     had = record.runtime.settings if record.runtime else {}
     threads, usable = had.get("threads", ""), before.usable_cpus
-    chosen = len(numbers_of(had[CPUS_SETTING])) if CPUS_SETTING in had else None
-    usable = min((each for each in (usable, chosen) if each is not None), default=None)
+    chosen = len(numbers_of(had.get(CPUS_SETTING, "")))
+    usable = min((each for each in (usable, chosen) if each), default=None)
     if usable and threads.isdecimal() and int(threads) > usable:
         cpus = f"{usable} usable CPU{'s' if usable > 1 else ''}"
         reasons.append(Reason(kind="too many threads", text=f"{threads} threads on {cpus}"))

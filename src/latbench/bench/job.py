@@ -26,7 +26,7 @@ from latbench.errors import Stage, StageError, first_line
 from latbench.files import read_arrays
 from latbench.schema.artifact import Artifact
 from latbench.schema.codec import LONGEST_NS
-from latbench.schema.cpu_choice import CPUS_SETTING, cpu_list
+from latbench.schema.cpu_choice import CPUS_SETTING, cpu_list, numbers_of
 from latbench.schema.protocol import TimingProtocol, block_calls, calls_that_fit
 from latbench.schema.record import Runtime
 from latbench.schema.trace import Block, OutputCheck, Trace
@@ -363,11 +363,16 @@ class JobRun:
 
 def _check_cpus(cpus: tuple[int, ...] | None, settings: Mapping[str, str]) -> None:
     """Refuse a worker that did not restrict itself. Raises :class:`StageError`."""
-    if cpus is not None and CPUS_SETTING not in settings:
+    if cpus is None:
+        return
+    told = settings.get(CPUS_SETTING, "")
+    # Protocols that pin a worker use some of them only.
+    if not numbers_of(told) or not set(numbers_of(told)) <= set(cpus):
         raise StageError(
             "open",
-            f"the worker runs on all CPUs instead of {cpu_list(cpus)}",
-            hint="it does not know --cpus: latbench devices install ID puts today's worker there",
+            f"the worker runs on {f'the CPUs {told}' if told else 'all CPUs'} instead of "
+            f"{cpu_list(sorted(cpus))}",
+            hint="it may not know --cpus: latbench devices install ID puts today's worker there",
             kind="unavailable",
         )
 

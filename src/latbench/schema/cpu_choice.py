@@ -11,6 +11,7 @@ from latbench.schema.environment import Cluster
 
 CPUS_SETTING = "cpus"
 """Setting of a session: the list of CPUs that its worker is restricted to."""
+_LIST = re.compile("[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*")
 KINDS = ("little", "mid", "big")
 MOST_CPUS = 4096
 _FORMS = "big, mid, little, a mask (0xf0) or a list (4-7 or 0,2)"
@@ -26,7 +27,7 @@ def read_cpus(text: str) -> str:
     if re.fullmatch("0[xX][0-9a-fA-F]{1,1024}", text):
         mask = int(text, 16)
         numbers = {i for i in range(mask.bit_length()) if mask >> i & 1}
-    elif re.fullmatch(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", text):
+    elif _LIST.fullmatch(text):
         ends = [tuple(map(int, part.split("-"))) for part in text.split(",")]
         if any(end[0] > end[-1] or end[-1] >= MOST_CPUS for end in ends):
             raise UsageError(f"{text!r} is not a list of CPUs", hint=f"--cpus {_FORMS}")
@@ -46,7 +47,9 @@ def cpu_list(cpus: Sequence[int]) -> str:
 
 
 def numbers_of(text: str) -> tuple[int, ...]:
-    """The CPUs of a list as :func:`cpu_list` writes it."""
+    """The CPUs of a list as :func:`cpu_list` writes it; none of any other text."""
+    if not _LIST.fullmatch(text):
+        return ()
     ends = [tuple(map(int, part.split("-"))) for part in text.split(",")]
     return tuple(cpu for end in ends for cpu in range(end[0], end[-1] + 1))
 
