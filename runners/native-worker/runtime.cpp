@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstdint>
+#include <cstdio>
 
 #include "failure.h"
 #include "inputs.h"
@@ -22,6 +24,12 @@ std::string joined(std::vector<std::string> names) {
     return out;
 }
 
+std::string link_target(const char* link) {
+    char path[PATH_MAX];
+    const ssize_t size = readlink(link, path, sizeof path);
+    return size > 0 ? std::string(path, static_cast<std::size_t>(size)) : "";
+}
+
 std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/') + 1); }
 
 }  // namespace
@@ -33,9 +41,22 @@ Loader loader(const std::string& backend) {
 }
 
 std::string own_path() {
-    char path[PATH_MAX];
-    const ssize_t size = readlink("/proc/self/exe", path, sizeof path);
-    return size > 0 ? std::string(path, static_cast<std::size_t>(size)) : "";
+    // With a loader as the command, /proc/self/exe is the loader.
+    const auto here = reinterpret_cast<std::uintptr_t>(&own_path);
+    for (const std::string& line : split(read_text("/proc/self/maps").value_or(""), '\n')) {
+        unsigned long long start = 0, end = 0;
+        if (std::sscanf(line.c_str(), "%llx-%llx", &start, &end) != 2) continue;
+        if (here < start || here >= end) continue;
+        const std::size_t slash = line.find('/');
+        if (slash != std::string::npos) return line.substr(slash);
+    }
+    return link_target("/proc/self/exe");
+}
+
+std::vector<std::string> own_command() {
+    const std::string path = own_path(), started = link_target("/proc/self/exe");
+    if (path == started || started.empty()) return {path};
+    return {started, "--library-path", path.substr(0, path.rfind('/')), path};
 }
 
 Library::Library(const char* variable, const std::string& name, const std::string& soname) {

@@ -80,6 +80,9 @@ class Library {
 // The path of this program.
 std::string own_path();
 
+// The command that starts this program again, which begins with a loader if it was started by one.
+std::vector<std::string> own_command();
+
 // `value` of option `name`, one of `allowed`. Throws Refusal.
 const std::string& choice(const Settings& settings, const std::string& name,
                           const std::vector<std::string>& allowed);

@@ -351,7 +351,7 @@ class Worker {
 
     // Computed once and before a load is timed; reading the file also has the system keep it.
     std::string library_sha256(const std::string& backend, const Runtime& runtime) {
-        if (own_sha256_.empty()) own_sha256_ = file_sha256("/proc/self/exe").value_or("unknown");
+        if (own_sha256_.empty()) own_sha256_ = file_sha256(own_path()).value_or("unknown");
         auto& digest = digests_[backend];
         if (digest.empty()) digest = file_sha256(runtime.path()).value_or("unknown");
         return digest;

@@ -18,7 +18,7 @@ from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import UsageError, suggest
 from latbench.files import write_beside
 from latbench.paths import config_folder
-from latbench.schema.environment import Device
+from latbench.schema.environment import Device, Level
 from latbench.schema.value import Value
 from latbench.schema.yaml_document import Document, parse
 
@@ -42,6 +42,11 @@ class Installed(Value, frozen=True, kw_only=True, omit_defaults=True):
     backends: tuple[str, ...] = ()
     variables: dict[str, str] = msgspec.field(default_factory=dict)
     """Environment variables of the native worker: where its libraries are."""
+    level: Level | None = None
+    """What the native worker stands on instead of the device's own C library."""
+    loader: str | None = None
+    """Absolute path of the dynamic loader that starts the native worker; its libraries lie beside
+    it. ``None`` if the system starts it."""
 
 
 class Connection(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -240,6 +240,7 @@ class RemoteDevice:
             round_trip_ns=min(took),
             clock_offset_ns=there - (before + time.time_ns()) // 2,
             harness=read_machine(),
+            level=self._installed.level,
         )
 
     def _told_conditions(self) -> messages.ConditionsTold:
@@ -260,7 +261,9 @@ def worker_command(
     """The command line of a worker on a device, and its variables."""
     if installed.worker == "native":
         program = PurePosixPath(installed.folder, "native", installed.sha256, PROGRAM)
-        return (str(program),), installed.variables
+        loader = installed.loader
+        prefix = () if loader is None else (loader, "--library-path", str(program.parent))
+        return (*prefix, str(program)), installed.variables
     root = PurePosixPath(installed.folder, "environments", installed.sha256)
     # -P: nothing of the working directory stands in for a library; -s: nor of the user's folder.
     command = (installed.python or "python3", "-P", "-s", "-m", module)

@@ -8,6 +8,11 @@ from latbench.schema.thermal import ThermalStatus
 from latbench.schema.value import Value
 
 
+Level = Literal["glibc bundle", "ndk"]
+"""``glibc bundle``: libraries of glibc that were installed with the worker. ``ndk``: Android's own
+libraries, for which the worker was compiled."""
+
+
 class Fact(Value, frozen=True, kw_only=True):
     """A device fact and its source."""
 
@@ -171,6 +176,8 @@ class Link(Value, frozen=True, kw_only=True):
     """The device's wall clock minus the harness's."""
     harness: Machine
     """The machine that the measurement was requested from."""
+    level: Level | None = None
+    """What the worker stands on instead of the device's own C library; ``None`` for that."""
 
 
 class Environment(Value, frozen=True, kw_only=True, omit_defaults=True):

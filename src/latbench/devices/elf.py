@@ -1,0 +1,41 @@
+"""What a program or library of Linux and Android says about itself (System V ABI, ELF-64)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+MACHINES = {3: "i686", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elf:
+    """A file of the format."""
+
+    architecture: str
+    """As ``uname -m`` names it; ``machine N`` for one that is not known here."""
+    libc: Literal["glibc", "other"] | None
+    """The C library that it names; ``None`` if it names none."""
+    content: bytes
+
+    def names(self, symbol: str) -> bool:
+        """Whether a string of it is ``symbol``, as a function that it exports."""
+        return b"\0" + symbol.encode() + b"\0" in self.content
+
+
+def read_elf(path: Path) -> Elf | None:
+    """Read a file; ``None`` if it is of another format. Raises :class:`OSError`."""
+    content = path.read_bytes()
+    if content[:4] != b"\x7fELF" or len(content) < 20:
+        return None
+    little = content[5] == 1
+    machine = int.from_bytes(content[18:20], "little" if little else "big")
+    libc: Literal["glibc", "other"] | None = None
+    if b"\0libc.so.6\0" in content:
+        libc = "glibc"
+    elif b"\0libc.so\0" in content or b"\0libc.musl-" in content:
+        libc = "other"
+    return Elf(
+        architecture=MACHINES.get(machine, f"machine {machine}"), libc=libc, content=content
+    )
