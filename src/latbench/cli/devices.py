@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -221,7 +222,29 @@ def check(*, id: str, as_json: bool) -> int:
     "--worker",
     type=click.Choice(("python", "native")),
     help="native: a program that needs no Python there, for onnxruntime and tflite.  "
-    "[default: that installed, or python]",
+    "[default: that installed, or native for adb:// and python otherwise]",
+)
+@click.option(
+    "--ndk",
+    is_flag=False,
+    flag_value="",
+    metavar="PATH",
+    help="Compile the native worker with Android's NDK, whose libraries come from --library.  "
+    "[default without PATH: $ANDROID_NDK_HOME]",
+)
+@click.option(
+    "--library",
+    "libraries",
+    multiple=True,
+    metavar="BACKEND=FILE[@sha256:X]",
+    help="An .aar or .so for the native worker, in place of PyPI's; repeatable.",
+)
+@click.option(
+    "--glibc",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A .deb or folder with libraries for the glibc bundle; repeatable.  "
+    "[default: downloaded from Debian]",
 )
 def install(
     *,
@@ -229,25 +252,48 @@ def install(
     backends: tuple[str, ...],
     from_index: bool,
     worker: Literal["python", "native"] | None,
+    ndk: str | None,
+    libraries: tuple[str, ...],
+    glibc: tuple[Path, ...],
 ) -> None:
     """Put the worker and its backends there.
 
     The packages are fetched here and sent: the device needs Python 3.11 or newer and no internet.
     What is there already is not sent again. For local:// only the native worker can be chosen.
+
+    The native worker needs glibc 2.28. Where there is none, as on Android, libraries of glibc are
+    sent with it: the glibc bundle.
     """
     from latbench.defaults import FALLBACK
     from latbench.devices.connections import known_connection
-    from latbench.devices.setup import install_worker
+    from latbench.devices.native_installation import NativeOptions, ndk_folder
+    from latbench.devices.runtime_libraries import read_named_library
+    from latbench.devices.setup import default_worker, install_worker
 
     connection = known_connection(id)
-    before = connection.installed.backends if connection.installed else ()
-    wanted = tuple(dict.fromkeys((*(backends or before or (FALLBACK,)),)))
-    chosen = worker or (connection.installed.worker if connection.installed else "python")
+    options = NativeOptions(
+        ndk=None if ndk is None else ndk_folder(ndk),
+        glibc=glibc,
+        libraries=tuple(map(read_named_library, libraries)),
+    )
+    before = connection.installed
+    named = tuple(each.backend for each in options.libraries)
+    chosen_backends = backends or named or (before.backends if before else ()) or (FALLBACK,)
+    wanted = tuple(dict.fromkeys(chosen_backends))
+    special = options != NativeOptions()
+    chosen = worker or ("native" if special else default_worker(connection))
     if from_index and chosen == "native":
         raise click.UsageError("--from-index is for the Python worker")
-    installed = install_worker(connection, wanted, worker=chosen, from_index=from_index, warn=warn)
-    named = f"{installed.worker} worker {installed.sha256[:12]}"
-    click.echo(f"installed on {id}: {named} with {', '.join(wanted)}")
+    if special and chosen != "native":
+        raise click.UsageError("--ndk, --library and --glibc are for the native worker")
+    installed = install_worker(
+        connection, wanted, worker=chosen, from_index=from_index, native=options, warn=warn
+    )
+    if before and before.worker == installed.worker and before.level != installed.level:
+        warn(f"{id} had the level {before.level or 'system'} before")
+    level = f" ({installed.level})" if installed.level else ""
+    told = f"{installed.worker} worker {installed.sha256[:12]}{level}"
+    click.echo(f"installed on {id}: {told} with {', '.join(wanted)}")
 
 
 @command.command("clean")

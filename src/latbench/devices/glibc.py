@@ -6,20 +6,22 @@ Debian's archive onto the user's machine, or taken from packages and folders tha
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.client
 import io
 import lzma
 import re
 import tarfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
-from latbench.devices.elf import read_elf
+from latbench.devices.elf import Elf, read_elf
 from latbench.errors import StageError, UsageError, listed
 from latbench.events import Warn
 from latbench.files import content_sha256, write_beside
@@ -122,7 +124,7 @@ def glibc_bundle(architecture: str, given: Sequence[Path], folder: Path, warn: W
             "Debian or Ubuntu for that architecture",
         )
     for path in files.values():
-        found_for = read_elf(path)
+        found_for = _read(path)
         if found_for is None or found_for.architecture != architecture:
             what = f"for {found_for.architecture}" if found_for else "not a library"
             raise UsageError(
@@ -138,6 +140,13 @@ def glibc_bundle(architecture: str, given: Sequence[Path], folder: Path, warn: W
             hint="without --glibc that of Debian 12 is downloaded",
         )
     return Glibc(version=version, loader=loader, files=files)
+
+
+def _read(path: Path) -> Elf | None:
+    try:
+        return read_elf(path)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _in_folder(place: Path, wanted: Sequence[str]) -> dict[str, Path]:
@@ -196,7 +205,7 @@ def _content(file: IO[bytes], place: Path) -> Iterator[tarfile.TarFile]:
 
 def _unpacked_zstd(content: IO[bytes], place: Path) -> IO[bytes]:
     try:
-        import zstandard
+        zstandard = import_module("zstandard")
     except ImportError:
         raise UsageError(
             f"{place} is compressed with zstd, which needs a package that is not installed here",
@@ -218,14 +227,14 @@ def _downloaded(package: Package, warn: Warn) -> Path:
         try:
             with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response:  # noqa: S310
                 content = response.read(LARGEST_PACKAGE)
-        except (OSError, urllib.error.URLError, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             reasons.append(f"{url}: {error}")
             continue
         if hashlib.sha256(content).hexdigest() != package.sha256:
             reasons.append(f"{url}: the file has another digest than {package.sha256[:12]}")
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_beside(place, lambda beside, content=content: _written(beside, content))
+        write_beside(place, functools.partial(Path.write_bytes, data=content))
         warn(f"downloaded {name} from {url.split('/')[2]}")
         return place
     raise StageError(
@@ -236,7 +245,3 @@ def _downloaded(package: Package, warn: Warn) -> Path:
         kind="unavailable",
         detail="\n".join(reasons),
     )
-
-
-def _written(place: Path, content: bytes) -> None:
-    place.write_bytes(content)

@@ -27,7 +27,12 @@ UNPACK_TIMEOUT_S = 600.0
 OLDEST_PYTHON = (3, 11)
 SPARE_BYTES = 50 * 2**20
 LOOK = r"""
+# A shell of Android has no home folder of its own.
+mkdir -p "$HOME/$2" 2>/dev/null || [ ! -d /data/local/tmp ] || HOME=/data/local/tmp
 echo "system=$(uname -s)"; echo "architecture=$(uname -m)"; echo "home=$HOME"
+echo "android=$(getprop ro.build.version.sdk 2>/dev/null)"
+echo "abis=$(getprop ro.product.cpu.abilist 2>/dev/null)"
+echo "bits=$(getconf LONG_BIT 2>/dev/null)"
 libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) ||
     libc=$("$1" -c 'import platform; print(*platform.libc_ver())' 2>/dev/null) ||
     libc=$(ldd --version 2>/dev/null | sed -n '1s/.*LIBC.* \([0-9.]*\)$/glibc \1/p')
@@ -37,7 +42,7 @@ echo "interpreter=$(command -v "$1" 2>/dev/null)"
 echo "python=$("$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>&1 | tail -n 1)"
 mkdir -p "$HOME/$2" 2>&1 | sed 's/^/refused=/'
 [ -w "$HOME/$2" ] && echo "writable=yes"
-echo "free=$(df -Pk "$HOME/$2" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+df -Pk "$HOME/$2" 2>/dev/null | { read -r _; read -r _ _ _ free _; echo "free=$free"; }
 """
 """Shell program that tells about a device, one ``name=value`` on a line."""
 UNPACK = r"""
@@ -95,6 +100,12 @@ class Surroundings:
     """Whether latbench's folder there can be written."""
     refused: str | None
     free_bytes: int | None
+    android: int | None
+    """Android's API level."""
+    abis: tuple[str, ...]
+    """What Android executes, in its own names."""
+    bits: int | None
+    """Of the system's programs, whatever the kernel can execute."""
 
     @property
     def platform(self) -> Platform:
@@ -125,7 +136,6 @@ def look_around(connection: Connection, transport: Transport) -> Surroundings:
     python = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", told.get("python", ""))
     libc = re.fullmatch(r"glibc (\d+)\.(\d+).*", told.get("libc", ""))
     macos = re.match(r"(\d+)\.(\d+)", told.get("macos", ""))
-    free = told.get("free", "")
     return Surroundings(
         system=told["system"],
         architecture=told.get("architecture", ""),
@@ -136,8 +146,15 @@ def look_around(connection: Connection, transport: Transport) -> Surroundings:
         macos=(int(macos[1]), int(macos[2])) if macos else None,
         writable=told.get("writable") == "yes",
         refused=told.get("refused"),
-        free_bytes=int(free) * 1024 if free.isdecimal() else None,
+        free_bytes=None if (free := _number(told.get("free"))) is None else free * 1024,
+        android=_number(told.get("android")),
+        abis=tuple(filter(None, told.get("abis", "").split(","))),
+        bits=_number(told.get("bits")),
     )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
 
 
 def check_surroundings(connection: Connection, found: Surroundings) -> None:

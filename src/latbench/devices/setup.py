@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from latbench.devices.addresses import LocalAddress, read_address
+from latbench.devices.addresses import AdbAddress, LocalAddress, read_address
 from latbench.devices.connections import (
     Connection,
     Installed,
@@ -16,7 +16,7 @@ from latbench.devices.connections import (
     store_connection,
 )
 from latbench.devices.installation import install_python_worker, look_around
-from latbench.devices.native_installation import install_native_worker
+from latbench.devices.native_installation import NativeOptions, install_native_worker
 from latbench.devices.opening import connect
 from latbench.devices.remote import RemoteDevice
 from latbench.devices.transport import COMMAND_TIMEOUT_S
@@ -35,12 +35,23 @@ done
 """
 
 
+def default_worker(connection: Connection) -> Literal["python", "native"]:
+    """The worker that is installed unless the user says which: that which is there.
+
+    Phones have no Python.
+    """
+    if connection.installed is not None:
+        return connection.installed.worker
+    return "native" if isinstance(read_address(connection.address), AdbAddress) else "python"
+
+
 def install_worker(
     connection: Connection,
     backends: Sequence[str],
     *,
     worker: Literal["python", "native"] = "python",
     from_index: bool = False,
+    native: NativeOptions | None = None,
     warn: Warn,
 ) -> Installed:
     """Install a worker, start it once, and store what is there.
@@ -48,11 +59,13 @@ def install_worker(
     Raises :class:`StageError` and :class:`UsageError`.
     """
     if isinstance(read_address(connection.address), LocalAddress):
-        return _installed_here(connection, backends, worker)
+        return _installed_here(connection, backends, worker, native)
     transport = connect(connection)
     try:
         if worker == "native":
-            installed = install_native_worker(connection, transport, backends, warn)
+            installed = install_native_worker(
+                connection, transport, backends, native or NativeOptions(), warn
+            )
         else:
             installed = install_python_worker(
                 connection, transport, backends, from_index=from_index, warn=warn
@@ -70,9 +83,17 @@ def install_worker(
 
 
 def _installed_here(
-    connection: Connection, backends: Sequence[str], worker: Literal["python", "native"]
+    connection: Connection,
+    backends: Sequence[str],
+    worker: Literal["python", "native"],
+    native: NativeOptions | None,
 ) -> Installed:
     """Choose the worker of this machine under the name that the user gave it."""
+    if native not in (None, NativeOptions()):
+        raise UsageError(
+            f"{connection.id} is this machine: the native worker uses its own libraries",
+            hint="--ndk, --glibc and --library are for devices at the end of a connection",
+        )
     if worker == "python":
         raise UsageError(f"{connection.id} is this machine: nothing has to be installed")
     program = build_native()

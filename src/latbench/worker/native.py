@@ -30,6 +30,12 @@ PROGRAM = "latbench-native"
 TARGETS = ("x86_64-linux-gnu.2.28", "aarch64-linux-gnu.2.28")
 """Targets of cross-compilation: processor, system, and the oldest glibc that the program runs on,
 which is that of the runtimes' packages."""
+ANDROID_API = 29
+"""The oldest API level of Android for which the program is compiled, that of Android 10."""
+ANDROID_TARGETS = tuple(f"{each}-linux-android{ANDROID_API}" for each in ("aarch64", "x86_64"))
+"""Targets of compilation by Android's NDK."""
+ANDROID_FLAGS = ("-Wl,-z,max-page-size=16384",)
+"""Phones may have pages of 16 KiB."""
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = (
     *("-std=c++17", "-O2", "-ffunction-sections", "-Wl,--gc-sections", "-s"),
@@ -45,15 +51,17 @@ LITERT_VERSION = "LATBENCH_LITERT_VERSION"
 """Environment variables of the native worker."""
 
 
-def build_native(target: str | None = None) -> Path:
+def build_native(target: str | None = None, *, ndk: Path | None = None) -> Path:
     """Path of the native worker for ``target``, one of :data:`TARGETS`, or for this machine.
 
-    It is compiled unless the cache folder has it. Raises :class:`StageError` without a compiler or
-    if it fails, and :class:`UsageError` for an unknown target.
+    With the folder of an ``ndk``, for one of :data:`ANDROID_TARGETS`. It is compiled unless the
+    cache folder has it. Raises :class:`StageError` without a compiler or if it fails, and
+    :class:`UsageError` for an unknown target.
     """
-    command, described = _compiler(target)
+    command, described = _compiler(target) if ndk is None else _ndk_compiler(target, ndk)
+    flags = FLAGS if ndk is None else (*FLAGS, *ANDROID_FLAGS)
     sources = sorted(SOURCES.glob("*.cpp"))
-    digest = hashlib.sha256(repr((command, described, FLAGS, LINKED, latbench_version())).encode())
+    digest = hashlib.sha256(repr((command, described, flags, LINKED, latbench_version())).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     place = cache_folder() / "native" / digest.hexdigest()[:32] / PROGRAM
@@ -68,7 +76,7 @@ def build_native(target: str | None = None) -> Path:
             hint="set LATBENCH_CACHE to a folder that can be written",
         ) from error
     stated = f'-DLATBENCH_VERSION="{latbench_version()}"'
-    parts = [*command, *FLAGS, stated, *map(str, sources)]
+    parts = [*command, *flags, stated, *map(str, sources)]
     write_beside(place, lambda out: _compile([*parts, "-o", str(out), *LINKED]))
     return place
 
@@ -128,6 +136,24 @@ def _compiler(target: str | None) -> tuple[list[str], str]:
         ) from None
     own = f"{platform.machine()}-linux-gnu.2.28"
     return [sys.executable, "-P", "-m", "ziglang", "c++", "-target", target or own], described
+
+
+def _ndk_compiler(target: str | None, ndk: Path) -> tuple[list[str], str]:
+    """The command of the NDK's compiler for ``target``, and its version."""
+    if target not in ANDROID_TARGETS:
+        raise UsageError(f"unknown target {target!r}", hint=f"one of: {listed(ANDROID_TARGETS)}")
+    suffix = ".cmd" if sys.platform == "win32" else ""
+    found = sorted(ndk.glob(f"toolchains/llvm/prebuilt/*/bin/{target}-clang++{suffix}"))
+    if not found:
+        raise StageError(
+            "open",
+            f"{ndk} has no compiler for {target}",
+            hint="the folder of an NDK of version 21 or newer, which has "
+            f"toolchains/llvm/prebuilt/HOST/bin/{target}-clang++",
+            kind="unavailable",
+        )
+    command = [str(found[0].absolute())]
+    return command, _said([*command, "--version"])
 
 
 def _said(command: Sequence[str]) -> str:

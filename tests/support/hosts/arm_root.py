@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.hosts.boot import EMULATOR, X86_FOR_SSHD
@@ -18,8 +19,8 @@ PACKAGES = (
     "usr-is-merged",  # or a dependency is met by a package that needs all of Perl
 )
 APT = """\
-APT::Architecture "arm64";
-APT::Architectures {{ "arm64"; }};
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
@@ -78,21 +79,39 @@ def arm_root(cache: Path) -> Path:
     return root
 
 
-def _make(folder: Path) -> Path:
+def fetched_packages(cache: Path, architecture: str, packages: Sequence[str]) -> list[Path]:
+    """Debian packages and what they depend on, downloaded by the first that asks."""
+    digest = hashlib.sha256(repr((architecture, packages, APT)).encode()).hexdigest()[:12]
+    place = cache / f"packages-{digest}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            with tempfile.TemporaryDirectory(dir=cache, prefix="making-") as folder:
+                _fetch(Path(folder), architecture, packages).rename(place)
+    return sorted(place.glob("*.deb"))
+
+
+def _fetch(folder: Path, architecture: str, packages: Sequence[str]) -> Path:
+    """The folder of the packages, below ``folder``."""
     for each in ("state/lists/partial", "cache/archives/partial"):
         (folder / each).mkdir(parents=True)
     (folder / "state/status").touch()
     config = folder / "apt.conf"
-    config.write_text(APT.format(folder=folder))
+    config.write_text(APT.format(folder=folder, architecture=architecture))
     apt = ["env", f"APT_CONFIG={config}", "apt-get", "-qq"]
     _run(*apt, "update")
-    _run(*apt, "install", "--yes", "--download-only", *PACKAGES)
+    _run(*apt, "install", "--yes", "--download-only", *packages)
+    return folder / "cache/archives"
+
+
+def _make(folder: Path) -> Path:
+    packages = sorted(_fetch(folder, "arm64", PACKAGES).glob("*.deb"))
     root = folder / "root"
     (root / "usr/local").mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
-    packages = sorted((folder / "cache/archives").glob("*.deb"))
     unpack = f'for each; do dpkg-deb --fsys-tarfile "$each" | tar -x --keep-directory-symlink -C {root}; done'
     _run("sh", "-euc", unpack, "sh", *map(str, packages))
     if not (root / "usr/bin/sh").exists():

@@ -122,8 +122,14 @@ def title(record: Record) -> str:
         parts.append(f"{threads} thread{'' if threads == '1' else 's'}")
     if options := own_options(record):
         parts.append(" ".join(f"{key}={value}" for key, value in options.items()))
-    parts.append(record.device.name)
+    parts.append(_device(record))
     return " · ".join(parts)
+
+
+def _device(record: Record) -> str:
+    link = record.environment.link
+    level = None if link is None else link.level
+    return record.device.name if level is None else f"{record.device.name} ({level})"
 
 
 def number_lines(record: Record, summary: Summary) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from latbench.analysis.settings import settings
 from latbench.devices.check import CheckStep
 from latbench.devices.connections import Connection
@@ -12,6 +14,7 @@ from latbench.schema.environment import (
     Conditions,
     Device,
     Fact,
+    Level,
     Link,
     Machine,
     Rest,
@@ -20,6 +23,11 @@ from latbench.schema.record import Record
 
 PI_FLAGS = ("under-voltage", "clock capped", "throttled", "at the soft temperature limit")
 """What bits 0 to 3 of a Raspberry Pi's flags mean."""
+
+LEVELS: Mapping[Level, str] = {
+    "glibc bundle": "on a glibc bundle",
+    "ndk": "compiled with Android's NDK",
+}
 
 
 def device_lines(device: Device) -> list[str]:
@@ -45,7 +53,9 @@ def connection_lines(connection: Connection) -> list[str]:
     """How a user's device is reached, and what is installed on it."""
     installed = connection.installed
     there = (
-        f"worker {installed.sha256[:12]} with {', '.join(installed.backends)}"
+        f"{installed.worker} worker {installed.sha256[:12]}"
+        f"{f' ({installed.level})' if installed.level else ''}"
+        f" with {', '.join(installed.backends)}"
         if installed
         else f"nothing: latbench devices install {connection.id}"
     )
@@ -68,7 +78,8 @@ def link_line(link: Link) -> str:
     parts = (
         link.address,
         f"from {link.harness.hostname or 'a machine without a name'}",
-        f"{link.worker}{f' ({link.worker_sha256[:12]})' if link.worker_sha256 else ''}",
+        f"{link.worker}{f' ({link.worker_sha256[:12]})' if link.worker_sha256 else ''}"
+        f"{f', {LEVELS[link.level]}' if link.level else ''}",
         f"an exchange takes {duration(link.round_trip_ns)}",
         f"its clock is {abs(offset):.1f} s {'ahead' if offset > 0 else 'behind'}",
     )
