@@ -1,12 +1,16 @@
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "failure.h"
 #include "inputs.h"
 #include "json.h"
 #include "onnxruntime_slots.h"
+#include "process.h"
 #include "runtime.h"
 #include "text.h"
 
@@ -129,16 +133,109 @@ std::string main_file(const std::string& path) {
     return folder ? path + "/model.onnx" : path;
 }
 
+// Providers that are added by their name -> the name that the C interface takes.
+const std::map<std::string, std::string> kProviders = {
+    {"XnnpackExecutionProvider", "XNNPACK"}, {"QNNExecutionProvider", "QNN"},
+    {"SNPEExecutionProvider", "SNPE"},       {"WebGpuExecutionProvider", "WebGPU"},
+    {"AzureExecutionProvider", "AZURE"},     {"OpenVINOExecutionProvider", "OpenVINO"},
+    {"VitisAIExecutionProvider", "VitisAI"}, {"CoreMLExecutionProvider", "CoreML"},
+};
+constexpr const char* kNnapi = "NnapiExecutionProvider";
+// Providers with their own threads -> option that sets the number.
+const std::map<std::string, std::string> kThreads = {
+    {"XnnpackExecutionProvider", "intra_op_num_threads"},
+    {"OpenVINOExecutionProvider", "num_of_threads"},
+};
+// Options of NNAPI, which are bits.
+const std::map<std::string, std::uint32_t> kNnapiBits = {
+    {"use_fp16", 1}, {"use_nchw", 2}, {"cpu_disabled", 4}, {"cpu_only", 8}};
+
+bool ends_with(const std::string& text, const std::string& end) {
+    return text.size() >= end.size() &&
+           text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+std::string trimmed(const std::string& text) {
+    const std::size_t first = text.find_first_not_of(" \t\r\n");
+    if (first == std::string::npos) return "";
+    return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+// Options of the provider itself. Throws Refusal.
+std::map<std::string, std::string> provider_options(const Settings& settings) {
+    std::map<std::string, std::string> found;
+    const std::string& provider = settings.at("provider");
+    if (provider == kCpu && !trimmed(settings.at("provider_options")).empty()) {
+        throw Refusal("provider_options requires a provider other than CPU");
+    }
+    if (const auto own = kThreads.find(provider); own != kThreads.end()) {
+        found[own->second] = settings.at("threads");
+    }
+    for (const std::string& part : split(settings.at("provider_options"), ';')) {
+        const std::string pair = trimmed(part);
+        if (pair.empty()) continue;
+        const std::size_t at = pair.find('=');
+        const std::string key = trimmed(pair.substr(0, at));
+        if (at == std::string::npos || key.empty()) {
+            throw Refusal("provider_options: " + shown(pair) + " is not of the form key=value",
+                          "for example provider_options='device_id=0;use_tf32=1'");
+        }
+        for (const auto& [name, option] : kThreads) {
+            if (key == option) {
+                throw Refusal("provider_options cannot set " + key, "use --threads N");
+            }
+        }
+        found[key] = trimmed(pair.substr(at + 1));
+        if (provider == kNnapi && (kNnapiBits.count(key) == 0 ||
+                                   (found[key] != "0" && found[key] != "1"))) {
+            throw Refusal("provider_options: NNAPI has no option " + shown(pair),
+                          "use_fp16, use_nchw, cpu_disabled and cpu_only, each 0 or 1");
+        }
+    }
+    return found;
+}
+
+std::uint32_t nnapi_flags(const std::map<std::string, std::string>& given) {
+    std::uint32_t flags = 0;
+    for (const auto& [name, value] : given) flags |= value == "1" ? kNnapiBits.at(name) : 0;
+    return flags;
+}
+
+// The precision that the provider uses, or may use, instead of fp32. It cannot be read back.
+bool computes_in_fp16(const Settings& settings) {
+    const auto options = provider_options(settings);
+    const auto given = [&](const char* name, const char* otherwise) {
+        const auto found = options.find(name);
+        return lower(found == options.end() ? otherwise : found->second);
+    };
+    const auto on = [&](const char* name, const char* otherwise) {
+        const std::string value = given(name, otherwise);
+        return value == "1" || value == "true";
+    };
+    const std::string& provider = settings.at("provider");
+    if (provider == "CoreMLExecutionProvider") return true;
+    if (provider == kNnapi) return on("use_fp16", "0");
+    if (provider == "QNNExecutionProvider") return on("enable_htp_fp16_precision", "1");
+    if (provider == "OpenVINOExecutionProvider") {
+        const std::string device = given("device_type", "cpu"), exact = given("precision", "");
+        const bool other = device.find("gpu") != std::string::npos ||
+                           device.find("npu") != std::string::npos;
+        return other && exact != "fp32" && exact != "accuracy";
+    }
+    return false;
+}
+
 class OnnxSession final : public Session {
  public:
     OnnxSession(const Api& api, Opening opening, Settings settings)
         : api_(api),
           opening_(std::move(opening)),
           settings_(std::move(settings)),
-          session_(api.call.ReleaseSession),
+          session_(load("")),
           binding_(api.call.ReleaseIoBinding) {
-        load();
-        bind();
+        place_inputs();
+        name_outputs();
+        bind(session_, binding_);
     }
 
     void run() override {
@@ -170,16 +267,47 @@ class OnnxSession final : public Session {
 
     Settings settings() override { return settings_; }
 
+    // Observed in a short profile of a second session, unless the CPU is the only provider.
     std::string placement() override {
-        return json::Members()
-            .raw("units", json::Members().raw(kCpu, "null").done())
-            .text("known", "proven")
-            .text("note", "the only provider in the session")
+        const std::string& provider = settings_.at("provider");
+        if (provider == kCpu) {
+            return json::Members()
+                .raw("units", json::Members().raw(kCpu, "null").done())
+                .text("known", "proven")
+                .text("note", "the only provider in the session")
+                .done();
+        }
+        std::map<std::string, std::int64_t> units = {{provider, 0}, {kCpu, 0}};
+        const std::vector<std::string> order = profiled();
+        std::int64_t partitions = 0;
+        for (std::size_t i = 0; i < order.size(); ++i) {
+            ++units[order[i]];
+            partitions += i == 0 || order[i] != order[i - 1] ? 1 : 0;
+        }
+        json::Members counts;
+        for (const auto& [name, count] : units) {
+            if (order.empty()) {
+                counts.raw(name, "null");
+            } else {
+                counts.number(name, count);
+            }
+        }
+        json::Members placed;
+        placed.raw("units", counts.done());
+        if (order.empty()) {
+            return placed.text("known", "unknown")
+                .text("note", "the profile of an inference could not be read")
+                .done();
+        }
+        return placed.text("known", "proven")
+            .text("note", "nodes after optimization, in a profile of one inference")
+            .number("partitions", partitions)
             .done();
     }
 
  private:
-    void load() {
+    // A session of the file, which writes a profile if a `prefix` for its file is given.
+    Held load(const std::string& prefix) const {
         Held options(api_.call.ReleaseSessionOptions);
         api_.check(api_.call.CreateSessionOptions(options.out()));
         const int between = std::stoi(settings_.at("inter_op_threads"));
@@ -194,20 +322,106 @@ class OnnxSession final : public Session {
             options.get(), levels.at(settings_.at("graph_optimization"))));
         api_.check(api_.call.AddSessionConfigEntry(options.get(), "session.intra_op.allow_spinning",
                                                    settings_.at("spinning") == "on" ? "1" : "0"));
+        if (!prefix.empty()) api_.check(api_.call.EnableProfiling(options.get(), prefix.c_str()));
+        const std::string& provider = settings_.at("provider");
+        const bool strict = provider != kCpu && settings_.at("strict_placement") == "yes";
+        if (strict) {
+            api_.check(api_.call.AddSessionConfigEntry(options.get(),
+                                                       "session.disable_cpu_ep_fallback", "1"));
+        }
+        if (provider != kCpu) append(options.get(), provider);
+        Held session(api_.call.ReleaseSession);
         const auto message = api_.problem(api_.call.CreateSession(
-            api_.environment, main_file(opening_.path).c_str(), options.get(), session_.out()));
-        if (!message) return;
+            api_.environment, main_file(opening_.path).c_str(), options.get(), session.out()));
+        if (!message) return session;
         if (says_out_of_memory(*message)) foreign_failure("open", *message);
-        throw Failure(
-            "open",
-            "ONNX Runtime cannot load the file on " + std::string(kCpu) + ": " +
-                first_line(*message),
-            "a damaged file, an operator unknown to this version, or an option unknown to "
-            "the provider");
+        throw Failure("open",
+                      "ONNX Runtime cannot load the file on " + provider + ": " +
+                          first_line(*message),
+                      strict ? "strict_placement=no runs nodes that the provider does not support "
+                               "on the CPU"
+                             : "a damaged file, an operator unknown to this version, or an option "
+                               "unknown to the provider");
     }
 
-    void bind() {
-        api_.check(api_.call.CreateIoBinding(session_.get(), binding_.out()));
+    // Adds a provider in front of the CPU's.
+    void append(Handle* options, const std::string& provider) const {
+        const auto given = provider_options(settings_);
+        std::optional<std::string> message;
+        if (provider == kNnapi) {
+            using Append = Status* (*)(Handle*, std::uint32_t);
+            const auto call = reinterpret_cast<Append>(
+                api_.library.function("OrtSessionOptionsAppendExecutionProvider_Nnapi"));
+            message = api_.problem(call(options, nnapi_flags(given)));
+        } else {
+            std::vector<const char*> keys, values;
+            for (const auto& [key, value] : given) {
+                keys.push_back(key.c_str());
+                values.push_back(value.c_str());
+            }
+            message = api_.problem(api_.call.SessionOptionsAppendExecutionProvider(
+                options, kProviders.at(provider).c_str(), keys.data(), values.data(), keys.size()));
+        }
+        if (!message) return;
+        throw Failure("open",
+                      provider + " is part of this onnxruntime but could not be loaded: " +
+                          first_line(*message),
+                      "its driver or libraries are missing, or it does not know an option",
+                      "unavailable");
+    }
+
+    // The provider of each node in the order of execution; empty if that cannot be read.
+    std::vector<std::string> profiled() const {
+        std::string folder = environment("TMPDIR");
+        folder = (folder.empty() ? "/tmp" : folder) + "/latbench-profile-XXXXXX";
+        if (mkdtemp(folder.data()) == nullptr) return {};
+        std::string file;
+        {
+            Held session = load(folder + "/profile"), binding(api_.call.ReleaseIoBinding);
+            bind(session, binding);
+            for (int i = 0; i < 2; ++i) {
+                api_.check(api_.call.RunWithBinding(session.get(), nullptr, binding.get()));
+            }
+            char* name = nullptr;
+            Status* status = api_.call.SessionEndProfiling(session.get(), api_.allocator, &name);
+            file = named(api_, status, name);
+        }
+        const std::string content = read_text(file).value_or("");
+        unlink(file.c_str());
+        rmdir(folder.c_str());
+        try {
+            return providers_in(json::parse(content));
+        } catch (const NotAMessage&) {
+            return {};
+        }
+    }
+
+    // Of the last inference in a profile, each node once.
+    static std::vector<std::string> providers_in(const json::Value& events) {
+        std::vector<std::string> found, complete;
+        std::set<std::string> seen;
+        const auto* list = std::get_if<json::Array>(&events.held);
+        if (list == nullptr) return {};
+        for (const json::Value& event : *list) {
+            const std::string& name = json::text(event, "name");
+            if (name == "model_run") {
+                complete.swap(found);
+                found.clear();
+                seen.clear();
+            }
+            const json::Value* arguments = json::find(event, "args");
+            if (json::optional_text(event, "cat").value_or("") != "Node" || arguments == nullptr ||
+                !ends_with(name, "_kernel_time")) {
+                continue;
+            }
+            const auto index = json::optional_text(*arguments, "node_index");
+            if (!seen.insert(name + "/" + index.value_or("")).second) continue;
+            found.push_back(json::optional_text(*arguments, "provider").value_or("unknown"));
+        }
+        return complete;
+    }
+
+    void place_inputs() {
         const std::vector<std::string> narrow = bfloat16_inputs();
         for (std::size_t i = 0; i < opening_.inputs.size(); ++i) {
             const std::string& name = opening_.inputs[i].name;
@@ -227,8 +441,10 @@ class OnnxSession final : public Session {
             api_.check(api_.call.CreateTensorWithDataAsOrtValue(
                 api_.memory, array.data(), bytes, array.shape().data(), array.shape().size(),
                 element, values_.back().out()));
-            api_.check(api_.call.BindInput(binding_.get(), name.c_str(), values_.back().get()));
         }
+    }
+
+    void name_outputs() {
         std::size_t count = 0;
         api_.check(api_.call.SessionGetOutputCount(session_.get(), &count));
         for (std::size_t i = 0; i < count; ++i) {
@@ -236,8 +452,17 @@ class OnnxSession final : public Session {
             Status* status =
                 api_.call.SessionGetOutputName(session_.get(), i, api_.allocator, &name);
             names_.push_back(named(api_, status, name));
-            api_.check(
-                api_.call.BindOutputToDevice(binding_.get(), names_.back().c_str(), api_.memory));
+        }
+    }
+
+    void bind(const Held& session, Held& binding) const {
+        api_.check(api_.call.CreateIoBinding(session.get(), binding.out()));
+        for (std::size_t i = 0; i < values_.size(); ++i) {
+            api_.check(api_.call.BindInput(binding.get(), opening_.inputs[i].name.c_str(),
+                                           values_[i].get()));
+        }
+        for (const std::string& name : names_) {
+            api_.check(api_.call.BindOutputToDevice(binding.get(), name.c_str(), api_.memory));
         }
     }
 
@@ -338,18 +563,21 @@ class OnnxRuntime final : public Runtime {
             throw Refusal("inter_op_threads must be a positive integer");
         }
         settings["provider"] = provider(settings["provider"]);
-        if (settings["provider_options"].find_first_not_of(" \t\r\n") != std::string::npos) {
-            throw Refusal("provider_options requires a provider other than CPU");
+        provider_options(settings);
+        if (opening.precision == "fp32" && computes_in_fp16(settings)) {
+            settings["precision"] = "fp16";
         }
 #ifdef __x86_64__
         // It casts to fp32 and back around every operator.
-        if (opening.precision == "fp16") settings["precision"] = "fp32";
+        if (opening.precision == "fp16" && settings["provider"] == kCpu) {
+            settings["precision"] = "fp32";
+        }
 #endif
         return std::make_unique<OnnxSession>(api_, std::move(opening), std::move(settings));
     }
 
  private:
-    // `cpu` -> `CPUExecutionProvider`. Throws Failure for every other one.
+    // `cpu` -> `CPUExecutionProvider`. Throws Failure if it is not available.
     std::string provider(const std::string& asked) const {
         char** names = nullptr;
         int count = 0;
@@ -363,9 +591,8 @@ class OnnxRuntime final : public Runtime {
             const std::string brief =
                 whole.substr(0, name.size() - std::min(name.size(), suffix.size()));
             if (lower(asked) != whole && lower(asked) != brief) continue;
-            if (name == kCpu) return name;
-            throw Failure("open",
-                          "the native worker runs ONNX Runtime on the CPU only, not on " + name,
+            if (name == kCpu || name == kNnapi || kProviders.count(name) > 0) return name;
+            throw Failure("open", "the native worker cannot add the provider " + name,
                           "use the Python worker", "unavailable");
         }
         throw Failure(

@@ -19,6 +19,7 @@
     X(7, CreateSession, Status*, (const Handle*, const char*, const Handle*, Handle**))     \
     X(10, CreateSessionOptions, Status*, (Handle**))                                        \
     X(13, SetSessionExecutionMode, Status*, (Handle*, int))                                 \
+    X(14, EnableProfiling, Status*, (Handle*, const char*))                                  \
     X(23, SetSessionGraphOptimizationLevel, Status*, (Handle*, int))                        \
     X(24, SetIntraOpNumThreads, Status*, (Handle*, int))                                    \
     X(25, SetInterOpNumThreads, Status*, (Handle*, int))                                    \
@@ -45,6 +46,7 @@
     X(98, ReleaseTypeInfo, void, (Handle*))                                                 \
     X(99, ReleaseTensorTypeAndShapeInfo, void, (Handle*))                                   \
     X(100, ReleaseSessionOptions, void, (Handle*))                                          \
+    X(110, SessionEndProfiling, Status*, (Handle*, Handle*, char**))                        \
     X(125, GetAvailableProviders, Status*, (char***, int*))                                 \
     X(126, ReleaseAvailableProviders, Status*, (char**, int))                               \
     X(130, AddSessionConfigEntry, Status*, (Handle*, const char*, const char*))             \
@@ -53,7 +55,9 @@
     X(135, ReleaseIoBinding, void, (Handle*))                                               \
     X(136, BindInput, Status*, (Handle*, const char*, const Handle*))                       \
     X(138, BindOutputToDevice, Status*, (Handle*, const char*, const Handle*))              \
-    X(140, GetBoundOutputValues, Status*, (const Handle*, Handle*, Handle***, std::size_t*))
+    X(140, GetBoundOutputValues, Status*, (const Handle*, Handle*, Handle***, std::size_t*)) \
+    X(216, SessionOptionsAppendExecutionProvider, Status*,                                   \
+      (Handle*, const char*, const char* const*, const char* const*, std::size_t))
 
 namespace latbench::ort {
 

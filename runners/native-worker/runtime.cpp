@@ -91,7 +91,7 @@ Library::Library(const char* variable, const std::string& name, const std::strin
 }
 
 void* Library::function(const char* name) const {
-    void* found = dlsym(handle_, name);
+    void* found = optional_function(name);
     if (found == nullptr) {
         throw Failure("open", path_ + " has no function " + name,
                       "another version of the runtime; docs/devices/native-worker.md has the known "
@@ -100,6 +100,8 @@ void* Library::function(const char* name) const {
     }
     return found;
 }
+
+void* Library::optional_function(const char* name) const { return dlsym(handle_, name); }
 
 const std::string& choice(const Settings& settings, const std::string& name,
                           const std::vector<std::string>& allowed) {

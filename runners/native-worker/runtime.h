@@ -71,6 +71,8 @@ class Library {
     const std::string& path() const { return path_; }
     // Throws Failure if the library has no such function.
     void* function(const char* name) const;
+    // The same; null if it has none.
+    void* optional_function(const char* name) const;
 
  private:
     void* handle_ = nullptr;

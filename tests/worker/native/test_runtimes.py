@@ -56,6 +56,30 @@ def both(
     return ours, outputs["native"]
 
 
+def test_placement_beside_another_provider_is_observed(
+    native_program: Path, tmp_path: Path
+) -> None:
+    """Azure's is in the package and executes no node of such files; so the CPU does."""
+    path = onnx_files.identity(tmp_path / "i.onnx")
+    fields = open_fields(path, [spec("x", 4)], [spec("y", 4)])
+    for asked in ("azure", "AzureExecutionProvider"):
+        opened, _ = both(native_program, {**fields, "extra": {"provider": asked}})
+        placement = opened["placement"]
+        assert placement["known"] == "proven"
+        assert placement["units"] == {"AzureExecutionProvider": 0, "CPUExecutionProvider": 1}
+        assert placement["partitions"] == 1
+    refused = {
+        "strict_placement": "ONNX Runtime cannot load the file on AzureExecutionProvider",
+        "provider": "this onnxruntime has no provider nnapi",
+        "provider_options": "is not of the form key=value",
+    }
+    values = {"strict_placement": "yes", "provider": "nnapi", "provider_options": "a"}
+    for name, words in refused.items():
+        with Talk([native_program]) as worker:
+            extra = {"provider": "azure", name: values[name]}
+            assert words in json.dumps(worker.ask("open", **{**fields, "extra": extra}))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_convolutions(native_program: Path, tmp_path: Path, threads: int) -> None:
     path = onnx_files.stack(tmp_path / "s.onnx", side=24)
