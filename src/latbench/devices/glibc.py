@@ -112,8 +112,9 @@ def glibc_bundle(architecture: str, given: Sequence[Path], folder: Path, warn: W
     wanted = (loader, *LIBRARIES)
     places = given or [_downloaded(package, warn) for package in PACKAGES[architecture]]
     files: dict[str, Path] = {}
-    for place in places:
-        found = _in_folder(place, wanted) if place.is_dir() else _in_package(place, wanted, folder)
+    for i, place in enumerate(places):
+        own = folder / f"package-{i}"
+        found = _in_folder(place, wanted) if place.is_dir() else _in_package(place, wanted, own)
         # The first place that has a file counts.
         files = {**found, **files}
     where = ", ".join(map(str, places))
@@ -164,6 +165,7 @@ def _in_folder(place: Path, wanted: Sequence[str]) -> dict[str, Path]:
 def _in_package(place: Path, wanted: Sequence[str], folder: Path) -> dict[str, Path]:
     """Libraries in a Debian package, unpacked into ``folder``."""
     found: dict[str, Path] = {}
+    folder.mkdir(exist_ok=True)
     try:
         with place.open("rb") as file, _content(file, place) as archive:
             for member in archive.getmembers():
@@ -196,6 +198,8 @@ def _content(file: IO[bytes], place: Path) -> Iterator[tarfile.TarFile]:
             file.seek(size + size % 2, io.SEEK_CUR)
             continue
         content = io.BytesIO(file.read(size))
+        if len(content.getbuffer()) < size:
+            raise ValueError("it ends early")
         stream: IO[bytes] = _unpacked_zstd(content, place) if name.endswith(".zst") else content
         with tarfile.open(fileobj=stream) as archive:
             yield archive
