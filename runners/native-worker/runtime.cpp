@@ -1,7 +1,6 @@
 #include "runtime.h"
 
 #include <dlfcn.h>
-#include <link.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +27,17 @@ std::string link_target(const char* link) {
     char path[PATH_MAX];
     const ssize_t size = readlink(link, path, sizeof path);
     return size > 0 ? std::string(path, static_cast<std::size_t>(size)) : "";
+}
+
+// The path of a loaded library that was found by its name. Android's C library has no dlinfo.
+std::string mapped_file(const std::string& name) {
+    for (const std::string& line : split(read_text("/proc/self/maps").value_or(""), '\n')) {
+        const std::size_t slash = line.find('/');
+        if (slash == std::string::npos) continue;
+        const std::string path = line.substr(slash);
+        if (path.compare(path.rfind('/') + 1, name.size(), name) == 0) return path;
+    }
+    return name;
 }
 
 std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/') + 1); }
@@ -76,9 +86,7 @@ Library::Library(const char* variable, const std::string& name, const std::strin
         // All symbols at once: none is looked up while an inference is timed.
         handle_ = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (handle_ != nullptr) {
-            link_map* map = nullptr;
-            const bool known = dlinfo(handle_, RTLD_DI_LINKMAP, &map) == 0 && map != nullptr;
-            path_ = known && *map->l_name != '\0' ? map->l_name : place;
+            path_ = place.find('/') == std::string::npos ? mapped_file(place) : place;
             return;
         }
         if (const char* said = dlerror(); said != nullptr && reason.empty()) reason = said;

@@ -18,9 +18,14 @@ class CommandTransport:
     """Programs start with ``prefix`` before them; ``variables`` are those of a shell there."""
 
     kind: Literal["ssh", "adb"] = "adb"
-    device_lock = "/data/local/tmp/latbench-device.lock"
 
-    def __init__(self, prefix: Sequence[str], variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        prefix: Sequence[str],
+        variables: Mapping[str, str],
+        device_lock: str = "/data/local/tmp/latbench-device.lock",
+    ) -> None:
+        self.device_lock = device_lock
         self._prefix = tuple(prefix)
         self._variables = dict(variables)
         self.started: list[tuple[str, ...]] = []

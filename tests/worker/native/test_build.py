@@ -108,6 +108,44 @@ def test_libraries_of_this_environment() -> None:
     assert Path(found["LATBENCH_ORT"]).stat().st_size > 1_000_000
 
 
+def test_the_sources_use_nothing_that_androids_c_library_lacks() -> None:
+    """At the API level that they are compiled for; what has a guard is allowed."""
+    guarded = {"confstr": "#ifdef _CS_GNU_LIBC_VERSION"}
+    lacking = (
+        *("gnu_get_libc", "dlinfo", "dlmopen", "backtrace(", "program_invocation_", "execinfo"),
+        *("confstr", "canonicalize_file_name", "pthread_setaffinity_np", "pthread_getaffinity_np"),
+        *("memfd_create(", "close_range(", "preadv2(", "shm_open(", "secure_getenv", "error.h"),
+        *("std::from_chars", "std::to_chars", "std::filesystem"),
+    )
+    for path in SOURCES.glob("*.*"):
+        text = path.read_text()
+        for name in lacking:
+            assert name not in text or guarded.get(name, "\0") in text, (path.name, name)
+
+
+def test_the_compiler_of_an_ndk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATBENCH_CACHE", str(tmp_path / "cache"))
+    ndk = tmp_path / "ndk"
+    target = native.ANDROID_TARGETS[0]
+    with pytest.raises(StageError, match=f"has no compiler for {target}") as caught:
+        build_native(target, ndk=ndk)
+    assert caught.value.kind == "unavailable"
+    with pytest.raises(UsageError, match="unknown target"):
+        build_native("riscv64-linux-android29", ndk=ndk)
+    compiler = ndk / f"toolchains/llvm/prebuilt/darwin-x86_64/bin/{target}-clang++"
+    compiler.parent.mkdir(parents=True)
+    compiler.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "if '--version' in sys.argv: sys.exit(print('clang 18'))\n"
+        "open(sys.argv[sys.argv.index('-o') + 1], 'w').write(' '.join(sys.argv))\n"
+    )
+    compiler.chmod(0o755)
+    made = build_native(target, ndk=ndk)
+    assert {"-static-libstdc++", "-Wl,-z,max-page-size=16384"} <= set(made.read_text().split())
+    compiler.write_text("#!/bin/sh\n[ $1 = --version ] && echo clang 18 || exit 1\n")
+    assert build_native(target, ndk=ndk) == made
+
+
 def test_the_sources_use_no_shell_and_no_other_headers() -> None:
     """Only the C and C++ libraries and Linux."""
     text = "".join(path.read_text() for path in SOURCES.glob("*.*"))
