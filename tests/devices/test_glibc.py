@@ -6,7 +6,7 @@ import hashlib
 import io
 import tarfile
 import urllib.error
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -106,15 +106,17 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     other = {
         name: elf("x86_64") for name in libraries()
     }  # Files of the right names for the wrong processor.
-    assert "is for x86_64, the device is aarch64" in refused(
-        tmp_path, deb(tmp_path / "other.deb", other)
-    ).message
+    assert (
+        "is for x86_64, the device is aarch64"
+        in refused(tmp_path, deb(tmp_path / "other.deb", other)).message
+    )
     text = deb(tmp_path / "text.deb", dict.fromkeys(libraries(), b"INPUT ( /lib/libm.so.6 )"))
     assert "is not a library, the device is aarch64" in refused(tmp_path, text).message
     old = libraries(version=b"GNU C Library (Debian GLIBC 2.24) stable release version 2.24, by\n")
-    assert "is 2.24; the runtimes need 2.28" in refused(
-        tmp_path, deb(tmp_path / "old.deb", old)
-    ).message
+    assert (
+        "is 2.24; the runtimes need 2.28"
+        in refused(tmp_path, deb(tmp_path / "old.deb", old)).message
+    )
     unknown = deb(tmp_path / "unknown.deb", libraries(version=b""))
     assert "is of unknown version" in refused(tmp_path, unknown).message
 
@@ -202,7 +204,7 @@ def test_a_false_file_is_never_used(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_both_architectures_have_packages() -> None:
-    check: Callable[[Package], bool] = lambda each: len(each.sha256) == 64 and len(each.sha1) == 40
     for architecture, name in (("aarch64", "arm64"), ("x86_64", "amd64")):
-        assert all(check(each) for each in glibc.PACKAGES[architecture])
-        assert all(each.path.endswith(f"_{name}.deb") for each in glibc.PACKAGES[architecture])
+        for each in glibc.PACKAGES[architecture]:
+            assert (len(each.sha256), len(each.sha1)) == (64, 40)
+            assert each.path.endswith(f"_{name}.deb")

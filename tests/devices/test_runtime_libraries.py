@@ -83,7 +83,9 @@ def test_a_library_beside_the_runtime(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
-    arm32 = aar(tmp_path / "arm32.aar", {"jni/armeabi-v7a/libonnxruntime.so": b"", "jni/x86/a.so": b""})
+    arm32 = aar(
+        tmp_path / "arm32.aar", {"jni/armeabi-v7a/libonnxruntime.so": b"", "jni/x86/a.so": b""}
+    )
     words = refusal(tmp_path, f"onnxruntime={arm32}")
     assert "has no library for arm64-v8a, only for armeabi-v7a, x86" in words
     empty = aar(tmp_path / "empty.aar", {})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from latbench.devices.transport import Completed
@@ -65,7 +64,7 @@ class CommandTransport:
 
     def push(self, source: Path, target: str) -> None:
         place, part = shlex.quote(target), shlex.quote(f"{target}.part")
-        folder = shlex.quote(os.path.dirname(target))
+        folder = shlex.quote(str(PurePosixPath(target).parent))
         script = f"mkdir -p {folder} && cat > {part} && mv {part} {place}"
         with source.open("rb") as file:
             subprocess.run(

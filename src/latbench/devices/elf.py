@@ -36,6 +36,4 @@ def read_elf(path: Path) -> Elf | None:
         libc = "glibc"
     elif b"\0libc.so\0" in content or b"\0libc.musl-" in content:
         libc = "other"
-    return Elf(
-        architecture=MACHINES.get(machine, f"machine {machine}"), libc=libc, content=content
-    )
+    return Elf(architecture=MACHINES.get(machine, f"machine {machine}"), libc=libc, content=content)

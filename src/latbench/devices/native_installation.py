@@ -186,8 +186,12 @@ def _runtimes(
         )
     named = {each.backend for each in options.libraries}
     rest = [each for each in backends if each not in named]
-    libc = "other" if ground.libc is None else "glibc"
-    files, variables = runtime_files(options.libraries, found.architecture, libc, folder)
+    files, variables = runtime_files(
+        options.libraries,
+        found.architecture,
+        "other" if ground.libc is None else "glibc",
+        folder,
+    )
     if not rest:
         return files, variables
     if ground.libc is None:

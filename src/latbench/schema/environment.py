@@ -7,7 +7,6 @@ from typing import Literal
 from latbench.schema.thermal import ThermalStatus
 from latbench.schema.value import Value
 
-
 Level = Literal["glibc bundle", "ndk"]
 """``glibc bundle``: libraries of glibc that were installed with the worker. ``ndk``: Android's own
 libraries, for which the worker was compiled."""

@@ -20,9 +20,7 @@ VARIABLES = {"PATH": "/system/bin", "HOME": "/"}
 
 def packages(cache: Path, architecture: str) -> tuple[Path, list[Path]]:
     """Debian's package of a static shell, and those of glibc's and GCC's libraries."""
-    found = arm_root.fetched_packages(
-        cache, DEBIAN[architecture], ("busybox-static", *LIBRARIES)
-    )
+    found = arm_root.fetched_packages(cache, DEBIAN[architecture], ("busybox-static", *LIBRARIES))
     shell = next(each for each in found if each.name.startswith("busybox-static_"))
     return shell, [each for each in found if each.name.split("_")[0] in LIBRARIES]
 
@@ -75,7 +73,15 @@ def empty_root(
     try:
         outside, ready = keeper.stdout.readline().strip(), keeper.stdout.readline().strip()
         assert ready == "ready", "the empty root could not be made"
-        enter = (shutil.which("nsenter") or "nsenter", f"--target={outside}", "--user", "--mount", "--pid", "--root", "--wd")
+        enter = (
+            shutil.which("nsenter") or "nsenter",
+            f"--target={outside}",
+            "--user",
+            "--mount",
+            "--pid",
+            "--root",
+            "--wd",
+        )
         yield CommandTransport((*enter, "--preserve-credentials"), VARIABLES)
     finally:
         keeper.stdin.close()
