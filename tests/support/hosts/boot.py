@@ -9,9 +9,11 @@ from pathlib import Path
 from shlex import quote
 from uuid import uuid4
 
+from support.hosts import adbd
 from support.hosts.spec import HostSpec
 
 UID = 1000
+PHONE_PROGRAMS = "/system/bin/"
 EMULATOR = Path("/usr/bin/qemu-aarch64-static")
 X86_FOR_SSHD = (
     *("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/openssh", "/usr/sbin/sshd"),
@@ -68,7 +70,7 @@ time_t time(time_t *at) {
 def write_files(spec: HostSpec, folder: Path, authorized_key: str) -> None:
     """Write what stays the same over reboots: /etc, the keys, the home folder, the given files."""
     etc, ssh, home = folder / "etc", folder / "ssh", folder / "home"
-    for each in (etc, ssh, home, folder / "root"):
+    for each in (etc, ssh, home, folder / "root", folder / "data"):
         each.mkdir()
     shell = spec.shell
     passwd = (
@@ -107,6 +109,8 @@ def write_files(spec: HostSpec, folder: Path, authorized_key: str) -> None:
         place = folder / "files" / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
+        if path.startswith(PHONE_PROGRAMS):
+            place.chmod(0o755)
 
 
 def write_host_key(ssh: Path) -> None:
@@ -164,14 +168,19 @@ def _lines(spec: HostSpec, folder: Path) -> Iterator[str]:
     yield "cat /proc/sys/kernel/random/uuid > run/boot_id; chmod 444 run/boot_id"
     yield "mount --bind run/boot_id proc/sys/kernel/random/boot_id"
     yield from _home(spec)
-    for place in spec.visible:
+    if spec.adbd is not None:
+        yield "mkdir -p data system/bin; mount --bind $H/data data; mkdir -p -m 771 data/local/tmp"
+    for place in (*spec.visible, *([spec.adbd] if spec.adbd else ())):
         where = quote(str(place))
         yield f"mkdir -p $R{where}; mount --bind -o ro {where} $R{where}"
     yield from _files(spec)
     yield "mkdir .old; pivot_root . .old; umount -l .old; rmdir .old; cd /"
     yield "exec 3<&0"
-    yield "/usr/sbin/sshd -D -E /var/log/sshd.log < /dev/null > /var/log/boot.log 2>&1 & sshd=$!"
-    yield "until [ -s /run/sshd.pid ]; do kill -0 $sshd; sleep 0.005; done"
+    if spec.adbd is not None:
+        yield from adbd.lines(spec.adbd)
+    else:
+        yield "/usr/sbin/sshd -D -E /var/log/sshd.log < /dev/null > /var/log/boot.log 2>&1 & sshd=$!"
+        yield "until [ -s /run/sshd.pid ]; do kill -0 $sshd; sleep 0.005; done"
     yield "cat <&3 > /dev/null & keeper=$!"
     yield "echo ready; exec > /dev/null 2>&1"
     # `wait` also takes the status of orphans, as an init does.
@@ -183,7 +192,7 @@ def _usr(spec: HostSpec) -> Iterator[str]:
         yield f"mount --bind -o ro {quote(str(spec.root / 'usr'))} usr"
         for path in X86_FOR_SSHD:
             yield f"mount --bind -o ro {path} .{path}"
-    elif spec.python:
+    elif spec.python and spec.adbd is None:
         yield "mount --bind -o ro /usr usr"
     else:
         yield "mkdir .usr .usr-work"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from support.hosts import arm_root
+from support.hosts import adbd, arm_root
 from support.hosts.bed import Bed, why_unavailable
 from support.hosts.host import Host
 from support.hosts.spec import BACK, LAB
@@ -90,4 +92,34 @@ def gate(ssh_bed: Bed) -> Iterator[Host]:
 def inner(ssh_bed: Bed, gate: Host) -> Iterator[Host]:
     """A board that is reachable only through ``gate``."""
     with ssh_bed.started(name="inner", networks=(BACK,), jump="gate") as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def adbd_files(ssh_bed: Bed) -> Path:
+    """The unpacked adbd of Debian; kept in the cache that LATBENCH_TEST_CACHE names."""
+    reason = adbd.why_unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    try:
+        return adbd.unpacked(Path(f"{os.environ['LATBENCH_CACHE']}-devices"))
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"adbd cannot be fetched: {error}")
+
+
+@pytest.fixture
+def adb_port(adbd_files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of an adb server for this test alone, which latbench uses too."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    monkeypatch.setenv("LATBENCH_ADB_PORT", str(port))
+    yield port
+    subprocess.run(["adb", "-P", str(port), "kill-server"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def phone(ssh_bed: Bed, adbd_files: Path, adb_port: int) -> Iterator[Host]:
+    """A real adbd on x86-64 Debian, not Android: no Python, and no program of Android's."""
+    with ssh_bed.started(name="pixel", adbd=adbd_files) as host:
         yield host

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from support.hosts import boot
+from support.hosts import adbd, boot
 from support.hosts.control_group import ControlGroup
 from support.hosts.network import Cable
 from support.hosts.processes import LONGEST_WAIT_S, Process, processes_beside, until
@@ -59,6 +59,11 @@ class Host:
     @property
     def addresses(self) -> tuple[str, ...]:
         return tuple(cable.address for cable in self._cables)
+
+    @property
+    def serial(self) -> str:
+        """The serial of a phone, by which ``adb connect`` finds it."""
+        return f"{self.address}:{adbd.PORT}"
 
     @property
     def host_key(self) -> str:

@@ -46,6 +46,11 @@ class HostSpec:
     """Printed on standard output by the start-up file of every shell, non-interactive ones too."""
     clock_offset_s: int = 0
     """How far the wall clock is ahead, for dynamically linked programs. Needs a C compiler."""
+    adbd: Path | None = None
+    """The unpacked adbd of :mod:`support.hosts.adbd`: a phone, which has no sshd and no Python.
+
+    ``files`` in /system/bin are programs, before all others on the ``PATH`` of adbd's shells.
+    """
     root: Path | None = None
     """A root folder of another architecture, whose programs run in an emulator."""
 
