@@ -20,13 +20,14 @@ IN_CHECKOUT = "checkout"
 """Name of the environment that consists of links to this checkout."""
 
 
-def use_home(home: Path, host: Host, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
-    """Make ``home`` the user's: ssh knows the test bed's devices, and nothing else is there.
+def use_home(home: Path, host: Host | None, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    """Make ``home`` the user's: ssh knows the test bed of ``host``, and nothing else is there.
 
     Without ``monkeypatch`` it stays so.
     """
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
-    shutil.copy(host.config, home / ".ssh" / "config")
+    if host is not None:
+        shutil.copy(host.config, home / ".ssh" / "config")
     places = {
         "HOME": home,
         "XDG_CONFIG_HOME": home / ".config",

@@ -19,7 +19,7 @@ from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.jobs import JobsOnDevice, able_to_run_alone
 from latbench.devices.local import LocalDevice
 from latbench.devices.opening import Devices
-from latbench.devices.remote import DEVICE_LOCK, RemoteDevice, user_name
+from latbench.devices.remote import RemoteDevice, user_name
 from latbench.errors import StageError, UsageError
 from latbench.events import SILENT, Events
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
@@ -162,7 +162,7 @@ def _job(
             id=pilot.id,
             what=f"{pilot.request.model} on {pilot.backend}",
             harness=f"{user_name()}@{platform.node()}",
-            lock=DEVICE_LOCK,
+            lock=device.lock,
             created_unix_ns=pilot.created_unix_ns,
             limit_s=limit_s or LIMIT_FACTOR * expected_s + LIMIT_MORE_S,
             expected_s=expected_s,

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from latbench.devices.addresses import read_address
+from latbench.devices.addresses import AdbAddress, read_address
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import UsageError, suggest
 from latbench.files import write_beside
@@ -24,6 +24,8 @@ from latbench.schema.yaml_document import Document, parse
 
 SCHEMA = 1
 DEVICE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+PHONE_FOLDER = "latbench"
+"""Below the folder of `adb shell`'s files."""
 HEADER = "# Devices that `latbench devices add` has written. It may be edited by hand.\n"
 
 
@@ -66,6 +68,12 @@ class Connection(Value, frozen=True, kw_only=True, omit_defaults=True):
     identity: str | None = None
     """What told it from other machines when it was reached last."""
     installed: Installed | None = None
+
+    @property
+    def usual_worker(self) -> Literal["python", "native"]:
+        """The worker that such a device gets: Android has no Python."""
+        address = read_address(self.address)
+        return "native" if isinstance(address, AdbAddress) else "python"
 
 
 class ConnectionsFile(Value, frozen=True, kw_only=True):
@@ -145,9 +153,11 @@ def known_connection(id: str) -> Connection:
 def new_connection(id: str, address: str, *, same_as: str | None = None) -> Connection:
     """A checked connection. Raises :class:`UsageError`."""
     check_id(id)
-    read_address(address)
     row_of(same_as)
-    return Connection(id=id, address=address, same_as=same_as)
+    made = Connection(id=id, address=address, same_as=same_as)
+    if isinstance(read_address(address), AdbAddress):
+        return msgspec.structs.replace(made, folder=PHONE_FOLDER)
+    return made
 
 
 def check_id(id: str) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 
 from latbench.defaults import LOCAL
-from latbench.devices.addresses import LocalAddress, SshAddress, read_address
+from latbench.devices.addresses import (
+    AdbAddress,
+    LocalAddress,
+    SshAddress,
+    address_form,
+    read_address,
+)
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
 from latbench.devices.connections import Connection, load_connections
 from latbench.devices.local import LocalDevice
@@ -47,8 +53,10 @@ class Devices:
         """
         if name in ("", LOCAL, self._local.row.id):
             return self._local
-        if name in self._remote and not self._remote[name].is_lost():
-            return self._remote[name]
+        if name in self._remote:
+            if not self._remote[name].is_lost():
+                return self._remote[name]
+            self._remote.pop(name).__exit__(None, None, None)
         connection = next((each for each in load_connections() if each.id == name), None)
         if connection is None:
             return LocalDevice(_local_row(name))
@@ -83,6 +91,10 @@ def connect(connection: Connection) -> Transport:
             from latbench.devices.ssh import ssh_connection
 
             return ssh_connection(address, connection.id)
+        case AdbAddress():
+            from latbench.devices.adb import adb_connection
+
+            return adb_connection(address, connection.id)
     raise StageError(
         "probe",
         f"{connection.id} cannot be reached: {address.transport}:// is not supported yet",
@@ -102,10 +114,8 @@ def _local_row(name: str) -> Device:
     device = find_device(rows, name)
     if device.transport == LOCAL:
         return device
-    yours = f"latbench devices add my-{name} ssh://USER@HOST --same-as {name}"
     raise UsageError(
         f"{name} ({device.name}) is a description, not a device that latbench can reach",
-        hint="phones cannot be measured on yet"
-        if device.transport in ("adb", "apple")
-        else f"say how yours is reached: {yours}",
+        hint=f"say how yours is reached: latbench devices add my-{name} "
+        f"{address_form(device.transport)} --same-as {name}",
     )

@@ -27,7 +27,6 @@ from latbench.devices.preparation_android import (
     check_phone_state,
     phone_problem,
 )
-from latbench.devices.remote import DEVICE_LOCK
 from latbench.devices.transport import Completed
 from latbench.errors import StageError, UsageError
 from latbench.schema.value import Value
@@ -147,7 +146,7 @@ def target_named(id: str) -> Iterator[Target]:
     serial = address.serial if isinstance(address, AdbAddress) else None
     transport = connect(connection)
     try:
-        yield Target(id=id, shell=transport, serial=serial, lock=DEVICE_LOCK)
+        yield Target(id=id, shell=transport, serial=serial, lock=transport.device_lock)
     finally:
         transport.close()
 

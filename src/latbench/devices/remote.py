@@ -45,7 +45,6 @@ OWNER_TIMEOUT_S = 8.0
 ASK_TIMEOUT_S = 30.0
 EXCHANGES = 5
 """The shortest of so many is the round trip."""
-DEVICE_LOCK = "/tmp/latbench-device.lock"  # noqa: S108 - a lock for all users of the device
 NOT_INSTALLED = "latbench devices install {}"
 
 
@@ -104,6 +103,11 @@ class RemoteDevice:
     def connection(self) -> Connection:
         """How it is reached."""
         return self._connection
+
+    @property
+    def lock(self) -> str:
+        """The file there that reserves it."""
+        return self._transport.device_lock
 
     @property
     def machine(self) -> Machine:
@@ -178,7 +182,7 @@ class RemoteDevice:
         """Take the lock of the device until the agent ends. Raises :class:`StageError`."""
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         owner = f"{user_name()}@{platform.node()}, process {os.getpid()}, since {since}"
-        self._asked(messages.ReserveDevice(path=DEVICE_LOCK, owner=owner), messages.DeviceReserved)
+        self._asked(messages.ReserveDevice(path=self.lock, owner=owner), messages.DeviceReserved)
 
     def signal(self, name: messages.SignalName, pid: int) -> None:
         """Signal a worker on the device. Raises :class:`StageError`."""

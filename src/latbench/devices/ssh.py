@@ -20,7 +20,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from latbench.devices.addresses import SshAddress
-from latbench.devices.transport import COMMAND_TIMEOUT_S, Channel, Completed
+from latbench.devices.receiving import check_received, receive_timeout_s, receiver
+from latbench.devices.transport import (
+    COMMAND_TIMEOUT_S,
+    DEVICE_LOCK,
+    Channel,
+    Completed,
+    lost_connection,
+    signal_or_status,
+)
 from latbench.errors import StageError
 
 if TYPE_CHECKING:
@@ -37,13 +45,6 @@ CHUNK_BYTES = 2**18
 WINDOW_BYTES = 2**23
 """Outputs of a model travel in one line, and each window takes a round trip."""
 _DETAIL_BYTES = 4000
-SHA256 = "sha256sum 2>/dev/null || shasum -a 256"
-"""Linux has the one, macOS the other; both print the digest first."""
-RECEIVE = (
-    'mkdir -p "$(dirname "$1")" && umask 077 && cat >"$1.part" && '
-    f'({SHA256}) <"$1.part" && mv -f "$1.part" "$1" || {{ rm -f "$1.part"; exit 1; }}'
-)
-"""Shell program that stores its input at a path, complete or not at all, and prints its digest."""
 
 
 def ssh_connection(address: SshAddress, name: str) -> SshTransport:
@@ -71,6 +72,11 @@ class SshTransport:
         """The word for it in records."""
         return "ssh"
 
+    @property
+    def device_lock(self) -> str:
+        """The file that reserves the device, for all its users."""
+        return DEVICE_LOCK
+
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError`."""
         return self._waited(self._run(_shell_line(command, {}), stdin), timeout_s, command[0])
@@ -92,26 +98,10 @@ class SshTransport:
 
     def push(self, source: Path, target: str) -> None:
         """Copy a file to an absolute path on the device. Raises :class:`StageError`."""
-        size = source.stat().st_size
-        # A slow link carries half a megabyte a second.
-        timeout_s = COMMAND_TIMEOUT_S + size / 500_000
-        command = ("sh", "-c", RECEIVE, "sh", target)
-        done, sent = self._waited(
-            self._sent(source, _shell_line(command, {})), timeout_s, f"copying {source.name}"
-        )
-        if done.status != 0:
-            raise StageError(
-                "open",
-                f"cannot write {target} on {self._name}: {done.said}",
-                hint="free space there (latbench devices check), or choose another folder: "
-                "latbench devices add --folder",
-            )
-        if sent.encode() not in done.stdout.split():
-            raise StageError(
-                "open",
-                f"{target} on {self._name} is not what was sent",
-                hint="a faulty disk or link; try again",
-            )
+        timeout_s = receive_timeout_s(source.stat().st_size)
+        line = _shell_line(receiver(target), {})
+        done, sent = self._waited(self._sent(source, line), timeout_s, f"copying {source.name}")
+        check_received(done, sent, target, self._name)
 
     def close(self) -> None:
         """End the connection."""
@@ -123,12 +113,7 @@ class SshTransport:
 
     def lost(self) -> StageError:
         """What is raised once nothing can be asked of the device."""
-        return StageError(
-            "open",
-            f"the connection to {self._name} was lost",
-            hint="is it still on? `latbench devices check` tries each step of the way",
-            kind="disconnected",
-        )
+        return lost_connection(self._name)
 
     def is_lost(self) -> bool:
         """Whether the connection has ended."""
@@ -328,9 +313,9 @@ async def _stay_alive(process: SSHClientProcess[bytes], every_s: float) -> None:
 
 
 def _status(process: SSHClientProcess[bytes]) -> int | None:
-    """The exit status, negative for a signal, also one that a shell reports as 128 + n."""
+    """The exit status, negative for a signal."""
     found = process.returncode
-    return None if found is None else 128 - found if 128 < found < 192 else found
+    return None if found is None else signal_or_status(found)
 
 
 def _shell_line(command: Sequence[str], environment: Mapping[str, str]) -> str:

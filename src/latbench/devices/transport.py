@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from latbench.errors import StageError
+
 COMMAND_TIMEOUT_S = 30.0
 """Seconds for a short command on a device."""
+DEVICE_LOCK = "/tmp/latbench-device.lock"  # noqa: S108 - a lock for all users of the device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,11 @@ class Transport(Protocol):
         """The word for it in records."""
         ...
 
+    @property
+    def device_lock(self) -> str:
+        """The file that reserves the device, for all its users."""
+        ...
+
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError` (``timeout``)."""
         ...
@@ -86,3 +94,19 @@ class Transport(Protocol):
     def close(self) -> None:
         """End the connection."""
         ...
+
+
+def lost_connection(name: str, detail: str | None = None) -> StageError:
+    """What is raised once nothing can be asked of the device ``name``."""
+    return StageError(
+        "open",
+        f"the connection to {name} was lost",
+        hint="is it still on? `latbench devices check` tries each step of the way",
+        kind="disconnected",
+        detail=detail,
+    )
+
+
+def signal_or_status(status: int) -> int:
+    """An exit status, negative for a signal, which a shell reports as 128 + n."""
+    return 128 - status if 128 < status < 192 else status

@@ -15,6 +15,7 @@ from latbench.claims.verdict import (
     StoredVerdict,
     Verdict,
 )
+from latbench.devices.addresses import address_form
 from latbench.report.json import to_json
 from latbench.report.text.claim import Models, statement
 from latbench.report.text.layout import moment
@@ -55,13 +56,11 @@ def needed_commands(claim: Claim, device: Device | None, own: Sequence[str]) -> 
     backend = claim.conditions.backend
     if own:
         return [f"to measure it: latbench claims check {claim.id} --measure --device {own[0]}"]
-    if device.transport not in ("ssh", "local"):
-        return [f"to measure it: latbench cannot reach a {device.kind} ({device.name}) yet"]
     name = f"my-{device.id}"
     chosen = f" --backend {backend}" if backend else ""
     return [
-        f"to measure it on a device of yours over ssh ({device.name}):",
-        f"    latbench devices add {name} ssh://USER@HOST --same-as {device.id}",
+        f"to measure it on a device of yours ({device.name}):",
+        f"    latbench devices add {name} {address_form(device.transport)} --same-as {device.id}",
         f"    latbench devices install {name}{chosen}",
         f"    latbench claims check {claim.id} --measure --device {name}",
     ]
