@@ -38,6 +38,7 @@ INSTALLED = Installed(
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("LATBENCH_ADB", "/no/adb")
 
 
 def latbench(*arguments: str) -> Ended:
@@ -197,7 +198,7 @@ def test_unknown_devices_are_told_with_the_nearest() -> None:
     assert run.status == 2
     assert "did you mean pi5-left?" in run.err
     phone = latbench("run", "--model", "mobilevig_ti", "--device", "iphone-13-mini")
-    assert "phones cannot be measured on yet" in phone.err
+    assert "my-iphone-13-mini apple://MAC/IDENTIFIER --same-as iphone-13-mini" in phone.err
     board = latbench("run", "--model", "mobilevig_ti", "--device", "jetson-orin")
     assert "latbench devices add my-jetson-orin ssh://USER@HOST --same-as jetson-orin" in board.err
 
@@ -236,4 +237,7 @@ def test_hosts_of_the_ssh_configuration() -> None:
 
 
 def test_no_ssh_configuration() -> None:
-    assert latbench("devices", "discover").out == "no host is named in ~/.ssh/config\n"
+    done = latbench("devices", "discover")
+    assert done.out == "no host is named in ~/.ssh/config, and adb sees no device\n"
+    assert "phones are not listed: LATBENCH_ADB names /no/adb" in done.err
+    assert (done.status, "platform-tools" in done.err) == (0, True)

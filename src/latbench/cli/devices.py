@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,7 +35,7 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
     """List the devices: this machine, your own, and those that published latencies name.
 
     `latbench devices ID` describes one with the source of each fact. Your own devices are reached
-    over ssh; `latbench devices add` stores how. Measure on one with `latbench run --device ID`.
+    over ssh or adb, as `latbench devices add` stores. Measure on one: `latbench run --device ID`.
     """
     if ctx.invoked_subcommand is None:
         _list(as_json)
@@ -128,7 +127,7 @@ def add(
 ) -> None:
     """Store how a device of yours is reached.
 
-    ADDRESS is such as ssh://bench@pi5.local.
+    ADDRESS is such as ssh://bench@pi5.local, or adb://SERIAL for an Android device.
 
     HOST in ssh://[USER@]HOST[:PORT] may be a name of ~/.ssh/config. local:// gives this machine a
     name of its own. An ID that exists is changed.
@@ -161,24 +160,28 @@ def add(
 @command.command("discover")
 @json_option
 def discover(*, as_json: bool) -> None:
-    """List the hosts of ~/.ssh/config.
+    """List the hosts of ~/.ssh/config, and the phones that adb sees.
 
     Each with the command that adds it.
     """
-    from latbench.devices.discovery import ssh_hosts
+    from latbench.devices.discovery import phones, ssh_hosts
+    from latbench.errors import StageError
     from latbench.report.json import to_json
+    from latbench.report.text.device import discovered_lines
 
-    found = ssh_hosts()
+    hosts = ssh_hosts()
+    try:
+        found = phones()
+    except StageError as error:
+        found = ()
+        warn(f"phones are not listed: {error.message}")
+        warn(f"  {error.hint}")
     if as_json:
-        click.echo(to_json(found))
-        return
-    if not found:
-        click.echo("no host is named in ~/.ssh/config")
+        click.echo(to_json((*hosts, *found)))
         return
     echo_lines(
-        f"{shlex.join(('latbench', 'devices', 'add', each.id, f'ssh://{each.host}'))}"
-        f"{'  # added' if each.added else ''}"
-        for each in found
+        discovered_lines(hosts, found)
+        or ["no host is named in ~/.ssh/config, and adb sees no device"]
     )
 
 

@@ -21,6 +21,7 @@ HOST_AND_PORT = re.compile(r"(?!usb:)(?P<host>\S+):(?P<port>\d{1,5})")
 """A serial that ``adb connect`` takes."""
 EMULATOR = re.compile(r"emulator-(?P<console>\d+)")
 CONNECT_TIMEOUT_S = 20.0
+LOOK_S = 0.1
 SETTLE_S = 3.0
 """How long a server may take to find devices, and devices to answer it."""
 PASSING = ("connecting", "authorizing", "offline")
@@ -61,15 +62,8 @@ def reach(server: AdbServer, serial: str, name: str, *, anew: bool = False) -> N
         if anew or any(each.state == "offline" for each in named(server.devices(), serial)):
             server.said("disconnect", serial, timeout_s=CONNECT_TIMEOUT_S)
         said = server.said("connect", serial, timeout_s=CONNECT_TIMEOUT_S)
-    until = time.monotonic() + SETTLE_S
-    while True:
-        found = named(server.devices(), serial)
-        passing = all(each.state in PASSING for each in found) and (
-            bool(found) or server.is_new or bool(network and "connected to" in said)
-        )
-        if not passing or time.monotonic() >= until:
-            break
-        time.sleep(0.1)
+    connected = network is not None and "connected to" in said
+    found = named(settled_devices(server, serial, wait=connected), serial)
     if not found:
         raise _absent(server, serial, name, said if network else None)
     if len(found) > 1:
@@ -77,7 +71,8 @@ def reach(server: AdbServer, serial: str, name: str, *, anew: bool = False) -> N
             f"{name}: {len(found)} devices have the serial {serial}", twins_hint(name, found)
         )
     if found[0].state != READY:
-        raise _refused(*state_words(found[0], name))
+        message, hint = state_words(found[0])
+        raise _refused(f"{name}: {message}", hint)
     features = ask_server(server.port, f"host-serial:{serial}:features") or ""
     if NEEDED not in features.split(","):
         raise _refused(
@@ -91,10 +86,41 @@ def named(devices: Sequence[Listed], serial: str) -> tuple[Listed, ...]:
     return tuple(each for each in devices if serial in (each.serial, each.path))
 
 
-def state_words(device: Listed, name: str) -> tuple[str, str | None]:
+def settled_devices(
+    server: AdbServer, serial: str | None = None, *, wait: bool = False
+) -> tuple[Listed, ...]:
+    """What the server sees, once ``serial`` (or all) has a state that stays.
+
+    With ``wait``, or a server that has just started, one that is not there may still come.
+    """
+    until = time.monotonic() + SETTLE_S
+    while True:
+        devices = server.devices()
+        found = devices if serial is None else named(devices, serial)
+        coming = (wait or server.is_new) if serial is not None and not found else False
+        passing = any(each.state in PASSING for each in found)
+        if not (coming or passing) or time.monotonic() >= until:
+            return devices
+        time.sleep(LOOK_S)
+
+
+def is_on_usb(device: Listed) -> bool:
+    """Whether only one server can have it."""
+    return not (HOST_AND_PORT.fullmatch(device.serial) or EMULATOR.fullmatch(device.serial))
+
+
+def held_note(port: int) -> str:
+    """What to do about a USB device of another server."""
+    return (
+        f"held by the adb server at port {port}: use that server ({PORT_VARIABLE}={port}), or end "
+        "it: adb kill-server"
+    )
+
+
+def state_words(device: Listed) -> tuple[str, str | None]:
     """What a state means, and what to do."""
     message, hint = ADVICE.get(device.state, (f"is in the state {device.state!r} of adb", None))
-    return f"{name}: {device.serial} {message}", hint
+    return f"{device.serial} {message}", hint
 
 
 def twins_hint(name: str, twins: Sequence[Listed]) -> str:
@@ -128,11 +154,12 @@ def _absent(server: AdbServer, serial: str, name: str, said: str | None) -> Stag
             "is wireless debugging on, and the port the one that it shows now? Android 11 and "
             "newer first need `adb pair HOST:PORT`",
         )
-    if server.port != usual_port() and named(listed_by(usual_port()) or (), serial):
+    usual = usual_port()
+    if server.port != usual and named(listed_by(usual) or (), serial):
         return _refused(
-            f"{name}: {serial} is held by the adb server at port {usual_port()}; "
-            "USB devices have one server at a time",
-            f"let latbench use that server ({PORT_VARIABLE}={usual_port()}), or end it: "
+            f"{name}: {serial} is held by the adb server at port {usual}; "
+            "a USB device has one server at a time",
+            f"let latbench use that server ({PORT_VARIABLE}={usual}), or end it: "
             "adb kill-server (and Android Studio, which starts it again)",
         )
     return _refused(

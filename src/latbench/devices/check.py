@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from latbench.devices.adb_check import android_steps
 from latbench.devices.addresses import LocalAddress, read_address
+from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import Connection, load_connections
 from latbench.devices.installation import check_surroundings, look_around
 from latbench.devices.opening import connect
@@ -15,19 +17,9 @@ from latbench.devices.transport import Transport
 from latbench.errors import LatbenchError
 from latbench.plugins import load_runner
 from latbench.schema.environment import Machine
-from latbench.schema.value import Value
 
 CLOCK_TOLERANCE_NS = 60 * 10**9
 """Records of a device whose clock is off by more are hard to place in time."""
-
-
-class CheckStep(Value, frozen=True, kw_only=True):
-    """One step. ``works`` is ``None`` for what is neither good nor bad."""
-
-    name: str
-    works: bool | None
-    found: str
-    hint: str | None = None
 
 
 def check_device(connection: Connection) -> Iterator[CheckStep]:
@@ -43,6 +35,8 @@ def check_device(connection: Connection) -> Iterator[CheckStep]:
         return
     yield CheckStep(name="connection", works=True, found=connection.address)
     try:
+        if transport.kind == "adb":
+            yield from android_steps(transport)
         yield from _surroundings(connection, transport)
         yield from _preparation(Target(id=connection.id, shell=transport))
     except LatbenchError as error:
@@ -66,7 +60,8 @@ def _surroundings(connection: Connection, transport: Transport) -> Iterator[Chec
     yield CheckStep(name="system", works=True, found=system)
     if found.free_bytes is not None:
         yield CheckStep(name="free space", works=None, found=f"{found.free_bytes / 1e9:.1f} GB")
-    if connection.installed is None or connection.installed.worker == "python":
+    installed = connection.installed
+    if (installed.worker if installed else connection.usual_worker) == "python":
         check_surroundings(connection, found)
         assert found.python is not None
         version = ".".join(map(str, found.python))

@@ -1,11 +1,22 @@
-"""Hosts that the user's ssh configuration names."""
+"""Devices that can be added: hosts of the ssh configuration, and those that adb sees."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+from latbench.devices.adb_server import AdbServer, Listed, listed_by, usual_port
+from latbench.devices.adb_state import (
+    READY,
+    held_note,
+    is_on_usb,
+    named,
+    settled_devices,
+    state_words,
+    without_aliases,
+)
 from latbench.devices.addresses import SshAddress, read_address
 from latbench.devices.connections import DEVICE_ID, load_connections
 from latbench.errors import UsageError
@@ -24,6 +35,58 @@ class SshHost(Value, frozen=True, kw_only=True):
     id: str
     added: bool
     """Whether it is one of the user's devices already."""
+
+
+class Phone(Value, frozen=True, kw_only=True):
+    """An Android device that an adb server sees, and the id that it would get here."""
+
+    address: str
+    id: str
+    added: bool
+    """Whether it is one of the user's devices already."""
+    state: str
+    model: str | None
+    note: str | None
+    """What keeps it from being measured on, and what to do."""
+
+
+def phones() -> tuple[Phone, ...]:
+    """What latbench's adb server sees, and the USB devices that the user's server holds.
+
+    Raises :class:`StageError` if there is no adb.
+    """
+    server = AdbServer()
+    try:
+        own = without_aliases(settled_devices(server))
+    finally:
+        server.close()
+    usual = usual_port()
+    theirs = () if server.port == usual else without_aliases(listed_by(usual) or ())
+    held = [each for each in theirs if not named(own, each.serial) and is_on_usb(each)]
+    there = {each.address for each in load_connections()}
+    found = [_phone(each, own, there, _state_note(each)) for each in own]
+    found += [_phone(each, theirs, there, held_note(usual)) for each in held]
+    return tuple(found)
+
+
+def _phone(device: Listed, beside: Sequence[Listed], there: set[str], note: str | None) -> Phone:
+    twins = [each for each in beside if each.serial == device.serial]
+    name = device.path if len(twins) > 1 and device.path else device.serial
+    return Phone(
+        address=f"adb://{name}",
+        id=_id_of(device.model or device.serial),
+        added=f"adb://{name}" in there,
+        state=device.state,
+        model=device.model,
+        note=note,
+    )
+
+
+def _state_note(device: Listed) -> str | None:
+    if device.state == READY:
+        return None
+    message, hint = state_words(device)
+    return f"{message}: {hint}" if hint else message
 
 
 def ssh_hosts(config: Path | None = None) -> tuple[SshHost, ...]:

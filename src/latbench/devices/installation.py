@@ -42,7 +42,7 @@ echo "interpreter=$(command -v "$1" 2>/dev/null)"
 echo "python=$("$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>&1 | tail -n 1)"
 mkdir -p "$HOME/$2" 2>&1 | sed 's/^/refused=/'
 [ -w "$HOME/$2" ] && echo "writable=yes"
-df -Pk "$HOME/$2" 2>/dev/null | { read -r _; read -r _ _ _ free _; echo "free=$free"; }
+echo "free=$(df -Pk "$HOME/$2" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 """
 """Shell program that tells about a device, one ``name=value`` on a line."""
 UNPACK = r"""

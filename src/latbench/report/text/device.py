@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 
 from latbench.analysis.settings import settings
-from latbench.devices.check import CheckStep
+from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import Connection
+from latbench.devices.discovery import Phone, SshHost
 from latbench.report.text.layout import labelled
 from latbench.report.units import duration, size
 from latbench.schema.cpu_choice import CPUS_SETTING
@@ -63,6 +65,18 @@ def connection_lines(connection: Connection) -> list[str]:
     if connection.emulated:
         lines.append(labelled("emulated", "its times mean nothing"))
     return lines
+
+
+def discovered_lines(hosts: Sequence[SshHost], phones: Sequence[Phone]) -> list[str]:
+    """The command that adds each, and what keeps it from being measured on."""
+    lines = [(each.id, f"ssh://{each.host}", "added" if each.added else None) for each in hosts]
+    for each in phones:
+        notes = [note for note in ("added" if each.added else None, each.note) if note]
+        lines.append((each.id, each.address, "; ".join(notes) or None))
+    return [
+        f"{shlex.join(('latbench', 'devices', 'add', id, address))}{f'  # {note}' if note else ''}"
+        for id, address, note in lines
+    ]
 
 
 def step_lines(step: CheckStep) -> list[str]:
