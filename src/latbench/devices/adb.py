@@ -303,9 +303,12 @@ def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
 
 
 def _shell_line(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """What the device's shell executes: every word is quoted."""
+    """What the device's shell executes: every word is quoted.
+
+    A session of its own keeps signals to the program's group from the shell that tells its end.
+    """
     variables = {"HOME": HOME, "TMPDIR": HOME, **environment}
-    words = ["env", *(f"{name}={value}" for name, value in variables.items()), *command]
+    words = ["setsid", "env", *(f"{name}={value}" for name, value in variables.items()), *command]
     return f"{shlex.join(words)}; printf '\\nlatbench-ended %d\\n' $? >&2"
 
 

@@ -61,7 +61,7 @@ def reach(server: AdbServer, serial: str, name: str, *, anew: bool = False) -> N
     if network:
         if anew or any(each.state == "offline" for each in named(server.devices(), serial)):
             server.said("disconnect", serial, timeout_s=CONNECT_TIMEOUT_S)
-        said = server.said("connect", serial, timeout_s=CONNECT_TIMEOUT_S)
+        said = _connected(server, serial, name)
     connected = network is not None and "connected to" in said
     found = named(settled_devices(server, serial, wait=connected), serial)
     if not found:
@@ -79,6 +79,18 @@ def reach(server: AdbServer, serial: str, name: str, *, anew: bool = False) -> N
             f"{name}: its adbd cannot tell how programs end",
             "Android 7 or newer can",
         )
+
+
+def _connected(server: AdbServer, serial: str, name: str) -> str:
+    try:
+        return server.said("connect", serial, timeout_s=CONNECT_TIMEOUT_S)
+    except StageError as error:
+        if error.kind != "timeout":
+            raise
+        raise _refused(
+            f"{name}: {serial} does not answer within {CONNECT_TIMEOUT_S:g} s",
+            "is it on, and in the same network?",
+        ) from error
 
 
 def named(devices: Sequence[Listed], serial: str) -> tuple[Listed, ...]:
