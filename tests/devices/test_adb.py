@@ -21,6 +21,8 @@ from latbench.devices.opening import connect
 from latbench.events import SILENT, Events
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.record import Record
+from latbench.store.record_filter import RecordFilter
+from latbench.store.registry import Registry
 from support import onnx_files
 from support.command_line import Ended, in_process
 from support.devices import use_home
@@ -224,13 +226,15 @@ def test_a_sweep_and_a_comparison_over_a_cut(pixel: Host, tmp_path: Path) -> Non
 
     thread = threading.Thread(target=mend)
     thread.start()
-    swept = command(
-        tmp_path, "run", one, "--device", "pixel", "--threads", "1", "--threads", "2",
-        "--json", *SHORT_OPTIONS[:-2],
-    )  # fmt: skip
+    settings = ("--device", "pixel", "--threads", "1", "--threads", "2", *SHORT_OPTIONS[:-2])
+    swept = command(tmp_path, "run", one, *settings, "--json", "--registry", "sweep.db")
     thread.join()
-    statuses = [each["record"]["outcome"]["status"] for each in swept.json["results"]]
-    assert sorted(statuses) == ["failed", "measured"], swept.err
+    with Registry.open(str(tmp_path / "sweep.db")) as registry:
+        rows = registry.find(RecordFilter(devices=("pixel",)))
+        ended = [registry.get(row.id).outcome for row in rows]
+    assert sorted(each.status for each in ended) == ["failed", "measured"], swept.err
+    kinds = {each.failure.kind for each in ended if each.failure}
+    assert kinds == {"disconnected"}
 
 
 def test_two_phones_and_the_users_own_server(
