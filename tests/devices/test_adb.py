@@ -290,7 +290,10 @@ def free_port() -> int:
 def server_process(port: int) -> str:
     """The process that serves ``port``."""
     found = subprocess.run(
-        ["pgrep", "-f", f"adb -L tcp:localhost:{port} "], capture_output=True, text=True, check=True
+        ["pgrep", "-f", f"adb -L tcp:(localhost:)?{port} "],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return found.stdout
 

@@ -32,12 +32,12 @@ from latbench.files import content_sha256
 
 HOME = "/data/local/tmp"
 """The only folder in which the user of ``adb shell`` may write programs and execute them."""
-DEVICE_LOCK = f"{HOME}/latbench-device.lock"
+PHONE_LOCK = f"{HOME}/latbench-device.lock"
 BEAT_S, BEATS = 2.0, 3
 """The connection is lost when so many signs of life have been missed, one every ``BEAT_S``."""
 END_TIMEOUT_S = 0.5
 ERRORS_TIMEOUT_S = 1.0
-DETAIL_BYTES = 4000
+_DETAIL_BYTES = 4000
 ENDED = re.compile(rb"\n?latbench-ended (\d+)\n")
 """What the device's shell adds to standard error when the program has ended.
 
@@ -90,7 +90,7 @@ class AdbTransport:
     @property
     def device_lock(self) -> str:
         """The file that reserves the device, for all its users."""
-        return DEVICE_LOCK
+        return PHONE_LOCK
 
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError`."""
@@ -290,8 +290,8 @@ class AdbChannel:
 
     def _gather_errors(self) -> None:
         assert self._process.stderr is not None
-        while data := self._process.stderr.readline(DETAIL_BYTES):
-            self._errors = (self._errors + data)[-DETAIL_BYTES:]
+        while data := self._process.stderr.readline(_DETAIL_BYTES):
+            self._errors = (self._errors + data)[-_DETAIL_BYTES:]
 
 
 def _write(process: subprocess.Popen[bytes], data: bytes) -> None:

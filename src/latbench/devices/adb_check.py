@@ -1,6 +1,6 @@
 """What an Android device says about itself before anything is installed there.
 
-What its programs do not tell is unknown, which is no failure: adbd also runs on plain Linux.
+What its programs do not tell is unknown, and never a failure: adbd also runs on plain Linux.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from latbench.devices.check_step import CheckStep
 from latbench.devices.transport import COMMAND_TIMEOUT_S, Transport
 from latbench.errors import StageError
 
-LOOK = r"""
+_LOOK = r"""
 for each in ro.product.manufacturer ro.product.model ro.build.version.release \
     ro.build.version.sdk ro.product.cpu.abilist; do
     echo "$each=$(getprop $each)"
@@ -28,19 +28,19 @@ dumpsys thermalservice | sed -n -e 's/^Thermal Status: */status=/p' \
     -e 's/^IsStatusOverride: */faked=/p'
 """
 """Shell program that tells about a device, one ``name=value`` on a line."""
-ABIS = ("arm64-v8a", "x86_64")
+_ABIS = ("arm64-v8a", "x86_64")
 """Those that a worker exists for."""
-UNKNOWN = "unknown"
+_UNKNOWN = "unknown"
 _STATUSES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Android's names of thermal statuses, from 0 on (PowerManager.THERMAL_STATUS_NONE)."""
-LOW_PERCENT = 20
-POWERED = ("AC", "USB", "Wireless", "Dock")
+_LOW_PERCENT = 20
+_POWERED = ("AC", "USB", "Wireless", "Dock")
 
 
 def android_steps(transport: Transport) -> Iterator[CheckStep]:
     """Ask the device. Raises :class:`StageError` if the connection is lost."""
     try:
-        done = transport.run(("sh", "-c", LOOK), timeout_s=COMMAND_TIMEOUT_S)
+        done = transport.run(("sh", "-c", _LOOK), timeout_s=COMMAND_TIMEOUT_S)
     except StageError as error:
         if error.kind != "timeout":
             raise
@@ -57,11 +57,11 @@ def steps_of(told: Mapping[str, str]) -> Iterator[CheckStep]:
     yield _debugging(told)
     maker, model = told.get("ro.product.manufacturer"), told.get("ro.product.model")
     named = " ".join(each for each in (maker, model) if each)
-    yield CheckStep(name="model", works=None, found=named or UNKNOWN)
+    yield CheckStep(name="model", works=None, found=named or _UNKNOWN)
     release, sdk = told.get("ro.build.version.release"), told.get("ro.build.version.sdk")
-    android = f"{release} (API level {sdk or UNKNOWN})" if release else UNKNOWN
+    android = f"{release} (API level {sdk or _UNKNOWN})" if release else _UNKNOWN
     yield CheckStep(name="Android", works=None, found=android)
-    yield CheckStep(name="kernel", works=None, found=told.get("kernel", UNKNOWN))
+    yield CheckStep(name="kernel", works=None, found=told.get("kernel", _UNKNOWN))
     yield _abi(told.get("ro.product.cpu.abilist"))
     yield _screen(told.get("mWakefulness"))
     yield _battery(told)
@@ -70,23 +70,23 @@ def steps_of(told: Mapping[str, str]) -> Iterator[CheckStep]:
 
 def _debugging(told: Mapping[str, str]) -> CheckStep:
     words = {"1": "on", "0": "off"}
-    usb = words.get(told.get("adb_enabled", ""), UNKNOWN)
-    options = words.get(told.get("development_settings_enabled", ""), UNKNOWN)
+    usb = words.get(told.get("adb_enabled", ""), _UNKNOWN)
+    options = words.get(told.get("development_settings_enabled", ""), _UNKNOWN)
     found = f"developer options {options}, USB debugging {usb}"
     return CheckStep(name="debugging", works=None, found=found)
 
 
 def _abi(listed: str | None) -> CheckStep:
     if listed is None:
-        return CheckStep(name="ABI", works=None, found=UNKNOWN)
-    fits = any(abi in ABIS for abi in listed.split(","))
-    hint = None if fits else f"the native worker exists for {' and '.join(ABIS)}"
+        return CheckStep(name="ABI", works=None, found=_UNKNOWN)
+    fits = any(abi in _ABIS for abi in listed.split(","))
+    hint = None if fits else f"the native worker exists for {' and '.join(_ABIS)}"
     return CheckStep(name="ABI", works=fits, found=listed, hint=hint)
 
 
 def _screen(wakefulness: str | None) -> CheckStep:
     if wakefulness is None:
-        return CheckStep(name="screen", works=None, found=UNKNOWN)
+        return CheckStep(name="screen", works=None, found=_UNKNOWN)
     awake = wakefulness == "Awake"
     return CheckStep(
         name="screen",
@@ -100,10 +100,10 @@ def _battery(told: Mapping[str, str]) -> CheckStep:
     own = {name.removeprefix("battery "): value for name, value in told.items()}
     level = own.get("level", "")
     if not level.isdecimal():
-        return CheckStep(name="charging", works=None, found=UNKNOWN)
-    sources = [each for each in POWERED if own.get(f"{each} powered") == "true"]
+        return CheckStep(name="charging", works=None, found=_UNKNOWN)
+    sources = [each for each in _POWERED if own.get(f"{each} powered") == "true"]
     power = f"powered by {' and '.join(sources)}" if sources else "on battery"
-    low = int(level) < LOW_PERCENT
+    low = int(level) < _LOW_PERCENT
     faked = "faked" in own
     hint = "the reading is faked: adb shell dumpsys battery reset" if faked else None
     return CheckStep(
@@ -117,7 +117,7 @@ def _battery(told: Mapping[str, str]) -> CheckStep:
 def _thermal(status: str | None, override: str | None) -> CheckStep:
     number = re.fullmatch(r"\d+", status or "")
     if number is None or int(number[0]) >= len(_STATUSES):
-        return CheckStep(name="thermal", works=None, found=UNKNOWN)
+        return CheckStep(name="thermal", works=None, found=_UNKNOWN)
     word = _STATUSES[int(number[0])]
     hint = None if word == "none" else "let it cool down; --cooldown waits for it"
     if override == "true":

@@ -28,7 +28,7 @@ FIRST_PORT, PORTS = 15037, 10_000
 """Below the ports that systems hand out."""
 PORT_VARIABLE = "LATBENCH_ADB_PORT"
 PROGRAM_VARIABLE = "LATBENCH_ADB"
-START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 20.0
 ANSWER_TIMEOUT_S = 10.0
 STARTED = b"started by latbench\n"
 ITS_VARIABLES = (
@@ -36,7 +36,7 @@ ITS_VARIABLES = (
     *("ADB_SERVER_SOCKET", "ADB_TRACE"),
 )
 """Variables that would send adb to another server or device."""
-LISTED = re.compile(
+_LISTED = re.compile(
     r"(?P<serial>\S+)\s+(?P<state>no permissions|[a-z]+)(?P<rest>.*)", re.IGNORECASE
 )
 
@@ -130,11 +130,11 @@ def ask_server(port: int, service: str) -> str | None:
 
 
 def listed_by(port: int) -> tuple[Listed, ...] | None:
-    """The devices of the server at ``port``; ``None`` if there is no server."""
+    """The devices of the server at ``port``; ``None`` without a server."""
     text = ask_server(port, "host:devices-l")
     if text is None:
         return None
-    matches = [LISTED.match(line) for line in text.splitlines()]
+    matches = [_LISTED.match(line) for line in text.splitlines()]
     return tuple(
         Listed(
             serial=found["serial"],
@@ -211,7 +211,7 @@ class AdbServer:
             )
 
     def _start(self) -> None:
-        said = self.said("start-server", timeout_s=START_TIMEOUT_S)
+        said = self.said("start-server", timeout_s=_START_TIMEOUT_S)
         if ask_server(self.port, "host:version") is None:
             raise StageError(
                 "probe",
@@ -226,7 +226,7 @@ class AdbServer:
 
 
 def client_environment() -> dict[str, str]:
-    """The environment of an ``adb`` that must use the server it is told."""
+    """The environment of an ``adb`` of this server alone, without the variables of others."""
     return {name: value for name, value in os.environ.items() if name not in ITS_VARIABLES}
 
 

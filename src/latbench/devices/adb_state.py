@@ -20,14 +20,14 @@ from latbench.errors import StageError
 HOST_AND_PORT = re.compile(r"(?!usb:)(?P<host>\S+):(?P<port>\d{1,5})")
 """A serial that ``adb connect`` takes."""
 EMULATOR = re.compile(r"emulator-(?P<console>\d+)")
-CONNECT_TIMEOUT_S = 20.0
-LOOK_S = 0.1
+_CONNECT_TIMEOUT_S = 20.0
+_LOOK_S = 0.1
 SETTLE_S = 3.0
 """How long a server may take to find devices, and devices to answer it."""
 PASSING = ("connecting", "authorizing", "offline")
 READY = "device"
-NEEDED = "shell_v2"
-ADVICE = {
+NEEDED_FEATURE = "shell_v2"
+STATES = {
     "unauthorized": (
         "has not allowed this computer",
         "unlock it and accept `Allow USB debugging?`; if nothing is asked: Developer options, "
@@ -53,17 +53,17 @@ ADVICE = {
 
 
 def reach(server: AdbServer, serial: str, name: str, *, anew: bool = False) -> None:
-    """Make the server ready for the device; ``anew`` drops the connection it may have.
+    """Make the server ready for the device; ``anew`` drops its present connection.
 
     Raises :class:`StageError` (``unavailable``) with what is wrong.
     """
     network = HOST_AND_PORT.fullmatch(serial)
     if network:
-        if anew or any(each.state == "offline" for each in named(server.devices(), serial)):
-            server.said("disconnect", serial, timeout_s=CONNECT_TIMEOUT_S)
+        if anew or any(each.state == "offline" for each in with_serial(server.devices(), serial)):
+            server.said("disconnect", serial, timeout_s=_CONNECT_TIMEOUT_S)
         said = _connected(server, serial, name)
     connected = network is not None and "connected to" in said
-    found = named(settled_devices(server, serial, wait=connected), serial)
+    found = with_serial(settled_devices(server, serial, wait=connected), serial)
     if not found:
         raise _absent(server, serial, name, said if network else None)
     if len(found) > 1:
@@ -74,26 +74,26 @@ def reach(server: AdbServer, serial: str, name: str, *, anew: bool = False) -> N
         message, hint = state_words(found[0])
         raise _refused(f"{name}: {message}", hint)
     features = ask_server(server.port, f"host-serial:{serial}:features") or ""
-    if NEEDED not in features.split(","):
+    if NEEDED_FEATURE not in features.split(","):
         raise _refused(
-            f"{name}: its adbd cannot tell how programs end",
+            f"{name}: its adbd does not report how programs end",
             "Android 7 or newer can",
         )
 
 
 def _connected(server: AdbServer, serial: str, name: str) -> str:
     try:
-        return server.said("connect", serial, timeout_s=CONNECT_TIMEOUT_S)
+        return server.said("connect", serial, timeout_s=_CONNECT_TIMEOUT_S)
     except StageError as error:
         if error.kind != "timeout":
             raise
         raise _refused(
-            f"{name}: {serial} does not answer within {CONNECT_TIMEOUT_S:g} s",
+            f"{name}: {serial} does not answer within {_CONNECT_TIMEOUT_S:g} s",
             "is it on, and in the same network?",
         ) from error
 
 
-def named(devices: Sequence[Listed], serial: str) -> tuple[Listed, ...]:
+def with_serial(devices: Sequence[Listed], serial: str) -> tuple[Listed, ...]:
     """Those that ``adb -s`` would take for ``serial``."""
     return tuple(each for each in devices if serial in (each.serial, each.path))
 
@@ -108,12 +108,12 @@ def settled_devices(
     until = time.monotonic() + SETTLE_S
     while True:
         devices = server.devices()
-        found = devices if serial is None else named(devices, serial)
+        found = devices if serial is None else with_serial(devices, serial)
         coming = (wait or server.is_new) if serial is not None and not found else False
         passing = any(each.state in PASSING for each in found)
         if not (coming or passing) or time.monotonic() >= until:
             return devices
-        time.sleep(LOOK_S)
+        time.sleep(_LOOK_S)
 
 
 def is_on_usb(device: Listed) -> bool:
@@ -131,7 +131,7 @@ def held_note(port: int) -> str:
 
 def state_words(device: Listed) -> tuple[str, str | None]:
     """What a state means, and what to do."""
-    message, hint = ADVICE.get(device.state, (f"is in the state {device.state!r} of adb", None))
+    message, hint = STATES.get(device.state, (f"is in the state {device.state!r} of adb", None))
     return f"{device.serial} {message}", hint
 
 
@@ -167,7 +167,7 @@ def _absent(server: AdbServer, serial: str, name: str, said: str | None) -> Stag
             "newer first need `adb pair HOST:PORT`",
         )
     usual = usual_port()
-    if server.port != usual and named(listed_by(usual) or (), serial):
+    if server.port != usual and with_serial(listed_by(usual) or (), serial):
         return _refused(
             f"{name}: {serial} is held by the adb server at port {usual}; "
             "a USB device has one server at a time",

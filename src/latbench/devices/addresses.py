@@ -43,12 +43,12 @@ class AppleAddress(Value, frozen=True, kw_only=True):
 
 Address = LocalAddress | SshAddress | AdbAddress | AppleAddress
 SCHEMES = ("ssh", "adb", "apple", "local")
-FORMS = {"adb": "adb://SERIAL", "apple": "apple://MAC/IDENTIFIER"}
+_FORMS = {"adb": "adb://SERIAL", "apple": "apple://MAC/IDENTIFIER"}
 
 
 def address_form(transport: str | None) -> str:
     """What the address of such a device looks like."""
-    return FORMS.get(transport or "", "ssh://USER@HOST")
+    return _FORMS.get(transport or "", "ssh://USER@HOST")
 
 
 def read_address(address: str) -> Address:

@@ -12,9 +12,9 @@ from latbench.devices.adb_state import (
     READY,
     held_note,
     is_on_usb,
-    named,
     settled_devices,
     state_words,
+    with_serial,
     without_aliases,
 )
 from latbench.devices.addresses import SshAddress, read_address
@@ -62,7 +62,7 @@ def phones() -> tuple[Phone, ...]:
         server.close()
     usual = usual_port()
     theirs = () if server.port == usual else without_aliases(listed_by(usual) or ())
-    held = [each for each in theirs if not named(own, each.serial) and is_on_usb(each)]
+    held = [each for each in theirs if not with_serial(own, each.serial) and is_on_usb(each)]
     there = {each.address for each in load_connections()}
     found = [_phone(each, own, there, _state_note(each)) for each in own]
     found += [_phone(each, theirs, there, held_note(usual)) for each in held]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from latbench.devices.transport import COMMAND_TIMEOUT_S, Completed
 from latbench.errors import StageError
 
-SLOW_BYTES_PER_S = 500_000
+_SLOW_BYTES_PER_S = 500_000
 SHA256 = "sha256sum 2>/dev/null || shasum -a 256"
 """Linux and Android have the one, macOS the other; both print the digest first."""
 RECEIVE = (
@@ -22,7 +22,7 @@ def receiver(target: str) -> tuple[str, ...]:
 
 def receive_timeout_s(size_bytes: int) -> float:
     """How long a slow link may take."""
-    return COMMAND_TIMEOUT_S + size_bytes / SLOW_BYTES_PER_S
+    return COMMAND_TIMEOUT_S + size_bytes / _SLOW_BYTES_PER_S
 
 
 def check_received(done: Completed, sent_sha256: str, target: str, device: str) -> None:
