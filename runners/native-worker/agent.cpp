@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "failure.h"
+#include "host.h"
 #include "inputs.h"
 #include "process.h"
 #include "runtime.h"
@@ -89,6 +90,26 @@ std::string capability(const std::string& name) {
 
 }  // namespace
 
+std::optional<std::string> answer_about_machine(const json::Value& request) {
+    const std::string& type = json::text(request, "type");
+    if (type == "machine") {
+        return json::Members()
+            .text("type", "machine_told")
+            .raw("machine", machine(""))
+            .raw("software", "null")
+            .text("libc", libc_version())
+            .done();
+    }
+    if (type == "conditions") {
+        return json::Members()
+            .text("type", "conditions_told")
+            .raw("conditions", conditions(""))
+            .number("oom_kills", oom_kills(""))
+            .done();
+    }
+    return std::nullopt;
+}
+
 std::string capabilities(const json::Value& request) {
     json::Members told;
     for (const json::Value& each : json::array(request, "backends")) {
@@ -128,9 +149,7 @@ std::string signal_worker(const json::Value& request) {
     return json::Members().text("type", "signaled").boolean("existed", existed).done();
 }
 
-std::string reserve(const json::Value& request) {
-    const std::string& path = json::text(request, "path");
-    const std::string& owner = json::text(request, "owner");
+int take_lock(const std::string& path, const std::string& owner) {
     int file = open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (file < 0 && errno == EACCES) {
         // Of another user, it can be locked but not written.
@@ -149,10 +168,15 @@ std::string reserve(const json::Value& request) {
         throw Failure("probe", "the device is in use by " + other,
                       "wait until it has finished, or end it", "unavailable");
     }
-    // Held until this process ends.
     if (ftruncate(file, 0) == 0 && write(file, owner.data(), owner.size()) < 0) {
         std::fprintf(stderr, "latbench-native: the lock does not name its owner\n");
     }
+    return file;
+}
+
+std::string reserve(const json::Value& request) {
+    // Held until this process ends.
+    take_lock(json::text(request, "path"), json::text(request, "owner"));
     return json::Members().text("type", "reserved").done();
 }
 

@@ -11,15 +11,17 @@ namespace latbench {
 // A step failed after the request was accepted: the response `failed`.
 struct Failure : std::runtime_error {
     Failure(std::string stage, std::string message, std::optional<std::string> hint = std::nullopt,
-            std::string kind = "error")
+            std::string kind = "error", std::optional<std::string> detail = std::nullopt)
         : std::runtime_error(message),
           stage(std::move(stage)),
           kind(std::move(kind)),
           message(std::move(message)),
-          hint(std::move(hint)) {}
+          hint(std::move(hint)),
+          detail(std::move(detail)) {}
 
     std::string stage, kind, message;
-    std::optional<std::string> hint;
+    // The end of what a failed program wrote to its standard error.
+    std::optional<std::string> hint, detail;
 };
 
 // The request is invalid: the response `refused`.

@@ -23,21 +23,6 @@ namespace {
 constexpr std::size_t kLongestLine = std::size_t{64} << 20;
 constexpr int kKillRounds = 20;
 
-// The bytes of a file of /proc, which says nothing about its size.
-std::optional<std::string> raw(const std::string& path) {
-    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) return std::nullopt;
-    std::string text;
-    char part[8192];
-    ssize_t count;
-    while ((count = ::read(file, part, sizeof part)) > 0) {
-        text.append(part, static_cast<std::size_t>(count));
-    }
-    close(file);
-    if (count < 0) return std::nullopt;
-    return text;
-}
-
 // End this process and all that it started.
 [[noreturn]] void end() {
     end_marked(kMark, environment(kMark));
@@ -72,12 +57,12 @@ std::string environment(const char* name) {
 
 std::optional<bool> is_marked(pid_t pid, const char* variable, const std::string& value) {
     const std::string folder = "/proc/" + std::to_string(pid);
-    const auto stat = raw(folder + "/stat");
+    const auto stat = read_bytes(folder + "/stat");
     if (!stat) return std::nullopt;
     // The state follows the name, which may contain anything; one that has ended is a zombie.
     const std::size_t name = stat->rfind(") ");
     if (name == std::string::npos || stat->compare(name + 2, 1, "Z") == 0) return std::nullopt;
-    const auto variables = raw(folder + "/environ");
+    const auto variables = read_bytes(folder + "/environ");
     if (!variables) return false;
     const std::string wanted = std::string(variable) + "=" + value;
     std::size_t at = 0;

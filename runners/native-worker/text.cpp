@@ -1,12 +1,16 @@
 #include "text.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "json.h"
 
@@ -70,6 +74,22 @@ std::string lower(std::string text) {
         letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
     }
     return text;
+}
+
+std::optional<std::string> read_bytes(const std::string& path) {
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) return std::nullopt;
+    std::string bytes;
+    std::vector<char> part(1 << 16);
+    ssize_t count;
+    while ((count = read(file, part.data(), part.size())) > 0) {
+        bytes.append(part.data(), static_cast<std::size_t>(count));
+    }
+    const int reason = errno;
+    close(file);
+    errno = reason;
+    if (count < 0) return std::nullopt;
+    return bytes;
 }
 
 std::optional<std::string> read_text(const std::string& path) {

@@ -27,6 +27,10 @@ bool starts_with(std::string_view text, std::string_view start);
 // ASCII letters in lower case.
 std::string lower(std::string text);
 
+// All bytes of a file, also of one in /proc, which says nothing about its size. Without one, errno
+// says why.
+std::optional<std::string> read_bytes(const std::string& path);
+
 // The text of a small file without white space around it; nothing if it cannot be read or is not
 // UTF-8.
 std::optional<std::string> read_text(const std::string& path);

@@ -17,9 +17,11 @@
 #include "host.h"
 #include "inputs.h"
 #include "json.h"
+#include "messages.h"
 #include "npz.h"
 #include "process.h"
 #include "runtime.h"
+#include "script.h"
 
 #ifndef LATBENCH_VERSION
 #define LATBENCH_VERSION "0+unknown"
@@ -28,27 +30,8 @@
 namespace latbench {
 namespace {
 
-constexpr int kProtocol = 2;
 constexpr std::int64_t kMostCalls = 4'000'000, kMostThreads = 4096;
 constexpr std::size_t kLongestOutputs = std::size_t{1} << 30;
-
-std::string failed(const Failure& failure) {
-    return json::Members()
-        .text("type", "failed")
-        .text("stage", failure.stage)
-        .text("kind", failure.kind)
-        .text("message", failure.message)
-        .text("hint", failure.hint)
-        .done();
-}
-
-std::string refused(const Refusal& refusal) {
-    return json::Members()
-        .text("type", "refused")
-        .text("message", refusal.message)
-        .text("hint", refusal.hint)
-        .done();
-}
 
 std::vector<TensorSpec> tensors(const json::Value& artifact, const char* side) {
     std::vector<TensorSpec> found;
@@ -178,21 +161,7 @@ class Worker {
             session_.reset();
             return json::Members().text("type", "closed").done();
         }
-        if (type == "machine") {
-            return json::Members()
-                .text("type", "machine_told")
-                .raw("machine", machine(""))
-                .raw("software", "null")
-                .text("libc", libc_version())
-                .done();
-        }
-        if (type == "conditions") {
-            return json::Members()
-                .text("type", "conditions_told")
-                .raw("conditions", conditions(""))
-                .number("oom_kills", oom_kills(""))
-                .done();
-        }
+        if (const auto told = answer_about_machine(request)) return *told;
         if (type == "capabilities") return capabilities(request);
         if (type == "signal") return signal_worker(request);
         if (type == "reserve") return reserve(request);
@@ -395,6 +364,7 @@ int main(int count, char** arguments) {
         std::printf("latbench-native %s, protocol %d\n", LATBENCH_VERSION, kProtocol);
         return 0;
     }
+    if (count > 1 && std::strcmp(arguments[1], "script") == 0) return script(count, arguments);
     // Runtimes send nothing, and leave no device id in the user's cache folder.
     setenv("ORT_DISABLE_TELEMETRY", "1", 0);
     setenv("DO_NOT_TRACK", "1", 0);
