@@ -53,6 +53,11 @@ void run(const JobFiles& files, std::vector<std::string> command) {
 
 // Start `run` in a session of its own; its status once it has one.
 std::string start(const JobFiles& files, std::vector<std::string> command) {
+    const std::string id = files.folder.substr(files.folder.rfind('/') + 1);
+    if (is_locked(files.answers)) throw Failure("probe", "the job " + id + " is running already");
+    if (access(files.status.c_str(), F_OK) == 0) {
+        throw Failure("probe", "the job " + id + " has run already");
+    }
     const int output =
         open(files.output.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (output < 0) throw SystemError();

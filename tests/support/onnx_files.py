@@ -38,6 +38,46 @@ def identity(path: Path) -> Path:
     return _save(graph, path)
 
 
+def endless(path: Path) -> Path:
+    """A loop that does not end within a test."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["again"]),
+            helper.make_node("Mul", ["v", "v"], ["w"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [4]),
+        ],
+        [
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [numpy_helper.from_array(np.array(2**62, np.int64), "n")],
+    )
+    return _save(graph, path)
+
+
+def out_of_range(path: Path) -> Path:
+    """Four numbers in; the one at an index that is out of range, which fails in each inference."""
+    graph = helper.make_graph(
+        [helper.make_node("GatherElements", ["x", "i"], ["y"])],
+        "out_of_range",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(np.array([9], np.int64), "i")],
+    )
+    return _save(graph, path)
+
+
 def stack(path: Path, *, side: int) -> Path:
     """Six convolutions 3x3 of 32 channels on 3xSxS, then the mean: 1 ms at S = 36 on one CPU."""
     draw = np.random.default_rng(0)

@@ -62,8 +62,12 @@ def _interrupt(*_: object) -> NoReturn:
 def start(folder: Path) -> bytes:
     """Start ``run`` in a session of its own; its status once it has one.
 
-    Raises :class:`StageError` if it does not begin.
+    Raises :class:`StageError` if it does not begin, or has before.
     """
+    if _is_locked(folder / files.ANSWERS):
+        raise StageError("probe", f"the job {folder.name} is running already")
+    if (folder / files.STATUS).exists():
+        raise StageError("probe", f"the job {folder.name} has run already")
     with (folder / files.OUTPUT).open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-P", "-s", "-m", MODULE, "run", str(folder)],

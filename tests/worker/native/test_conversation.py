@@ -33,41 +33,6 @@ def classifier(file: Path, /, **changes: Any) -> dict[str, Any]:
     return open_fields(file, [spec("image", 1, 3, 8, 8)], [spec("logits", 1, 4)], **changes)
 
 
-def endless(path: Path) -> Path:
-    """A loop that does not end within a test."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go"], ["again"]),
-            helper.make_node("Mul", ["v", "v"], ["w"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("v", TensorProto.FLOAT, [4]),
-        ],
-        [
-            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]),
-        ],
-    )
-    graph = helper.make_graph(
-        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
-        "endless",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
-        [numpy_helper.from_array(np.array(2**62, np.int64), "n")],
-    )
-    opset = [helper.make_opsetid("", 20)]
-    path.write_bytes(
-        helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
-    )
-    return path
-
-
 def state(pid: int) -> str | None:
     """The state letter of a process; ``None`` if it has ended."""
     try:
@@ -308,7 +273,7 @@ def test_what_a_runtime_prints_does_not_disturb(native_program: Path, tmp_path: 
 
 
 def test_the_end_of_input_ends_an_inference(native_program: Path, tmp_path: Path) -> None:
-    path = endless(tmp_path / "e.onnx")
+    path = onnx_files.endless(tmp_path / "e.onnx")
     with Talk([native_program]) as worker:
         assert worker.ask("open", **open_fields(path, [spec("x", 4)], [spec("y", 4)]))
         worker.send(b'{"type":"time","calls":1}')
