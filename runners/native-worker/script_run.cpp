@@ -114,8 +114,9 @@ void ScriptRun::execute_all() {
     say("running");
     const std::vector<Line> lines = read_script(files_);
     for (const Line& line : lines) {
-        const bool known = line.worker == "model" || line.worker == "sentinel";
-        if (line.worker.empty() ? line.role != "conditions" : !known || !roles().count(line.role)) {
+        const bool own = line.worker.empty(), known = own || line.worker == "model" ||
+                                                      line.worker == "sentinel";
+        if (!known || !(roles().count(line.role) || (own && line.role == "conditions"))) {
             throw NotAMessage("the script has an unknown worker or role: " + line.worker + ", " +
                               line.role);
         }

@@ -112,7 +112,7 @@ def python_scripts() -> ScriptProgram:
     """The program of this checkout, with models of the fake backend."""
 
     def model(folder: Path, fault: Fault | None) -> messages.Open:
-        extra = {"misbehave": fault, "at": "time"} if fault else {}
+        extra = {"misbehave": fault, "at": "warmup"} if fault else {}
         return fake_job(folder, MS, real_time="yes", **extra).request(process=0)
 
     command = (sys.executable, "-P", "-m", MODULE)

@@ -194,12 +194,12 @@ def test_an_invalid_option_is_refused(program: ScriptProgram, tmp_path: Path) ->
     lines = program.script(tmp_path, 1)
     opened = lines[1].request
     assert isinstance(opened, messages.Open)
-    wrong = msgspec.structs.replace(opened, extra={"nonsense": "1"})
+    wrong = msgspec.structs.replace(opened, extra={"misbehave": "nonsense"})
     place = put_job(tmp_path, [CONDITIONS, line("open", wrong), *lines[2:]])
     program.start(place)
     status = ended(place)
     assert status.failure is not None
-    assert "nonsense" in status.failure.message
+    assert "misbehave" in status.failure.message
     told = answers(place)
     assert isinstance(told[1], messages.Refused)
     assert list(told) == [0, 1, len(lines) - 1]
