@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from latbench.worker import process
 from support.zygote import Zygotes
 
-pytest_plugins = ["support.hosts.fixtures"]
+pytest_plugins = ["support.hosts.fixtures", "support.native_build"]
 
 # PyTorch's threads spin while they wait. Two tests side by side, each with a thread for each CPU,
 # took ten times as long as with one thread each. Runners set the number that a test asks for.

@@ -52,7 +52,7 @@ def test_this_machine_under_another_name_has_no_jobs(latbench: Latbench, tmp_pat
     assert latbench("devices", "jobs", **config).out == "no jobs were left on devices\n"
     ended = latbench("devices", "jobs", "here", **config)
     assert ended.status == 3
-    assert "the Python worker is not installed on here" in ended.err
+    assert "no jobs can be left on here, which is this machine" in ended.err
     left = latbench(
         "run", "mobilevig_ti", "--backend", "fake", "--device", "here", "--detach", **config
     )

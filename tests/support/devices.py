@@ -11,6 +11,7 @@ import pytest
 
 from latbench.devices.connections import Connection, Installed, store_connection
 from latbench.devices.wheels import own_sha256
+from latbench.worker.native import PROGRAM
 from support.environment import ROOT
 from support.hosts import Host
 
@@ -56,6 +57,27 @@ def add_with_checkout(host: Host, id: str | None = None) -> Connection:
             folder=root,
             python=sys.executable,
             backends=("fake", "onnxruntime"),
+        ),
+    )
+    store_connection(connection)
+    return connection
+
+
+def add_with_native(host: Host, program: Path, libraries: dict[str, str]) -> Connection:
+    """Add a device that sees ``program``, as if the native worker had been installed there."""
+    root = f"{host.spec.home}/{FOLDER}"
+    place = f"{root}/native/{IN_CHECKOUT}"
+    host.ssh(f"mkdir -p {place} && ln -sfn {program} {place}/{PROGRAM}", check=True)
+    connection = Connection(
+        id=host.name,
+        address=f"ssh://{host.name}",
+        installed=Installed(
+            worker="native",
+            sha256=IN_CHECKOUT,
+            latbench=own_sha256(),
+            folder=root,
+            backends=("onnxruntime",),
+            variables=libraries,
         ),
     )
     store_connection(connection)

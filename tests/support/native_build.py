@@ -1,4 +1,8 @@
-"""The native worker's sources, compiled with sanitizers."""
+"""The native worker for this machine, compiled once.
+
+With ``LATBENCH_TEST_SANITIZE=1`` it is compiled with sanitizers: the conversations, the scripts and
+the runtimes then run under them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from latbench.errors import StageError
 from latbench.paths import cache_folder
 from latbench.version import latbench_version
-from latbench.worker.native import SOURCES
+from latbench.worker.native import SOURCES, build_native
 
 SANITIZED = (
     *("-std=c++17", "-O1", "-g", "-pthread", "-ffp-contract=off"),
@@ -38,3 +43,16 @@ def sanitized(sources: Sequence[Path]) -> Path:
             pytest.skip("a C++ compiler is required")
         beside.rename(place)
     return place
+
+
+@pytest.fixture(scope="session")
+def native_program(_apart_from_the_user: None) -> Path:
+    """The worker for this machine; its tests are skipped without a compiler."""
+    if os.environ.get("LATBENCH_TEST_SANITIZE"):
+        return sanitized(sorted(SOURCES.glob("*.cpp")))
+    try:
+        return build_native()
+    except StageError as error:
+        if error.kind != "unavailable":
+            raise
+        pytest.skip(error.message)
