@@ -50,7 +50,7 @@ def device(
     pytest.importorskip("asyncssh", reason="needs the `ssh` extra")
     libraries = native_libraries()
     seen = (native_program.parent, Path(libraries[ONNXRUNTIME]).parent)
-    with ssh_bed.started(name="board", python=False, visible=seen, disk_bytes=8 * 2**20) as host:
+    with ssh_bed.started(name="board", python=False, visible=seen, disk_bytes=32 * 2**20) as host:
         use_home(tmp_path / "home", host, monkeypatch)
         add_with_native(host, native_program, libraries)
         yield host
@@ -94,6 +94,8 @@ def states() -> list[str]:
 def test_what_a_device_without_python_did_alone(device: Host, tmp_path: Path) -> None:
     record = collected(tmp_path, left(tmp_path, SHORT))
     assert (record.outcome.status, record.outcome.stopped) == ("measured", "complete")
+    assert record.sentinel is not None
+    assert record.sentinel.absent is None
     for traces in (record.outcome.traces, record.outcome.sentinel):
         assert [trace.process for trace in traces] == [0, 1]
     for trace in record.outcome.traces:

@@ -5,6 +5,7 @@ The Python program and the native one pass the same tests.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ import msgspec
 import pytest
 
 from latbench.errors import LatbenchError
+from latbench.files import content_sha256
 from latbench.worker import messages
 from latbench.worker.job_folder import FoundJob, JobStatus, ScriptLine, read_answers
 from latbench.worker.native import native_libraries
@@ -203,6 +205,31 @@ def test_an_invalid_option_is_refused(program: ScriptProgram, tmp_path: Path) ->
     told = answers(place)
     assert isinstance(told[1], messages.Refused)
     assert list(told) == [0, 1, len(lines) - 1]
+
+
+@pytest.mark.slow
+def test_a_program_that_a_loader_has_started(native_program: Path, tmp_path: Path) -> None:
+    """As with a C library that is not the device's own: its workers need the loader too."""
+    (loader,) = {
+        row.split()[-1]
+        for row in Path("/proc/self/maps").read_text().splitlines()
+        if "/ld-linux" in row
+    }
+    command = (loader, "--library-path", str(native_program.parent), str(native_program), "script")
+    plain = native_scripts(native_program, native_libraries())
+    program = dataclasses.replace(plain, command=command)
+    place = put_job(tmp_path, program.script(tmp_path, 20))
+    pid = program.start(place).pid
+    until_answers(place, 3)
+    (worker,) = program.workers(pid)
+    for process in (pid, worker):
+        arguments = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+        assert arguments[:2] == [loader, "--library-path"]
+    opened = answers(place)[1]
+    assert isinstance(opened, messages.SessionOpened)
+    assert opened.settings["worker_sha256"] == content_sha256(native_program)
+    assert program.cancel(place).state == "canceled"
+    until_gone(worker)
 
 
 @pytest.mark.slow
