@@ -47,6 +47,7 @@ GROUPS = {
         "protocols": "List the measurement protocols, or describe one.",
     },
     "Set up": {
+        "check-worker": "Check that a worker program keeps to the protocol.",
         "doctor": "Check what works on this machine and what to install.",
         "import": "Import records from JSON files into the registry.",
         "completion": "Print the completion script for bash, zsh or fish.",
@@ -70,7 +71,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         # `import` is a keyword of the language, so that command's module has another name.
-        file = f"{cmd_name}_" if cmd_name == "import" else cmd_name
+        file = f"{cmd_name}_" if cmd_name == "import" else cmd_name.replace("-", "_")
         module = importlib.import_module(f"latbench.cli.{file}")
         command: click.Command = module.command
         return command

@@ -17,6 +17,7 @@ from latbench.api import (
     SelfTimedSession,
     Session,
     StageError,
+    UsageError,
     make_inputs,
 )
 from latbench.clock import now_ns, time_calls
@@ -60,12 +61,13 @@ class Worker:
                 return answer_about_machine(request)
 
     def _open(self, request: messages.Open) -> messages.Response:
-        from latbench.plugins import load_runner
+        from latbench.plugins import check_options, load_runner
 
         self._exits.close()
         self._session = None
         cpus = self._restrict(request)
         runner: Runner = load_runner(request.backend)
+        check_options(f"backend {request.backend!r}", request.extra, runner.options)
         capability = runner.probe()
         runner.prepare()
         path = request.inputs
@@ -138,6 +140,10 @@ class Worker:
         return self._session
 
     def _time(self, session: Session, request: messages.Time) -> messages.Response:
+        if not 0 <= request.settle <= request.calls:
+            raise UsageError(
+                f"a block cannot have {request.calls} calls of which {request.settle} are discarded"
+            )
         start = now_ns() - self._opened_ns
         beside: dict[str, list[int]] = {}
         settled = _timed(session, request.settle, request.period_ns, beside)

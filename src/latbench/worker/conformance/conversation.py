@@ -20,8 +20,8 @@ LONG = 2**20
 """Length of a request that no pipe holds at once."""
 BUSY_S = 60.0
 """How long the block lasts in which the input ends."""
-MOST_CALLS = 5_000_000
-"""A worker keeps all samples of a block."""
+MOST_CALLS = 1_000_000
+"""A worker need not take more."""
 WAIT_PERIOD_NS = 20_000_000_000
 
 

@@ -15,6 +15,7 @@ import msgspec
 import psutil
 
 from latbench.worker import messages
+from latbench.worker.conformance.models import known_models
 from latbench.worker.conformance.suite import Check, Subject, process_state, wait_until
 from latbench.worker.conformance.talk import (
     AT_ONCE_S,
@@ -39,7 +40,9 @@ time.sleep(600)
 
 
 def _capabilities(subject: Subject) -> None:
-    backends = (subject.model.backend, UNKNOWN) if subject.has_model else (UNKNOWN,)
+    known = {model.backend: model for model in known_models()}
+    own = (subject.model.backend,) if subject.has_model else tuple(known)
+    backends = (*own, UNKNOWN)
     told = subject.shared().ask(messages.ProbeBackends(backends=backends), messages.CapabilitiesTold)
     if set(told.backends) != set(backends):
         raise Broken(f"an answer about {', '.join(told.backends) or 'nothing'}")
@@ -48,8 +51,11 @@ def _capabilities(subject: Subject) -> None:
     for name, found in told.backends.items():
         if not found.available and not (found.reason or "").strip():
             raise Broken(f"{name!r} is not available, without a reason")
-    if subject.has_model and not told.backends[backends[0]].available:
-        raise Broken(f"{backends[0]!r} is not available: {told.backends[backends[0]].reason}")
+    available = [name for name in own if told.backends[name].available]
+    if available and not subject.has_model:
+        subject.use(known[available[0]])
+    elif not available and subject.has_model:
+        raise Broken(f"{own[0]!r} is not available: {told.backends[own[0]].reason}")
 
 
 def _machine(subject: Subject) -> None:

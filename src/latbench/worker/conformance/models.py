@@ -14,6 +14,7 @@ import msgspec
 
 from latbench.errors import UsageError
 from latbench.schema.artifact import Artifact, TensorSpec
+from latbench.schema.input_content import read_shape
 from latbench.worker import messages
 
 FOLDER = Path(__file__).parent / "identity"
@@ -100,3 +101,20 @@ def given_model(backend: str, file: Path, inputs: Sequence[TensorSpec]) -> Ident
         inputs=tuple(inputs),
         outputs=tuple(inputs),
     )
+
+
+def read_specs(texts: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Read ``NAME=2x3:float32`` for each input. Raise :class:`UsageError`."""
+    import numpy as np
+
+    specs = []
+    for text in texts:
+        name, shape, dtype = read_shape(text)
+        try:
+            known = np.dtype(dtype or "float32").name
+        except TypeError:
+            raise UsageError(f"{text!r} has an unknown type", hint="such as float32") from None
+        if not name:
+            raise UsageError(f"{text!r} has no name", hint=f"NAME={text}")
+        specs.append(TensorSpec(name=name, shape=shape, dtype=known))
+    return tuple(specs)

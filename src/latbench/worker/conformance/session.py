@@ -75,9 +75,19 @@ def _after_a_failure(subject: Subject) -> None:
     _not_met(subject.shared(), messages.Time(calls=1))
 
 
-def _time(subject: Subject) -> None:
+def _bad_block(subject: Subject) -> None:
     talk = subject.opened()
-    ends = time.monotonic_ns()
+    for calls, settle in ((-1, 0), (2, 3), (2, -1)):
+        _not_met(talk, messages.Time(calls=calls, settle=settle))
+
+
+def _unknown_option(subject: Subject) -> None:
+    _not_met(subject.shared(), subject.model.request(extra={"no_such_option": "1"}))
+
+
+def _time(subject: Subject) -> None:
+    opening = time.monotonic_ns()
+    talk = subject.opened()
     starts = [-1]
     for calls, settle in ((1, 0), (CALLS, SETTLE), (CALLS, 0)):
         begun = time.monotonic_ns()
@@ -87,7 +97,7 @@ def _time(subject: Subject) -> None:
         starts.append(timed.start_ns)
         if timed.start_ns <= starts[-2]:
             raise Broken(f"start_ns {timed.start_ns} after a block with {starts[-2]}")
-        if timed.start_ns > time.monotonic_ns() - ends:
+        if timed.start_ns > time.monotonic_ns() - opening:
             raise Broken(f"start_ns {timed.start_ns}, later than now")
 
 
@@ -324,7 +334,15 @@ SESSION = (
         ("hello",),
     ),
     Check("open", OPEN, "The artifact is loaded: load_ns, settings, placement.", _open, ("hello",)),
+    Check(
+        "unknown-option",
+        OPEN,
+        "An option that the backend does not have is refused.",
+        _unknown_option,
+        ("open",),
+    ),
     Check("time", TIME, "One sample for each call, in nanoseconds.", _time, ("open",)),
+    Check("bad-block", TIME, "A block of -1 calls is refused.", _bad_block, ("time",)),
     Check("period", TIME, "One call starts every period_ns.", _period, ("time",)),
     Check("readings", TIME, "Readings are differences around the block.", _readings, ("time",)),
     Check("outputs", OUTPUTS, "Type, shape and data of each output.", _outputs, ("time",)),

@@ -56,7 +56,7 @@ class Subject:
         self.folder = folder
         self.deadline = Deadline(timeout_s)
         self.strays: list[str] = []
-        self.sent = ""
+        self._noted = ""
         self._model = model
         self._shared: Talk | None = None
         self._last: Talk | None = None
@@ -107,8 +107,12 @@ class Subject:
         return talk
 
     def last_sent(self) -> str:
-        """What was sent last in the latest conversation."""
-        return self._last.sent if self._last else "nothing"
+        """What was sent or started last."""
+        return self._noted or (self._last.sent if self._last else "nothing")
+
+    def note(self, started: str) -> None:
+        """Remember the command line that was started instead of a line that was sent."""
+        self._noted = started
 
     def drop(self) -> None:
         """End the shared worker; the next check starts another."""
@@ -154,6 +158,7 @@ def run_checks(
 
 def _performed(subject: Subject, check: Check) -> CheckResult:
     subject.deadline.renew()
+    subject.note("")
     try:
         check.run(subject)
     except Skipped as skipped:
