@@ -18,7 +18,7 @@ import psutil
 from latbench.worker import job_folder as files
 from latbench.worker import messages
 from latbench.worker.conformance.suite import Check, Subject, wait_until
-from latbench.worker.conformance.talk import AT_ONCE_S, Broken, Skipped, shown
+from latbench.worker.conformance.talk import AT_ONCE_S, SHOWN, Broken, Skipped, shown
 from latbench.worker.process_tree import MARK, end_marked, new_mark
 
 LONG_S = 600.0
@@ -68,7 +68,7 @@ class Job:
         """The same of a verb that must end with status 0; its output."""
         done = self.verb(name, folder)
         if done.returncode != 0:
-            raise Broken(f"status {done.returncode}: {shown(done.stdout)}")
+            raise Broken(f"status {done.returncode}: {shown(done.stdout[-SHOWN:])}")
         return bytes(done.stdout)
 
     def status(self) -> files.JobStatus:
