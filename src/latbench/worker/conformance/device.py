@@ -25,6 +25,7 @@ from latbench.worker.conformance.talk import (
 )
 from latbench.worker.process_tree import HARNESS_MARK, MARK, end_marked, new_mark
 
+SILENCE_S = 1.25
 UNKNOWN = "no-such-backend"
 OWNER = """
 import os, subprocess, sys, time
@@ -76,9 +77,9 @@ def _conditions(subject: Subject) -> None:
 
 
 @contextmanager
-def _peer(harness: str) -> Iterator[psutil.Process]:
-    """A process that stands for another worker of ``harness``."""
-    variables = {**os.environ, HARNESS_MARK: harness}
+def _peer(variable: str, value: str) -> Iterator[psutil.Process]:
+    """A process with a variable, in a session of its own."""
+    variables = {**os.environ, variable: value}
     process = subprocess.Popen(["sleep", "600"], env=variables, start_new_session=True)
     try:
         yield psutil.Process(process.pid)
@@ -89,7 +90,7 @@ def _peer(harness: str) -> Iterator[psutil.Process]:
 
 def _signal(subject: Subject) -> None:
     ours = new_mark()
-    with subject.start({HARNESS_MARK: ours}) as talk, _peer(ours) as peer:
+    with subject.start({HARNESS_MARK: ours}) as talk, _peer(HARNESS_MARK, ours) as peer:
         # The kernel shows the variables of a program some time after it has started it.
         wait_until(
             lambda: peer.environ().get(HARNESS_MARK) == ours, subject, 5, "no variables are shown"
@@ -120,7 +121,7 @@ def _signal(subject: Subject) -> None:
 def _signal_strangers(subject: Subject) -> None:
     if sys.platform != "linux":
         raise Skipped("variables of other processes are seen on Linux only")
-    with subject.start({HARNESS_MARK: new_mark()}) as talk, _peer(new_mark()) as stranger:
+    with subject.start({HARNESS_MARK: new_mark()}) as talk, _peer(HARNESS_MARK, new_mark()) as stranger:
         talk.request(messages.SignalProcess(pid=stranger.pid, signal="kill"))
         response = talk.any_response()
         if process_state(stranger.pid) is None:
@@ -143,18 +144,33 @@ def _reserve(subject: Subject) -> None:
         two.ask(request, messages.DeviceReserved)
 
 
+def _ends_what_it_started(subject: Subject) -> None:
+    if sys.platform != "linux":
+        raise Skipped("variables of other processes are seen on Linux only")
+    with subject.start() as talk, _peer(MARK, talk.mark) as child:
+        wait_until(lambda: MARK in child.environ(), subject, 5, "no variables are shown")
+        talk.hang_up()
+        talk.ended(AT_ONCE_S)
+        wait_until(
+            lambda: process_state(child.pid) is None,
+            subject,
+            AT_ONCE_S,
+            "a process with the LATBENCH_WORKER of the worker still runs",
+        )
+
+
 def _owner_timeout(subject: Subject) -> None:
     ours = new_mark()
     with (
-        _peer(ours) as peer,
-        subject.start({OWNER_TIMEOUT: "1.5", HARNESS_MARK: ours}) as talk,
+        _peer(HARNESS_MARK, ours) as peer,
+        subject.start({OWNER_TIMEOUT: f"{SILENCE_S:g}", HARNESS_MARK: ours}) as talk,
     ):
-        for _ in range(8):
+        for _ in range(6):
             talk.send(b"\n")
-            time.sleep(0.3)
+            time.sleep(SILENCE_S / 4)
         if talk.process.poll() is not None:
-            raise Broken("the worker ended in spite of an empty line every 0.3 s")
-        talk.ended(1.5 + AT_ONCE_S)
+            raise Broken("the worker ended in spite of empty lines")
+        talk.ended(SILENCE_S + AT_ONCE_S)
         if sys.platform == "linux":
             wait_until(
                 lambda: process_state(peer.pid) is None,
@@ -224,6 +240,13 @@ DEVICE = (
         OTHERS,
         "reserve fails (unavailable, with the owner) if another process holds the lock.",
         _reserve,
+        ("hello",),
+    ),
+    Check(
+        "children",
+        "Workers on a device",
+        "A worker whose input ends kills what has its LATBENCH_WORKER.",
+        _ends_what_it_started,
         ("hello",),
     ),
     Check(

@@ -26,6 +26,7 @@ SHOWN = 400
 """Characters of a line that a result keeps."""
 SETTLE_S = 0.003
 """After a response: what else was written with it has arrived by then."""
+LATE_S = 0.3
 UNREAD = 256
 """Lines that are kept for a reader; a worker that babbles blocks then."""
 OWNER_TIMEOUT = "LATBENCH_OWNER_TIMEOUT_S"
@@ -93,6 +94,8 @@ class Talk:
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self.look()
         self.end()
 
     def hello(self) -> messages.Hello:
@@ -102,7 +105,7 @@ class Talk:
     def send(self, data: bytes) -> None:
         """Write bytes as they are. Raises :class:`Broken` if the worker does not read them."""
         self.sent = shown(data)
-        self._drain()
+        self.look()
         writer = threading.Thread(target=self._write, args=(data,), daemon=True)
         writer.start()
         writer.join(self._deadline.left_s())
@@ -175,7 +178,6 @@ class Talk:
         """End the worker and whatever it started. It may be called again."""
         if self._stderr.closed:
             return
-        self._drain()
         # Killed first: another thread may still be blocked in writing to it.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -218,8 +220,8 @@ class Talk:
                 return line
             self._strays.append(shown(line))
 
-    def _drain(self) -> None:
-        """Keep what nobody asked for."""
+    def look(self) -> None:
+        """Keep the lines that nobody asked for."""
         with suppress(Empty):
             while line := self._lines.get_nowait():
                 self._strays.append(shown(line))
@@ -240,9 +242,16 @@ class Talk:
 
     def _understood(self, line: bytes, expect: type[R]) -> R:
         response = self._decoded(line)
-        if not isinstance(response, expect):
-            raise Broken(shown(line))
-        return response
+        if isinstance(response, expect):
+            return response
+        # A line that nobody asked for may have come too late to be seen before the request.
+        with suppress(Empty):
+            wait_s = min(LATE_S, self._deadline.left_s())
+            after = self._decoded(self._lines.get(timeout=wait_s))
+            if isinstance(after, expect):
+                self._strays.append(shown(line))
+                return after
+        raise Broken(shown(line))
 
     def _end_text(self) -> str:
         with suppress(subprocess.TimeoutExpired):
