@@ -41,6 +41,12 @@ CHECK_TIMEOUT_S = 60.0
     help="Check the program that executes scripts too: its command line without verb and folder.",
 )
 @click.option(
+    "--only",
+    multiple=True,
+    metavar="CHECK",
+    help="Perform this check and those that it rests on. Can be repeated.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=1),
     default=CHECK_TIMEOUT_S,
@@ -58,6 +64,7 @@ def command(
     artifact: Path | None,
     inputs: tuple[str, ...],
     script: str | None,
+    only: tuple[str, ...],
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -74,7 +81,7 @@ def command(
     """
     import tempfile
 
-    from latbench.worker.conformance.checks import CHECKS
+    from latbench.worker.conformance.checks import selected
     from latbench.worker.conformance.suite import Subject, run_checks
 
     model = _model(backend, artifact, inputs)
@@ -86,16 +93,14 @@ def command(
             model=model,
             script=None if script is None else shlex.split(script),
         )
-        results = run_checks(subject, CHECKS)
+        results = run_checks(subject, selected(only))
     failed = [result.name for result in results if result.outcome == "failed"]
     used = subject.model.backend if subject.has_model else None
     if as_json:
         from latbench.report.json import to_json
 
         click.echo(
-            to_json(
-                {"command": program, "backend": used, "passed": not failed, "checks": results}
-            )
+            to_json({"command": program, "backend": used, "passed": not failed, "checks": results})
         )
     else:
         _print(results, shlex.join(program), used)

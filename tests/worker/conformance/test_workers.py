@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from latbench.errors import StageError
-from latbench.worker.native import build_native, native_libraries
+from support.conformance import checked, skipped
 from support.mac.facts import mac_environment
 
 PYTHON = (sys.executable, "-P", "-m", "latbench.worker.inference")
@@ -22,32 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="some checks look into /proc"),
 ]
-
-
-def checked(
-    command: Sequence[str], *options: str, variables: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """The report of the command line, whose checks have all passed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "latbench", "check-worker", "--json", *options, "--", *command],
-        env={**os.environ, **(variables or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode in (0, 1), done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    assert [each for each in report["checks"] if each["outcome"] == "failed"] == []
-    assert report["passed"]
-    assert done.returncode == 0
-    return report
-
-
-def skipped(report: dict[str, Any]) -> set[str]:
-    """The checks that said nothing, without those of scripts."""
-    names = {each["name"] for each in report["checks"] if each["outcome"] == "skipped"}
-    return {name for name in names if not name.startswith("script")}
 
 
 def test_the_python_worker_and_its_scripts() -> None:
@@ -63,19 +32,13 @@ def test_the_python_worker_with_tflite() -> None:
 
 
 def test_the_python_worker_with_core_ml(tmp_path: Path) -> None:
+    """Without the checks that start it again, which takes coremltools seconds."""
     pytest.importorskip("coremltools", reason="needs the `coreml` extra")
-    report = checked(PYTHON, "--backend", "coreml", variables=mac_environment(tmp_path))
-    assert skipped(report) <= {"operators", "end-of-input-in-a-block"}
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "tflite"])
-def test_the_native_worker(backend: str) -> None:
-    try:
-        program = build_native()
-    except StageError as error:
-        pytest.skip(error.message)
-    report = checked([str(program)], "--backend", backend, variables=native_libraries())
-    assert skipped(report) == {"operators"}
+    names = ("capabilities", "broken-file", "period", "readings", "peak-memory", "failed-open")
+    names += ("inputs-values", "inputs-range", "inputs-random", "inputs-file", "open-again")
+    only = [part for name in (*names, "only-responses") for part in ("--only", name)]
+    report = checked(PYTHON, "--backend", "coreml", *only, variables=mac_environment(tmp_path))
+    assert skipped(report) == set()
 
 
 def test_a_worker_that_was_written_from_the_page(tmp_path: Path) -> None:

@@ -26,24 +26,23 @@ WAIT_PERIOD_NS = 20_000_000_000
 
 
 def _hello(subject: Subject) -> None:
-    with subject.start_silent() as talk:
-        hello = talk.hello()
-    if hello.protocol != messages.VERSION:
-        raise Broken(f"protocol {hello.protocol}; this latbench speaks {messages.VERSION}")
+    protocol = subject.shared().hello.protocol
+    if protocol != messages.VERSION:
+        raise Broken(f"protocol {protocol}; this latbench speaks {messages.VERSION}")
 
 
 def _pid(subject: Subject) -> None:
-    with subject.start_silent() as talk:
-        pid = talk.hello().pid
-        try:
-            process = psutil.Process(pid)
-            mine = os.getsid(pid) == talk.process.pid
-        except (psutil.Error, OSError, OverflowError, ValueError):
-            raise Broken(f"pid {pid}, which is not a process") from None
-        with suppress(psutil.AccessDenied):
-            mine = mine or process.environ().get(MARK) == talk.mark
-        if not mine:
-            raise Broken(f"pid {pid}, which is {process.name()!r} and not the worker")
+    talk = subject.shared()
+    pid = talk.hello.pid
+    try:
+        process = psutil.Process(pid)
+        mine = os.getsid(pid) == talk.process.pid
+    except (psutil.Error, OSError, OverflowError, ValueError):
+        raise Broken(f"pid {pid}, which is not a process") from None
+    with suppress(psutil.AccessDenied):
+        mine = mine or process.environ().get(MARK) == talk.mark
+    if not mine:
+        raise Broken(f"pid {pid}, which is {process.name()!r} and not the worker")
 
 
 def _unknown_fields(subject: Subject) -> None:
@@ -85,14 +84,14 @@ def _pieces(subject: Subject) -> None:
 
 
 def _in_order(subject: Subject) -> None:
-    with subject.start() as talk:
-        early = messages.Time(calls=1)
-        asked = (PROBE, early, early, PROBE, early)
-        talk.send(b"".join(msgspec.json.encode(each) + b"\n" for each in asked))
-        for number, each in enumerate(asked, 1):
-            response = talk.any_response()
-            if isinstance(response, messages.CapabilitiesTold) != (each is PROBE):
-                raise Broken(f"{type(response).__name__} as the answer to request {number}")
+    talk = subject.shared()
+    early = messages.Time(calls=1)  # No session is open yet.
+    asked = (PROBE, early, early, PROBE, early)
+    talk.send(b"".join(msgspec.json.encode(each) + b"\n" for each in asked))
+    for number, each in enumerate(asked, 1):
+        response = talk.any_response()
+        if isinstance(response, messages.CapabilitiesTold) != (each is PROBE):
+            raise Broken(f"{type(response).__name__} as the answer to request {number}")
 
 
 def _long_request(subject: Subject) -> None:
@@ -149,7 +148,9 @@ def _only_responses(subject: Subject) -> None:
     time.sleep(0.05)
     subject.shared().look()
     if subject.strays:
-        raise Broken(f"{len(subject.strays)} more lines, the first is {shown(subject.strays[0].encode())}")
+        raise Broken(
+            f"{len(subject.strays)} more lines, the first is {shown(subject.strays[0].encode())}"
+        )
 
 
 LINES = "Lines"

@@ -44,7 +44,9 @@ def _capabilities(subject: Subject) -> None:
     known = {model.backend: model for model in known_models()}
     own = (subject.model.backend,) if subject.has_model else tuple(known)
     backends = (*own, UNKNOWN)
-    told = subject.shared().ask(messages.ProbeBackends(backends=backends), messages.CapabilitiesTold)
+    told = subject.shared().ask(
+        messages.ProbeBackends(backends=backends), messages.CapabilitiesTold
+    )
     if set(told.backends) != set(backends):
         raise Broken(f"an answer about {', '.join(told.backends) or 'nothing'}")
     if told.backends[UNKNOWN].available:
@@ -121,7 +123,10 @@ def _signal(subject: Subject) -> None:
 def _signal_strangers(subject: Subject) -> None:
     if sys.platform != "linux":
         raise Skipped("variables of other processes are seen on Linux only")
-    with subject.start({HARNESS_MARK: new_mark()}) as talk, _peer(HARNESS_MARK, new_mark()) as stranger:
+    with (
+        subject.start({HARNESS_MARK: new_mark()}) as talk,
+        _peer(HARNESS_MARK, new_mark()) as stranger,
+    ):
         talk.request(messages.SignalProcess(pid=stranger.pid, signal="kill"))
         response = talk.any_response()
         if process_state(stranger.pid) is None:

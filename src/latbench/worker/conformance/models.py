@@ -92,7 +92,8 @@ def given_model(backend: str, file: Path, inputs: Sequence[TensorSpec]) -> Ident
     """The model in ``file``; its outputs have the names of its inputs."""
     if not inputs:
         raise UsageError(
-            f"the inputs of {file} are not known", hint="--input NAME=2x3:float32, for each in order"
+            f"the inputs of {file} are not known",
+            hint="--input NAME=2x3:float32, for each in order",
         )
     return IdentityModel(
         backend=backend,

@@ -131,7 +131,11 @@ class JobOf:
     """A job in a folder of its own; leaving the block ends whatever is left of it."""
 
     def __init__(
-        self, subject: Subject, name: str, lines: Sequence[files.ScriptLine], limit_s: float = LONG_S
+        self,
+        subject: Subject,
+        name: str,
+        lines: Sequence[files.ScriptLine],
+        limit_s: float = LONG_S,
     ) -> None:
         if subject.script is None:
             raise Skipped("no program that executes scripts: give --script")
@@ -177,7 +181,9 @@ def _expect(answers: dict[int, messages.Response], *types: type | None) -> None:
         if wanted is None and found is not None:
             raise Broken(f"line {number} is answered by {type(found).__name__}, not skipped")
         if wanted is not None and not isinstance(found, wanted):
-            raise Broken(f"line {number} is answered by {type(found).__name__}, not {wanted.__name__}")
+            raise Broken(
+                f"line {number} is answered by {type(found).__name__}, not {wanted.__name__}"
+            )
     if len(answers) > sum(each is not None for each in types):
         raise Broken(f"answers to the lines {list(answers)}")
 

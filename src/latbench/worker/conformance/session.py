@@ -20,9 +20,9 @@ MOST_BYTES = 2**46
 
 
 def _before_open(subject: Subject) -> None:
-    with subject.start() as talk:
-        for request in (messages.Time(calls=1), messages.Outputs(), messages.TimeOperators(calls=1)):
-            _not_met(talk, request)
+    talk = subject.shared()
+    for request in (messages.Time(calls=1), messages.Outputs(), messages.TimeOperators(calls=1)):
+        _not_met(talk, request)
 
 
 def _missing_file(subject: Subject) -> None:
@@ -245,12 +245,16 @@ def _range(subject: Subject) -> None:
     contents = {}
     for spec in subject.model.inputs:
         kind = spec.dtype.rstrip("0123456789")
-        contents[spec.name] = {"float": "-2.5:255", "bool": "0:1", "uint": "3:100"}.get(kind, "-7:100")
+        contents[spec.name] = {"float": "-2.5:255", "bool": "0:1", "uint": "3:100"}.get(
+            kind, "-7:100"
+        )
     _inputs(subject, contents, 0, 9)
 
 
 def _own_seed(subject: Subject) -> None:
-    _inputs(subject, {spec.name: f"random:{i}" for i, spec in enumerate(subject.model.inputs, 5)}, 0)
+    _inputs(
+        subject, {spec.name: f"random:{i}" for i, spec in enumerate(subject.model.inputs, 5)}, 0
+    )
 
 
 def _stored(subject: Subject) -> None:
@@ -275,7 +279,9 @@ def _operators(subject: Subject) -> None:
     talk.ask(messages.Time(calls=2), messages.BlockTimed)
     calls = 5
     begun = time.monotonic_ns()
-    profile = talk.ask_optional(messages.TimeOperators(calls=calls), messages.OperatorsTimed).profile
+    profile = talk.ask_optional(
+        messages.TimeOperators(calls=calls), messages.OperatorsTimed
+    ).profile
     wall_ns = time.monotonic_ns() - begun
     if profile is None:
         raise Skipped("the profile is null: the runtime cannot measure it")
@@ -293,10 +299,9 @@ def _pinned(subject: Subject) -> None:
         raise Skipped("CPUs of a process are seen on Linux only")
     import psutil
 
-    with subject.start_silent() as talk:
-        pid = talk.hello().pid
+    with subject.start() as talk:
         talk.ask_optional(subject.model.request(pinned=True), messages.SessionOpened)
-        cpus = psutil.Process(pid).cpu_affinity()
+        cpus = psutil.Process(talk.hello.pid).cpu_affinity()
         if len(cpus) != 1:
             raise Broken(f"the worker may use the CPUs {cpus} with one thread")
 

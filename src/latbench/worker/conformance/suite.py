@@ -79,18 +79,13 @@ class Subject:
 
     def start(self, variables: Mapping[str, str] | None = None) -> Talk:
         """A worker of its own that has said hello."""
-        talk = self.start_silent(variables)
+        talk = self._last = Talk(self.command, self.deadline, self.strays, variables)
         try:
-            talk.hello()
+            _ = talk.hello
         except BaseException:
             talk.end()
             raise
         return talk
-
-    def start_silent(self, variables: Mapping[str, str] | None = None) -> Talk:
-        """A worker whose first line has not been read."""
-        self._last = Talk(self.command, self.deadline, self.strays, variables)
-        return self._last
 
     def shared(self) -> Talk:
         """The worker that checks share."""

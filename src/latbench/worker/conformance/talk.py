@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from queue import Empty, Queue
 from types import TracebackType
 from typing import TypeVar
@@ -80,7 +81,10 @@ class Talk:
         unset = (*WITHHELD, HARNESS_MARK, OWNER_TIMEOUT)
         given = {name: value for name, value in os.environ.items() if name not in unset}
         self.process = _started(
-            command, self._stderr.fileno(), {**given, **NO_TELEMETRY, **(variables or {})}, self.mark
+            command,
+            self._stderr.fileno(),
+            {**given, **NO_TELEMETRY, **(variables or {})},
+            self.mark,
         )
         self._lines: Queue[bytes] = Queue(UNREAD)
         threading.Thread(target=self._read, daemon=True).start()
@@ -98,8 +102,9 @@ class Talk:
             self.look()
         self.end()
 
+    @cached_property
     def hello(self) -> messages.Hello:
-        """Read the first line."""
+        """The first line."""
         return self._understood(self._line(), messages.Hello)
 
     def send(self, data: bytes) -> None:
