@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 HONEST = Path(__file__).with_name("identity_worker.pl")
 INPUTS = ("a=2x3:float32", "b=4:float64", "c=3:int64", "d=5:bool", "e=2x2:uint8", "f=7:int32")
 OWN_PROCESS = {
-    *("unknown-type", "not-json", "no-object", "pinned", "close"),
+    *("unknown-type", "not-json", "no-object", "pinned", "cpus", "close"),
     *("signal", "signal-strangers", "reserve", "owner-timeout", "stoppable", "children"),
     *("end-of-input", "end-of-input-in-a-block", "end-of-input-in-a-wait"),
     *(check.name for check in CHECKS if check.section == "Scripts"),

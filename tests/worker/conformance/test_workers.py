@@ -23,12 +23,13 @@ def test_the_python_worker_and_its_scripts() -> None:
     """Without a word about backends the first one that the worker has is checked."""
     report = checked(PYTHON, "--script", f"{sys.executable} -P -m latbench.worker.script")
     assert report["backend"] == "onnxruntime"
-    assert {each["outcome"] for each in report["checks"]} == {"ok"}
+    assert skipped(report) <= {"cpus"}
+    assert all(each["outcome"] == "ok" for each in report["checks"] if "script" in each["name"])
 
 
 def test_the_python_worker_with_tflite() -> None:
     pytest.importorskip("ai_edge_litert", reason="needs the `tflite` extra")
-    assert skipped(checked(PYTHON, "--backend", "tflite")) == set()
+    assert skipped(checked(PYTHON, "--backend", "tflite")) <= {"cpus"}
 
 
 def test_the_python_worker_with_core_ml(tmp_path: Path) -> None:
@@ -53,5 +54,5 @@ def test_a_worker_that_was_written_from_the_page(tmp_path: Path) -> None:
         *(PERL, "--backend", "identity", "--artifact", str(artifact), *options),
         *("--script", script),
     )
-    assert skipped(report) == {"stoppable", "readings", "pinned", "operators"}
+    assert skipped(report) == {"stoppable", "readings", "pinned", "cpus", "operators"}
     assert all(each["outcome"] == "ok" for each in report["checks"] if "script" in each["name"])

@@ -23,6 +23,7 @@ from latbench.worker.process_tree import MARK, end_marked, new_mark
 
 LONG_S = 600.0
 LIMIT_S = 3.0
+NO_DIGEST = "0" * 64
 START_S = 60.0
 SLOW = messages.Time(calls=1000, period_ns=1_000_000_000)
 
@@ -143,10 +144,16 @@ class JobOf:
         folder.mkdir(parents=True)
         self.job = Job(subject, folder, tuple(lines), new_mark())
         about = files.JobAbout(
-            **{"id": name, "what": "conformance", "harness": "me@here", "lock": str(self.job.lock)},
-            **{"created_unix_ns": time.time_ns(), "limit_s": limit_s, "expected_s": 1.0},
-            **{"protocol": "latbench-quick@1", "protocol_sha256": "0" * 64},
-            artifact_sha256="0" * 64,
+            id=name,
+            what="conformance",
+            harness="me@here",
+            lock=str(self.job.lock),
+            created_unix_ns=time.time_ns(),
+            limit_s=limit_s,
+            expected_s=1.0,
+            protocol="latbench-quick@1",
+            protocol_sha256=NO_DIGEST,
+            artifact_sha256=NO_DIGEST,
         )
         (folder / files.JOB).write_bytes(msgspec.json.encode(about))
         (folder / files.SCRIPT).write_bytes(files.write_script(self.job.lines))

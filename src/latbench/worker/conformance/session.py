@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ CALLS, SETTLE = 12, 2
 PERIOD_NS = 20_000_000
 STEP_NS = 20_000_000
 """Counters of the kernel advance in steps of up to 10 ms, and are read twice."""
-MOST_BYTES = 2**46
+RANGES = {"float": "-2.5:255", "int": "-7:100", "uint": "3:100", "bool": "0:1"}
 
 
 def _before_open(subject: Subject) -> None:
@@ -146,8 +147,6 @@ def _readings(subject: Subject) -> None:
         value = getattr(found, name)
         if value is not None and value < 0:
             raise Broken(f"{name} {value}")
-    import os
-
     if found.cpu_ns is not None and found.cpu_ns > wall_ns * (os.cpu_count() or 1) + STEP_NS:
         raise Broken(f"cpu_ns {found.cpu_ns} in {wall_ns} ns")
     if found.frequency_khz is not None and not 1_000 <= found.frequency_khz <= 20_000_000:
@@ -245,9 +244,7 @@ def _range(subject: Subject) -> None:
     contents = {}
     for spec in subject.model.inputs:
         kind = spec.dtype.rstrip("0123456789")
-        contents[spec.name] = {"float": "-2.5:255", "bool": "0:1", "uint": "3:100"}.get(
-            kind, "-7:100"
-        )
+        contents[spec.name] = RANGES[kind]
     _inputs(subject, contents, 0, 9)
 
 
@@ -267,7 +264,7 @@ def _stored(subject: Subject) -> None:
     }
     typed = {spec.name: arrays[spec.name].astype(spec.dtype) for spec in specs}
     path = Path(subject.folder / "inputs.npz")
-    np.savez(path, **typed)
+    np.savez(path, **typed)  # type: ignore[arg-type]  # taken for its options
     contents = {spec.name: f"sha256:{'0' * 64}" for spec in specs}
     talk = subject.opened(contents=contents, stored=path)
     talk.ask(messages.Time(calls=1), messages.BlockTimed)
@@ -292,6 +289,26 @@ def _operators(subject: Subject) -> None:
     total = sum(operator.time_ns for operator in profile.operators)
     if min(operator.time_ns for operator in profile.operators) < 0 or total * calls > wall_ns:
         raise Broken(f"operators with a sum of {total} ns a call in {wall_ns} ns")
+
+
+def _cpus(subject: Subject) -> None:
+    if sys.platform != "linux":
+        raise Skipped("CPUs of a process are seen on Linux only")
+    import psutil
+
+    last = max(os.sched_getaffinity(0))
+    with subject.start() as talk:
+        talk.request(subject.model.request(), cpus=[last])
+        response = talk.any_response()
+        if isinstance(response, messages.Failed) and response.kind == "unavailable":
+            raise Skipped(f"unavailable: {response.message}")
+        if not isinstance(response, messages.SessionOpened):
+            raise Broken(f"{type(response).__name__}")
+        if "cpus" not in response.settings:
+            raise Skipped("the settings do not report cpus, so no run with --cpus uses this worker")
+        found = psutil.Process(talk.hello.pid).cpu_affinity()
+        if found != [last] or response.settings["cpus"] != str(last):
+            raise Broken(f"CPUs {found}, reported as {response.settings['cpus']}, not {last}")
 
 
 def _pinned(subject: Subject) -> None:
@@ -382,6 +399,13 @@ SESSION = (
         OPEN,
         "The worker first restricts itself to as many CPUs as there are threads.",
         _pinned,
+        ("open",),
+    ),
+    Check(
+        "cpus",
+        OPEN,
+        "The worker restricts itself to these CPUs and reports them in its settings.",
+        _cpus,
         ("open",),
     ),
     Check(

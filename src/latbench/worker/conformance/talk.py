@@ -62,8 +62,8 @@ class Deadline:
 class Talk:
     """A worker with pipes to it, in a session and with a mark of its own.
 
-    ``strays`` gets the lines that nobody asked for. Raises :class:`UsageError` if the command cannot
-    be started. Leaving the ``with`` block ends the worker and what it started.
+    ``strays`` gets the lines that nobody asked for. Raises :class:`UsageError` if the command
+    cannot be started. Leaving the ``with`` block ends the worker and what it started.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Talk:
             raise Broken(shown(line) if line else self._end_text())
 
     def ended(self, within_s: float | None = None) -> int:
-        """The status with which the worker ends by itself. Raises :class:`Broken` if it does not."""
+        """The status with which it ends by itself. Raises :class:`Broken` if it does not."""
         wait_s = self._deadline.left_s() if within_s is None else within_s
         try:
             return self.process.wait(min(wait_s, self._deadline.left_s()))
