@@ -29,7 +29,7 @@ CHECK_TIMEOUT_S = 60.0
     "tflite and coreml.",
 )
 @click.option(
-    "--input",
+    "--shape",
     "inputs",
     multiple=True,
     metavar="NAME=SHAPE:TYPE",
@@ -75,7 +75,7 @@ def command(
 
     \b
     latbench check-worker -- python -P -m latbench.worker.inference
-    latbench check-worker --backend acme --artifact pass.acme --input x=2x3:float32 -- ./worker
+    latbench check-worker --backend acme --artifact pass.acme --shape x=2x3:float32 -- ./worker
 
     Exit status 1 if a check fails.
     """
@@ -118,12 +118,12 @@ def _model(
             raise UsageError("--artifact needs the name of its backend", hint="--backend NAME")
         return given_model(backend, artifact, read_specs(inputs))
     if inputs:
-        raise UsageError("--input describes the model of --artifact", hint="--artifact FILE")
+        raise UsageError("--shape describes the model of --artifact", hint="--artifact FILE")
     known = {model.backend: model for model in known_models()}
     if backend is not None and backend not in known:
         raise UsageError(
             f"latbench has no model of backend {backend!r} whose outputs are its inputs",
-            hint=suggest(backend, known, otherwise=None) or "give one: --artifact FILE --input ...",
+            hint=suggest(backend, known, otherwise=None) or "give one: --artifact FILE --shape ...",
         )
     return None if backend is None else known[backend]
 

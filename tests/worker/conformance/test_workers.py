@@ -48,7 +48,7 @@ def test_a_worker_that_was_written_from_the_page(tmp_path: Path) -> None:
     artifact = tmp_path / "pass.identity"
     artifact.write_text('{"identity": 4}')
     inputs = ("a=2x3:float32", "b=4:float64", "c=3:int64", "d=5:bool")
-    options = [part for text in inputs for part in ("--input", text)]
+    options = [part for text in inputs for part in ("--shape", text)]
     script = f"{' '.join(PERL)} script"
     report = checked(
         *(PERL, "--backend", "identity", "--artifact", str(artifact), *options),

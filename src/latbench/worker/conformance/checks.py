@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from latbench.errors import UsageError, suggest
-from latbench.worker.conformance.conversation import CONVERSATION, ENDS
-from latbench.worker.conformance.device import DEVICE
-from latbench.worker.conformance.script import SCRIPT
-from latbench.worker.conformance.session import SESSION
+from latbench.worker.conformance.conversation import CONVERSATION_CHECKS, ENDS_CHECKS
+from latbench.worker.conformance.device import DEVICE_CHECKS
+from latbench.worker.conformance.script import SCRIPT_CHECKS
+from latbench.worker.conformance.session import SESSION_CHECKS
 from latbench.worker.conformance.suite import Check
 
-CHECKS = (*CONVERSATION, *DEVICE, *SESSION, *SCRIPT, *ENDS)
+CHECKS = (*CONVERSATION_CHECKS, *DEVICE_CHECKS, *SESSION_CHECKS, *SCRIPT_CHECKS, *ENDS_CHECKS)
 
 
 def selected(names: Collection[str]) -> tuple[Check, ...]:

@@ -155,7 +155,7 @@ def _only_responses(subject: Subject) -> None:
 
 LINES = "Lines"
 ANSWERS = ("unknown-fields",)
-CONVERSATION = (
+CONVERSATION_CHECKS = (
     Check("hello", "hello", "The worker speaks first: hello, with its protocol.", _hello),
     Check("pid", "hello", "pid is the worker's process.", _pid, ("hello",)),
     Check("unknown-fields", LINES, "Unknown fields are ignored.", _unknown_fields, ("hello",)),
@@ -168,7 +168,7 @@ CONVERSATION = (
     Check("no-object", LINES, "A line that is not an object ends it too.", _no_object, ANSWERS),
 )
 """Checks that need no model."""
-ENDS = (
+ENDS_CHECKS = (
     Check(
         "end-of-input",
         LINES,

@@ -19,14 +19,14 @@ from latbench.worker.conformance.models import known_models
 from latbench.worker.conformance.suite import Check, Subject, process_state, wait_until
 from latbench.worker.conformance.talk import (
     AT_ONCE_S,
-    OWNER_TIMEOUT,
     Broken,
     Skipped,
 )
 from latbench.worker.process_tree import HARNESS_MARK, MARK, end_marked, new_mark
+from latbench.worker.server import OWNER_TIMEOUT
 
 SILENCE_S = 1.25
-UNKNOWN = "no-such-backend"
+UNKNOWN_BACKEND = "no-such-backend"
 OWNER = """
 import os, subprocess, sys, time
 worker = subprocess.Popen(
@@ -43,14 +43,14 @@ time.sleep(600)
 def _capabilities(subject: Subject) -> None:
     known = {model.backend: model for model in known_models()}
     own = (subject.model.backend,) if subject.has_model else tuple(known)
-    backends = (*own, UNKNOWN)
+    backends = (*own, UNKNOWN_BACKEND)
     told = subject.shared().ask(
         messages.ProbeBackends(backends=backends), messages.CapabilitiesTold
     )
     if set(told.backends) != set(backends):
         raise Broken(f"an answer about {', '.join(told.backends) or 'nothing'}")
-    if told.backends[UNKNOWN].available:
-        raise Broken(f"the backend {UNKNOWN!r} is available")
+    if told.backends[UNKNOWN_BACKEND].available:
+        raise Broken(f"the backend {UNKNOWN_BACKEND!r} is available")
     for name, found in told.backends.items():
         if not found.available and not (found.reason or "").strip():
             raise Broken(f"{name!r} is not available, without a reason")
@@ -222,7 +222,7 @@ def _stopped(subject: Subject) -> None:
 
 MACHINE = "machine, conditions, capabilities"
 OTHERS = "signal, reserve"
-DEVICE = (
+DEVICE_CHECKS = (
     Check(
         "capabilities",
         MACHINE,

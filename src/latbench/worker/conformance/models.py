@@ -93,7 +93,7 @@ def given_model(backend: str, file: Path, inputs: Sequence[TensorSpec]) -> Ident
     if not inputs:
         raise UsageError(
             f"the inputs of {file} are not known",
-            hint="--input NAME=2x3:float32, for each in order",
+            hint="--shape NAME=2x3:float32, for each in order",
         )
     return IdentityModel(
         backend=backend,

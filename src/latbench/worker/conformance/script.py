@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +29,11 @@ SLOW = messages.Time(calls=1000, period_ns=1_000_000_000)
 
 
 @dataclass(frozen=True)
-class Job:
+class LeftJob:
     """A job's folder, made for one check."""
 
     subject: Subject
     folder: Path
-    lines: tuple[files.ScriptLine, ...]
     mark: str
 
     @property
@@ -128,44 +127,37 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-class JobOf:
-    """A job in a folder of its own; leaving the block ends whatever is left of it."""
-
-    def __init__(
-        self,
-        subject: Subject,
-        name: str,
-        lines: Sequence[files.ScriptLine],
-        limit_s: float = LONG_S,
-    ) -> None:
-        if subject.script is None:
-            raise Skipped("no program that executes scripts: give --script")
-        folder = subject.folder / "jobs" / name
-        folder.mkdir(parents=True)
-        self.job = Job(subject, folder, tuple(lines), new_mark())
-        about = files.JobAbout(
-            id=name,
-            what="conformance",
-            harness="me@here",
-            lock=str(self.job.lock),
-            created_unix_ns=time.time_ns(),
-            limit_s=limit_s,
-            expected_s=1.0,
-            protocol="latbench-quick@1",
-            protocol_sha256=NO_DIGEST,
-            artifact_sha256=NO_DIGEST,
-        )
-        (folder / files.JOB).write_bytes(msgspec.json.encode(about))
-        (folder / files.SCRIPT).write_bytes(files.write_script(self.job.lines))
-
-    def __enter__(self) -> Job:
-        return self.job
-
-    def __exit__(self, *_: object) -> None:
-        end_marked(self.job.mark)
+@contextmanager
+def _left(
+    subject: Subject, name: str, lines: Sequence[files.ScriptLine], limit_s: float = LONG_S
+) -> Iterator[LeftJob]:
+    """A job in a folder of its own; leaving the block ends whatever runs of it."""
+    if subject.script is None:
+        raise Skipped("no program that executes scripts: give --script")
+    folder = subject.folder / "jobs" / name
+    folder.mkdir(parents=True)
+    job = LeftJob(subject, folder, new_mark())
+    about = files.JobAbout(
+        id=name,
+        what="conformance",
+        harness="me@here",
+        lock=str(job.lock),
+        created_unix_ns=time.time_ns(),
+        limit_s=limit_s,
+        expected_s=1.0,
+        protocol="latbench-quick@1",
+        protocol_sha256=NO_DIGEST,
+        artifact_sha256=NO_DIGEST,
+    )
+    (folder / files.JOB).write_bytes(msgspec.json.encode(about))
+    (folder / files.SCRIPT).write_bytes(files.write_script(tuple(lines)))
+    try:
+        yield job
+    finally:
+        end_marked(job.mark)
         with suppress(Broken, OSError, psutil.Error):
-            pid = self.job.status().pid
-            if is_locked(self.job.folder / files.ANSWERS):
+            pid = job.status().pid
+            if is_locked(folder / files.ANSWERS):
                 tree = psutil.Process(pid)
                 for process in (*tree.children(recursive=True), tree):
                     process.send_signal(signal.SIGKILL)
@@ -214,7 +206,7 @@ def _script(subject: Subject) -> None:
         _line(None, *CONDITIONS),
     ]
     opened, timed, closed = messages.SessionOpened, messages.BlockTimed, messages.Closed
-    with JobOf(subject, "whole", lines) as job:
+    with _left(subject, "whole", lines) as job:
         job.succeed("run")
         job.ended("finished")
         answers = job.answers()
@@ -242,7 +234,7 @@ def _start_and_cancel(subject: Subject) -> None:
         _line("model", "block", SLOW, LONG_S),
         _line("model", "close", messages.Close()),
     ]
-    with JobOf(subject, "canceled", lines) as job:
+    with _left(subject, "canceled", lines) as job:
         begun = msgspec.json.decode(job.succeed("start"), type=files.JobStatus)
         if begun.state != "running" or not psutil.pid_exists(begun.pid):
             raise Broken(f"state {begun.state} of process {begun.pid}")
@@ -276,7 +268,7 @@ def _failure_of_the_model(subject: Subject) -> None:
         _line("sentinel", "first", messages.Time(calls=1)),
         _line(None, *CONDITIONS),
     ]
-    with JobOf(subject, "failed", lines) as job:
+    with _left(subject, "failed", lines) as job:
         job.verb("run")
         job.ended("failed")
         told, failed = messages.ConditionsTold, (messages.Failed, messages.Refused)
@@ -294,7 +286,7 @@ def _failure_of_the_sentinel(subject: Subject) -> None:
         _line("model", "open", subject.model.request()),
         _line("model", "close", messages.Close()),
     ]
-    with JobOf(subject, "without-sentinel", lines) as job:
+    with _left(subject, "without-sentinel", lines) as job:
         job.verb("run")
         job.ended("finished")
         answers = job.answers()
@@ -309,7 +301,7 @@ def _timeout_of_a_line(subject: Subject) -> None:
         _line("model", "block", SLOW, 1.0),
         _line("model", "close", messages.Close()),
     ]
-    with JobOf(subject, "late", lines) as job:
+    with _left(subject, "late", lines) as job:
         job.verb("run")
         job.ended("failed")
         answers = job.answers()
@@ -325,7 +317,7 @@ def _time_limit(subject: Subject) -> None:
         _line("model", "block", SLOW, LONG_S),
         _line("model", "close", messages.Close()),
     ]
-    with JobOf(subject, "limit", lines, LIMIT_S) as job:
+    with _left(subject, "limit", lines, LIMIT_S) as job:
         job.verb("run")
         job.ended("failed")
         if len(job.answers() if job.answered(1) else {}) > 1:
@@ -334,7 +326,7 @@ def _time_limit(subject: Subject) -> None:
 
 SCRIPTS = "Scripts"
 _AFTER = ("script",)
-SCRIPT = (
+SCRIPT_CHECKS = (
     Check(
         "script",
         SCRIPTS,

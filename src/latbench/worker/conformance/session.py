@@ -326,7 +326,7 @@ def _pinned(subject: Subject) -> None:
 OPEN, TIME, SEEDED = "open → opened", "time → timed", "Seeded inputs"
 OUTPUTS = "outputs → outputs_given"
 _SEEDED = ("inputs-seeded",)
-SESSION = (
+SESSION_CHECKS = (
     Check(
         "before-open",
         "failed",

@@ -15,7 +15,7 @@ from latbench.worker import messages
 from latbench.worker.conformance.models import IdentityModel
 from latbench.worker.conformance.talk import Broken, Deadline, Skipped, Talk
 
-Outcome = Literal["ok", "failed", "skipped"]
+CheckOutcome = Literal["ok", "failed", "skipped"]
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,7 +26,7 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Heading of ``docs/PROTOCOL.md``."""
     rule: str
     """What the page says there."""
-    outcome: Outcome
+    outcome: CheckOutcome
     sent: str | None = None
     """For a failure: what was sent last."""
     came: str | None = None
@@ -65,7 +65,7 @@ class Subject:
     def model(self) -> IdentityModel:
         """The model whose outputs are its inputs. Raises :class:`Skipped` without one."""
         if self._model is None:
-            raise Skipped("no model to open: give --backend, --artifact and --input")
+            raise Skipped("no model to open: give --backend, --artifact and --shape")
         return self._model
 
     def use(self, model: IdentityModel) -> None:
@@ -141,7 +141,7 @@ def run_checks(
         for check in checks:
             missing = [name for name in check.after if results[name].outcome != "ok"]
             if missing:
-                result = _result(check, "skipped", reason=f"without {missing[0]} it says nothing")
+                result = _result(check, "skipped", reason=f"{missing[0]} comes first")
             else:
                 result = _performed(subject, check)
             results[check.name] = result
@@ -165,7 +165,7 @@ def _performed(subject: Subject, check: Check) -> CheckResult:
     return _result(check, "ok")
 
 
-def _result(check: Check, outcome: Outcome, **more: str) -> CheckResult:
+def _result(check: Check, outcome: CheckOutcome, **more: str) -> CheckResult:
     return CheckResult(
         name=check.name, section=check.section, rule=check.rule, outcome=outcome, **more
     )

@@ -21,16 +21,16 @@ from latbench.errors import UsageError
 from latbench.worker import messages
 from latbench.worker.process import NO_TELEMETRY, WITHHELD
 from latbench.worker.process_tree import HARNESS_MARK, MARK, end_marked, new_mark
+from latbench.worker.server import OWNER_TIMEOUT
 
 R = TypeVar("R", bound="messages.Message | messages.Failed")
 SHOWN = 400
 """Characters of a line that a result keeps."""
 SETTLE_S = 0.003
 """After a response: what else was written with it has arrived by then."""
-LATE_S = 0.3
+STRAY_S = 0.3
 UNREAD = 256
 """Lines that are kept for a reader; a worker that babbles blocks then."""
-OWNER_TIMEOUT = "LATBENCH_OWNER_TIMEOUT_S"
 AT_ONCE_S = 5.0
 """The longest that "at once" may take on a loaded machine."""
 
@@ -251,7 +251,7 @@ class Talk:
             return response
         # A line that nobody asked for may have come too late to be seen before the request.
         with suppress(Empty):
-            wait_s = min(LATE_S, self._deadline.left_s())
+            wait_s = min(STRAY_S, self._deadline.left_s())
             after = self._decoded(self._lines.get(timeout=wait_s))
             if isinstance(after, expect):
                 self._strays.append(shown(line))
