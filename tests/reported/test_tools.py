@@ -17,14 +17,24 @@ from support.tool_outputs import (
     BENCHMARK_APP_CSV,
     BENCHMARK_APP_JSON,
     BENCHMARK_MODEL,
+    EXECUTOR_RUNNER,
+    EXECUTOR_RUNNER_2023,
+    EXECUTOR_RUNNER_2024,
+    GPU_BENCHMARK_MODEL,
     LITERT_BENCHMARK,
     LITERT_JSON,
+    LITERT_MODEL,
     MESSAGE,
     OLD_BENCHMARK_MODEL,
+    OLD_PERF_TEST,
     OUTPUTS,
     PERF_TEST,
     PERF_TEST_FILE,
+    PERF_TEST_FILE_2025,
+    QNN_RUNNER,
+    RUN_MODEL,
     TRTEXEC,
+    TRTEXEC_8,
     TRTEXEC_PROFILE,
     TRTEXEC_TIMES,
     XCODE,
@@ -57,6 +67,63 @@ def test_log_of_an_old_benchmark_model() -> None:
     assert found.statistics_ns["latency"]["mean"] == 8_810_500
     assert found.statistics_ns["latency"]["min"] == 8_700_000
     assert (found.once_ns, found.counts) == ({"load": 1_200_000}, {"runs": 50})
+
+
+def test_log_of_benchmark_model_with_a_gpu_and_a_profile() -> None:
+    found = read(GPU_BENCHMARK_MODEL)
+    # Not the counts of the profile, which come after the summary.
+    assert found.statistics_ns["latency"] == {
+        "mean": 8_150_500,
+        **{"min": 8_050_000, "max": 8_600_000, "std": 44_000},
+    }
+    assert found.counts == {"runs": 200, "warm-up runs": 60}
+    assert found.settings["use gpu"] == "1"
+    assert found.settings["signature to run"] == "detect"
+
+
+def test_log_of_the_benchmark_model_of_litert() -> None:
+    found = read(LITERT_MODEL)
+    assert found.tool == "LiteRT benchmark_model"
+    # The lines of counts have what the block rounds; the block has the rest.
+    assert found.statistics_ns["latency"] == {
+        **{"mean": 2_512_250, "min": 2_400_000, "max": 2_900_000, "std": 63_000},
+        **{"p5": 2_410_000, "median": 2_500_000, "p95": 2_700_000},
+    }
+    assert found.once_ns == {"load": 45_250_000, "first inference": 3_300_000}
+    assert found.counts == {"runs": 64, "warm-up runs": 12}
+    assert found.memory_bytes == {"increase by load": 21_495_808, "increase": 25_165_824}
+    assert found.settings["signature"] == "detect"
+    # Without these lines, what is rounded stands, the deviation without a unit too.
+    block = LITERT_MODEL[LITERT_MODEL.index("INFO: [benchmark_litert") :]
+    rounded = read(block).statistics_ns["latency"]
+    assert (rounded["mean"], rounded["std"]) == (2_510_000, 60_000)
+    with pytest.raises(UsageError, match="no mean"):
+        read(block.partition(" ms (64")[0])
+
+
+def test_text_of_run_model() -> None:
+    found = read(RUN_MODEL)
+    assert (found.model_file, found.counts) == ("/data/local/tmp/net_a.tflite", {"runs": 20})
+    assert found.statistics_ns["latency"] == {
+        **{"mean": 2_790_000, "min": 2_400_000, "max": 9_100_000},
+    }
+    assert found.once_ns == {"first inference": 9_100_000}
+    assert "include the first run" in found.notes[0]
+
+
+def test_logs_of_executor_runner() -> None:
+    found = read(EXECUTOR_RUNNER)
+    assert (found.backend, found.model_file, found.threads) == ("executorch", "net_f.pte", 4)
+    assert found.times_ns["latency"] == (9_000_000, 4_500_000, 4_250_000)
+    assert found.statistics_ns["latency"] == {"mean": 5_916_667}
+    assert found.once_ns == {"load": 12_500_000, "first inference": 9_000_000}
+    assert "include the first run" in found.notes[0]
+    older = read(EXECUTOR_RUNNER_2024)
+    assert (older.statistics_ns["latency"], older.counts) == ({"mean": 4_500_000}, {"runs": 8})
+    assert (older.times_ns, older.threads) == ({}, None)
+    qnn = read(QNN_RUNNER)
+    assert (qnn.tool, qnn.statistics_ns["latency"]) == ("qnn_executor_runner", {"mean": 875_000})
+    assert "does not say whether" in qnn.notes[0]
 
 
 @pytest.mark.parametrize("output", [LITERT_BENCHMARK, LITERT_JSON])
@@ -104,6 +171,14 @@ def test_log_of_trtexec() -> None:
     assert found.throughput_milli == {"inferences/s": 266_813}
 
 
+def test_log_of_trtexec_8() -> None:
+    found = read(TRTEXEC_8)
+    assert (found.tool_version, found.batch, found.precision) == ("8.2.1", 1, "int8")
+    assert found.statistics_ns["latency"]["median"] == 1_440_000
+    assert found.statistics_ns["end to end"]["p99"] == 2_850_000
+    assert found.once_ns == {"load": 250_000_000}
+
+
 @pytest.mark.parametrize(
     ("given", "version"), [("v8601", "8.6.1"), ("v8001", "8.0.1"), ("v11.1.0.106", "11.1.0.106")]
 )
@@ -146,6 +221,23 @@ def test_results_file_of_perf_test() -> None:
     assert found.model_file == "net_c"
     assert found.times_ns["latency"] == (5_010_000, 4_920_000, 4_990_000)
     assert found.statistics_ns["latency"]["median"] == 4_990_000
+
+
+def test_other_versions_of_perf_test() -> None:
+    old = read(OLD_PERF_TEST)
+    assert (old.counts, old.notes) == ({"runs": 250}, ())
+    assert old.statistics_ns["latency"] == {
+        **{"mean": 5_000_123, "min": 4_800_000, "max": 9_900_000, "median": 4_950_000}
+    }
+    assert "submission" in read(PERF_TEST).notes[0]
+    new = read(PERF_TEST_FILE_2025)
+    assert (new.model_file, new.memory_bytes) == ("net_c", {"peak": 73_400_320})
+    assert new.times_ns == {
+        "latency": (5_010_000, 4_920_000, 4_990_000),
+        "submission": (1_010_000, 1_020_000, 1_030_000),
+    }
+    text = PERF_TEST + "Average inference time cost submission: 1.5 ms\n"
+    assert read(text).statistics_ns["submission"] == {"mean": 1_500_000}
 
 
 def test_benchmark_app() -> None:
@@ -220,6 +312,18 @@ def test_the_content_shows_the_tool(name: str) -> None:
         (b"hello", "none of the tools"),
         (2 * BENCHMARK_MODEL.encode(), "holds 2 results"),
         (2 * LITERT_BENCHMARK.encode(), "holds 2 results"),
+        (2 * LITERT_MODEL.encode(), "holds 2 results"),
+        (2 * RUN_MODEL.encode(), "holds 2 results"),
+        (2 * EXECUTOR_RUNNER.encode(), "holds 2 results"),
+        (RUN_MODEL.partition("All runs")[0].encode(), "no average"),
+        (EXECUTOR_RUNNER_2023.encode(), "does not say how long"),
+        (EXECUTOR_RUNNER.partition("Model executed")[0].encode(), "before the model was executed"),
+        (EXECUTOR_RUNNER.replace("Iteration 2", "Iteration 7").encode(), "3 iterations of 3"),
+        (EXECUTOR_RUNNER.replace("y 3 time", "y 0 time").encode(), "no inference"),
+        (
+            QNN_RUNNER.encode() + b"Execution of method forward failed with status 0x12\n",
+            "failed with status 0x12",
+        ),
         (2 * TRTEXEC.encode(), "holds 2 results"),
         (2 * PERF_TEST.encode(), "holds 2 results"),
         (2 * PERF_TEST_FILE.encode(), "holds 2 results"),

@@ -38,6 +38,103 @@ Num threads: [1]
 count=50 first=9000 curr=8800 min=8700 max=9100 avg=8810.5 std=60
 Average inference timings in us: Warmup: 8900.5, Init: 1200, no stats: 8810.5
 """
+GPU_BENCHMARK_MODEL = """\
+STARTING!
+Log parameter values verbosely: [0]
+Min num runs: [200]
+Num threads: [1]
+Graph: [C:\\nets\\net_a.tflite]
+Signature to run: [detect]
+Enable op profiling: [1]
+Use gpu: [1]
+Loaded model C:\\nets\\net_a.tflite
+INFO: Created TensorFlow Lite delegate for GPU.
+Explicitly applied GPU delegate, and the model graph will be completely executed by the delegate.
+Initialized session in 812.5ms.
+Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding \
+150 seconds.
+count=60 first=9100 curr=8200 min=8100 max=9100 avg=8260.25 std=120
+
+Running benchmark for at least 200 iterations and at least 1 seconds but terminate if exceeding \
+150 seconds.
+count=200 first=8150 curr=8111 min=8050 max=8600 avg=8150.5 std=44
+
+Inference timings in us: Init: 812500, First inference: 9100, Warmup (avg): 8260.25, \
+Inference (avg): 8150.5
+Profiling Info for Benchmark Initialization:
+Timings (microseconds): count=1 curr=700000
+Operator-wise Profiling Info for Regular Benchmark Runs:
+Timings (microseconds): count=200 first=8140 curr=8100 min=8040 max=8590 avg=8141 std=44
+"""
+"""With a GPU, profiling and a signature, as a version of 2022 writes it."""
+LITERT_MODEL = """\
+INFO: [benchmark_model.cc:203] Graph: [/data/local/tmp/net_a.tflite]
+INFO: [benchmark_model.cc:203] Num threads: [4]
+INFO: [benchmark_model.cc:203] Use gpu: [1]
+INFO: count=12 first=3300 curr=2500 min=2450 max=3300 avg=2600.5 std=90
+
+INFO: count=64 first=2510 curr=2490 min=2400 max=2900 avg=2512.25 std=63 p5=2410 median=2500 \
+p95=2700
+
+INFO: [benchmark_litert_model.h:90]
+========== BENCHMARK RESULTS ==========
+INFO: [benchmark_litert_model.h:92] Signature name:       detect
+INFO: [benchmark_litert_model.h:94] Model initialization: 45.25 ms
+INFO: [benchmark_litert_model.h:96] Warmup (first):       3.30 ms
+INFO: [benchmark_litert_model.h:98] Warmup (avg):         2.60 ms (12 runs)
+INFO: [benchmark_litert_model.h:100] Inference (avg):      2.51 ms (64 runs)
+INFO: [benchmark_litert_model.h:104] Inference (min):      2.40 ms
+INFO: [benchmark_litert_model.h:106] Inference (max):      2.90 ms
+INFO: [benchmark_litert_model.h:108] Inference (std):      0.06
+INFO: [benchmark_litert_model.h:115] Throughput:           230.50 MB/s
+INFO: [benchmark_litert_model.h:124]
+Memory Usage:
+INFO: [benchmark_litert_model.h:126] Init footprint:       20.50 MB
+INFO: [benchmark_litert_model.h:128] Overall footprint:    24.00 MB
+INFO: [benchmark_litert_model.h:135] Peak memory usage not available. (peak_mem_mb <= 0)
+INFO: [benchmark_litert_model.h:140] ======================================
+"""
+"""The program in C++ of LiteRT's own interface."""
+RUN_MODEL = """\
+I0000 00:00:1772600767.123 4711 run_model.cc:190] Model: /data/local/tmp/net_a.tflite
+I0000 00:00:1772600767.223 4711 run_model.cc:201] Signature index: 0
+I0000 00:00:1772600767.323 4711 run_model.cc:232] Run model for 20 times
+I0000 00:00:1772600767.423 4711 run_model.cc:241] First run took 9100 microseconds
+I0000 00:00:1772600767.423 4711 run_model.cc:242] Slowest run took 9100 microseconds
+I0000 00:00:1772600767.423 4711 run_model.cc:245] Fastest run took 2400 microseconds
+I0000 00:00:1772600767.423 4711 run_model.cc:248] All runs took average 2790 microseconds
+I0000 00:00:1772600767.423 4711 run_model.cc:262] Model run completed
+"""
+EXECUTOR_RUNNER = """\
+I 00:00:00.001201 executorch:executor_runner.cpp:330] Resetting threadpool with num threads = 4
+I 00:00:00.002101 executorch:executor_runner.cpp:371] Model file net_f.pte is loaded.
+I 00:00:00.002111 executorch:executor_runner.cpp:380] Using method forward
+I 00:00:00.003101 executorch:executor_runner.cpp:455] Model loaded in 12.500000 ms.
+I 00:00:00.013101 executorch:executor_runner.cpp:590] Iteration 1 of 3: 9.000000 ms
+I 00:00:00.018101 executorch:executor_runner.cpp:590] Iteration 2 of 3: 4.500000 ms
+I 00:00:00.023101 executorch:executor_runner.cpp:590] Iteration 3 of 3: 4.250000 ms
+I 00:00:00.023111 executorch:executor_runner.cpp:600] Model executed successfully 3 time(s) in \
+17.750000 ms.
+I 00:00:00.023121 executorch:executor_runner.cpp:609] 1 outputs:
+OutputX 0: tensor(sizes=[1, 10], [0.5, ])
+"""
+EXECUTOR_RUNNER_2024 = """\
+I 00:00:00.002101 executorch:executor_runner.cpp:82] Model file net_f.pte is loaded.
+I 00:00:00.002111 executorch:executor_runner.cpp:91] Using method forward
+I 00:00:00.003101 executorch:executor_runner.cpp:162] Method loaded.
+I 00:00:00.003111 executorch:executor_runner.cpp:168] Inputs prepared.
+I 00:00:00.043111 executorch:executor_runner.cpp:180] Model executed successfully 8 time(s) in \
+36.000000 ms.
+"""
+EXECUTOR_RUNNER_2023 = EXECUTOR_RUNNER_2024.replace(" 8 time(s) in 36.000000 ms", "")
+"""Without a time."""
+QNN_RUNNER = """\
+I 00:00:00.002101 executorch:qnn_executor_runner.cpp:232] Model file net_f.pte is loaded.
+I 00:00:00.002111 executorch:qnn_executor_runner.cpp:242] Using method forward
+I 00:00:00.203101 executorch:qnn_executor_runner.cpp:313] Method loaded.
+I 00:00:00.303101 executorch:qnn_executor_runner.cpp:459] 100 inference took 87.500000 ms, avg \
+0.875000 ms
+"""
 LITERT_BENCHMARK = """\
 2026-03-04 05:06:07 INFO benchmark_litert_model: Model:           /models/net_a.tflite
 2026-03-04 05:06:07 INFO benchmark_litert_model: Num threads:     2
@@ -100,6 +197,25 @@ median = 3.64 ms, percentile(90%) = 3.7 ms, percentile(99%) = 3.8 ms
 [03/04/2026-05:07:00] [I] Total Host Walltime: 3.0021 s
 &&&& PASSED TensorRT.trtexec [TensorRT v100300] [b26] # trtexec --onnx=/m/net_b.onnx --fp16
 """
+TRTEXEC_8 = """\
+&&&& RUNNING TensorRT.trtexec [TensorRT v8201] # trtexec --loadEngine=/m/net_b.plan --int8
+[03/04/2022-05:06:07] [I] Load engine: /m/net_b.plan
+[03/04/2022-05:06:07] [I] Batch: 1
+[03/04/2022-05:06:07] [I] Precision: INT8
+[03/04/2022-05:06:07] [I] Selected Device: Board GPU 5
+[03/04/2022-05:06:08] [I] Engine loaded in 0.25 sec.
+[03/04/2022-05:06:11] [I] Warmup completed 155 queries over 200 ms
+[03/04/2022-05:06:11] [I] Timing trace has 2100 queries over 3.001 s
+[03/04/2022-05:06:11] [I] === Performance summary ===
+[03/04/2022-05:06:11] [I] Throughput: 699.75 qps
+[03/04/2022-05:06:11] [I] Latency: min = 1.4 ms, max = 2.1 ms, mean = 1.45 ms, median = 1.44 ms, \
+percentile(99%) = 1.75 ms
+[03/04/2022-05:06:11] [I] End-to-End Host Latency: min = 1.5 ms, max = 2.9 ms, mean = 2.75 ms, \
+median = 2.8 ms, percentile(99%) = 2.85 ms
+[03/04/2022-05:06:11] [I] GPU Compute Time: min = 1.3 ms, max = 2.0 ms, mean = 1.35 ms, \
+median = 1.34 ms, percentile(99%) = 1.6 ms
+&&&& PASSED TensorRT.trtexec [TensorRT v8201] # trtexec --loadEngine=/m/net_b.plan --int8
+"""
 TRTEXEC_TIMES = """[
   { "startEnqMs" : 0.1, "endEnqMs" : 0.3, "startComputeMs" : 0.2, "endComputeMs" : 3.7, \
 "h2dMs" : 0.05, "computeMs" : 3.5, "d2hMs" : 0.05, "latencyMs" : 3.6 }
@@ -131,6 +247,26 @@ P95 Latency: 0.0055 s
 P99 Latency: 0.0071 s
 P999 Latency: 0.0099 s
 """
+OLD_PERF_TEST = """\
+Setting thread pool size to 0
+Total time cost: 1.25
+Total iterations: 250
+Average time cost: 5.000123 ms
+Total run time: 1.26 s
+Min Latency is 0.0048sec
+Max Latency is 0.0099sec
+P50 Latency is 0.00495sec
+"""
+PERF_TEST_FILE_2025 = """\
+net_c,0.00101,0.00501,73400320,99,0
+net_c,0.00102,0.00492,73400320,99,1
+net_c,0.00103,0.00499,73400320,99,2
+
+Min Latency: 0.00492 s
+Max Latency: 0.00501 s
+P50 Latency: 0.00499 s
+"""
+"""With the time of the submission before that of the inference."""
 PERF_TEST_FILE = """\
 net_c,0.00501,73400320,99,0
 net_c,0.00492,73400320,99,1
@@ -284,12 +420,21 @@ OUTPUTS: dict[str, tuple[str, bytes]] = {
     "log of benchmark_model": ("benchmark_model", BENCHMARK_MODEL.encode()),
     "old log of benchmark_model": ("benchmark_model", OLD_BENCHMARK_MODEL.encode()),
     "protobuf of benchmark_model": ("benchmark_model", MESSAGE),
+    "log of benchmark_model with a GPU": ("benchmark_model", GPU_BENCHMARK_MODEL.encode()),
+    "log of LiteRT's benchmark_model": ("benchmark_model", LITERT_MODEL.encode()),
+    "text of run_model": ("run_model", RUN_MODEL.encode()),
+    "log of executor_runner": ("executor_runner", EXECUTOR_RUNNER.encode()),
+    "log of executor_runner, 2024": ("executor_runner", EXECUTOR_RUNNER_2024.encode()),
+    "log of qnn_executor_runner": ("executor_runner", QNN_RUNNER.encode()),
     "text of litert-benchmark": ("benchmark_model", LITERT_BENCHMARK.encode()),
     "JSON of litert-benchmark": ("benchmark_model", LITERT_JSON.encode()),
     "log of trtexec": ("trtexec", TRTEXEC.encode()),
+    "log of trtexec 8": ("trtexec", TRTEXEC_8.encode()),
     "times of trtexec": ("trtexec", TRTEXEC_TIMES.encode()),
     "profile of trtexec": ("trtexec", TRTEXEC_PROFILE.encode()),
     "text of perf_test": ("perf_test", PERF_TEST.encode()),
+    "old text of perf_test": ("perf_test", OLD_PERF_TEST.encode()),
+    "file of perf_test, 2025": ("perf_test", PERF_TEST_FILE_2025.encode()),
     "file of perf_test": ("perf_test", PERF_TEST_FILE.encode()),
     "text of benchmark_app": ("benchmark_app", BENCHMARK_APP.encode()),
     "CSV of benchmark_app": ("benchmark_app", BENCHMARK_APP_CSV.encode()),

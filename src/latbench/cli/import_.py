@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from latbench.schema.record import Record
     from latbench.schema.reported import ReportedResult, StatedFacts
 
-FROM = ("benchmark_model", "trtexec", "perf_test", "benchmark_app", "xcode", "aihub", "auto")
+FROM = (
+    *("benchmark_model", "run_model", "executor_runner", "trtexec", "perf_test", "benchmark_app"),
+    *("xcode", "aihub", "auto"),
+)
 _STATED = "What the file does not say (with --from)"
 XCODE_REPORT = "report.json"
 """What a `.mlperf` folder of Xcode holds."""

@@ -16,9 +16,13 @@ LITERT = "litert-benchmark"
 """The program of the package ai-edge-litert."""
 _SUMMARY = re.compile(rf"nference timings in us: (.*{NUMERAL})")
 """The line of all versions; the oldest ones begin it with `Average inference`."""
-_BLOCK = re.compile(r"^.*BENCHMARK RESULTS\s*$", re.MULTILINE)
+LITERT_TOOL = "LiteRT benchmark_model"
+"""The program in C++ that LiteRT's own interface has."""
+_BLOCK = re.compile(r"^.*BENCHMARK RESULTS(?P<native> =+)?\s*$", re.MULTILINE)
+"""Only the program in C++ has the rule on the same line."""
 BLOCK_LINE = re.compile(
-    rf"([A-Z][\w ]{{1,30}}(?: \(\w{{1,9}}\))?): +({NUMERAL}) (ms|MB/s)(?: \((\d+) runs\))?"
+    rf"([A-Z][\w ]{{1,30}}(?: \(\w{{1,9}}\))?): +({NUMERAL})"
+    r"(?: (ms|MB/s)(?: \((\d+) runs\))?|[ \t]*\n)"
 )
 COUNT_LINE = re.compile(rf"count=(\d+) (.*(?:curr|avg)={NUMERAL}.*)")
 _PARAMETER = re.compile(r"([A-Z#][\w #./()-]{1,60}): \[(.*)\]")
@@ -117,8 +121,13 @@ def _log(text: str) -> ToolResult:
     found, counts, throughput = _Found(), dict[str, int](), dict[str, int]()
     for block in blocks:
         _read_block(text[block.end() :], found, counts, throughput)
+        if not summaries:
+            # The lines before it have the same values in microseconds, not rounded.
+            _read_counts(text[: block.start()], found, counts)
     for summary in summaries:
-        _read_summary(text, summary, found, counts)
+        _read_summary(text, summary, found)
+        # Lines after the summary count nodes and operators of a profile.
+        _read_counts(text[: summary.start()], found, counts)
     if "mean" not in found.statistics.get(LATENCY, {}):
         raise UsageError(
             "the timings of benchmark_model have no mean of the inferences",
@@ -129,7 +138,7 @@ def _log(text: str) -> ToolResult:
     at = re.search(r"^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) INFO", text, re.MULTILINE)
     graph = parameters.get("Graph") or next(iter(re.findall(r"Loaded model (\S+)", text)), None)
     return ToolResult(
-        tool=_TOOL if summaries else LITERT,
+        tool=_TOOL if summaries else LITERT_TOOL if blocks[0]["native"] else LITERT,
         form="text",
         backend="tflite",
         model_file=graph or _said("Model", text),
@@ -156,7 +165,8 @@ def _read_block(
     for label, value, unit, runs in BLOCK_LINE.findall(text):
         if unit == "MB/s":
             throughput["MB/s"] = integer_of(value, 1000, what=label)
-        elif label in IN_BLOCK:
+        elif label in IN_BLOCK and (unit or label == "Inference (std)"):
+            # The program in C++ writes the standard deviation without its unit, milliseconds.
             found.add(IN_BLOCK[label], value, 1_000_000)
         if runs:
             counts["runs" if label.startswith("Inference") else "warm-up runs"] = integer_of(
@@ -164,16 +174,19 @@ def _read_block(
             )
 
 
-def _read_summary(text: str, summary: re.Match[str], found: _Found, counts: dict[str, int]) -> None:
+def _read_summary(text: str, summary: re.Match[str], found: _Found) -> None:
     for label, value in re.findall(rf"([A-Za-z][\w ()]{{0,30}}): ({NUMERAL})", summary[1]):
         if label in IN_SUMMARY:
             found.add(IN_SUMMARY[label], value, 1000)
-    # Lines after the summary count nodes and operators of a profile.
-    lines = COUNT_LINE.findall(text[: summary.start()])
+
+
+def _read_counts(before: str, found: _Found, counts: dict[str, int]) -> None:
+    """Read the last two lines of counts: of the warm-up and of the inferences."""
+    lines = COUNT_LINE.findall(before)
     for runs, values in lines[-1:]:
         counts["runs"] = integer_of(runs, what="runs")
         for name, value in re.findall(rf"(\w+)=({NUMERAL})", values):
-            if name in IN_COUNT and name != "avg":
+            if name in IN_COUNT and (name != "avg" or "mean" in found.statistics.get(LATENCY, {})):
                 found.add((LATENCY, IN_COUNT[name]), value, 1000)
     for runs, _ in lines[-2:-1]:
         counts["warm-up runs"] = integer_of(runs, what="runs")
@@ -186,6 +199,9 @@ def _memory(text: str) -> dict[str, int]:
         ("increase", r"ootprint delta from the start of the tool \(MB\): .*overall=(?P<n>{})"),
         ("increase by load", r"Peak memory footprint \(MB\): init=(?P<n>{})"),
         ("increase", r"Peak memory footprint \(MB\): .*overall=(?P<n>{})"),
+        ("increase by load", r"Init footprint: +(?P<n>{}) MB"),
+        ("increase", r"Overall footprint: +(?P<n>{}) MB"),
+        ("peak", r"Peak memory: +(?P<n>{}) MB"),
         ("peak", r"peak memory footprint \(MB\) via periodic monitoring: (?P<n>{})"),
     ):
         if match := re.search(pattern.format(NUMERAL), text):
@@ -198,8 +214,12 @@ def _settings(text: str, parameters: dict[str, str]) -> dict[str, str]:
     kept = {
         name.lower(): value
         for name, value in parameters.items()
-        if name.startswith(("Use ", "GPU ", "NNAPI ", "Allow ", "Hexagon ", "Delegate"))
+        if name.startswith(
+            ("Use ", "GPU ", "NNAPI ", "Allow ", "Hexagon ", "Delegate", "Signature to run")
+        )
     }
+    if signature := re.search(r"Signature name: +(\S.*)", text):
+        kept["signature"] = signature[1].strip()
     replaced = re.findall(
         r"Replacing (\d+) out of (\d+) node\(s\) with delegate \((\w+)\) node, yielding (\d+)", text
     )

@@ -9,17 +9,31 @@ from latbench.reported.numbers import NUMERAL, TO_NS, integer_of
 from latbench.schema.reported import LATENCY, ToolResult
 
 _TOOL = "onnxruntime_perf_test"
-_AVERAGE = re.compile(rf"Average inference time cost(?: total)?: ?({NUMERAL}) ?(ms|s|us)")
+_AVERAGE = re.compile(rf"Average(?: inference)? time cost(?: total)?: ?({NUMERAL}) ?(ms|s|us)")
+_SUBMISSION = re.compile(rf"Average[^\n:]* submi[^\n:]*: ?({NUMERAL}) ?(ms|s|us)")
 _STATISTIC = re.compile(rf"(Min|Max|P\d+) Latency(?: is|:) ?({NUMERAL}) ?s")
-_ROW = re.compile(rf"(.*),({NUMERAL}),(\d+),(\d+),(\d+)")
-"""Model, seconds, bytes of the peak working set, CPU usage in percent, index of the run."""
+_ROW = re.compile(rf"(.*?),({NUMERAL}),(?:({NUMERAL}),)?(\d+),(\d+),(\d+)")
+"""Model, seconds, since late 2025 also seconds until the outputs are there, bytes of the peak
+working set, CPU usage in percent, index of the run."""
+_WITH_SUBMISSION = "time cost total"
+"""What versions write that know the time of the submission too."""
+_OF_SUBMISSION = (
+    "versions of late 2025 compute Min, Max and P50 to P999 from the time of the submission to the "
+    "device, others from that of the inference; the output does not say which (on the CPU both "
+    "are the same)"
+)
+_OLD = "Total time cost:"
+"""Line of versions before 1.2, which do not mention the session."""
 _NAMES = {"Min": "min", "Max": "max", "P50": "median", "P999": "p99.9"}
 _DURATIONS = {"Session creation time cost": "load", "First inference time cost": "first inference"}
 
 
 def is_perf_test(text: str | None, tree: object, content: bytes) -> bool:
     """Whether it looks like an output of the tool."""
-    return text is not None and ("Session creation time cost" in text or bool(_rows(text)))
+    if text is None:
+        return False
+    told = "Session creation time cost" in text or (_OLD in text and bool(_AVERAGE.search(text)))
+    return told or bool(_rows(text))
 
 
 def read_perf_test(text: str | None, tree: object, content: bytes) -> ToolResult:
@@ -67,16 +81,21 @@ def _text(text: str) -> ToolResult:
         if match := re.search(rf"{label}: ?({NUMERAL}) ?(ms|s|us)", text):
             once[name] = integer_of(match[1], TO_NS[match[2]], what=label)
     counts = {}
-    if runs := _found(r"Total inference requests: ?(\d+)", text):
+    if runs := _found(r"Total (?:inference requests|iterations): ?(\d+)", text):
         counts["runs"] = integer_of(runs, what="runs")
+    statistics = {
+        LATENCY: {"mean": integer_of(mean, TO_NS[unit], what="average"), **_statistics(text)}
+    }
+    submission = _SUBMISSION.search(text)
+    if submission:
+        sent = integer_of(submission[1], TO_NS[submission[2]], what="average of the submission")
+        statistics["submission"] = {"mean": sent}
     return ToolResult(
         tool=_TOOL,
         form="text",
         backend="onnxruntime",
         threads=integer_of(threads, what="threads") or None if threads else None,
-        statistics_ns={
-            LATENCY: {"mean": integer_of(mean, TO_NS[unit], what="average"), **_statistics(text)}
-        },
+        statistics_ns=statistics,
         once_ns=once,
         counts=counts,
         throughput_milli={}
@@ -84,6 +103,9 @@ def _text(text: str) -> ToolResult:
         else {"inferences/s": integer_of(rate, 1000, what="rate")},
         memory_bytes={} if memory is None else {"peak": integer_of(memory, what="memory")},
         settings={} if provider is None else {"provider": provider},
+        notes=(_OF_SUBMISSION,)
+        if _WITH_SUBMISSION in text and len(statistics[LATENCY]) > 1
+        else (),
     )
 
 
@@ -93,7 +115,7 @@ def _found(pattern: str, text: str) -> str | None:
 
 
 def _file(text: str, rows: list[re.Match[str]]) -> ToolResult:
-    indices = [integer_of(row[5], what="index of the run") for row in rows]
+    indices = [integer_of(row[6], what="index of the run") for row in rows]
     starts = indices.count(0)
     if starts > 1:
         raise UsageError(
@@ -112,13 +134,20 @@ def _file(text: str, rows: list[re.Match[str]]) -> ToolResult:
             f"a line of the file is not a result: {broken[0][:60]!r}", hint="the file was cut"
         )
     statistics = _statistics(text)
+    columns = {LATENCY: [row[3] or row[2] for row in rows]}
+    if with_total := [row[2] for row in rows if row[3]]:
+        columns["submission"] = with_total
     return ToolResult(
         tool=_TOOL,
         form="file of results",
         backend="onnxruntime",
         model_file=rows[0][1] or None,
         statistics_ns={LATENCY: statistics} if statistics else {},
-        times_ns={LATENCY: tuple(integer_of(row[2], TO_NS["s"], what="time") for row in rows)},
+        times_ns={
+            quantity: tuple(integer_of(each, TO_NS["s"], what="time") for each in times)
+            for quantity, times in columns.items()
+        },
         counts={"runs": len(rows)},
-        memory_bytes={"peak": max(integer_of(row[3], what="memory") for row in rows)},
+        memory_bytes={"peak": max(integer_of(row[4], what="memory") for row in rows)},
+        notes=(_OF_SUBMISSION,) if with_total and statistics else (),
     )

@@ -11,7 +11,9 @@ from latbench.errors import UsageError, listed
 from latbench.reported.aihub import is_aihub, read_aihub
 from latbench.reported.benchmark_app import is_benchmark_app, read_benchmark_app
 from latbench.reported.benchmark_model import is_benchmark_model, read_benchmark_model
+from latbench.reported.executor_runner import is_executor_runner, read_executor_runner
 from latbench.reported.perf_test import is_perf_test, read_perf_test
+from latbench.reported.run_model import is_run_model, read_run_model
 from latbench.reported.trtexec import is_trtexec, read_trtexec
 from latbench.reported.xcode import is_xcode, read_xcode
 from latbench.schema.reported import ReportedResult, StatedFacts, ToolResult
@@ -33,6 +35,8 @@ class OutputReader:
 
 READERS: Mapping[str, OutputReader] = {
     "benchmark_model": OutputReader(recognizes=is_benchmark_model, read=read_benchmark_model),
+    "run_model": OutputReader(recognizes=is_run_model, read=read_run_model),
+    "executor_runner": OutputReader(recognizes=is_executor_runner, read=read_executor_runner),
     "trtexec": OutputReader(recognizes=is_trtexec, read=read_trtexec),
     "perf_test": OutputReader(recognizes=is_perf_test, read=read_perf_test),
     "benchmark_app": OutputReader(recognizes=is_benchmark_app, read=read_benchmark_app),
