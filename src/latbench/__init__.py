@@ -1,7 +1,8 @@
 """latbench: time models on devices, keep the evidence, check the claims.
 
 ``run`` measures a model and stores the record, ``compare`` times two alternately, ``sweep``
-measures many, and ``export`` creates a checked file. They accept a ``Request`` (``make_request``)
+measures many, and ``export`` creates a checked file. ``import_reported`` and ``run_tool`` keep what
+other tools report. They accept a ``Request`` (``make_request``)
 and a ``TimingProtocol`` as values, and report to ``Events``. ``Registry`` reads records back, and
 ``summarize`` computes the summary of a record. Every name is imported on first use.
 """
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from latbench.artifacts.export import export as export
     from latbench.bench.compare import CompareResult as CompareResult
     from latbench.bench.compare import compare as compare
+    from latbench.bench.import_reported import import_reported as import_reported
     from latbench.bench.run import RunResult as RunResult
     from latbench.bench.run import run as run
     from latbench.bench.run import run_request as run_request
     from latbench.bench.sweep import SweepResult as SweepResult
     from latbench.bench.sweep import sweep as sweep
+    from latbench.bench.tool_run import ToolRequest as ToolRequest
+    from latbench.bench.tool_run import run_tool as run_tool
     from latbench.errors import LatbenchError as LatbenchError
     from latbench.errors import RegistryError as RegistryError
     from latbench.errors import StageError as StageError
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from latbench.schema.codec import encode_record as encode_record
     from latbench.schema.protocol import TimingProtocol as TimingProtocol
     from latbench.schema.record import Record as Record
+    from latbench.schema.reported import ReportedResult as ReportedResult
     from latbench.schema.request import Request as Request
     from latbench.schema.request import make_request as make_request
     from latbench.store.registry import Registry as Registry
@@ -48,20 +53,24 @@ _HOMES = {
     "Record": "latbench.schema.record",
     "Registry": "latbench.store.registry",
     "RegistryError": "latbench.errors",
+    "ReportedResult": "latbench.schema.reported",
     "Request": "latbench.schema.request",
     "RunResult": "latbench.bench.run",
     "StageError": "latbench.errors",
     "Summary": "latbench.analysis.summary",
     "SweepResult": "latbench.bench.sweep",
     "TimingProtocol": "latbench.schema.protocol",
+    "ToolRequest": "latbench.bench.tool_run",
     "UsageError": "latbench.errors",
     "compare": "latbench.bench.compare",
     "decode_record": "latbench.schema.codec",
     "encode_record": "latbench.schema.codec",
     "export": "latbench.artifacts.export",
+    "import_reported": "latbench.bench.import_reported",
     "make_request": "latbench.schema.request",
     "run": "latbench.bench.run",
     "run_request": "latbench.bench.run",
+    "run_tool": "latbench.bench.tool_run",
     "summarize": "latbench.analysis.summary",
     "sweep": "latbench.bench.sweep",
 }

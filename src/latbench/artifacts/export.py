@@ -12,7 +12,7 @@ from latbench.errors import UsageError
 from latbench.events import SILENT, Events
 from latbench.paths import cache_folder
 from latbench.plugins import check_export, check_options, load_exporter
-from latbench.schema.request import make_request
+from latbench.schema.request import Request, make_request
 from latbench.zoo.in_memory import AnyModel, Examples, name_of
 from latbench.zoo.resolver import artifact_extension, identify
 
@@ -67,8 +67,15 @@ def export(
         options=options,
         calibration=calibration,
     )
+    return export_request(request, format, no_cache=no_cache, events=events)
+
+
+def export_request(
+    request: Request, format: str, *, no_cache: bool = False, events: Events = SILENT
+) -> CachedArtifact:
+    """Export the model of ``request``, or take it from the cache. Raises as :func:`export`."""
     exporter = load_exporter(format)
-    check_export(exporter, precision)
+    check_export(exporter, request.precision)
     check_options(f"format {format!r}", request.options, exporter.options)
     suffix = artifact_extension(request.model)
     if suffix is not None and suffix not in exporter.reads:

@@ -24,6 +24,7 @@ GROUPS = {
         "compare": "Time two models, backends or settings interleaved: which is faster?",
         "plan": "Estimate from a short pilot run how long a target precision takes.",
         "collect": "Fetch the results of runs that were left on devices.",
+        "reported": "Run vendors' benchmark tools; list, show, remove what they report.",
     },
     "Inspect": {
         "show": "Show one record, or the latest record of each group.",

@@ -10,20 +10,17 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.options import Command, Resolution, json_option, option, registry_option
-from latbench.defaults import LOCAL
 from latbench.report.writers import printable
 
 if TYPE_CHECKING:
     from latbench.schema.record import Record
-    from latbench.schema.reported import ReportedResult, StatedFacts
+    from latbench.schema.reported import ReportedResult
 
 FROM = (
     *("benchmark_model", "run_model", "executor_runner", "trtexec", "perf_test", "benchmark_app"),
     *("xcode", "aihub", "auto"),
 )
 _STATED = "What the file does not say (with --from)"
-XCODE_REPORT = "report.json"
-"""What a `.mlperf` folder of Xcode holds."""
 
 
 @click.command("import", cls=Command)
@@ -64,14 +61,16 @@ def command(
 
     Either everything is imported or, if one file is damaged or already stored, nothing.
     """
+    from latbench.bench.import_reported import read_reported, stated_facts
     from latbench.report.json import to_json
+    from latbench.schema.reported import StatedFacts
     from latbench.store.registry import Registry
 
     facts = {name: value for name, value in stated.items() if value is not None}
     if tool is not None:
-        given = _stated(facts)
+        given = stated_facts(StatedFacts(**facts))
         found: list[Record | ReportedResult] = list(
-            _different(_reported(p, tool, given) for p in files)
+            _different(read_reported(path, tool, given) for path in files)
         )
     elif facts:
         raise click.UsageError(f"--{next(iter(facts)).replace('_', '-')} requires --from")
@@ -95,70 +94,6 @@ def _by_kind(found: Iterable[Record | ReportedResult]) -> tuple[list[Record], li
         else:
             records.append(each)
     return records, reported
-
-
-def _stated(facts: dict[str, Any]) -> StatedFacts:
-    """The facts that the user gives, checked. Raises :class:`UsageError`."""
-    from datetime import datetime
-
-    from latbench.errors import UsageError, suggest
-    from latbench.schema.precision import PRECISIONS
-    from latbench.schema.reported import StatedFacts
-
-    if facts.get("device") == LOCAL:
-        from latbench.devices.local import LocalDevice
-
-        facts = {**facts, "device": LocalDevice().row.id}
-    precision = facts.get("precision", "fp32")
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}", hint=suggest(precision, PRECISIONS))
-    try:
-        datetime.fromisoformat(facts.get("date", "2026-11-30"))
-    except ValueError:
-        raise UsageError(
-            f"{facts['date']!r} is not a date", hint="2026-11-30 or 2026-11-30T09:00"
-        ) from None
-    return StatedFacts(**facts)
-
-
-def _reported(path: Path, tool: str, stated: StatedFacts) -> ReportedResult:
-    """The result in the output of a tool. Raises :class:`UsageError`, with the file's name."""
-    import hashlib
-    import time
-
-    from latbench.bench.record_factory import new_id
-    from latbench.errors import LatbenchError, UsageError
-    from latbench.reported.tools import read_output, require_agreement
-    from latbench.schema.reported import (
-        SCHEMA,
-        ReportedResult,
-        decode_reported,
-        encode_reported,
-    )
-    from latbench.version import latbench_version
-
-    inside = path / XCODE_REPORT
-    content = _content(inside if path.is_dir() and inside.is_file() else path)
-    try:
-        result = read_output(content, tool)
-        require_agreement(result, stated)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error.message}", hint=error.hint) from error
-    now = time.time_ns()
-    entry = ReportedResult(
-        schema=SCHEMA,
-        id=new_id(now),
-        created_unix_ns=now,
-        latbench=latbench_version(),
-        file=path.name,
-        sha256=hashlib.sha256(content).hexdigest(),
-        stated=stated,
-        result=result,
-    )
-    try:
-        return decode_reported(encode_reported(entry))
-    except LatbenchError as error:
-        raise UsageError(f"{path}: {error.message}") from error
 
 
 def _different(results: Iterable[ReportedResult]) -> Iterable[ReportedResult]:

@@ -85,7 +85,7 @@ def command(
     with Registry.open(registry, create=False) as store:
         record = store.get(id) if plot is not None else store.entry(id)
         if isinstance(record, ReportedResult):
-            _print_reported(record, store.url, as_json=as_json)
+            print_reported(record, store.url, as_json=as_json)
             return
         summary = summarize(record)
         if plot is not None:
@@ -97,7 +97,8 @@ def command(
         echo_result(record_lines(record, summary, store.url))
 
 
-def _print_reported(entry: ReportedResult, registry: str, *, as_json: bool) -> None:
+def print_reported(entry: ReportedResult, registry: str, *, as_json: bool) -> None:
+    """Print a result of another tool in full."""
     from latbench.report.json import to_json
     from latbench.report.text.reported import reported_lines
 

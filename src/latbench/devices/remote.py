@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from latbench.devices.connections import Connection, Installed
-from latbench.devices.transport import COMMAND_TIMEOUT_S, Channel, Transport
+from latbench.devices.placing import push_by_digest
+from latbench.devices.transport import Channel, Transport
 from latbench.devices.unreachable import named_device
 from latbench.devices.wheels import own_sha256
 from latbench.errors import Stage, StageError
-from latbench.files import content_sha256
 from latbench.host.info import read_machine, this_device
 from latbench.schema.environment import Conditions, Device, Link, Machine, Software
 from latbench.worker import messages
@@ -160,12 +160,7 @@ class RemoteDevice:
     def place(self, path: Path) -> PurePath:
         """Push what is not yet there, under its digest."""
         if path not in self._places:
-            root = PurePosixPath(self._installed.folder, "artifacts", content_sha256(path))
-            target = root / path.name
-            parts = sorted(each for each in path.rglob("*") if each.is_file()) or [path]
-            for part in parts:
-                self._pushed(part, target / part.relative_to(path))
-            self._places[path] = target
+            self._places[path] = push_by_digest(self._transport, self._installed.folder, path)
         return self._places[path]
 
     def start_worker(self, timeout_hint: str) -> WorkerClient:
@@ -204,6 +199,10 @@ class RemoteDevice:
             variables[OWNER_TIMEOUT] = f"{OWNER_TIMEOUT_S:g}"
         command, own = worker_command(self._installed)
         return self._transport.start(command, {**variables, **own}, alive_every_s=alive_every_s)
+
+    def start_program(self, command: Sequence[str]) -> Channel:
+        """Start a program that is no worker. The agent ends it as it ends workers."""
+        return self._transport.start(command, {HARNESS_MARK: self._mark})
 
     @property
     def signs_of_life(self) -> float | None:
@@ -252,11 +251,6 @@ class RemoteDevice:
 
     def _asked(self, request: messages.RequestMessage, expect: type[A]) -> A:
         return self._agent.ask(request, expect, stage=request.STAGE, timeout_s=ASK_TIMEOUT_S)
-
-    def _pushed(self, source: Path, target: PurePath) -> None:
-        there = self._transport.run(("test", "-e", str(target)), timeout_s=COMMAND_TIMEOUT_S)
-        if there.status != 0:
-            self._transport.push(source, str(target))
 
 
 def worker_command(

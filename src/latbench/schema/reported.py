@@ -13,9 +13,12 @@ from typing import Literal
 import msgspec
 
 from latbench.errors import LatbenchError
+from latbench.schema.artifact import Artifact, ModelIdentity
+from latbench.schema.environment import Conditions, Device, Machine
 from latbench.schema.value import Value
 
-SCHEMA = 1
+SCHEMA = 2
+"""Schema 1 has no ``run``."""
 LONGEST = 2**62
 """Every number of a result is below it, so that sums of two fit into 64 bits."""
 LATENCY = "latency"
@@ -81,6 +84,36 @@ class StatedFacts(Value, frozen=True, kw_only=True):
     date: str | None = None
 
 
+class ToolRun(Value, frozen=True, kw_only=True):
+    """How latbench itself ran a tool. What is not known is ``None``."""
+
+    command: tuple[str, ...]
+    """As it was started on the device, with the paths there."""
+    variables: dict[str, str]
+    program: str
+    """Name of the program's file."""
+    program_sha256: str | None
+    """``None`` for a program of the device's own that could not be read there."""
+    libraries: dict[str, str]
+    """Name -> SHA-256 of the libraries that were given."""
+    model: ModelIdentity
+    artifact: Artifact
+    device: Device
+    address: str | None
+    """How the device was reached; ``None`` for this machine."""
+    reserved: bool
+    """Whether the lock of the device was held, so that no other latbench measured there."""
+    machine: Machine | None
+    before: Conditions | None
+    after: Conditions | None
+    started_unix_ns: int
+    """By the clock of the harness."""
+    wall_ns: int
+    """From the start of the program to its end."""
+    output: str
+    """All that it wrote, to standard output and standard error, in its order."""
+
+
 class ReportedResult(Value, frozen=True, kw_only=True):
     """One stored result of another tool."""
 
@@ -88,15 +121,17 @@ class ReportedResult(Value, frozen=True, kw_only=True):
     schema: int
     id: str
     created_unix_ns: int
-    """When it was imported."""
+    """When it was imported, or taken by latbench's run of the tool."""
     latbench: str
     """The version that read the file."""
     file: str
     """Name of the file, without its folder."""
     sha256: str
-    """Digest of the file."""
+    """Digest of the file, or of the output of ``run``."""
     stated: StatedFacts
     result: ToolResult
+    run: ToolRun | None = None
+    """How latbench ran the tool; ``None`` if the output was imported."""
 
     @property
     def model(self) -> str | None:
@@ -139,8 +174,8 @@ class ReportedResult(Value, frozen=True, kw_only=True):
         return self.stated.tool_version or self.result.tool_version
 
     def same_as(self, other: ReportedResult) -> bool:
-        """Whether the other one was imported from the same file, with the same facts."""
-        facts = ("sha256", "stated", "result")
+        """Whether the other one is of the same file or run, with the same facts."""
+        facts = ("sha256", "stated", "result", "run")
         return all(getattr(self, name) == getattr(other, name) for name in facts)
 
 

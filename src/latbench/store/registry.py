@@ -27,7 +27,12 @@ from latbench.store.engine import (
     translated,
 )
 from latbench.store.record_filter import RecordFilter
-from latbench.store.reported_rows import insert_reported, reported_ids, select_reported
+from latbench.store.reported_rows import (
+    delete_reported,
+    insert_reported,
+    reported_ids,
+    select_reported,
+)
 from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
 from latbench.store.tables import latest, machines, records, traces, verdicts
 
@@ -172,6 +177,34 @@ class Registry:
         for each in self.reported(wanted):
             groups.setdefault((each.device, each.model, each.backend, each.result.tool), each)
         return tuple(groups.values())
+
+    def remove_reported(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Delete results of other tools, by the starts of their ids; return the whole ids.
+
+        All or none are deleted. Records that latbench measured cannot be. Raises
+        :class:`UsageError` if no result, or more than one, has such an id.
+        """
+        with (
+            translated(self._engine.url),
+            self._engine.connect().execution_options(latbench_writes=True) as connection,
+            connection.begin(),
+        ):
+            known = reported_ids(connection)
+            chosen = tuple(dict.fromkeys(self._one_reported(id, known) for id in ids))
+            for id in chosen:
+                delete_reported(connection, id)
+        return chosen
+
+    def _one_reported(self, id: str, known: Sequence[str]) -> str:
+        found = [id] if id in known else [each for each in known if each.startswith(id)]
+        if not found and self.ids(id, limit=1):
+            raise UsageError(
+                f"{id} is a record that latbench measured",
+                hint="only results of other tools can be removed: latbench reported list",
+            )
+        if len(found) != 1:
+            raise _none_or_many(id, found, self.url)
+        return found[0]
 
     def entry(self, id: str) -> Record | ReportedResult:
         """The record or reported result with that id, or the only one whose id begins with it.

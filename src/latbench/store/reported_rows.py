@@ -40,6 +40,11 @@ def reported_ids(connection: Connection) -> list[str]:
     return list(connection.execute(select(reported.c.id)).scalars())
 
 
+def delete_reported(connection: Connection, id: str) -> None:
+    """Delete the result of that id, which may be damaged."""
+    connection.execute(reported.delete().where(reported.c.id == id))
+
+
 def select_reported(connection: Connection, start: str = "") -> tuple[ReportedResult, ...]:
     """The results whose id begins with ``start``, the newest first.
 

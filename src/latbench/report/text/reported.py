@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from latbench.report.text.layout import labelled, moment
 from latbench.report.units import size, time
 from latbench.reported.tools import unknown_facts
 from latbench.schema.artifact import shape_text
-from latbench.schema.reported import LATENCY, ReportedResult
+from latbench.schema.reported import LATENCY, ReportedResult, ToolRun
 
 NO_EVIDENCE = (
     "none: latbench took no samples, so it gives no interval and no reliability, and compares "
@@ -33,19 +34,51 @@ def reported_lines(entry: ReportedResult, registry: str | None) -> list[str]:
     stated = [name for name in entry.stated.__struct_fields__ if getattr(entry.stated, name)]
     if stated:
         names = ", ".join(name.replace("_", " ") for name in stated)
-        lines.append(labelled("stated", f"by the user at import, not by the file: {names}"))
-    if missing := unknown_facts(entry):
+        who = "by the user at import, not by the file" if entry.run is None else "by latbench"
+        lines.append(labelled("stated", f"{who}: {names}"))
+    missing = unknown_facts(entry)
+    if missing and entry.run is not None:
+        lines.append(labelled("unknown", ", ".join(missing)))
+    elif missing:
         options = " ".join(f"--{name} …" for name in missing)
         lines.append(labelled("unknown", f"import again with {options}"))
     lines += [labelled("note", note) for note in result.notes]
     lines.append(labelled("evidence", NO_EVIDENCE))
     if entry.date is not None:
         lines.append(labelled("taken", entry.date.replace("T", " ")))
-    source = f"{entry.file} ({result.form} of {entry.tool}), sha256 {entry.sha256[:12]}"
-    lines.append(labelled("source", f"{source}, imported {moment(entry.created_unix_ns)}"))
+    lines += _run_lines(entry)
+    if entry.run is None:
+        source = f"{entry.file} ({result.form} of {entry.tool}), sha256 {entry.sha256[:12]}"
+        lines.append(labelled("source", f"{source}, imported {moment(entry.created_unix_ns)}"))
     where = f" in {registry}" if registry else ""
     lines.append(labelled("result", f"{entry.id}{where}"))
     return lines
+
+
+def _run_lines(entry: ReportedResult) -> Iterator[str]:
+    """How latbench ran the tool, if it did."""
+    run = entry.run
+    if run is None:
+        return
+    variables = [f"{name}={value}" for name, value in run.variables.items()]
+    yield labelled("command", shlex.join([*variables, *run.command]))
+    digest = (run.program_sha256 or "")[:12] or "unknown"
+    took = f"in {time(run.wall_ns)}, with {run.artifact.format} {run.artifact.sha256[:12]}"
+    yield labelled("run", f"by latbench {moment(run.started_unix_ns)}, {took}; program {digest}")
+    yield labelled("device", _device(run))
+    if not run.reserved:
+        yield labelled("note", "the device could not be reserved: others may have measured there")
+
+
+def _device(run: ToolRun) -> str:
+    machine = run.machine
+    facts = [run.device.name]
+    if machine is None:
+        facts.append("nothing is known about its state: no worker is installed there")
+    else:
+        facts += [each for each in (machine.cpu_model, machine.os) if each is not None]
+        facts += ["EMULATED: its latencies mean nothing"] if machine.emulated else []
+    return ", ".join(facts)
 
 
 def _head(entry: ReportedResult) -> str:
