@@ -53,14 +53,14 @@ apart= group=
 command -v setsid >/dev/null 2>&1 && apart=setsid group=-
 $apart "$@" 2>&1 3<&- &
 program=$!
-$apart sh -c 'sleep "$1"; kill -9 -- "$2"' sh "$limit" "$group$program" \
+$apart sh -c 'sleep "$1"; kill -s KILL -- "$2"' sh "$limit" "$group$program" \
     >/dev/null 2>&1 3<&- 9<&- &
 clock=$!
-$apart sh -c 'cat; kill -9 -- "$1"' sh "$group$program" <&3 >/dev/null 2>&1 9<&- &
+$apart sh -c 'cat; kill -s KILL -- "$1"' sh "$group$program" <&3 >/dev/null 2>&1 9<&- &
 watch=$!
 wait "$program" 2>/dev/null
 status=$?
-kill -9 -- "$group$clock" "$group$watch" 2>/dev/null
+kill -s KILL -- "$group$clock" "$group$watch" 2>/dev/null
 echo
 echo "$mark ended $status"
 """
