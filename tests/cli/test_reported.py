@@ -205,3 +205,48 @@ def test_what_litert_benchmark_really_writes(latbench: Latbench, tmp_path: Path)
         found = latbench("show", id, "--json").json["reported"]["result"]
         assert found["counts"]["runs"] == 5
         assert "mean" in found["statistics_ns"]["latency"]
+
+
+def test_it_stands_beside_a_claim_and_decides_nothing(latbench: Latbench, tmp_path: Path) -> None:
+    claim = "mobilevig-ti-latency-iphone13mini"
+    (before,) = latbench("claims", "check", claim, "--question", "value", "--json").json
+    assert "reported" not in latbench("claims", "show", claim).out
+    id = imported(
+        latbench,
+        tmp_path / "b.log",
+        TRTEXEC,
+        *("--model", "mobilevig_ti", "--device", "iphone-13-mini"),
+    )
+    line = "reported, decides nothing: mobilevig_ti 3.74 ms (median) by trtexec 10.3.0 on "
+    for command in (("check", claim, "--question", "value"), ("show", claim)):
+        done = latbench("claims", *command)
+        assert line in done.out
+        assert id in done.out
+    (after,) = latbench("claims", "check", claim, "--question", "value", "--json").json
+    assert after.pop("reported") == [id]
+    assert before.pop("reported") == []
+    assert after == before
+    page = latbench("claims", "check", claim, "--question", "value", "--format", "markdown").out
+    assert "## Reported by other tools" in page
+    # A claim about another network, or about no latency, has nothing to do with it.
+    for other in ("mobilenetv2-140-latency-iphone13mini-mobilevig", "tinynet-e-macs"):
+        assert "reported, decides nothing" not in latbench("claims", "show", other).out
+
+
+def test_the_python_api_imports_and_reads_it(tmp_path: Path) -> None:
+    import latbench as api
+
+    path, registry = tmp_path / "b.log", str(tmp_path / "r.db")
+    path.write_text(TRTEXEC)
+    entry = api.import_reported(path, model="net_b", precision="fp16", registry=registry)
+    assert entry.result.statistics_ns["latency"]["median"] == 3_740_000
+    with api.Registry.open(registry) as store:
+        assert store.reported() == (entry,)
+        assert store.entry(entry.id[:-2]) == entry
+        with pytest.raises(api.UsageError, match="not measured by latbench"):
+            store.get(entry.id)
+        assert store.remove_reported([entry.id]) == (entry.id,)
+        assert store.reported() == ()
+    path.write_text(PERF_TEST)
+    with pytest.raises(api.UsageError, match="threads is 2"):
+        api.import_reported(path, threads=9, registry=registry)

@@ -25,6 +25,7 @@ from latbench.version import latbench_version
 if TYPE_CHECKING:
     from latbench.audit.library import ClaimLibrary
     from latbench.schema.record import Record
+    from latbench.schema.reported import ReportedResult
     from latbench.store.registry import Registry
 
 
@@ -101,6 +102,20 @@ def check(
         of_claim = [record for build in builds for record in of_build.get(build or "", ())]
         found.append(verdict(claim, of_claim, bench))
     return AuditResult(verdicts=tuple(found), unread=tuple(unread), device=device)
+
+
+def reported_beside(
+    claim: Claim, registered: ClaimLibrary, results: Iterable[ReportedResult]
+) -> tuple[ReportedResult, ...]:
+    """The results of other tools for the models of a claim about a latency.
+
+    They are no evidence: no verdict depends on them.
+    """
+    if getattr(claim.says, "metric", None) not in TIMED:
+        return ()
+    models = (registered.models.get(id) for id in (claim.model, claim.against) if id is not None)
+    names = {name for each in models if each is not None for name in (each.id, each.build) if name}
+    return tuple(each for each in results if each.model in names)
 
 
 def models_to_count(claims: Iterable[Claim], registered: ClaimLibrary) -> list[ToCount]:

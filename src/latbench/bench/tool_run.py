@@ -167,12 +167,13 @@ def _ran(
     cached: CachedArtifact,
     host: ProgramHost,
 ) -> ToolRun:
+    architecture, digest = None, None
     if tool.installed is None:
         binary = tool.checked_binary()
-        program, digest = host.put(binary, executable=True), content_sha256(binary)
-        architecture = _architecture(binary)
+        program = host.put(binary, executable=True)
+        architecture, digest = _architecture(binary), content_sha256(binary)
     else:
-        program, architecture = tool.installed, None
+        program = tool.installed
         digest = host.sha256(program)
     libraries = {each.name: host.put(each) for each in tool.libraries}
     folders = dict.fromkeys(str(PurePosixPath(each).parent) for each in libraries.values())

@@ -14,6 +14,7 @@ from latbench.cli.options import warn
 if TYPE_CHECKING:
     from latbench.audit.library import ClaimLibrary
     from latbench.claims.model import Claim
+    from latbench.schema.reported import ReportedResult
 
 # As in latbench.claims.model, which takes 6 ms to import; a test checks that they agree.
 KINDS = (
@@ -100,3 +101,23 @@ def chosen_claims(
         and (source is None or claim.source.id == source)
         and (claim.headline or not headline)
     ]
+
+
+def reported_results(registry: str | None) -> tuple[ReportedResult, ...]:
+    """Results of other tools, to be listed beside claims; none if there is no registry yet.
+
+    What is wrong with the registry is a warning: nothing depends on them.
+    """
+    from latbench.errors import RegistryError
+    from latbench.store.engine import registry_url
+    from latbench.store.registry import Registry
+
+    url = registry_url(registry)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return ()
+    try:
+        with Registry.open(registry, create=False) as store:
+            return store.reported()
+    except RegistryError as error:
+        warn(f"results of other tools are left out: {error.message}")
+        return ()

@@ -228,12 +228,13 @@ def _local(row: Device | None) -> Iterator[ProgramHost]:
 class _LocalHost:
     """This machine. Files are used where they are."""
 
-    address = None
+    address: str | None = None
     reserved = True
 
     def __init__(self, row: Device | None) -> None:
         device = LocalDevice(row)
-        self.row, self.machine = device.row, device.machine
+        self.row = device.row
+        self.machine: Machine | None = device.machine
         self.architecture = platform.machine()
         self.conditions: Callable[[], Conditions | None] = device.conditions
 
@@ -321,10 +322,11 @@ class _DeviceHost:
         architecture: str = "",
     ) -> None:
         self._transport, self._folder, self._device = transport, folder, device
-        self.address = connection.address
+        self.address: str | None = connection.address
         self.row = named_device(connection) if device is None else device.row
         self.machine = None if device is None else device.machine
-        self.architecture = architecture if device is None else device.machine.architecture
+        told = self.machine and self.machine.architecture
+        self.architecture = told or architecture
         self.reserved = device is not None
 
     def put(self, path: Path, *, executable: bool = False) -> str:

@@ -11,6 +11,7 @@ from latbench.cli.claim_options import (
     chosen_claims,
     claim_filters,
     load_registered,
+    reported_results,
     status_of,
 )
 from latbench.cli.claims.check import command as check
@@ -50,17 +51,25 @@ def list_(*, as_json: bool, **filters: Any) -> int:
 
 @command.command("show")
 @click.argument("id")
+@registry_option
 @json_option
-def show(*, id: str, as_json: bool) -> int:
-    """Show one claim with its source, quote and conditions."""
+def show(*, id: str, registry: str | None, as_json: bool) -> int:
+    """Show one claim with its source, quote and conditions.
+
+    Results of other tools for its models are listed below it; they decide nothing.
+    """
+    from latbench.audit.check import reported_beside
     from latbench.report.text.claim import claims_json, show_lines
+    from latbench.report.text.reported import lines_beside
 
     registered = load_registered()
     claim = registered.find(id)
     if as_json:
         click.echo(claims_json([claim]))
     else:
-        echo_lines(show_lines(claim, registered.models, registered.sources))
+        lines = show_lines(claim, registered.models, registered.sources)
+        beside = reported_beside(claim, registered, reported_results(registry))
+        echo_lines([*lines, *(f"  {line}" for line in lines_beside(beside))])
     return status_of(registered)
 
 

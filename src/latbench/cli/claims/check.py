@@ -15,6 +15,7 @@ from latbench.cli.claim_options import (
     chosen_claims,
     claim_filters,
     load_registered,
+    reported_results,
     status_of,
     trust_code_option,
 )
@@ -98,7 +99,8 @@ def command(
     """Check claims: confirmed, refuted, inconclusive, not testable here, or unverifiable.
 
     Parameters and MACs are counted; latencies come from stored records. Records of a fallback
-    backend never count as evidence. Verdicts are stored with the records that they rest on:
+    backend never count as evidence, nor do results that other tools report, which are listed beside
+    the verdict. Verdicts are stored with the records that they rest on:
     `latbench claims history ID`.
 
     With --measure, --device may name one of your own devices (`latbench devices`): what is missing
@@ -108,6 +110,7 @@ def command(
     (its valid claims are checked), 3 measuring was interrupted, 4 not refuted but not confirmed
     either.
     """
+    from latbench.audit.check import reported_beside
     from latbench.claims.judge import restricted, worst_answer
     from latbench.devices.connections import find_connection
     from latbench.files import write_beside
@@ -155,15 +158,21 @@ def command(
         warn(f"left out: {why}")
     verdicts = [restricted(each, asked) for each in checked.verdicts]
     pairs = [pair for pair in zip(claims, verdicts, strict=True) if pair[1].answers()]
+    results = reported_results(registry) if set(TIMED) & set(asked) else ()
+    beside = {claim.id: reported_beside(claim, registered, results) for claim, _ in pairs}
     if as_json:
-        text = verdicts_json(pairs)
+        text = verdicts_json(pairs, beside)
     elif format == "markdown":
         page = verdicts_markdown(
-            pairs, registered.models, device=checked.device, made_by=_command_line()
+            pairs,
+            registered.models,
+            device=checked.device,
+            made_by=_command_line(),
+            reported=beside,
         )
         text = "\n".join(page)
     else:
-        lines = verdict_lines(pairs, registered.models)
+        lines = verdict_lines(pairs, registered.models, beside)
         if ids:
             lines += _how_to_measure(pairs, checked.device)
         text = "\n".join(map(printable, lines))

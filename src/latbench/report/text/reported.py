@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from latbench.analysis.reported_latency import reported_latency
 from latbench.report.text.layout import labelled, moment
@@ -17,6 +17,28 @@ NO_EVIDENCE = (
     "none: latbench took no samples, so it gives no interval and no reliability, and compares "
     "and checks nothing with this result"
 )
+
+
+BESIDE = 5
+"""So many results are listed beside a verdict."""
+
+
+def lines_beside(results: Sequence[ReportedResult]) -> list[str]:
+    """The newest results as lines beside a claim or verdict, labelled as no evidence."""
+    lines = [f"reported, decides nothing: {line_beside(each)}" for each in results[:BESIDE]]
+    if len(results) > BESIDE:
+        lines.append(f"{len(results) - BESIDE} more are reported (latbench reported list)")
+    return lines
+
+
+def line_beside(entry: ReportedResult) -> str:
+    """One result on a line: what, by whom, where, with its id."""
+    latency = reported_latency(entry.result)
+    number = "no latency" if latency is None else f"{time(latency.value_ns)} ({latency.statistic})"
+    threads = None if entry.threads is None else f"{entry.threads} threads"
+    known = ", ".join(each for each in (entry.backend, entry.precision, threads) if each)
+    place = entry.device or "an unknown device"
+    return f"{entry.model} {number} by {entry.tool} on {place}{known and f' ({known})'}, {entry.id}"
 
 
 def reported_lines(entry: ReportedResult, registry: str | None) -> list[str]:

@@ -19,9 +19,11 @@ from latbench.devices.addresses import address_form
 from latbench.report.json import to_json
 from latbench.report.text.claim import Models, statement
 from latbench.report.text.layout import moment
+from latbench.report.text.reported import line_beside, lines_beside
 from latbench.report.units import duration
 from latbench.report.writers import markdown_table, markdown_text
 from latbench.schema.environment import Device
+from latbench.schema.reported import ReportedResult
 from latbench.version import latbench_version
 
 ASKED: Mapping[Question, str] = {"value": "value", "ordering": "comparison", "static": "size"}
@@ -29,8 +31,15 @@ STATIC = {"identity": "graph", "scaling": "growth"}
 """Names of the static question for claims that are not about a size."""
 
 
-def verdict_lines(pairs: Sequence[tuple[Claim, Verdict]], models: Models) -> list[str]:
-    """A count of the answers, then each claim with the answer to each of its questions."""
+def verdict_lines(
+    pairs: Sequence[tuple[Claim, Verdict]],
+    models: Models,
+    reported: Mapping[str, Sequence[ReportedResult]] | None = None,
+) -> list[str]:
+    """A count of the answers, then each claim with the answer to each of its questions.
+
+    ``reported`` are results of other tools by claim. They stand beside, and decide nothing.
+    """
     lines: list[str] = []
     totals: Counter[str] = Counter()
     for claim, verdict in pairs:
@@ -41,6 +50,7 @@ def verdict_lines(pairs: Sequence[tuple[Claim, Verdict]], models: Models) -> lis
                 lines += _answer_lines(_asked(question, claim), answer)
         if (other := claim.correction) is not None:
             lines.append(f"    corrected by the source: {other.figure}, {other.reason}")
+        lines += [f"  {line}" for line in lines_beside((reported or {}).get(claim.id, ()))]
     counted = ", ".join(f"{count} {name}" for name, count in totals.most_common())
     return [counted or "no claim asks this question", *lines]
 
@@ -67,9 +77,17 @@ def needed_commands(claim: Claim, device: Device | None, own: Sequence[str]) -> 
 
 
 def verdicts_markdown(
-    pairs: Sequence[tuple[Claim, Verdict]], models: Models, *, device: str, made_by: str
+    pairs: Sequence[tuple[Claim, Verdict]],
+    models: Models,
+    *,
+    device: str,
+    made_by: str,
+    reported: Mapping[str, Sequence[ReportedResult]] | None = None,
 ) -> list[str]:
-    """A page: a count of the answers, those that are decided, and why the others are not."""
+    """A page: a count of the answers, those that are decided, and why the others are not.
+
+    ``reported`` are results of other tools by claim, in a part of their own.
+    """
     answers = [
         (claim, question, answer)
         for claim, verdict in pairs
@@ -122,6 +140,27 @@ def verdicts_markdown(
                 for claim, q, a in open_
             ],
         ),
+        *_reported_part(reported or {}),
+    ]
+
+
+def _reported_part(reported: Mapping[str, Sequence[ReportedResult]]) -> list[str]:
+    if not any(reported.values()):
+        return []
+    return [
+        "",
+        "## Reported by other tools",
+        "",
+        "latbench did not measure these, and they decide nothing.",
+        "",
+        *markdown_table(
+            ("claim", "reported"),
+            [
+                (f"`{claim}`", markdown_text(line_beside(each)))
+                for claim, found in reported.items()
+                for each in found
+            ],
+        ),
     ]
 
 
@@ -138,9 +177,22 @@ def history_lines(verdicts: Sequence[StoredVerdict]) -> list[str]:
     return lines
 
 
-def verdicts_json(pairs: Sequence[tuple[Claim, Verdict]]) -> str:
-    """``[{"claim": …, "verdict": …}, …]``."""
-    return to_json([{"claim": claim, "verdict": verdict} for claim, verdict in pairs])
+def verdicts_json(
+    pairs: Sequence[tuple[Claim, Verdict]],
+    reported: Mapping[str, Sequence[ReportedResult]] | None = None,
+) -> str:
+    """``[{"claim": …, "verdict": …, "reported": [ID, …]}, …]``: results that decide nothing."""
+    beside = reported or {}
+    return to_json(
+        [
+            {
+                "claim": claim,
+                "verdict": verdict,
+                "reported": [each.id for each in beside.get(claim.id, ())],
+            }
+            for claim, verdict in pairs
+        ]
+    )
 
 
 def _asked(question: Question, claim: Claim) -> str:
