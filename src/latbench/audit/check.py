@@ -109,7 +109,7 @@ def reported_beside(
 ) -> tuple[ReportedResult, ...]:
     """The results of other tools for the models of a claim about a latency.
 
-    They are no evidence: no verdict depends on them.
+    Verdicts do not depend on them.
     """
     if getattr(claim.says, "metric", None) not in TIMED:
         return ()

@@ -29,8 +29,8 @@ from latbench.attribution.shapley import Account, Difference, configurations
 from latbench.attribution.subject import Side, check_same_model
 from latbench.bench.context import RunContext
 from latbench.bench.explain_rounds import Measuring, WarnOnce
-from latbench.defaults import TIMEOUT_S
-from latbench.devices.local import LocalDevice
+from latbench.defaults import LOCAL, TIMEOUT_S
+from latbench.devices.opening import Devices
 from latbench.errors import (
     StageError,
     UsageError,
@@ -57,6 +57,7 @@ def explain(
     budget_s: float = BUDGET_S,
     order_seed: int = 0,
     timeout_s: float = TIMEOUT_S,
+    device: str = LOCAL,
     registry: str | None = None,
     events: Events = SILENT,
 ) -> Account:
@@ -64,11 +65,11 @@ def explain(
 
     :func:`latbench.attribution.subject.side_of` and
     :func:`~latbench.attribution.subject.side_of_claim` make the two from records and claims. If the
-    hardware is here, factors are switched one after another and measured: all configurations once
-    in each round, in random order, each as a stored record. ``budget_s`` limits every measurement
-    whose protocol stops at a target precision. ``events.step`` receives a line of text before each
-    measurement. Raises :class:`UsageError` if the two are not comparable, and :class:`StageError`
-    if nothing could be measured.
+    hardware is here, or is the user's ``device``, factors are switched one after another and
+    measured there: all configurations once in each round, in random order, each as a stored record.
+    ``budget_s`` limits every measurement whose protocol stops at a target precision.
+    ``events.step`` receives a line of text before each measurement. Raises :class:`UsageError` if
+    the two are not comparable, and :class:`StageError` if nothing could be measured.
     """
     check_same_model(a, b)
     if rounds < 1:
@@ -77,28 +78,29 @@ def explain(
         raise UsageError(
             f"the budget must be above 0 and below {LONGEST_TIMEOUT_S} s, not {budget_s:g} s"
         )
-    device = LocalDevice()
-    plan, base = _plan(a, b, measure, device)
-    notes: list[str] = []
-    measured: Sequence[Round] = ()
-    if setups := _setups(a, b, plan, base.setup):
-        for setup in setups.values():
-            check_protocol(setup.protocol, timeout_s)
-        measuring = Measuring(setups, budget_s, device)
-        for side, at_b in ((a, ()), (b, plan.measured)):
-            notes += _changes(side, measuring, frozenset(at_b))
-        measured = _measure(measuring, rounds, order_seed, timeout_s, registry, events)
-        notes += measuring.notes
-        if not measured:
-            raise StageError("time", "not one round could be measured", hint="; ".join(notes))
-    found = account(a, b, plan, measured, notes)
-    if found is None:
-        raise StageError(
-            "time",
-            "what could be measured separates no factor from the others",
-            hint="; ".join(notes) or None,
-        )
-    return found
+    with Devices() as devices:
+        place = devices.open(device)
+        plan, base = _plan(a, b, measure, place)
+        notes: list[str] = []
+        measured: Sequence[Round] = ()
+        if setups := _setups(a, b, plan, base.setup):
+            for setup in setups.values():
+                check_protocol(setup.protocol, timeout_s)
+            measuring = Measuring(setups, budget_s, place)
+            for side, at_b in ((a, ()), (b, plan.measured)):
+                notes += _changes(side, measuring, frozenset(at_b))
+            measured = _measure(measuring, rounds, order_seed, timeout_s, registry, events)
+            notes += measuring.notes
+            if not measured:
+                raise StageError("time", "not one round could be measured", hint="; ".join(notes))
+        found = account(a, b, plan, measured, notes)
+        if found is None:
+            raise StageError(
+                "time",
+                "what could be measured separates no factor from the others",
+                hint="; ".join(notes) or None,
+            )
+        return found
 
 
 def _measure(
@@ -124,8 +126,8 @@ def _measure(
 
 def _plan(a: Side, b: Side, measure: bool, device: MeasuredDevice) -> tuple[AttributionPlan, Side]:
     """How each factor can be determined, and the side whose setup measurements start from."""
-    here = device.row.id
-    there = [side.facts.get("device") != here for side in (a, b)]
+    here = (device.row.id, device.row.hardware)
+    there = [side.facts.get("device") not in here for side in (a, b)]
     base = a if there[1] and a.record is not None else b
     between = compare_factors(a.facts, b.facts, options=a.record is not None)
     computed = tuple(
@@ -177,7 +179,7 @@ def _why_not(
     of_backend = name in ("backend", FORM) or name.startswith(OPTION)
     if of_backend and any(there) and a.facts.get("backend") != b.facts.get("backend"):
         return "not measurable here: the other device had another backend"
-    if name == "backend" and (missing := [x for x in backends if not _runs_here(x)]):
+    if name == "backend" and (missing := [x for x in backends if not _runs(x, device)]):
         return f"not measurable here: {', '.join(missing)} cannot run"
     shapes = (a.facts.get("input shape"), b.facts.get("input shape"))
     if name in ("batch", "resolution") and shapes[0] != shapes[1]:
@@ -189,8 +191,8 @@ def _why_not(
     return None
 
 
-def _runs_here(backend: str) -> bool:
-    return backend in runner_names() and load_runner(backend).probe().available
+def _runs(backend: str, device: MeasuredDevice) -> bool:
+    return backend in runner_names() and device.probe(load_runner(backend)).available
 
 
 def _alternatives(

@@ -40,7 +40,12 @@ class Measuring:
         """The request of a setup, resolved on first use. Raises :class:`UsageError`."""
         if key not in self._resolved:
             setup = self._setups[key]
-            request = msgspec.structs.replace(setup.request, protocol=setup.protocol.label)
+            local = self.device.link is None
+            request = msgspec.structs.replace(
+                setup.request,
+                protocol=setup.protocol.label,
+                device=setup.request.device if local else self.device.row.id,
+            )
             self._resolved[key] = resolve_request(request, self.device)
         return self._resolved[key]
 

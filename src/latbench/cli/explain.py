@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.claim_options import load_registered, trust_code_option
 from latbench.cli.options import (
     interrupted_once,
@@ -15,12 +16,16 @@ from latbench.cli.options import (
     warn,
 )
 from latbench.cli.terminal import echo_lines, list_width
+from latbench.defaults import LOCAL
 from latbench.events import Events
 
 if TYPE_CHECKING:
     from latbench.attribution.subject import Side
 
-OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--order-seed"}
+OF_MEASURING = {
+    **{"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--order-seed"},
+    "device": "--device",
+}
 """Parameters that require ``--measure``."""
 
 
@@ -56,6 +61,14 @@ OF_MEASURING = {"rounds": "--rounds", "budget_s": "--budget", "order_seed": "--o
     show_default=True,
     help="Seed of the order of the configurations in each round.",
 )
+@click.option(
+    "--device",
+    default=LOCAL,
+    show_default=True,
+    metavar="ID",
+    help="Device of yours to measure on.",
+    shell_complete=completion.devices,
+)
 @timeout_option
 @trust_code_option
 @registry_option
@@ -70,6 +83,7 @@ def command(
     rounds: int,
     budget_s: float,
     order_seed: int,
+    device: str,
     timeout_s: float,
     trust_code: bool,
     registry: str | None,
@@ -77,9 +91,9 @@ def command(
 ) -> int:
     """Break the ratio of two latencies of one model down into contributions of its factors.
 
-    ID is a claim or a record (A), RECORD a record (B). Factors that can be switched on this machine
-    are measured, and each measurement is stored as a record; the others are reported from stored
-    facts.
+    ID is a claim or a record (A), RECORD a record (B). Factors that can be switched on the machine
+    that was measured, this one or --device, are measured, and each measurement is stored as a
+    record; the others are reported from stored facts.
 
     Exit status: 0 success, 2 the two cannot be compared, 3 could not measure.
     """
@@ -104,6 +118,7 @@ def command(
             budget_s=budget_s,
             order_seed=order_seed,
             timeout_s=timeout_s,
+            device=device,
             registry=registry,
             events=Events(warn=warn, step=lambda message: click.echo(message, err=True)),
         )

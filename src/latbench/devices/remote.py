@@ -201,7 +201,7 @@ class RemoteDevice:
         return self._transport.start(command, {**variables, **own}, alive_every_s=alive_every_s)
 
     def start_program(self, command: Sequence[str]) -> Channel:
-        """Start a program that is no worker. The agent ends it as it ends workers."""
+        """Start a program other than a worker. The agent ends it as it ends workers."""
         return self._transport.start(command, {HARNESS_MARK: self._mark})
 
     @property

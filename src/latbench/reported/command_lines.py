@@ -1,4 +1,4 @@
-"""How each tool that latbench runs is told its model and its threads."""
+"""The command lines of the tools that latbench runs: how each takes its model and threads."""
 
 from __future__ import annotations
 
