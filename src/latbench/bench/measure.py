@@ -22,7 +22,9 @@ from latbench.bench.operator_profile import time_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.rest import check_rest, rest
+from latbench.bench.scripted import measure_scripted
 from latbench.bench.sentinel import sentinel_for, without_sentinel
+from latbench.devices.measured import ScriptedDevice
 from latbench.devices.unreachable import unread_conditions
 from latbench.errors import LatbenchError, Stage, StageError, UsageError, failure_of
 from latbench.schema.environment import Conditions, Rest
@@ -46,6 +48,8 @@ def measure_request(
     the exporter or the runtime finds out that the request is invalid, except in a sweep, where that
     is a failed point, and :class:`RegistryError` if the record cannot be stored.
     """
+    if isinstance(context.device, ScriptedDevice):
+        return measure_scripted(resolved, protocol, context)
     target = (protocol.target_ppm or 0) / 1e6
 
     def precise(traces: Sequence[Sequence[Trace]]) -> bool:
@@ -102,6 +106,12 @@ def measure_parts(
     No fallback replaces a backend: the verdict would be about something that nobody asked for. If
     one part fails, the other one is interrupted. Otherwise as :func:`measure_request`.
     """
+    if isinstance(context.device, ScriptedDevice):
+        raise UsageError(
+            f"two models cannot be timed alternately on {context.device.row.id}: "
+            "its app runs one at a time",
+            hint="measure each with `latbench run`, then `latbench compare --records`",
+        )
     target = (protocol.target_ppm or 0) / 1e6
 
     def precise(traces: Sequence[Sequence[Trace]]) -> bool:

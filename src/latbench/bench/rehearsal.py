@@ -19,6 +19,7 @@ from latbench.bench.job import Job
 from latbench.errors import Stage, StageError
 from latbench.events import SILENT
 from latbench.files import read_arrays
+from latbench.schema.codec import LONGEST_NS
 from latbench.schema.cpu_choice import CPUS_SETTING, cpu_list
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.record import Outcome
@@ -30,6 +31,8 @@ from latbench.worker.job_folder import Role, ScriptLine
 WorkerName = Literal["model", "sentinel"]
 FIXED_NUMBERS = "with numbers fixed in advance, for a device without its harness"
 PILOT_CALLS = 20
+A_LOOK = 5
+"""Calls of the warm-up, and of the only block, of a run that takes a first look at a model."""
 PILOT_NS = 1_000_000_000
 """The pilot run times no longer than this, except a single call."""
 
@@ -67,6 +70,22 @@ def pilot_protocol(protocol: TimingProtocol) -> TimingProtocol:
         max_ns=min(protocol.max_ns, PILOT_NS),
         target_ppm=None,
         budget_ns=None if budget is None else budget // protocol.processes,
+    )
+
+
+def fixed_protocol(protocol: TimingProtocol, warmup_calls: int) -> TimingProtocol:
+    """One process of fixed numbers: ``warmup_calls`` calls of warm-up and one short block."""
+    return msgspec.structs.replace(
+        pilot_protocol(protocol),
+        warmup="fixed",
+        warmup_calls=warmup_calls,
+        warmup_ns=0,
+        warmup_limit_ns=LONGEST_NS,
+        min_calls=A_LOOK,
+        block_calls=A_LOOK,
+        block_ns=None,
+        max_ns=LONGEST_NS,
+        budget_ns=None,
     )
 
 

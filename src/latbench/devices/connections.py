@@ -32,7 +32,7 @@ HEADER = "# Devices that `latbench devices add` has written. It may be edited by
 class Installed(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The worker that ``latbench devices install`` has put on a device."""
 
-    worker: Literal["python", "native"]
+    worker: Literal["python", "native", "apple"]
     sha256: str
     """Digest of everything that was installed."""
     latbench: str

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from latbench.schema.environment import Conditions, Device, Link, Machine, Software
 
 if TYPE_CHECKING:
     from latbench.api import Capability, Runner
+    from latbench.errors import Failure
     from latbench.worker.client import WorkerClient
+    from latbench.worker.job_folder import JobAbout, ScriptAnswer, ScriptLine
 
 
 class MeasuredDevice(Protocol):
@@ -59,4 +61,31 @@ class MeasuredDevice(Protocol):
 
     def start_worker(self, timeout_hint: str) -> WorkerClient:
         """Start a worker program there. Raises :class:`StageError`."""
+        ...
+
+
+class ScriptUnderWay(Protocol):
+    """A script on a device that takes nothing else."""
+
+    @property
+    def answers(self) -> Mapping[int, ScriptAnswer]:
+        """What was fetched, by line, whatever has ended the execution."""
+        ...
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why answers are missing, if they are."""
+        ...
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Execute the script up to its end or a failure; ``progress`` gets parts done and all."""
+        ...
+
+
+@runtime_checkable
+class ScriptedDevice(Protocol):
+    """A device whose worker cannot be talked to: it executes scripts and gives the answers."""
+
+    def script(self, about: JobAbout, script: tuple[ScriptLine, ...]) -> ScriptUnderWay:
+        """A script that can be executed there."""
         ...

@@ -7,13 +7,16 @@ from types import TracebackType
 from latbench.defaults import LOCAL
 from latbench.devices.addresses import (
     AdbAddress,
+    AppleAddress,
     LocalAddress,
     SshAddress,
     address_form,
     read_address,
 )
+from latbench.devices.apple import AppleDevice, control_of
+from latbench.devices.apple_control import LocalMac, MacShell
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
-from latbench.devices.connections import Connection, load_connections
+from latbench.devices.connections import Connection, known_connection, load_connections
 from latbench.devices.local import LocalDevice
 from latbench.devices.measured import MeasuredDevice
 from latbench.devices.remote import RemoteDevice
@@ -21,6 +24,7 @@ from latbench.devices.transport import Transport
 from latbench.devices.unreachable import UnreachableDevice, named_device
 from latbench.errors import StageError, UsageError, suggest
 from latbench.schema.environment import Device
+
 
 
 class Devices:
@@ -31,7 +35,7 @@ class Devices:
 
     def __init__(self) -> None:
         self._local = LocalDevice()
-        self._remote: dict[str, RemoteDevice] = {}
+        self._remote: dict[str, RemoteDevice | AppleDevice] = {}
 
     def __enter__(self) -> Devices:
         return self
@@ -67,10 +71,52 @@ class Devices:
                 installed.variables if installed else None,
             )
         try:
-            self._remote[name] = remote_device(connection)
+            self._remote[name] = _connected(connection)
         except StageError as error:
             return UnreachableDevice(connection, error)
         return self._remote[name]
+
+
+def _connected(connection: Connection) -> RemoteDevice | AppleDevice:
+    if isinstance(read_address(connection.address), AppleAddress):
+        return apple_device(connection)
+    return remote_device(connection)
+
+
+def apple_device(connection: Connection) -> AppleDevice:
+    """Connect to a phone through its Mac. Raises :class:`StageError`."""
+    control = control_of(connection, mac_of(connection))
+    try:
+        return AppleDevice(connection, control)
+    except BaseException:
+        control.close()
+        raise
+
+
+def mac_of(connection: Connection) -> MacShell:
+    """Connect to the Mac of a phone. Raises :class:`StageError` and :class:`UsageError`."""
+    address = read_address(connection.address)
+    assert isinstance(address, AppleAddress)
+    return open_mac(address.mac)
+
+
+def open_mac(name: str) -> MacShell:
+    """Connect to the Mac called ``name`` among the user's devices; ``local`` is this machine.
+
+    Raises :class:`StageError` and :class:`UsageError`.
+    """
+    if name == LOCAL:
+        return LocalMac()
+    mac = known_connection(name)
+    address = read_address(mac.address)
+    if isinstance(address, LocalAddress):
+        return LocalMac()
+    if not isinstance(address, SshAddress):
+        raise UsageError(
+            f"{name} cannot be the Mac of a phone: it is reached by {mac.address}",
+            hint="a Mac is this machine (local) or reached over ssh",
+        )
+    return connect(mac)
 
 
 def remote_device(connection: Connection) -> RemoteDevice:

@@ -27,6 +27,9 @@ class Device(Value, frozen=True, kw_only=True):
     kind: Literal["phone", "tablet", "laptop", "desktop", "server", "board", "gpu", "unknown"]
     transport: Literal["local", "ssh", "adb", "apple"] | None = None
     """How latbench reaches it; ``None`` if the row only documents published claims."""
+    product: Fact | None = None
+    """What the device calls its own model, such as ``iPhone14,4``; several where there are several.
+    """
     soc: Fact | None = None
     cpu: Fact | None = None
     gpu: Fact | None = None

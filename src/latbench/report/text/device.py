@@ -36,7 +36,7 @@ def device_lines(device: Device) -> list[str]:
     """A device, with the source of each fact."""
     lines = [f"{device.id}: {device.name} ({device.kind})"]
     lines.append(labelled("reached by", device.transport or "not reachable by latbench"))
-    for name in ("soc", "cpu", "gpu", "npu", "memory_bytes", "os", "year", "backends"):
+    for name in ("product", "soc", "cpu", "gpu", "npu", "memory_bytes", "os", "year", "backends"):
         fact: Fact | None = getattr(device, name)
         label = name.removesuffix("_bytes")
         if fact is None:

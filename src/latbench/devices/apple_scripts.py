@@ -1,0 +1,182 @@
+"""Scripts on a phone: pushed as files, executed launch by launch, and their answers fetched."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from latbench.devices.apple_control import DeviceControl
+from latbench.errors import Failure, StageError
+from latbench.worker import job_folder as files
+from latbench.worker.apple import APP
+
+RETRY_S = 3.0
+LOST_S = 60.0
+"""So long is waited for a phone that was cut off."""
+LEAST_LIMIT_S = 120.0
+"""A launch may take so long, whatever is expected: a phone on a wireless network is slow."""
+
+
+class PhoneScript:
+    """A script on a phone. :attr:`answers` holds what was fetched, whatever ends the execution.
+
+    Each part up to a `close` is a launch of its own, so that a process of the protocol is a process
+    of the phone.
+    """
+
+    def __init__(
+        self,
+        control: DeviceControl,
+        bundle: str,
+        phone: str,
+        about: files.JobAbout,
+        script: Sequence[files.ScriptLine],
+    ) -> None:
+        self._control = control
+        self._bundle = bundle
+        self._phone = phone
+        self._about = about
+        self._script = tuple(script)
+        self._status: files.JobStatus | None = None
+        self.answers: dict[int, files.ScriptAnswer] = {}
+        self.failure: Failure | None = None
+        """Why answers are missing, if they are."""
+
+    def in_order(self) -> list[files.ScriptAnswer]:
+        """The answers in the order of the script."""
+        return [self.answers[number] for number in sorted(self.answers)]
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Execute the script up to its end or a failure.
+
+        ``progress`` gets the number of parts that are done, and of all.
+        """
+        parts = split(self._script)
+        until = time.monotonic() + max(self._about.limit_s, LEAST_LIMIT_S)
+        try:
+            self._push()
+            for number, (first, end) in enumerate(parts):
+                self._launch(first, end, until)
+                if progress is not None:
+                    progress(number + 1, len(parts))
+                if self._failed(first, end) or not self._is_done(end):
+                    return
+        except StageError as error:
+            self.failure = error.failure
+
+    def _push(self) -> None:
+        place = f"{self._control.folder()}/in"
+        contents = {
+            files.JOB: msgspec.json.encode(self._about),
+            files.SCRIPT: files.write_script(self._script),
+        }
+        with tempfile.TemporaryDirectory(prefix="latbench-script-") as temporary:
+            for name, content in contents.items():
+                source = Path(temporary, name)
+                source.write_bytes(content)
+                self._control.shell.push(source, f"{place}/{name}")
+        size = sum(map(len, contents.values()))
+        self._control.copy_to(self._bundle, place, f"Documents/in-{self._about.id}", size=size)
+
+    def _launch(self, first: int, end: int, until: float) -> None:
+        """Execute the lines from ``first`` to before ``end``, and fetch the answers."""
+        lost: StageError | None = None
+        arguments = ("run", self._about.id, f"{first}:{end}")
+        try:
+            left = max(LEAST_LIMIT_S / 2, until - time.monotonic())
+            self._control.launch(self._bundle, arguments, timeout_s=left)
+        except StageError as error:
+            if error.kind not in ("disconnected", "timeout"):
+                raise
+            lost = error
+        self._fetched(until if lost else time.monotonic() + LOST_S, lost)
+        if self._is_done(end) or self._failed(first, end):
+            return
+        self.failure = self._why(lost)
+
+    def _fetched(self, until: float, lost: StageError | None) -> None:
+        """Fetch the answers; a phone that was cut off is waited for, and so is its app."""
+        tried_until = min(until, time.monotonic() + LOST_S)
+        while True:
+            try:
+                if lost is not None and self._control.runs(APP) and time.monotonic() < until:
+                    # It goes on without the cable: the phone can be reached again.
+                    tried_until = min(until, time.monotonic() + LOST_S)
+                    time.sleep(RETRY_S)
+                    continue
+                self._fetch()
+                return
+            except StageError as error:
+                if error.kind not in ("disconnected", "timeout"):
+                    raise
+                lost = lost or error
+                if time.monotonic() >= tried_until:
+                    raise lost from error
+                time.sleep(RETRY_S)
+
+    def _fetch(self) -> None:
+        self._status, self.answers = fetch_answers(self._control, self._bundle, self._about.id)
+
+    def _is_done(self, end: int) -> bool:
+        """Whether the last line before ``end`` was answered; earlier ones may be skipped."""
+        return end - 1 in self.answers
+
+    def _failed(self, first: int, end: int) -> bool:
+        """Whether the model has failed, so that what follows would be skipped."""
+        status = self._status
+        if status is not None and status.state == "failed" and status.failure is not None:
+            self.failure = status.failure
+            return True
+        return False
+
+    def _why(self, lost: StageError | None) -> Failure:
+        """Why the app ended before the end of its lines."""
+        if lost is not None:
+            return lost.failure
+        message, hint = (
+            f"latbench's app ended without a word on {self._phone}",
+            "iOS ends an app that takes too much memory, whose phone runs empty, or that somebody "
+            "closes; its crash report is on the phone: Settings, Privacy & Security, Analytics",
+        )
+        if self._status is None:
+            message = f"latbench's app did not start its script on {self._phone}"
+            hint = "open the app by hand once, and install it again if it does not open"
+        try:
+            if self._control.locked():
+                message = f"{self._phone} was locked while it measured"
+                hint = "set Settings, Display & Brightness, Auto-Lock to Never on the phone"
+        except StageError:
+            message = f"{self._phone} can no longer be reached"
+            hint = "has it run empty? Connect it to power"
+            return Failure(stage="time", kind="disconnected", message=message, hint=hint)
+        return Failure(stage="time", kind="crash", message=message, hint=hint)
+
+
+def fetch_answers(
+    control: DeviceControl, bundle: str, id: str
+) -> tuple[files.JobStatus | None, dict[int, files.ScriptAnswer]]:
+    """The status of a script and its answers so far. Raises :class:`StageError`."""
+    folder = f"Documents/out-{id}"
+    told = control.copy_from(bundle, f"{folder}/{files.STATUS}")
+    status = None
+    if told is not None:
+        try:
+            status = msgspec.json.decode(told, type=files.JobStatus)
+        except msgspec.DecodeError as error:
+            raise StageError("probe", f"the app's status cannot be read: {error}") from error
+    answers = control.copy_from(bundle, f"{folder}/{files.ANSWERS}")
+    return status, files.read_answers(answers or b"")
+
+
+def split(script: Sequence[files.ScriptLine]) -> list[tuple[int, int]]:
+    """The parts of a script that are launches of their own: up to each `close` of the model.
+
+    What is asked before the first worker and after the last one belongs to its part.
+    """
+    ends = [number + 1 for number, line in enumerate(script) if line.role == "close"]
+    ends = [*ends[:-1], len(script)] if ends else [len(script)]
+    return list(zip([0, *ends[:-1]], ends, strict=True))

@@ -1,0 +1,136 @@
+"""The app of the stand-in phone: lines of a script, executed by latbench's own worker.
+
+``python -m support.mac.phone_app PHONE DATA run ID A:B``: as the app for iPhones, it reads
+``Documents/in-ID`` and writes to ``Documents/out-ID`` only, which it makes itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from latbench.errors import StageError, UsageError
+from latbench.worker import job_folder as files
+from latbench.worker import messages
+from latbench.worker.agent import answer_about_machine
+from latbench.worker.client import WorkerClient
+from latbench.worker.process import WORKER, python_module
+from latbench.worker.script_run import EXPECTED
+
+
+def main() -> None:
+    phone, data, verb, *words = sys.argv[1:]
+    documents = Path(data, "Documents")
+    if verb == "hello":
+        (documents / "out-app").mkdir(exist_ok=True)
+        (documents / "out-app" / "hello.json").write_text("{}")
+        return
+    assert verb == "run"
+    id, _, lines = words[0], None, words[1]
+    first, end = map(int, lines.split(":"))
+    App(Path(phone), Path(data), id).run(first, end)
+
+
+class App:
+    """One launch of the app."""
+
+    def __init__(self, phone: Path, data: Path, id: str) -> None:
+        self.phone, self.data = phone, data
+        given = data / "Documents" / f"in-{id}"
+        self.script = files.read_script((given / files.SCRIPT).read_bytes())
+        self.out = data / "Documents" / f"out-{id}"
+        self.out.mkdir(exist_ok=True)
+        self.begun = time.time_ns()
+        if (self.out / files.STATUS).exists():
+            self.begun = json.loads((self.out / files.STATUS).read_text())["started_unix_ns"]
+        self.failure: Any = None
+
+    def run(self, first: int, end: int) -> None:
+        self.say("running")
+        worker: WorkerClient | None = None
+        with (self.out / files.ANSWERS).open("ab") as answers:
+            for number in range(first, end):
+                line = self.script[number]
+                if line.worker is None:
+                    response: Any = self.told(line.request)
+                elif self.failure is not None:
+                    continue
+                else:
+                    worker = worker or WorkerClient(python_module(WORKER))
+                    response = self.asked(worker, line)
+                raw = msgspec.Raw(msgspec.json.encode(response))
+                at_ns = time.time_ns() - self.begun
+                answer = files.ScriptAnswer(line=number, at_ns=at_ns, response=raw)
+                answers.write(msgspec.json.encode(answer) + b"\n")
+                answers.flush()
+                self.suffer()
+        if worker is not None:
+            worker.__exit__(None, None, None)
+        self.say("failed" if self.failure else "finished")
+
+    def asked(self, worker: WorkerClient, line: files.ScriptLine) -> Any:
+        request = line.request
+        if isinstance(request, messages.Open):
+            inside = str(self.data / request.path)
+            request = msgspec.structs.replace(request, path=inside)
+        try:
+            stage = files.STAGES[line.role]
+            return worker.ask(request, EXPECTED[line.role], stage=stage, timeout_s=line.timeout_s)
+        except StageError as error:
+            self.failure = error.failure
+            return messages.Failed.of(error.failure)
+        except UsageError as error:
+            self.failure = {"stage": "open", "kind": "error", "message": error.message}
+            return messages.Refused(message=error.message, hint=error.hint)
+
+    def told(self, request: Any) -> Any:
+        told = answer_about_machine(request)
+        changes = self.state().get("conditions")
+        if isinstance(told, messages.ConditionsTold) and changes:
+            now = msgspec.structs.replace(told.conditions, **changes)
+            return msgspec.structs.replace(told, conditions=now)
+        return told
+
+    def suffer(self) -> None:
+        """What goes wrong after an answer."""
+        wrong = self.state()
+        done = wrong.get("answers", 0) + 1
+        self.change(answers=done)
+        if done == wrong.get("dies_after"):
+            if wrong.get("runs_empty"):
+                self.change(connection="unavailable")
+            if wrong.get("locks"):
+                self.change(locked=True)
+            os._exit(9)
+        if done == wrong.get("stops_after"):
+            (self.phone / "stopped").touch()
+            time.sleep(wrong.get("stops_for_s", 2.0))
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.phone / "phone.json").read_text())
+        return found
+
+    def change(self, **changes: Any) -> None:
+        beside = self.phone / f"phone.json.{os.getpid()}"
+        beside.write_text(json.dumps({**self.state(), **changes}))
+        beside.replace(self.phone / "phone.json")
+
+    def say(self, state: str) -> None:
+        status = {
+            "state": state,
+            "pid": os.getpid(),
+            "started_unix_ns": self.begun,
+            "ended_unix_ns": None if state == "running" else time.time_ns(),
+            "failure": self.failure,
+        }
+        (self.out / files.STATUS).write_bytes(msgspec.json.encode(status))
+
+
+if __name__ == "__main__":
+    main()
