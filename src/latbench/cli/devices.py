@@ -130,7 +130,8 @@ def add(
     ADDRESS is such as ssh://bench@pi5.local, or adb://SERIAL for an Android device.
 
     HOST in ssh://[USER@]HOST[:PORT] may be a name of ~/.ssh/config. local:// gives this machine a
-    name of its own. An ID that exists is changed.
+    name of its own. apple://MAC/UDID is an iPhone or iPad: MAC is your device's id, or local. An ID
+    that exists is changed.
     """
     import msgspec
 
@@ -158,8 +159,15 @@ def add(
 
 
 @command.command("discover")
+@click.option(
+    "--on",
+    "mac",
+    metavar="MAC",
+    shell_complete=completion.connections,
+    help="List the iPhones and iPads of this Mac instead; local is this machine.",
+)
 @json_option
-def discover(*, as_json: bool) -> None:
+def discover(*, mac: str | None, as_json: bool) -> None:
     """List the hosts of ~/.ssh/config, and the phones that adb sees.
 
     Each with the command that adds it.
@@ -169,6 +177,9 @@ def discover(*, as_json: bool) -> None:
     from latbench.report.json import to_json
     from latbench.report.text.device import discovered_lines
 
+    if mac is not None:
+        _discover_phones(mac, as_json)
+        return
     hosts = ssh_hosts()
     try:
         found = phones()
@@ -183,6 +194,23 @@ def discover(*, as_json: bool) -> None:
         discovered_lines(hosts, found)
         or ["no host is named in ~/.ssh/config, and adb sees no device"]
     )
+
+
+def _discover_phones(mac: str, as_json: bool) -> None:
+    from latbench.devices.apple_setup import find_phones
+    from latbench.report.json import to_json
+
+    found = find_phones(mac)
+    if as_json:
+        click.echo(to_json(found))
+        return
+    if not found:
+        click.echo(f"{mac} knows no iPhone or iPad: connect one by cable, unlock it and tap Trust")
+        return
+    for each in found:
+        row = ("--same-as", each.same_as) if each.same_as else ()
+        line = shlex.join(("latbench", "devices", "add", each.id, each.address, *row))
+        echo_lines([f"{line}  # {'added: ' if each.added else ''}{each.described}"])
 
 
 @command.command("check")
@@ -249,6 +277,7 @@ def check(*, id: str, as_json: bool) -> int:
     help="A .deb or folder with libraries for the glibc bundle; repeatable.  "
     "[default: downloaded from Debian]",
 )
+@click.option("--team", metavar="TEAMID", help="The team that signs the app of an iPhone.")
 def install(
     *,
     id: str,
@@ -258,6 +287,7 @@ def install(
     ndk: str | None,
     libraries: tuple[str, ...],
     glibc: tuple[Path, ...],
+    team: str | None,
 ) -> None:
     """Put the worker and its backends there.
 
@@ -279,11 +309,18 @@ def install(
         glibc=glibc,
         libraries=tuple(map(read_named_library, libraries)),
     )
+    special = options != NativeOptions()
+    if connection.address.startswith("apple:"):
+        if backends or from_index or worker or special:
+            raise click.UsageError("an iPhone gets its app, which runs coreml: only --team applies")
+        _install_app(connection, team)
+        return
+    if team is not None:
+        raise click.UsageError("--team applies to iPhones and iPads only")
     before = connection.installed
     named = tuple(each.backend for each in options.libraries)
     chosen_backends = backends or named or (before.backends if before else ()) or (FALLBACK,)
     wanted = tuple(dict.fromkeys(chosen_backends))
-    special = options != NativeOptions()
     chosen = worker or ("native" if special else default_worker(connection))
     if from_index and chosen == "native":
         raise click.UsageError("--from-index is for the Python worker")
@@ -299,12 +336,20 @@ def install(
     click.echo(f"installed on {id}: {told} with {', '.join(wanted)}")
 
 
+def _install_app(connection: Connection, team: str | None) -> None:
+    from latbench.devices.apple_setup import install_phone_app
+
+    installed = install_phone_app(connection, team, warn)
+    named = f"app {installed.sha256[:12]} with {', '.join(installed.backends)}"
+    click.echo(f"installed on {connection.id}: {named}, signed by {installed.variables['team']}")
+
+
 @command.command("clean")
 @click.argument("id", shell_complete=completion.connections)
 def clean(*, id: str) -> None:
     """Delete models and older workers there.
 
-    The worker in use stays.
+    The worker in use stays, except on an iPhone: its app is deleted with all data.
     """
     from latbench.devices.connections import known_connection
     from latbench.devices.setup import clean_device

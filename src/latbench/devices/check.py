@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 
 from latbench.devices.adb_check import android_steps
-from latbench.devices.addresses import LocalAddress, read_address
+from latbench.devices.addresses import AppleAddress, LocalAddress, read_address
+from latbench.devices.apple_setup import check_iphone
 from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import Connection, load_connections
 from latbench.devices.installation import check_surroundings, look_around
@@ -24,6 +25,9 @@ CLOCK_TOLERANCE_NS = 60 * 10**9
 
 def check_device(connection: Connection) -> Iterator[CheckStep]:
     """Try each step until one fails, which is the last one."""
+    if isinstance(read_address(connection.address), AppleAddress):
+        yield from check_iphone(connection)
+        return
     try:
         if isinstance(read_address(connection.address), LocalAddress):
             yield CheckStep(name="connection", works=True, found="this machine")

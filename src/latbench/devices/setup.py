@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from latbench.devices.addresses import AdbAddress, LocalAddress, read_address
+from latbench.devices.addresses import AdbAddress, AppleAddress, LocalAddress, read_address
+from latbench.devices.apple_setup import remove_phone_app
 from latbench.devices.connections import (
     Connection,
     Installed,
@@ -40,8 +41,9 @@ def default_worker(connection: Connection) -> Literal["python", "native"]:
 
     Phones have no Python.
     """
-    if connection.installed is not None:
-        return connection.installed.worker
+    there = connection.installed.worker if connection.installed else None
+    if there == "python" or there == "native":
+        return there
     return "native" if isinstance(read_address(connection.address), AdbAddress) else "python"
 
 
@@ -114,6 +116,8 @@ def clean_device(connection: Connection) -> None:
 
     Raises :class:`StageError`, also while somebody measures there.
     """
+    if isinstance(read_address(connection.address), AppleAddress):
+        return remove_phone_app(connection)
     installed = connection.installed
     if installed is None:
         return purge_device(connection)
@@ -134,6 +138,8 @@ def clean_device(connection: Connection) -> None:
 
 def purge_device(connection: Connection) -> None:
     """Delete latbench's folder on the device. Raises :class:`StageError`."""
+    if isinstance(read_address(connection.address), AppleAddress):
+        return remove_phone_app(connection)
     transport = connect(connection)
     try:
         home = look_around(connection, transport).home

@@ -10,7 +10,7 @@ from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import Connection
 from latbench.devices.discovery import Phone, SshHost
 from latbench.report.text.layout import labelled
-from latbench.report.units import duration, size
+from latbench.report.units import size, time
 from latbench.schema.cpu_choice import CPUS_SETTING
 from latbench.schema.environment import (
     Conditions,
@@ -94,7 +94,7 @@ def link_line(link: Link) -> str:
         f"from {link.harness.hostname or 'a machine without a name'}",
         f"{link.worker}{f' ({link.worker_sha256[:12]})' if link.worker_sha256 else ''}"
         f"{f', {LEVELS[link.level]}' if link.level else ''}",
-        f"an exchange takes {duration(link.round_trip_ns)}",
+        f"an exchange takes {time(link.round_trip_ns)}",
         f"its clock is {abs(offset):.1f} s {'ahead' if offset > 0 else 'behind'}",
     )
     return " · ".join(parts)
