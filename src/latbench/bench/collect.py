@@ -13,7 +13,9 @@ from latbench.bench.left_jobs import LeftJob, find_left_job, forget_job, job_loc
 from latbench.bench.replay import Checked, Ending, replay
 from latbench.bench.required_units import required_units
 from latbench.bench.sentinel import without_sentinel
-from latbench.devices.connections import find_connection, known_connection
+from latbench.devices.addresses import AppleAddress, read_address
+from latbench.devices.apple_jobs import JobsOnPhone, connect_to_phone
+from latbench.devices.connections import Connection, find_connection, known_connection
 from latbench.devices.jobs import JobsOnDevice, connect_to_jobs, may_have_jobs
 from latbench.errors import Failure, StageError, UsageError
 from latbench.events import Warn
@@ -24,6 +26,7 @@ from latbench.store.rescue import keep
 from latbench.worker.job_folder import FoundJob, read_answers
 
 POLL_S = 3.0
+OnDevice = JobsOnDevice | JobsOnPhone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +62,24 @@ def collect_job(job: LeftJob, store: Registry, warn: Warn, *, wait: bool = False
         time.sleep(POLL_S)
 
 
+def _connected(connection: Connection) -> OnDevice:
+    if isinstance(read_address(connection.address), AppleAddress):
+        return connect_to_phone(connection)
+    return connect_to_jobs(connection)
+
+
 def _collected(job: LeftJob, store: Registry, warn: Warn) -> CollectResult:
     with job_lock(job.id):
         if find_left_job(job.id) is None:
             return CollectResult(job=job, state="already collected")
-        on_device = connect_to_jobs(known_connection(job.device))
+        on_device = _connected(known_connection(job.device))
         try:
             return _stored(job, on_device, store, warn)
         finally:
             on_device.transport.close()
 
 
-def _stored(job: LeftJob, on_device: JobsOnDevice, store: Registry, warn: Warn) -> CollectResult:
+def _stored(job: LeftJob, on_device: OnDevice, store: Registry, warn: Warn) -> CollectResult:
     found = on_device.find(job.id)
     if job.id in store.ids(job.id):
         # An earlier program ended between storing the record and deleting the job.
@@ -134,21 +143,22 @@ def _ending(job: LeftJob, found: FoundJob) -> Ending:
         hint = "or its program was killed, or the disk there is full"
     elif status is not None:
         message = f"the answers of the job on {device} are incomplete"
+        hint = (
+            "the program that launched its parts has ended" if status.state == "finished" else None
+        )
     failure = Failure(stage="time", kind="disconnected", message=message, hint=hint)
     canceled = status is not None and status.state == "canceled"
     return Ending(canceled=canceled, failure=failure)
 
 
-def find_on_devices(
-    id: str, device: str | None, warn: Warn
-) -> tuple[JobsOnDevice, FoundJob] | None:
+def find_on_devices(id: str, device: str | None, warn: Warn) -> tuple[OnDevice, FoundJob] | None:
     """A job by the start of its id, on the user's devices; the caller closes the connection.
 
     Raises :class:`UsageError` if several jobs begin so.
     """
     for name in (device,) if device else [each.id for each in may_have_jobs()]:
         try:
-            on_device = connect_to_jobs(known_connection(name))
+            on_device = _connected(known_connection(name))
         except StageError as error:
             warn(error.message)
             continue
@@ -184,7 +194,7 @@ def cancel_job(id: str, device: str | None, warn: Warn, *, discard: bool = False
         if find_connection(left.device) is None:
             forget_job(left.id)
             return f"forgot the job {left.id}: {left.device} is not one of your devices any more"
-        on_device = connect_to_jobs(known_connection(left.device))
+        on_device = _connected(known_connection(left.device))
     try:
         known = found if left is None else on_device.find(left.id)
         if known is None:
@@ -196,7 +206,7 @@ def cancel_job(id: str, device: str | None, warn: Warn, *, discard: bool = False
         on_device.transport.close()
 
 
-def _canceled(on_device: JobsOnDevice, found: FoundJob, *, discard: bool) -> str:
+def _canceled(on_device: OnDevice, found: FoundJob, *, discard: bool) -> str:
     ended = on_device.cancel(found.id)
     if discard:
         on_device.remove(found.id)

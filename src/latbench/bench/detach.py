@@ -18,6 +18,7 @@ from latbench.bench.required_units import RequiredUnits
 from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.jobs import JobsOnDevice, able_to_run_alone
 from latbench.devices.local import LocalDevice
+from latbench.devices.measured import ScriptedDevice
 from latbench.devices.opening import Devices
 from latbench.devices.remote import RemoteDevice, user_name
 from latbench.errors import StageError, UsageError
@@ -76,6 +77,12 @@ def detach_request(
             raise UsageError(
                 "a run can be left only on a device at the end of a connection",
                 hint="add one: latbench devices add; on this machine nohup does it",
+            )
+        if isinstance(device, ScriptedDevice):
+            raise UsageError(
+                f"a run cannot be left on {asked.device}: its Mac launches each process",
+                hint="leave out --detach; if this program is killed, latbench collect fetches what "
+                "was measured until then",
             )
         if isinstance(device, RemoteDevice):
             able_to_run_alone(device.connection)

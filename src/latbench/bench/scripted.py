@@ -116,7 +116,7 @@ class _ScriptedMeasurement:
         looked, took_ns = self._pilot(A_LOOK, _guess(job))
         if looked is None:
             return
-        times = _times(job, looked, looked.typical_warmup)
+        times = _times(job, looked, warm_after(job, self._asked, looked.trace))
         if self._asked.warmup != "fixed":
             room = min(self._asked.warmup_limit_ns, PILOT_WARM_NS)
             calls = calls_that_fit(10**6, times.typical_ns, room)
@@ -260,7 +260,6 @@ class _Looked:
         self.trace = trace
         samples = [ns for block in trace.blocks for ns in block.sample_ns[block.settle_calls :]]
         self.typical_ns = max(1, round(median(samples)))
-        self.typical_warmup = len(trace.warmup_ns)
         blocks = sum(sum(block.sample_ns) for block in trace.blocks)
         self.known_ns = trace.load_ns + (trace.first_ns or 0) + sum(trace.warmup_ns) + blocks
 

@@ -125,8 +125,7 @@ class AppleDevice:
         """Push what is not yet there, under its digest; the path is relative to the app's data."""
         if path not in self._places:
             target = PurePosixPath("Documents", f"artifact-{content_sha256(path)}")
-            mark = f"{target}-complete/mark"
-            if self._control.copy_from(self._bundle, mark) is None:
+            if not self._control.copy_from(self._bundle, f"{target}-complete", "mark"):
                 size = push_folder(self._control, path, f"{self._control.folder()}/artifact")
                 source = f"{self._control.folder()}/artifact"
                 self._control.copy_to(self._bundle, source, str(target), size=size)

@@ -30,6 +30,7 @@ ON_MAC = (
     'cat "$out" 2>/dev/null; tail -c 4000 "$out.said" >&2; exit $code'
 )
 """Runs a command whose result is the file of its first argument."""
+READ = 'if [ -f "$1" ]; then cat "$1"; else cat "$2"; fi'
 CONTAINER = "appDataContainer"
 TEMPORARY = "/tmp/latbench-XXXXXX"  # noqa: S108 - the template of `mktemp`
 
@@ -205,29 +206,30 @@ class DeviceControl:
             timeout_s=COPY_S + size / SLOW_BYTES_PER_S,
         )
 
-    def copy_from(self, bundle: str, source: str, *, size: int = 0) -> bytes | None:
-        """A file in the app's data folder; ``None`` if it is not there."""
+    def copy_from(self, bundle: str, source: str, *names: str) -> dict[str, bytes] | None:
+        """The files of these names in a folder of the app's data; ``None`` if it is not there."""
         place = f"{self.folder()}/fetched"
         self.shell.run(("rm", "-rf", "--", place), timeout_s=ASK_S)
-        timeout_s = COPY_S + size / SLOW_BYTES_PER_S
         try:
             self._of_phone(
                 *("device", "copy", "from", "--domain-type", CONTAINER),
                 *("--domain-identifier", bundle, "--source", source, "--destination", place),
-                timeout_s=timeout_s,
+                timeout_s=COPY_S,
             )
         except StageError as error:
             missing = "Failed to retrieve the file node" in (error.detail or "")
             if missing and error.kind != "disconnected":
                 return None
             raise
-        # Some versions take the destination for a folder.
+        # Some versions copy the folder into an existing or new folder of the destination's name.
         inside = f"{place}/{PurePosixPath(source).name}"
-        read = ("sh", "-c", 'if [ -d "$1" ]; then cat "$2"; else cat "$1"; fi', "sh", place, inside)
-        done = self.shell.run(read, timeout_s=timeout_s)
-        if done.status != 0:
-            raise StageError("probe", f"{source} was not copied to {self.mac}: {done.said}")
-        return done.stdout
+        found = {}
+        for name in names:
+            read = ("sh", "-c", READ, "sh", f"{inside}/{name}", f"{place}/{name}")
+            done = self.shell.run(read, timeout_s=COPY_S)
+            if done.status == 0:
+                found[name] = done.stdout
+        return found
 
     def _of_phone(
         self,

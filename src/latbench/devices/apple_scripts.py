@@ -160,16 +160,14 @@ def fetch_answers(
     control: DeviceControl, bundle: str, id: str
 ) -> tuple[files.JobStatus | None, dict[int, files.ScriptAnswer]]:
     """The status of a script and its answers so far. Raises :class:`StageError`."""
-    folder = f"Documents/out-{id}"
-    told = control.copy_from(bundle, f"{folder}/{files.STATUS}")
+    found = control.copy_from(bundle, f"Documents/out-{id}", files.STATUS, files.ANSWERS) or {}
     status = None
-    if told is not None:
+    if (told := found.get(files.STATUS)) is not None:
         try:
             status = msgspec.json.decode(told, type=files.JobStatus)
         except msgspec.DecodeError as error:
             raise StageError("probe", f"the app's status cannot be read: {error}") from error
-    answers = control.copy_from(bundle, f"{folder}/{files.ANSWERS}")
-    return status, files.read_answers(answers or b"")
+    return status, files.read_answers(found.get(files.ANSWERS, b""))
 
 
 def split(script: Sequence[files.ScriptLine]) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Phones behind Macs: finding them, checking each step of the way, installing and removing the app."""
+"""Phones behind Macs: how they are found and checked, and how the app gets there and away."""
 
 from __future__ import annotations
 

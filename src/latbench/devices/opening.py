@@ -26,7 +26,6 @@ from latbench.errors import StageError, UsageError, suggest
 from latbench.schema.environment import Device
 
 
-
 class Devices:
     """The devices that an operation uses, each opened once. Leaving the ``with`` block ends them.
 

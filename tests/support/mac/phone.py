@@ -73,7 +73,7 @@ def make_phone(folder: Path) -> StandInPhone:
     tools.mkdir(parents=True)
     for name, words in (("xcrun", '"$@"'), ("xcodebuild", 'xcodebuild "$@"')):
         program = tools / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROGRAM}" {words}\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{PROGRAM}" {words}\n')
         program.chmod(0o755)
     phone = StandInPhone(folder / "phone", tools)
     phone.folder.mkdir()

@@ -1,0 +1,316 @@
+"""Measuring on a phone behind a Mac: the whole way, with a stand-in of devicectl and of the app.
+
+What is shown is the way there and back, and what happens when it breaks; not what a phone does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from latbench.bench.left_jobs import left_jobs
+from latbench.bench.run import run_request
+from latbench.devices import apple, apple_scripts
+from latbench.devices.connections import known_connection, store_connection
+from latbench.schema.protocol_catalog import FIXED, WARM
+from latbench.schema.record import Record
+from latbench.schema.request import make_request
+from latbench.store.registry import Registry
+from support.command_line import Ended, in_process
+from support.environment import child_environment
+from support.mac.phone import TEAM, UDID, StandInPhone, make_phone
+
+SHORT = msgspec.structs.replace(
+    FIXED, processes=2, max_processes=2, warmup_calls=3, min_calls=10, block_calls=5
+)
+"""Two processes, each of which has 5 answers but for the conditions."""
+
+
+@pytest.fixture
+def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInPhone:
+    """A phone called ``my-iphone`` behind this machine, whose app runs the fake backend."""
+    made = make_phone(tmp_path / "mac")
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(apple, "POLL_S", 0.1)
+    monkeypatch.setattr(apple_scripts, "RETRY_S", 0.1)
+    monkeypatch.setattr(apple_scripts, "LOST_S", 3.0)
+    made.has_app("my-iphone", "fake")
+    return made
+
+
+def measured(tmp_path: Path, protocol: Any = SHORT, **options: str) -> Record:
+    request = make_request(
+        "mobilevig_ti", backend="fake", device="my-iphone", options=options, protocol=FIXED.label
+    )
+    registry = str(tmp_path / "registry.db")
+    record = run_request(request, protocol=protocol, registry=registry).record
+    with Registry.open(registry) as store:
+        assert store.get(record.id) == record
+    return record
+
+
+def latbench(*arguments: str) -> Ended:
+    return in_process(list(arguments), dict(os.environ), Path.cwd())
+
+
+def test_the_record_is_that_of_a_conversation(phone: StandInPhone, tmp_path: Path) -> None:
+    record = measured(tmp_path)
+    assert record.outcome.status == "measured"
+    assert record.outcome.stopped == "complete"
+    assert [trace.process for trace in record.outcome.traces] == [0, 1]
+    for trace in record.outcome.traces:
+        assert len(trace.warmup_ns) == 3
+        assert [len(block.sample_ns) for block in trace.blocks] == [5, 5]
+    assert [check.max_rel_error for check in record.outcome.checks] == [0, 0]
+    environment = record.environment
+    assert environment.link is not None
+    assert environment.link.transport == "apple"
+    assert environment.link.address == f"apple://local/{UDID}"
+    assert "devicectl 518.31" in environment.link.worker
+    assert not environment.detached
+    assert environment.after is not None
+    assert environment.after.unix_ns > environment.before.unix_ns > record.created_unix_ns
+    assert record.device.id == "my-iphone"
+    assert left_jobs() == ()
+    # The app never wrote where the Mac has copied something to: on a phone it may not.
+    written = {path.name for path in phone.documents().rglob("*.jsonl")}
+    assert written == {"script.jsonl", "answers.jsonl"}
+    assert not [*phone.documents().glob("in-*/answers.jsonl")]
+
+
+def test_numbers_are_fixed_after_pilot_runs(phone: StandInPhone, tmp_path: Path) -> None:
+    phone.change(json=5)
+    protocol = msgspec.structs.replace(
+        WARM, processes=2, max_processes=2, min_calls=10, min_ns=0, budget_ns=6 * 10**9
+    )
+    record = measured(tmp_path, protocol)
+    assert record.outcome.status == "measured"
+    assert record.protocol.warmup == "fixed"
+    assert record.protocol.budget_ns is None
+    assert "numbers fixed in advance" in record.protocol.what
+    assert record.sentinel is not None
+    assert "one process" in (record.sentinel.absent or "")
+    assert all(
+        len(trace.warmup_ns) == record.protocol.warmup_calls for trace in record.outcome.traces
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "hint"),
+    [
+        ({"locked": True}, "my-iphone is locked", "Auto-Lock"),
+        ({"pairing": "unpaired"}, "is not paired with its Mac", "tap Trust"),
+        ({"developer_mode": "disabled"}, "developer mode is off", "Privacy & Security"),
+        ({"connection": "unavailable"}, "cannot be reached by its Mac", "cable"),
+        ({"disk_image": False}, "developer disk image is not mounted", "Xcode"),
+        ({"untrusted": True}, "does not trust the developer", "VPN & Device Management"),
+        ({"no_xcode": True}, "has no Xcode", "xcode-select"),
+        ({"udid": "OTHER"}, f"knows no device {UDID}", "discover --on"),
+        ({"cut_copies": 1}, "the connection from this machine to my-iphone was lost", "cable"),
+    ],
+)
+def test_a_phone_that_cannot_be_measured_on_is_a_record_with_words(
+    phone: StandInPhone, tmp_path: Path, state: dict[str, Any], words: str, hint: str
+) -> None:
+    phone.change(**state)
+    failure = measured(tmp_path).outcome.failure
+    assert failure is not None
+    assert words in failure.message
+    assert hint in (failure.hint or "")
+
+
+def test_an_app_that_was_never_there(phone: StandInPhone, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(phone.documents().parent)
+    failure = measured(tmp_path).outcome.failure
+    assert failure is not None
+    assert "never opened" in failure.message
+    connection = known_connection("my-iphone")
+    assert connection.installed is not None
+    older = msgspec.structs.replace(connection.installed, latbench="0" * 64)
+    store_connection(msgspec.structs.replace(connection, installed=older))
+    failure = measured(tmp_path).outcome.failure
+    assert failure is not None
+    assert "another state of latbench's app" in failure.message
+    assert failure.hint == "latbench devices install my-iphone --team TEAMID"
+
+
+def test_a_model_that_the_phone_refuses(phone: StandInPhone, tmp_path: Path) -> None:
+    record = measured(tmp_path, fail="open")
+    failure = record.outcome.failure
+    assert failure is not None
+    assert failure.stage == "open"
+    assert record.outcome.traces == ()
+    assert measured(tmp_path).outcome.status == "measured"
+
+
+# Two answers are facts. The pilot run has 8: conditions, open, first, warm-up, block, outputs,
+# close, conditions. The first process has 7 of its own, the second one begins after 17.
+@pytest.mark.parametrize(
+    ("wrong", "words", "kind"),
+    [
+        ({}, "latbench's app ended without a word on my-iphone", "crash"),
+        ({"locks": True}, "my-iphone was locked while it measured", "crash"),
+        ({"runs_empty": True}, "the connection from this machine to my-iphone", "disconnected"),
+    ],
+)
+def test_an_app_that_dies_leaves_what_was_measured(
+    phone: StandInPhone, tmp_path: Path, wrong: dict[str, Any], words: str, kind: str
+) -> None:
+    phone.change(dies_after=22, **wrong)
+    record = measured(tmp_path)
+    failure = record.outcome.failure
+    assert failure is not None
+    assert words in failure.message
+    assert failure.kind == kind
+    assert len(record.outcome.traces) >= 1
+    assert record.outcome.traces[0].blocks
+    phone.change(dies_after=None, locked=False, connection="disconnected")
+    assert measured(tmp_path).outcome.status == "measured"
+
+
+def test_a_cable_that_is_cut_for_a_moment_costs_nothing(
+    phone: StandInPhone, tmp_path: Path
+) -> None:
+    # Every launch loses its connection; the app goes on without it.
+    phone.change(cut_consoles=9, cut_after_s=0.2, cut_s=0.5)
+    record = measured(tmp_path)
+    assert record.outcome.status == "measured", record.outcome.failure
+    assert len(record.outcome.traces) == 2
+
+
+def test_a_phone_of_another_model_decides_no_claim(phone: StandInPhone, tmp_path: Path) -> None:
+    phone.has_app("my-iphone", "fake", same_as="iphone-13")
+    failure = measured(tmp_path).outcome.failure
+    assert failure is not None
+    assert "my-iphone is iPhone 13 mini (iPhone14,4), not iphone-13" in failure.message
+    phone.has_app("my-iphone", "fake", same_as="iphone-13-mini")
+    record = measured(tmp_path)
+    assert record.outcome.status == "measured"
+    assert record.device.hardware == "iphone-13-mini"
+    phone.change(reality="virtual")
+    assert measured(tmp_path).environment.machine.emulated
+
+
+def test_what_a_phone_does_not_do(phone: StandInPhone, tmp_path: Path) -> None:
+    model = ("--backend", "fake", "--device", "my-iphone")
+    left = latbench("run", "mobilevig_ti", *model, "--detach")
+    assert left.status == 2
+    assert "a run cannot be left on my-iphone" in left.err
+    compared = latbench("compare", "mobilevig_ti", "mobilevig_s", *model)
+    assert compared.status == 2
+    assert "cannot be timed alternately on my-iphone" in compared.err
+    other = latbench("run", "mobilevig_ti", "--device", "my-iphone", "--backend", "onnxruntime")
+    assert other.status == 3
+    assert "latbench's app runs fake" in other.out + other.err
+
+
+def harness(phone: StandInPhone, registry: Path) -> subprocess.Popen[str]:
+    command = (sys.executable, "-m", "latbench", "run", "mobilevig_ti", "--backend", "fake")
+    options = ("--device", "my-iphone", "--protocol", "latbench-fixed@1", "--processes", "3")
+    sizes = ("--warmup", "3", "--calls", "10", "--block-calls", "5")
+    return subprocess.Popen(
+        [*command, *options, *sizes, "--registry", str(registry)],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until_stopped(phone: StandInPhone) -> None:
+    end = time.monotonic() + 60
+    while not (phone.folder / "stopped").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_harness_that_ends_in_the_middle(
+    phone: StandInPhone, tmp_path: Path, number: signal.Signals
+) -> None:
+    phone.change(stops_after=20, stops_for_s=1.0)
+    registry = tmp_path / "registry.db"
+    running = harness(phone, registry)
+    until_stopped(phone)
+    os.killpg(running.pid, number)
+    out, err = running.communicate(timeout=60)
+    phone.change(stops_after=None)
+    if number == signal.SIGINT:
+        assert running.returncode == 130 or "interrupted" in out + err
+        assert left_jobs() == ()
+    else:
+        assert len(left_jobs()) == 1
+        ended = latbench("collect", "--wait", "--registry", str(registry))
+        assert ended.status == 0, ended
+        assert left_jobs() == ()
+    with Registry.open(str(registry)) as store:
+        (id,) = store.ids("")
+        record = store.get(id)
+    assert record.outcome.status == ("interrupted" if number == signal.SIGINT else "failed")
+    assert len(record.outcome.traces) >= (1 if number == signal.SIGKILL else 0)
+    assert measured(tmp_path / "again").outcome.status == "measured"
+
+
+def test_the_way_to_a_new_phone(phone: StandInPhone, tmp_path: Path) -> None:
+    found = latbench("devices", "discover", "--on", "local")
+    line = f"latbench devices add my-iphone-13-mini apple://local/{UDID} --same-as iphone-13-mini"
+    assert found.out.startswith(line)
+    assert latbench(*line.split()[1:]).status == 0
+    new = "my-iphone-13-mini"
+    checked = latbench("devices", "check", new)
+    assert checked.status == 3
+    assert "latbench's app is not installed" in checked.out
+    for team, words in ((None, "--team TEAMID"), ("x", "'x' is not the id of a team")):
+        refused = latbench("devices", "install", new, *(("--team", team) if team else ()))
+        assert refused.status == 2
+        assert words in refused.err
+    unknown = latbench("devices", "install", new, "--team", "ZZZZZ99999")
+    assert unknown.status == 3
+    assert "no account of the team ZZZZZ99999 is in Xcode on this machine" in unknown.err
+    phone.change(unsigned=True)
+    unsigned = latbench("devices", "install", new, "--team", TEAM)
+    assert unsigned.status == 3
+    assert "it is not signed for this phone" in unsigned.err
+    phone.change(unsigned=False)
+    installed = latbench("devices", "install", new, "--team", TEAM)
+    assert installed.status == 0, installed.err
+    assert installed.out.endswith(f"with coreml, signed by {TEAM}\n")
+    checked = latbench("devices", "check", new)
+    assert checked.status == 0, checked.out
+    assert checked.out.startswith(f"{new} can be measured on\n")
+    for words in ("Xcode 26.5", "version 518.31", "iPhone 13 mini (iPhone14,4), iOS 18.5"):
+        assert words in checked.out
+    assert latbench("devices", "clean", new).status == 0
+    assert not phone.documents().exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"no_xcode": True}, "has no Xcode"),
+        ({"udid": "00008110-001959E22178801F"}, "knows no device 00008110-001959E22178801E"),
+        ({"locked": True}, "my-iphone is locked"),
+        ({"pairing": "unpaired"}, "is not paired"),
+        ({"conditions": {"battery_percent": 4}}, "charge it first"),
+    ],
+)
+def test_a_check_says_what_to_do(phone: StandInPhone, state: dict[str, Any], words: str) -> None:
+    phone.change(**state)
+    checked = latbench("devices", "check", "my-iphone")
+    assert words in checked.out
+    assert checked.status == (0 if "conditions" in state else 3)
