@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,7 @@ from latbench.errors import StageError, UsageError
 from latbench.worker import job_folder as files
 from latbench.worker import messages
 from latbench.worker.agent import answer_about_machine
-from latbench.worker.client import WorkerClient
-from latbench.worker.process import WORKER, python_module
-from latbench.worker.script_run import EXPECTED
+from latbench.worker.inference import Worker
 
 
 def main() -> None:
@@ -32,9 +31,8 @@ def main() -> None:
         (documents / "out-app" / "hello.json").write_text("{}")
         return
     assert verb == "run"
-    id, _, lines = words[0], None, words[1]
-    first, end = map(int, lines.split(":"))
-    App(Path(phone), Path(data), id).run(first, end)
+    first, end = map(int, words[1].split(":"))
+    App(Path(phone), Path(data), words[0]).run(first, end)
 
 
 class App:
@@ -53,8 +51,8 @@ class App:
 
     def run(self, first: int, end: int) -> None:
         self.say("running")
-        worker: WorkerClient | None = None
-        with (self.out / files.ANSWERS).open("ab") as answers:
+        with ExitStack() as exits, (self.out / files.ANSWERS).open("ab") as answers:
+            worker = Worker(exits)
             for number in range(first, end):
                 line = self.script[number]
                 if line.worker is None:
@@ -62,7 +60,6 @@ class App:
                 elif self.failure is not None:
                     continue
                 else:
-                    worker = worker or WorkerClient(python_module(WORKER))
                     response = self.asked(worker, line)
                 raw = msgspec.Raw(msgspec.json.encode(response))
                 at_ns = time.time_ns() - self.begun
@@ -70,18 +67,15 @@ class App:
                 answers.write(msgspec.json.encode(answer) + b"\n")
                 answers.flush()
                 self.suffer()
-        if worker is not None:
-            worker.__exit__(None, None, None)
         self.say("failed" if self.failure else "finished")
 
-    def asked(self, worker: WorkerClient, line: files.ScriptLine) -> Any:
+    def asked(self, worker: Worker, line: files.ScriptLine) -> Any:
         request = line.request
         if isinstance(request, messages.Open):
             inside = str(self.data / request.path)
             request = msgspec.structs.replace(request, path=inside)
         try:
-            stage = files.STAGES[line.role]
-            return worker.ask(request, EXPECTED[line.role], stage=stage, timeout_s=line.timeout_s)
+            return worker.handle(request)
         except StageError as error:
             self.failure = error.failure
             return messages.Failed.of(error.failure)
