@@ -1,4 +1,8 @@
-"""The app for iPhones and iPads: where its sources are, and how a Mac builds it."""
+"""The worker for Apple devices: its sources, and how a Mac builds it.
+
+The program and the app are described in ``docs/devices/apple-worker.md``. Their sources are part of
+the package.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,32 @@ from pathlib import Path
 _PACKAGED = Path(__file__).parent / "apple_worker"
 SOURCES = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "runners/apple-worker"
 """The folder of the sources: in the installed package, or in a checkout."""
+PROJECT = "App/LatbenchWorker.xcodeproj"
+"""The project of the app, in the folder of the sources."""
 SCHEME = "LatbenchWorker"
 APP = f"{SCHEME}.app"
+PROGRAM = "latbench-apple"
+"""The program for Macs."""
 BACKENDS = ("coreml",)
-"""What the app runs."""
+"""What program and app run."""
+LEFT_OUT = (".build", ".swiftpm", "xcuserdata", ".DS_Store")
+"""Names of what Xcode and Swift leave in the folder."""
 
 
 def bundle_of(team: str) -> str:
-    """The identifier of the app that a team signs: each belongs to one team."""
+    """The identifier of the app that a team signs: each identifier belongs to one team."""
     return f"dev.latbench.worker.{team.lower()}"
+
+
+def app_sources() -> tuple[Path, ...]:
+    """The files that program and app are built from, in a fixed order."""
+    found = (each for each in SOURCES.rglob("*") if each.is_file())
+    return tuple(sorted(each for each in found if not set(LEFT_OUT).intersection(each.parts)))
 
 
 @cache
 def sources_sha256() -> str:
-    """Digest of the sources."""
+    """Digest of the sources, which the app repeats."""
     digest = hashlib.sha256()
     for path in app_sources():
         name = path.relative_to(SOURCES).as_posix()
@@ -30,16 +46,14 @@ def sources_sha256() -> str:
     return digest.hexdigest()
 
 
-def app_sources() -> tuple[Path, ...]:
-    """The files that the app is built from, in a fixed order."""
-    found = (each for each in SOURCES.rglob("*") if each.is_file())
-    return tuple(sorted(each for each in found if ".build" not in each.parts))
-
-
 def build_command(team: str, udid: str, folder: str) -> tuple[str, ...]:
-    """The command line that builds and signs the app in ``folder`` on a Mac."""
+    """The command line that builds and signs the app on a Mac.
+
+    ``folder`` on the Mac holds the sources in ``sources``; ``udid`` is the device that the app is
+    for, which Xcode adds to the team's devices.
+    """
     return (
-        *("xcodebuild", "-project", f"{folder}/sources/{SCHEME}.xcodeproj", "-scheme", SCHEME),
+        *("xcodebuild", "-project", f"{folder}/sources/{PROJECT}", "-scheme", SCHEME),
         *("-configuration", "Release", "-destination", f"id={udid}"),
         *("-derivedDataPath", f"{folder}/build", "-allowProvisioningUpdates"),
         *(f"DEVELOPMENT_TEAM={team}", f"PRODUCT_BUNDLE_IDENTIFIER={bundle_of(team)}"),
@@ -50,3 +64,11 @@ def build_command(team: str, udid: str, folder: str) -> tuple[str, ...]:
 def built_app(folder: str) -> str:
     """Path of what :func:`build_command` builds."""
     return f"{folder}/build/Build/Products/Release-iphoneos/{APP}"
+
+
+def mac_build_command(folder: str) -> tuple[str, ...]:
+    """The command line that builds the program for Macs from the sources in ``folder``."""
+    return (
+        *("swift", "build", "--configuration", "release", "--product", PROGRAM),
+        *("--package-path", folder),
+    )
