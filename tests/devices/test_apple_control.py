@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from latbench.devices.apple_control import DeviceControl, read_phone
-from latbench.devices.apple_errors import BUILD_PROBLEMS, error_lines, explain
+from latbench.devices.apple_errors import BUILD_PROBLEMS, error_lines, in_words
 from latbench.devices.apple_scripts import split
 from latbench.devices.transport import Completed
 from latbench.errors import StageError
@@ -222,7 +222,7 @@ def test_nested_errors_end() -> None:
 )
 def test_a_build_that_fails_in_words(said: str, words: str, hint: str | None) -> None:
     names = {"mac": "studio", "team": "T", "id": "my-iphone", "phone": "my-iphone"}
-    error = explain(BUILD_PROBLEMS, said, "the app cannot be built", names)
+    error = in_words(BUILD_PROBLEMS, said, "the app cannot be built", names)
     assert words in error.message
     assert (error.hint is None) if hint is None else (hint in (error.hint or ""))
 

@@ -42,7 +42,7 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInPhone:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(apple, "POLL_S", 0.1)
+    monkeypatch.setattr(apple, "BUSY_POLL_S", 0.1)
     monkeypatch.setattr(apple_scripts, "RETRY_S", 0.1)
     monkeypatch.setattr(apple_scripts, "LOST_S", 3.0)
     made.has_app("my-iphone", "fake")

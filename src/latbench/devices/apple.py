@@ -39,7 +39,7 @@ BUNDLE = "bundle"
 FACTS_TIMEOUT_S = 60.0
 BUSY_S = 20.0
 """An app that another harness has left ends by itself after the process that it times."""
-POLL_S = 2.0
+BUSY_POLL_S = 2.0
 
 
 class AppleDevice:
@@ -142,7 +142,7 @@ class AppleDevice:
         return PhoneScript(self._control, self._bundle, self._connection.id, about, script)
 
     def is_lost(self) -> bool:
-        """Every call connects anew."""
+        """Each call makes its own connection."""
         return False
 
     @property
@@ -173,7 +173,7 @@ class AppleDevice:
                     "another run measures there, or somebody has opened it",
                     "wait until it has finished, or close the app on the phone",
                 )
-            time.sleep(POLL_S)
+            time.sleep(BUSY_POLL_S)
 
     def _facts(self) -> tuple[Machine, Conditions]:
         """Ask the app what the phone is. Raises :class:`StageError`."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from latbench.devices.apple_errors import PROBLEMS, error_lines, explain
+from latbench.devices.apple_errors import PROBLEMS, error_lines, in_words
 from latbench.devices.transport import Completed
 from latbench.errors import StageError
 from latbench.schema.value import Value
@@ -23,7 +23,7 @@ ASK_S = 60.0
 """Longest time for a question; a sleeping phone on a wireless network takes twenty seconds."""
 INSTALL_S = 300.0
 COPY_S = 120.0
-SLOW_BYTES_PER_S = 500_000
+PHONE_BYTES_PER_S = 500_000
 """A phone on a wireless network takes half a megabyte a second."""
 ON_MAC = (
     'out=$1; shift; rm -f "$out"; "$@" >"$out.said" 2>&1 </dev/null; code=$?; '
@@ -203,7 +203,7 @@ class DeviceControl:
         self._of_phone(
             *("device", "copy", "to", "--domain-type", CONTAINER, "--domain-identifier", bundle),
             *("--source", source, "--destination", target),
-            timeout_s=COPY_S + size / SLOW_BYTES_PER_S,
+            timeout_s=COPY_S + size / PHONE_BYTES_PER_S,
         )
 
     def copy_from(self, bundle: str, source: str, *names: str) -> dict[str, bytes] | None:
@@ -275,7 +275,7 @@ class DeviceControl:
         lines = error_lines(document.get("error")) if isinstance(document, dict) else ""
         if info.get("outcome") == "timeout":
             lines += "\nExceeded command timeout"
-        raise explain(PROBLEMS, lines.strip() or said, doing, self._words)
+        raise in_words(PROBLEMS, lines.strip() or said, doing, self._words)
 
 
 def read_phone(tree: dict[str, Any]) -> Phone:

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from latbench.errors import FailureKind, StageError
 
-DEEPEST = 8
+DEEPEST_ERROR = 8
 """How many errors may be nested."""
 UNLOCK = "unlock it, and let it stay so: Settings, Display & Brightness, Auto-Lock, Never"
 
 
-class Problem(NamedTuple):
+class KnownProblem(NamedTuple):
     """A known error: how it is recognized, and the words for it."""
 
     pattern: str
@@ -29,72 +29,72 @@ class Problem(NamedTuple):
 
 
 PROBLEMS = (
-    Problem(
+    KnownProblem(
         r"unable to find utility|xcrun: not found|xcrun: command not found|"
         r"No such file or directory: '?xcrun",
         "{mac} has no Xcode that drives phones: xcrun does not find devicectl",
         "install Xcode 15 or newer there and choose it: "
         "sudo xcode-select -s /Applications/Xcode.app/Contents/Developer",
     ),
-    Problem(
+    KnownProblem(
         r"agree(d)? to the Xcode license",
         "the license of Xcode was not accepted on {mac}",
         "on the Mac: sudo xcodebuild -license accept",
     ),
-    Problem(
+    KnownProblem(
         r"BSErrorCodeDescription.*Locked|FBSOpenApplicationErrorDomain 7\b|"
         r"could not be, unlocked|device is locked",
         "{phone} is locked",
         UNLOCK,
     ),
-    Problem(
+    KnownProblem(
         r"Developer Mode is (disabled|not enabled)|CoreDeviceError 10005\b",
         "developer mode is off on {phone}",
         "on the phone: Settings, Privacy & Security, Developer Mode; then restart it",
     ),
-    Problem(
+    KnownProblem(
         r"explicitly trusted by the user|FBSOpenApplicationErrorDomain 3\b",
         "{phone} does not trust the developer of the app",
         "on the phone: Settings, General, VPN & Device Management, trust your developer account",
     ),
-    Problem(
+    KnownProblem(
         r"CoreDeviceError 12040\b|developer disk image|MobileImageMounter",
         "the developer disk image is not mounted on {phone}",
         "unlock the phone, connect it by cable, and open Window, Devices and Simulators in Xcode: "
         "it prepares the phone",
     ),
-    Problem(
+    KnownProblem(
         r"NSOSStatusErrorDomain -10814\b|is not installed",
         "latbench's app is not installed on {phone}",
         "latbench devices install {id} --team TEAMID",
     ),
-    Problem(
+    KnownProblem(
         r"ContainerLookupErrorDomain",
         "latbench's app has no data folder on {phone}: it is not installed, or was never opened",
         "latbench devices install {id} --team TEAMID",
     ),
-    Problem(
+    KnownProblem(
         r"maximum number of (installed )?apps|maximum number of apps for free",
         "{phone} holds as many apps of a free developer account as it may",
         "delete one of them on the phone",
     ),
-    Problem(
+    KnownProblem(
         r"No code signature found|MIInstallerErrorDomain 13\b|ApplicationVerificationFailed|"
         r"0xe80080(12|15|16)|valid provisioning profile",
         "{phone} refuses the app: it is not signed for this phone",
         "latbench devices install {id} --team TEAMID signs it; the team must include this phone",
     ),
-    Problem(
+    KnownProblem(
         r"not paired|must be paired|pairing (is )?required|CoreDeviceError 2\b",
         "{phone} is not paired with {mac}",
         "connect it by cable, unlock it and tap Trust; or: xcrun devicectl manage pair --device ID",
     ),
-    Problem(
+    KnownProblem(
         r"CoreDeviceError 1000\b|specified device was not found",
         "{mac} knows no device {device}",
         "`latbench devices discover --on MAC` lists its phones",
     ),
-    Problem(
+    KnownProblem(
         r"RemotePairingError|CoreDeviceError 4\b|tunnel connection failed|"
         r"NSPOSIXErrorDomain (32|50|53|54|57|60|65)\b|CoreDeviceError 4000\b|"
         r"device (was )?disconnected|connection was (interrupted|invalidated)|command timeout",
@@ -104,42 +104,42 @@ PROBLEMS = (
     ),
 )
 BUILD_PROBLEMS = (
-    Problem(
+    KnownProblem(
         r"No Account for Team|No account for team",
         "no account of the team {team} is in Xcode on {mac}",
         "check the team's id (10 letters and digits, developer.apple.com, Membership), and add "
         "the account: Xcode, Settings, Accounts",
     ),
-    Problem(
+    KnownProblem(
         r"No profiles for|requires a provisioning profile|doesn't include the currently selected "
         r"device|device is not registered",
         "the team {team} has no profile for the app on this phone",
         "connect the phone to the Mac and open Xcode with your account: it registers the phone",
     ),
-    Problem(
+    KnownProblem(
         r"errSecInternalComponent|User interaction is not allowed",
         "the keychain of {mac} is locked, so that the app cannot be signed",
         "over ssh it has to be unlocked first: security unlock-keychain "
         "~/Library/Keychains/login.keychain-db",
     ),
-    Problem(
+    KnownProblem(
         r"Failed Registering Bundle Identifier|cannot be registered to your development team",
         "the app's identifier is taken by another team",
         "use the team that has registered it",
     ),
-    Problem(
+    KnownProblem(
         r"requires a development team|Signing for",
         "the app was not signed",
         "give the id of your team: --team TEAMID",
     ),
-    Problem(
+    KnownProblem(
         r"requires Xcode, but active developer directory|unable to find utility|"
         r"xcrun: not found|command not found",
         "{mac} has no Xcode that can build",
         "install Xcode there and choose it: "
         "sudo xcode-select -s /Applications/Xcode.app/Contents/Developer",
     ),
-    Problem(
+    KnownProblem(
         r"agree(d)? to the Xcode license",
         "the license of Xcode was not accepted on {mac}",
         "on the Mac: sudo xcodebuild -license accept",
@@ -147,8 +147,8 @@ BUILD_PROBLEMS = (
 )
 
 
-def explain(
-    problems: tuple[Problem, ...], said: str, otherwise: str, words: Mapping[str, str]
+def in_words(
+    problems: tuple[KnownProblem, ...], said: str, otherwise: str, words: Mapping[str, str]
 ) -> StageError:
     """The error in words.
 
@@ -173,7 +173,7 @@ def explain(
 
 def error_lines(error: object) -> str:
     """The nested errors of a JSON file of devicectl as lines ``DOMAIN CODE text``, outer first."""
-    return "\n".join(_lines(error, DEEPEST))
+    return "\n".join(_lines(error, DEEPEST_ERROR))
 
 
 def _lines(error: object, deep: int) -> Iterator[str]:

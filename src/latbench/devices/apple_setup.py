@@ -18,7 +18,7 @@ from latbench.devices.apple import (
     other_hardware,
 )
 from latbench.devices.apple_control import DeviceControl, Phone
-from latbench.devices.apple_errors import BUILD_PROBLEMS, UNLOCK, explain
+from latbench.devices.apple_errors import BUILD_PROBLEMS, UNLOCK, in_words
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import (
@@ -35,8 +35,8 @@ from latbench.events import Warn
 from latbench.schema.value import Value
 from latbench.worker.apple import (
     APP,
-    BACKENDS,
-    SOURCES,
+    APP_BACKENDS,
+    APPLE_SOURCES,
     app_sources,
     build_command,
     built_app,
@@ -157,7 +157,7 @@ def install_phone_app(connection: Connection, team: str | None, warn: Warn) -> I
             sha256=sources_sha256(),
             latbench=sources_sha256(),
             folder=folder,
-            backends=BACKENDS,
+            backends=APP_BACKENDS,
             variables={BUNDLE: bundle, "team": chosen},
         )
         connection = msgspec.structs.replace(connection, installed=installed)
@@ -206,7 +206,7 @@ def _xcode(control: DeviceControl) -> str:
     done = control.shell.run(("xcodebuild", "-version"), timeout_s=COMMAND_TIMEOUT_S * 2)
     if done.status != 0:
         said = (done.stdout + done.stderr).decode(errors="replace")
-        raise explain(BUILD_PROBLEMS, said, "Xcode does not answer", _words(control, ""))
+        raise in_words(BUILD_PROBLEMS, said, "Xcode does not answer", _words(control, ""))
     lines = done.stdout.decode(errors="replace").splitlines()
     return ", ".join(lines[:2]) or "an unknown version"
 
@@ -288,7 +288,7 @@ def _push_sources(control: DeviceControl, folder: str) -> None:
     sources = f"{folder}/sources"
     control.shell.run(("rm", "-rf", "--", sources), timeout_s=COMMAND_TIMEOUT_S)
     for path in app_sources():
-        control.shell.push(path, f"{sources}/{path.relative_to(SOURCES).as_posix()}")
+        control.shell.push(path, f"{sources}/{path.relative_to(APPLE_SOURCES).as_posix()}")
 
 
 def _build(
@@ -301,7 +301,7 @@ def _build(
         return
     said = (done.stdout + done.stderr).decode(errors="replace")
     errors = "\n".join(line for line in said.splitlines() if "error:" in line)
-    raise explain(
+    raise in_words(
         BUILD_PROBLEMS,
         errors or said,
         f"{APP} cannot be built on {control.mac}",

@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 
 _PACKAGED = Path(__file__).parent / "apple_worker"
-SOURCES = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "runners/apple-worker"
+APPLE_SOURCES = (
+    _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "runners/apple-worker"
+)
 """The folder of the sources: in the installed package, or in a checkout."""
 PROJECT = "App/LatbenchWorker.xcodeproj"
 """The project of the app, in the folder of the sources."""
@@ -19,7 +21,7 @@ SCHEME = "LatbenchWorker"
 APP = f"{SCHEME}.app"
 PROGRAM = "latbench-apple"
 """The program for Macs."""
-BACKENDS = ("coreml",)
+APP_BACKENDS = ("coreml",)
 """What program and app run."""
 LEFT_OUT = (".build", ".swiftpm", "xcuserdata", ".DS_Store")
 """Names of what Xcode and Swift leave in the folder."""
@@ -32,7 +34,7 @@ def bundle_of(team: str) -> str:
 
 def app_sources() -> tuple[Path, ...]:
     """The files that program and app are built from, in a fixed order."""
-    found = (each for each in SOURCES.rglob("*") if each.is_file())
+    found = (each for each in APPLE_SOURCES.rglob("*") if each.is_file())
     return tuple(sorted(each for each in found if not set(LEFT_OUT).intersection(each.parts)))
 
 
@@ -41,7 +43,7 @@ def sources_sha256() -> str:
     """Digest of the sources, which the app repeats."""
     digest = hashlib.sha256()
     for path in app_sources():
-        name = path.relative_to(SOURCES).as_posix()
+        name = path.relative_to(APPLE_SOURCES).as_posix()
         digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
