@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from latbench.worker.apple import PROGRAM, SOURCES
+
 ASKED = "LATBENCH_SWIFT"
 """Variable that is 1 where the compiler may be downloaded."""
 CACHE = "LATBENCH_SWIFT_CACHE"
@@ -18,6 +20,7 @@ CACHE = "LATBENCH_SWIFT_CACHE"
 COST = "514 MB from Debian once, 2.4 GB on disk, about two minutes"
 PACKAGES = ("swiftlang", "libc6-dev", "libstdc++-14-dev", "bash", "coreutils")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+STAND_IN = Path(__file__).parents[1] / "worker/apple/standin"
 SOURCE = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian trixie main\n"
 APT = """\
 APT::Architecture "amd64";
@@ -61,23 +64,65 @@ def swift_root() -> Path:
     return root
 
 
-def in_root(root: Path, folder: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command of the root in ``folder``, which is the same folder there and here."""
+def in_root(root: Path, folder: Path, command: Sequence[str]) -> None:
+    """Run a command of the root in ``folder``, a path that is the same there and here.
+
+    Raises :class:`RuntimeError` with what it said if it fails.
+    """
     inside = root / folder.relative_to("/")
     inside.mkdir(parents=True, exist_ok=True)
-    script = 'mount --bind "$1" "$2"; mount -t proc proc "$3/proc"; exec chroot "$3" "${@:4}"'
-    command = ["env", "PATH=/usr/bin", "sh", "-c", 'cd "$1"; shift; exec "$@"', "sh", *command]
-    command[6:6] = [str(folder)]
-    return subprocess.run(
-        [
-            *("unshare", "--mount", "bash", "-euc", script, "bash"),
-            *(str(folder), str(inside), str(root), *command),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
+    script = """
+        mount --bind "$1" "$2"
+        mount -t proc proc "$3/proc"
+        exec chroot "$3" env PATH=/usr/bin sh -c 'cd "$1"; shift; exec "$@"' sh "$1" "${@:4}"
+    """
+    places = (str(folder), str(inside), str(root))
+    _run("unshare", "--mount", "bash", "-euc", script, "bash", *places, *command)
+
+
+def loader(root: Path, folder: Path) -> tuple[str, ...]:
+    """The words before a program that was compiled in ``folder``: this system has an older C
+    library, and neither Swift's nor those of the folder."""
+    places = (folder, root / "usr/lib/x86_64-linux-gnu", root / "usr/libexec/swift/lib/swift/linux")
+    return (
+        str(root / "lib64/ld-linux-x86-64.so.2"),
+        *("--library-path", ":".join(map(str, places))),
     )
+
+
+def compiled_worker(version: str = "5") -> tuple[str, ...]:
+    """The command of the worker for Apple devices, compiled in a language mode of Swift against the
+    stand-in of Core ML, and kept beside the compiler."""
+    digest = hashlib.sha256(version.encode())
+    sources = [*sorted(SOURCES.rglob("*.swift")), *sorted(STAND_IN.glob("*.swift"))]
+    for path in sources:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    root = swift_root()
+    folder = root.parent / f"worker-{digest.hexdigest()[:12]}"
+    with (root.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / PROGRAM).exists():
+            _compile(root, folder, version)
+    return (*loader(root, folder), str(folder / PROGRAM))
+
+
+def _compile(root: Path, folder: Path, version: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(SOURCES, folder / "worker")
+    shutil.copytree(STAND_IN, folder / "standin")
+    mode = ("swiftc", "-swift-version", version, "-I.", "-L.")
+    module = (*mode, "-parse-as-library", "-emit-module", "-emit-library", "-module-name")
+    in_root(root, folder, [*module, "CoreVideo", "standin/CoreVideo.swift"])
+    in_root(root, folder, [*module, "CoreML", "-lCoreVideo", "standin/CoreML.swift"])
+    parts = sorted((folder / "worker/Sources/LatbenchWorker").glob("*.swift"))
+    names = [str(part.relative_to(folder)) for part in parts]
+    in_root(root, folder, [*module, "LatbenchWorker", "-lCoreML", "-lCoreVideo", *names])
+    linked = ("-lLatbenchWorker", "-lCoreML", "-lCoreVideo")
+    main = f"worker/Sources/{PROGRAM}/main.swift"
+    # Only its syntax: the frameworks of an app are on Macs.
+    app = "worker/App/LatbenchWorker/LatbenchApp.swift"
+    in_root(root, folder, ["swiftc", "-frontend", "-parse", app])
+    in_root(root, folder, [*mode, *linked, main, "-o", PROGRAM])
 
 
 def _make(folder: Path) -> Path:
@@ -110,4 +155,4 @@ def _make(folder: Path) -> Path:
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:5])}: {done.stderr.strip()[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)[-300:]}: {(done.stdout + done.stderr)[-4000:]}")

@@ -27,7 +27,6 @@ enum Request: Decodable, Sendable {
     }
 
     struct Artifact: Decodable, Sendable {
-        var format: String
         var precision: String
         var inputs: [TensorSpec]
         var outputs: [TensorSpec]

@@ -79,11 +79,6 @@ final class Worker {
             throw Refusal(
                 "the Swift worker has no backend \(shown(request.backend))", hint: "it has coreml")
         }
-        guard request.artifact.format == "coreml" else {
-            throw Refusal(
-                "coreml does not run artifacts of the format \(shown(request.artifact.format))",
-                hint: "export it with --format coreml")
-        }
         guard (1...4096).contains(request.threads) else {
             throw Refusal(
                 "the number of threads cannot be \(request.threads)", hint: "1 to 4096")

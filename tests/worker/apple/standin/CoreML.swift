@@ -1,6 +1,6 @@
 // A stand-in for the part of Core ML that the worker uses, with the declarations of Apple's
 // documentation. It executes nothing itself: a Python program with the kernels of `latbench verify`
-// does (kernels.py). Nothing here knows how Core ML computes, where, or how long it takes.
+// does (kernels.py), which listens on the socket that LATBENCH_STANDIN_KERNELS names. Nothing here knows how Core ML computes, where, or how long it takes.
 
 import CoreVideo
 import Foundation
@@ -421,32 +421,34 @@ private struct Feature: Codable {
     }
 }
 
-/// The Python program, one for each process. It ends when its input ends.
+/// The connection to the Python program.
 private final class Kernels: @unchecked Sendable {
     static let shared = Kernels()
     private let lock = NSLock()
-    private let question = Pipe()
-    private let answer = Pipe()
-    private let process = Process()
+    private let connection: FileHandle
     private var rest = Data()
 
     init() {
-        let command = ProcessInfo.processInfo.environment["LATBENCH_STANDIN_KERNELS"]!
-        let words = command.split(separator: " ").map(String.init)
-        process.executableURL = URL(fileURLWithPath: words[0])
-        process.arguments = Array(words.dropFirst())
-        process.standardInput = question
-        process.standardOutput = answer
-        try! process.run()
+        let path = ProcessInfo.processInfo.environment["LATBENCH_STANDIN_KERNELS"]!
+        let opened = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let status = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(opened, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        precondition(status == 0, "the kernels of the stand-in do not listen on \(path)")
+        connection = FileHandle(fileDescriptor: opened)
     }
 
     func ask(_ asked: Question) throws -> Reply {
         lock.lock()
         defer { lock.unlock() }
-        let line = try JSONEncoder().encode(asked) + Data([0x0A])
-        try question.fileHandleForWriting.write(contentsOf: line)
+        try connection.write(contentsOf: JSONEncoder().encode(asked) + Data([0x0A]))
         while !rest.contains(0x0A) {
-            let part = answer.fileHandleForReading.availableData
+            let part = connection.availableData
             if part.isEmpty { throw problem("The kernels of the stand-in have ended.") }
             rest.append(part)
         }

@@ -1,4 +1,5 @@
-"""Executes models for the stand-in of Core ML: one JSON request and one answer on each line."""
+"""Executes models for the stand-in of Core ML: one JSON request and one answer on each line of a
+Unix socket, whose path is the argument."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import re
 import sys
 import time
 from itertools import count
+from socketserver import StreamRequestHandler, ThreadingMixIn, UnixStreamServer
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -128,10 +131,26 @@ def refusal(error: Exception) -> dict[str, Any]:
     }
 
 
-for line in sys.stdin:
-    try:
-        said = answer(json.loads(line))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the worker is told
-        said = refusal(error)
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
+class Connection(StreamRequestHandler):
+    """One process of the stand-in."""
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            try:
+                said = answer(json.loads(line))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the worker is told
+                said = refusal(error)
+            self.wfile.write(json.dumps(said).encode() + b"\n")
+
+
+class Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+
+if __name__ == "__main__":
+    with Server(sys.argv[1], Connection) as server:
+        sys.stdout.write("listening\n")
+        sys.stdout.flush()
+        # The program that started this one holds the other end.
+        Thread(target=server.serve_forever, daemon=True).start()
+        sys.stdin.read()
