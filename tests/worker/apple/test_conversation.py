@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 X, Y = spec("x", 1, 3, 8, 8), spec("y", 1, 4, 6, 6)
 
 
-def fields(path: Path, inputs: list[Any], outputs: list[Any], **changes: Any) -> dict[str, Any]:
+def fields(path: Path, inputs: list[Any], outputs: list[Any], /, **changes: Any) -> dict[str, Any]:
     """The fields of ``open``; ``details`` are the artifact's."""
     details = changes.pop("details", {"type": "mlprogram"})
     made = open_fields(
