@@ -158,7 +158,7 @@ def test_other_types_of_elements_are_rounded_as_numpy_does(
     with Talk(apple) as worker:
         for name, contents in {
             "float16": (None, "0.1", "65504", "-3:60000"),
-            "int32": (None, "-7", "-2147483648:2147483647", "3:9"),
+            "int32": (None, "-7", "-8388608:8388607", "3:9"),
         }.items():
             for content in contents:
                 x = spec("x", 7, dtype=name, content=content)
@@ -204,13 +204,8 @@ def test_images_states_labels_and_functions(apple: Sequence[str], tmp_path: Path
         x, y = spec("x", 1, 3, content="1,2,3"), spec("classLabel_probs", 3)
         opened = worker.ask("open", **fields(path, [x], [y]))
         worker.ask("time", calls=1)
-        answer = worker.ask("outputs")
-        if answer["type"] == "outputs_given":
-            found = given(answer)[0]
-            weights = np.exp([2.0, 3.0, 1.0])  # of a, b, c
-            assert np.allclose(found, weights / weights.sum())
-        else:
-            assert "has no output" in answer["message"]
+        weights = np.exp([2.0, 3.0, 1.0])  # of a, b, c: sorted
+        assert np.allclose(given(worker.ask("outputs"))[0], weights / weights.sum())
 
         path = write_functions(tmp_path / "both.mlpackage")
         details = {"type": "mlprogram", "signature": "small"}

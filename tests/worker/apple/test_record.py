@@ -1,23 +1,24 @@
-"""Records and the conformance suite with the worker for Apple devices."""
+"""The worker for Apple devices as a whole, whose Core ML is a stand-in."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from latbench.devices import local
 from support.command_line import QUICK, in_process
-from support.environment import TINY
+from support.environment import TINY, child_environment
+from support.native_talk import Talk
+from support.swift import compiled_worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 
 def test_a_whole_record(
     apple: Sequence[str],
-    environment: Mapping[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -30,6 +31,7 @@ def test_a_whole_record(
     monkeypatch.setattr(
         local.LocalDevice, "__init__", lambda self, row=None, native=None: plain(self, row, {})
     )
+    environment = child_environment(LATBENCH_REGISTRY=str(tmp_path / "registry.db"), COLUMNS="100")
     command = ["run", "--model", str(TINY), "--backend", "coreml", "--precision", "fp16", *QUICK]
     options = ["--option", "compute_units=cpu_and_ne", "--json"]
     ran = in_process([*command, *options], environment, tmp_path)
@@ -42,3 +44,16 @@ def test_a_whole_record(
     for check in record["outcome"]["checks"]:
         assert check["finite"]
         assert check["max_rel_error"] < 0.01
+
+
+def test_it_keeps_to_the_protocol(apple: Sequence[str]) -> None:
+    suite = pytest.importorskip("support.conformance", reason="needs latbench check-worker")
+    report = suite.checked(apple, "--backend", "coreml")
+    assert suite.skipped(report) == {"stoppable", "pinned", "cpus", "operators"}
+
+
+def test_the_sources_compile_as_swift_6(apple: Sequence[str]) -> None:
+    """Other tests compile them as Swift 5, which is what the package says."""
+    command = compiled_worker("6")
+    with Talk(command) as worker:
+        assert worker.hello["program"] == "latbench-apple"

@@ -40,12 +40,38 @@ func signalWorker(_ pid: Int64, _ name: String) throws -> Bool {
         throw Refusal("an app cannot signal process \(pid)")
     #else
         #if os(Linux)
-            let variables = FileManager.default.contents(atPath: "/proc/\(pid)/environ")
-            guard let variables = variables else { return false }
-            guard variables.split(separator: 0).contains(Data("LATBENCH_HARNESS=\(mark)".utf8))
-            else { throw Refusal("process \(pid) is not a worker of this harness") }
+            guard let ours = isMarked(target, "LATBENCH_HARNESS") else { return false }
+            if !ours { throw Refusal("process \(pid) is not a worker of this harness") }
         #endif
         // A worker leads its group; otherwise it was started by something that does.
         return kill(getpgid(target) == target ? -target : target, number) == 0
     #endif
 }
+
+/// Ends the other processes that have this one's value of a variable.
+///
+/// Apple's systems show nobody the variables of others. Nothing is started there, and all workers
+/// have a time limit of their own (`LATBENCH_OWNER_TIMEOUT_S`), since none can be stopped.
+func endMarked(_ variable: String) {
+    #if os(Linux)
+        // One may fork while the others are being ended; the next round finds its child.
+        for _ in 0..<20 {
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+            let others = names.compactMap { pid_t($0) }.filter { $0 != getpid() }
+            let found = others.filter { isMarked($0, variable) == true }
+            if found.isEmpty { return }
+            for each in found { kill(each, SIGKILL) }
+        }
+    #endif
+}
+
+#if os(Linux)
+    /// Whether a process has this one's value of a variable; nil if there is no such process.
+    private func isMarked(_ pid: pid_t, _ variable: String) -> Bool? {
+        let value = ProcessInfo.processInfo.environment[variable] ?? ""
+        guard let variables = FileManager.default.contents(atPath: "/proc/\(pid)/environ")
+        else { return nil }
+        let wanted = Data("\(variable)=\(value)".utf8)
+        return !value.isEmpty && variables.split(separator: 0).contains(wanted)
+    }
+#endif

@@ -35,12 +35,14 @@ private final class Lines: @unchecked Sendable {
     private static let longest = 64 << 20
     private let input: Int32
     private let output: Int32
+    private let timeoutMs: Int32
     private let came = NSCondition()
     private var waiting: [Data] = []
     private var problem: String?
 
     init() {
         // What Core ML prints to standard output must not reach the harness.
+        timeoutMs = Lines.ownerTimeoutMs()
         input = dup(0)
         output = dup(1)
         guard input >= 0, output >= 0 else {
@@ -51,8 +53,7 @@ private final class Lines: @unchecked Sendable {
         let nothing = open("/dev/null", O_RDONLY)
         if nothing >= 0 { dup2(nothing, 0) }
         signal(SIGPIPE, SIG_IGN)
-        let timeout = Lines.ownerTimeoutMs()
-        let thread = Thread { [self] in read(timeout) }
+        let thread = Thread { [self] in read() }
         thread.start()
     }
 
@@ -75,7 +76,7 @@ private final class Lines: @unchecked Sendable {
         }
     }
 
-    private func read(_ timeoutMs: Int32) {
+    private func read() {
         var part = [UInt8](repeating: 0, count: 1 << 16)
         var line = Data()
         while true {
@@ -128,6 +129,8 @@ private final class Lines: @unchecked Sendable {
     }
 
     private func end() -> Never {
+        endMarked("LATBENCH_WORKER")
+        if timeoutMs > 0 { endMarked("LATBENCH_HARNESS") }
         // What this process has started ends too.
         if getpgrp() == getpid() { kill(0, SIGKILL) }
         _exit(0)

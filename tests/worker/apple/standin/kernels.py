@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import time
+from importlib import import_module
 from itertools import count
 from socketserver import StreamRequestHandler, ThreadingMixIn, UnixStreamServer
 from threading import Thread
@@ -70,7 +71,9 @@ def predict(request: dict[str, Any]) -> dict[str, Any]:
         time.sleep(SLOW_S)
     found = model.predict(given, states.get(request.get("state", 0)))
     kinds = {each.name: each.type for each in model.description.output}
-    return {"features": {name: told(value, kinds[name]) for name, value in found.items()}}
+    # Labels are texts or numbers, which the worker does not ask for.
+    values = {name: value for name, value in found.items() if not isinstance(value, str | int)}
+    return {"features": {name: told(value, kinds[name]) for name, value in values.items()}}
 
 
 def feature(value: dict[str, Any]) -> Any:
@@ -148,6 +151,9 @@ class Server(ThreadingMixIn, UnixStreamServer):
 
 
 if __name__ == "__main__":
+    # Imported before anybody waits for an answer: it takes seconds.
+    for name in ("coremltools", "torch", "latbench_exporters.coreml.mil"):
+        import_module(name)
     with Server(sys.argv[1], Connection) as server:
         sys.stdout.write("listening\n")
         sys.stdout.flush()
