@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from latbench.worker.apple import PROGRAM, SOURCES
+from latbench.worker.apple import APPLE_SOURCES, PROGRAM
 
 ASKED = "LATBENCH_SWIFT"
 """Variable that is 1 where the compiler may be downloaded."""
@@ -94,7 +94,7 @@ def compiled_worker(version: str = "5") -> tuple[str, ...]:
     """The command of the worker for Apple devices, compiled in a language mode of Swift against the
     stand-in of Core ML, and kept beside the compiler."""
     digest = hashlib.sha256(version.encode())
-    sources = [*sorted(SOURCES.rglob("*.swift")), *sorted(STAND_IN.glob("*.swift"))]
+    sources = [*sorted(APPLE_SOURCES.rglob("*.swift")), *sorted(STAND_IN.glob("*.swift"))]
     for path in sources:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     root = swift_root()
@@ -108,7 +108,7 @@ def compiled_worker(version: str = "5") -> tuple[str, ...]:
 
 def _compile(root: Path, folder: Path, version: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(SOURCES, folder / "worker")
+    shutil.copytree(APPLE_SOURCES, folder / "worker")
     shutil.copytree(STAND_IN, folder / "standin")
     mode = ("swiftc", "-swift-version", version, "-I.", "-L.")
     module = (*mode, "-parse-as-library", "-emit-module", "-emit-library", "-module-name")

@@ -14,6 +14,7 @@ from latbench.devices.installation import check_surroundings, look_around
 from latbench.devices.opening import connect
 from latbench.devices.preparation import RESTORE_COMMAND, LocalShell, Target, find_preparation
 from latbench.devices.remote import RemoteDevice
+from latbench.devices.setup import default_worker
 from latbench.devices.transport import Transport
 from latbench.errors import LatbenchError
 from latbench.plugins import load_runner
@@ -64,8 +65,7 @@ def _surroundings(connection: Connection, transport: Transport) -> Iterator[Chec
     yield CheckStep(name="system", works=True, found=system)
     if found.free_bytes is not None:
         yield CheckStep(name="free space", works=None, found=f"{found.free_bytes / 1e9:.1f} GB")
-    installed = connection.installed
-    if (installed.worker if installed else connection.usual_worker) == "python":
+    if default_worker(connection) == "python":
         check_surroundings(connection, found)
         assert found.python is not None
         version = ".".join(map(str, found.python))

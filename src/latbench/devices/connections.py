@@ -69,12 +69,6 @@ class Connection(Value, frozen=True, kw_only=True, omit_defaults=True):
     """What told it from other machines when it was reached last."""
     installed: Installed | None = None
 
-    @property
-    def usual_worker(self) -> Literal["python", "native"]:
-        """The worker that such a device gets: Android has no Python."""
-        address = read_address(self.address)
-        return "native" if isinstance(address, AdbAddress) else "python"
-
 
 class ConnectionsFile(Value, frozen=True, kw_only=True):
     """The form of the file."""

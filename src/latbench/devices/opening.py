@@ -142,7 +142,8 @@ def connect(connection: Connection) -> Transport:
             return adb_connection(address, connection.id)
     raise StageError(
         "probe",
-        f"{connection.id} cannot be reached: {address.transport}:// is not supported yet",
+        f"{connection.id} runs an app and no commands: {connection.address}",
+        hint="run, claims check and collect work there",
         kind="unavailable",
     )
 

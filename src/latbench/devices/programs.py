@@ -23,8 +23,8 @@ from latbench.devices.installation import look_around
 from latbench.devices.local import LocalDevice
 from latbench.devices.opening import connect
 from latbench.devices.placing import push_by_digest
-from latbench.devices.remote import DEVICE_LOCK, RemoteDevice, user_name
-from latbench.devices.transport import COMMAND_TIMEOUT_S, Channel, Transport
+from latbench.devices.remote import RemoteDevice, user_name
+from latbench.devices.transport import COMMAND_TIMEOUT_S, DEVICE_LOCK, Channel, Transport
 from latbench.devices.unreachable import named_device
 from latbench.devices.wheels import own_sha256
 from latbench.errors import StageError, UsageError
@@ -94,8 +94,8 @@ class ProgramHost(Protocol):
     architecture: str
     """As ``uname -m`` names it."""
     address: str | None
-    reserved: bool
-    """Whether the lock is held already; otherwise :data:`SUPERVISE` takes it if it can."""
+    lock: str
+    """The file that :data:`SUPERVISE` locks if it can; empty if it is locked already."""
 
     def put(self, path: Path, *, executable: bool = False) -> str:
         """Make a file or folder available there; return its path. Raises :class:`StageError`."""
@@ -139,9 +139,8 @@ def run_program(host: ProgramHost, command: Sequence[str], *, limit_s: float) ->
     writes too much. Whatever happens, the program ends.
     """
     mark = f"latbench-{secrets.token_hex(8)}"
-    lock = "" if host.reserved else DEVICE_LOCK
     limit = f"{math.ceil(limit_s)}"  # POSIX's sleep takes whole seconds.
-    words = ("sh", "-c", SUPERVISE, "sh", mark, limit, lock, _owner(), *command)
+    words = ("sh", "-c", SUPERVISE, "sh", mark, limit, host.lock, _owner(), *command)
     started, begun = time.time_ns(), time.monotonic_ns()
     channel = host.start(words)
     late = threading.Timer(limit_s + LATE_S, channel.close)
@@ -176,7 +175,7 @@ def run_program(host: ProgramHost, command: Sequence[str], *, limit_s: float) ->
         status=status,
         output=output,
         timed_out=status == -9 and wall_ns >= limit_s * 1e9,
-        reserved=host.reserved or first == "reserved",
+        reserved=not host.lock or first == "reserved",
         started_unix_ns=started,
         wall_ns=wall_ns,
     )
@@ -229,7 +228,7 @@ class _LocalHost:
     """This machine. Files are used where they are."""
 
     address: str | None = None
-    reserved = True
+    lock = ""
 
     def __init__(self, row: Device | None) -> None:
         device = LocalDevice(row)
@@ -327,7 +326,7 @@ class _DeviceHost:
         self.machine = None if device is None else device.machine
         told = self.machine and self.machine.architecture
         self.architecture = told or architecture
-        self.reserved = device is not None
+        self.lock = "" if device is not None else transport.device_lock
 
     def put(self, path: Path, *, executable: bool = False) -> str:
         place = str(push_by_digest(self._transport, self._folder, path))
