@@ -141,6 +141,31 @@ def test_throttling_and_steal_are_not_trusted() -> None:
     assert any("hypervisor" in reason for reason in summary.reasons)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ({}, {"battery_percent": 4, "on_battery": True}, "at the end of the run: on battery, at 4"),
+        ({"low_power_mode": True}, {}, "power saving is on"),
+        ({"battery_percent": 90, "charging": True}, {"battery_percent": 91}, None),
+    ],
+)
+def test_a_phone_that_runs_empty(
+    before: dict[str, object], after: dict[str, object], reason: str | None
+) -> None:
+    """Also if that happened while it was measured."""
+    quiet = record(*(noisy(1e6, seed) for seed in range(6)))
+    usual = msgspec.structs.replace(quiet.environment.before, on_battery=False)
+    environment = msgspec.structs.replace(
+        quiet.environment,
+        before=msgspec.structs.replace(usual, **before),
+        after=msgspec.structs.replace(usual, **after),
+    )
+    summary = summarize(msgspec.structs.replace(quiet, environment=environment))
+    assert summary is not None
+    found = [text for text in summary.reasons if "power" in text or "battery" in text]
+    assert found == [] if reason is None else found[0].startswith(reason)
+
+
 def test_an_interrupted_run_is_summarised_but_not_trusted() -> None:
     partial = record(*(noisy(1e6, seed) for seed in range(6)), status="interrupted")
     summary = summarize(partial)

@@ -25,7 +25,7 @@ def test_a_chosen_cpu(latbench: Latbench, tmp_path: Path) -> None:
     assert record["runtime"]["settings"]["threads"] == "1"
     # More than that are warned about and are not reliable.
     many = latbench("run", path, *QUICK, "--cpus", last, "--threads", "2", "--json")
-    assert "2 threads on 1 CPUs" in many.err
+    assert "2 threads on 1 CPU" in many.err
     shown = latbench("show", many.json["record"]["id"])
     assert "2 threads on 1 usable CPU" in shown.out
     assert f"on CPU {last}" in shown.out

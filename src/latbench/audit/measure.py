@@ -17,7 +17,7 @@ from latbench.analysis.stats import FEWEST
 from latbench.audit.check import available_backends
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_parts, measure_request
-from latbench.bench.prepare import read_request, resolve_request
+from latbench.bench.prepare import device_cpus, read_request, resolve_request
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.pooling import CONCLUSIVE
 from latbench.claims.statements import (
@@ -92,12 +92,15 @@ def trials(
     """
     ready = available_backends(claims, also=backends, probe=device.probe)
     here = device.row.hardware
+    chosen = device_cpus(None if cpus is None else read_cpus(cpus), device)
+    most = None if chosen is None else len(chosen)
     found: dict[str, Trial] = {}
     tried: set[str] = set()
     for claim in claims:
         if claim.says.metric not in TIMED or claim.unverifiable or claim.out_of_scope:
             continue
-        for trial, answers in _of_claim(claim, registered, verdicts[claim.id], device, backends):
+        of_claim = _of_claim(claim, registered, verdicts[claim.id], device, backends, most)
+        for trial, answers in of_claim:
             place = Place(device=here, backend=trial.requests[-1].backend)
             given = [answer for answer in answers if answer.place == place]
             needed = not given or any(answer.answer not in CONCLUSIVE for answer in given)
@@ -188,6 +191,7 @@ def _of_claim(
     verdict: Verdict,
     device: MeasuredDevice,
     backends: Sequence[str],
+    most: int | None,
 ) -> Iterator[tuple[Trial, tuple[Answer, ...]]]:
     """Each measurement that would decide the claim, and the answers that it is for."""
     here, named = claim.conditions.device == device.row.hardware, claim.conditions.backend
@@ -201,8 +205,8 @@ def _of_claim(
                 yield trial, (*verdict.ordering, *(value if own else ()))
     elif here and named is not None and isinstance(claim.says, StatedValue | StatedBound):
         # Both are tried if the source leaves the number of threads open.
-        cpus = device.usable_cpus() if "threads" in claim.open else THREADS
-        for threads in sorted({THREADS, cpus}):
+        several = (most or device.usable_cpus()) if "threads" in claim.open else THREADS
+        for threads in sorted({THREADS, several}):
             mine = registered.models[claim.model]
             size = claim.conditions.resolution
             request = _request(mine, claim, named, size, name, own=True, threads=threads)

@@ -126,19 +126,30 @@ def resolve_request(request: Request, device: MeasuredDevice) -> ResolvedRequest
         device=device.row,
         runner=runner,
         exporter=exporter,
-        cpus=_cpus(request, device),
+        cpus=_cpus_if_reached(request, device),
     )
 
 
-def _cpus(request: Request, device: MeasuredDevice) -> tuple[int, ...] | None:
-    if request.cpus is None:
+def device_cpus(choice: str | None, device: MeasuredDevice) -> tuple[int, ...] | None:
+    """The CPUs of a device that a request chooses; ``None`` if it does not choose.
+
+    Raises :class:`UsageError` for what the device does not have and :class:`StageError` if it does
+    not answer.
+    """
+    if choice is None:
         return None
+    usable = device.conditions().affinity
     return chosen_cpus(
-        request.cpus,
-        clusters=device.machine.clusters,
-        usable=device.conditions().affinity,
-        device=device.row.id,
+        choice, clusters=device.machine.clusters, usable=usable, device=device.row.id
     )
+
+
+def _cpus_if_reached(request: Request, device: MeasuredDevice) -> tuple[int, ...] | None:
+    """Those CPUs; ``None`` of a device that does not answer, whose record will say why."""
+    try:
+        return device_cpus(request.cpus, device)
+    except StageError:
+        return None
 
 
 def find_fallback(resolved: ResolvedRequest, context: RunContext) -> Fallback | None:
@@ -191,14 +202,17 @@ def prepare_job(
         request = msgspec.structs.replace(request, options=shared)
     cached = _obtain(resolved, request, exporter, context)
     options = {k: v for k, v in request.options.items() if k in runner.options}
-    usable = context.device.usable_cpus()
-    if resolved.cpus is not None:
-        usable = min(usable, len(resolved.cpus))
+    cpus, usable = resolved.cpus, context.device.usable_cpus()
+    if cpus is None:
+        cpus = device_cpus(request.cpus, context.device)
+    if cpus is not None:
+        usable = min(usable, len(cpus))
     threads = request.threads or protocol.threads or usable
-    if resolved.cpus is not None and threads > len(resolved.cpus):
+    if cpus is not None and threads > len(cpus):
+        count = f"{len(cpus)} CPU{'' if len(cpus) == 1 else 's'}"
         context.events.warn(
-            f"{threads} threads on {len(resolved.cpus)} CPUs ({cpu_list(resolved.cpus)}) wait for "
-            f"each other: --threads {len(resolved.cpus)}"
+            f"{threads} threads on {count} ({cpu_list(cpus)}) wait for each other: "
+            f"--threads {len(cpus)}"
         )
     job = Job(
         backend=runner.name,
@@ -206,7 +220,7 @@ def prepare_job(
         path=context.device.place(cached.path),
         reference=cached.reference,
         threads=threads,
-        cpus=resolved.cpus,
+        cpus=cpus,
         inputs=cached.inputs and context.device.place(cached.inputs),
         tolerance=request.tolerance,
         seed=request.seed,
