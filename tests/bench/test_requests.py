@@ -44,6 +44,7 @@ FULL = Request(
     imports=("package",),
     nondeterministic=True,
     require=("npu",),
+    cpus="0,4-7",
     weights_key="model_ema",
 )
 PLAIN = make_request("model")
