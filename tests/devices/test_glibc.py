@@ -101,7 +101,7 @@ def test_folders_of_libraries_and_of_systems(tmp_path: Path, below: str) -> None
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     part = deb(tmp_path / "part.deb", libraries(but=("libm.so.6", "libstdc++.so.6")))
     error = refused(tmp_path, part)
-    assert "lacks libm.so.6, libstdc++.so.6, not in" in error.message
+    assert "needs libm.so.6, libstdc++.so.6, which is not in" in error.message
     assert "libstdc++6 of Debian" in (error.hint or "")
     other = {
         name: elf("x86_64") for name in libraries()
@@ -158,7 +158,7 @@ def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Archive:
         sha1=hashlib.sha1(content, usedforsecurity=False).hexdigest(),
         sha256=hashlib.sha256(content).hexdigest(),
     )
-    monkeypatch.setitem(glibc.PACKAGES, "aarch64", (package,))
+    monkeypatch.setitem(glibc.GLIBC_PACKAGES, "aarch64", (package,))
     monkeypatch.setattr(glibc.urllib.request, "urlopen", made.open)
     monkeypatch.setenv("LATBENCH_CACHE", str(tmp_path / "cache"))
     made.files[f"https://snapshot.debian.org/file/{package.sha1}"] = content
@@ -205,6 +205,6 @@ def test_a_false_file_is_never_used(archive: Archive, tmp_path: Path) -> None:
 
 def test_both_architectures_have_packages() -> None:
     for architecture, name in (("aarch64", "arm64"), ("x86_64", "amd64")):
-        for each in glibc.PACKAGES[architecture]:
+        for each in glibc.GLIBC_PACKAGES[architecture]:
             assert (len(each.sha256), len(each.sha1)) == (64, 40)
             assert each.path.endswith(f"_{name}.deb")

@@ -37,9 +37,9 @@ OLDEST_GLIBC = (2, 28)
 """The runtimes' packages need it."""
 ARCHIVES = ("https://deb.debian.org/debian/{path}", "https://snapshot.debian.org/file/{sha1}")
 """The second has files for good, the first until the next update of the package."""
-DOWNLOAD_TIMEOUT_S = 60.0
+PACKAGE_TIMEOUT_S = 60.0
 LARGEST_PACKAGE = 64 * 2**20
-VERSION = re.compile(rb"GNU C Library [^\n]*?version (\d+)\.(\d+)")
+_STATED = re.compile(rb"GNU C Library [^\n]*?version (\d+)\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Glibc:
     """Name on the device -> file here."""
 
 
-PACKAGES = {
+GLIBC_PACKAGES = {
     "aarch64": (
         Package(
             path="pool/main/g/glibc/libc6_2.36-9+deb12u14_arm64.deb",
@@ -110,7 +110,7 @@ def glibc_bundle(architecture: str, given: Sequence[Path], folder: Path, warn: W
     """
     loader = LOADERS[architecture]
     wanted = (loader, *LIBRARIES)
-    places = given or [_downloaded(package, warn) for package in PACKAGES[architecture]]
+    places = given or [_downloaded(package, warn) for package in GLIBC_PACKAGES[architecture]]
     files: dict[str, Path] = {}
     for i, place in enumerate(places):
         own = folder / f"package-{i}"
@@ -120,7 +120,7 @@ def glibc_bundle(architecture: str, given: Sequence[Path], folder: Path, warn: W
     where = ", ".join(map(str, places))
     if missing := [name for name in wanted if name not in files]:
         raise UsageError(
-            f"the glibc bundle for {architecture} lacks {listed(missing)}, not in {where}",
+            f"the glibc bundle for {architecture} needs {listed(missing)}, which is not in {where}",
             hint="name more packages or folders with --glibc: libc6, libgcc-s1 and libstdc++6 of "
             "Debian or Ubuntu for that architecture",
         )
@@ -132,7 +132,7 @@ def glibc_bundle(architecture: str, given: Sequence[Path], folder: Path, warn: W
                 f"{path.name} in {where} is {what}, the device is {architecture}",
                 hint="--glibc names packages or a folder for the device's architecture",
             )
-    stated = VERSION.search(files["libc.so.6"].read_bytes())
+    stated = _STATED.search(files["libc.so.6"].read_bytes())
     version = (int(stated[1]), int(stated[2])) if stated else None
     if version is None or version < OLDEST_GLIBC:
         text = "of unknown version" if version is None else ".".join(map(str, version))
@@ -229,7 +229,7 @@ def _downloaded(package: Package, warn: Warn) -> Path:
     for archive in ARCHIVES:
         url = archive.format(path=package.path, sha1=package.sha1)
         try:
-            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=PACKAGE_TIMEOUT_S) as response:  # noqa: S310
                 content = response.read(LARGEST_PACKAGE)
         except (OSError, http.client.HTTPException) as error:
             reasons.append(f"{url}: {error}")

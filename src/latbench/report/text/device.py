@@ -26,7 +26,7 @@ from latbench.schema.record import Record
 PI_FLAGS = ("under-voltage", "clock capped", "throttled", "at the soft temperature limit")
 """What bits 0 to 3 of a Raspberry Pi's flags mean."""
 
-LEVELS: Mapping[Level, str] = {
+LEVEL_TEXTS: Mapping[Level, str] = {
     "glibc bundle": "on a glibc bundle",
     "ndk": "compiled with Android's NDK",
 }
@@ -93,7 +93,7 @@ def link_line(link: Link) -> str:
         link.address,
         f"from {link.harness.hostname or 'a machine without a name'}",
         f"{link.worker}{f' ({link.worker_sha256[:12]})' if link.worker_sha256 else ''}"
-        f"{f', {LEVELS[link.level]}' if link.level else ''}",
+        f"{f', {LEVEL_TEXTS[link.level]}' if link.level else ''}",
         f"an exchange takes {time(link.round_trip_ns)}",
         f"its clock is {abs(offset):.1f} s {'ahead' if offset > 0 else 'behind'}",
     )
