@@ -55,7 +55,7 @@ def adb_connection(address: AdbAddress, name: str) -> AdbTransport:
             if error.kind != "disconnected" or not HOST_AND_PORT.fullmatch(address.serial):
                 raise
             # The server still holds a connection that a cable or a power cut has ended.
-            reach(server, address.serial, name, anew=True)
+            reach(server, address.serial, name, reconnect=True)
             return AdbTransport(server, address.serial, name)
     except BaseException:
         server.close()

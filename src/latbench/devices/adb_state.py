@@ -52,14 +52,14 @@ STATES = {
 }
 
 
-def reach(server: AdbServer, serial: str, name: str, *, anew: bool = False) -> None:
-    """Make the server ready for the device; ``anew`` drops its present connection.
+def reach(server: AdbServer, serial: str, name: str, *, reconnect: bool = False) -> None:
+    """Make the server ready for the device; ``reconnect`` drops its present connection.
 
     Raises :class:`StageError` (``unavailable``) with what is wrong.
     """
     network = HOST_AND_PORT.fullmatch(serial)
     if network:
-        if anew or any(each.state == "offline" for each in with_serial(server.devices(), serial)):
+        if reconnect or any(each.state == "offline" for each in with_serial(server.devices(), serial)):
             server.said("disconnect", serial, timeout_s=_CONNECT_TIMEOUT_S)
         said = _connected(server, serial, name)
     connected = network is not None and "connected to" in said
