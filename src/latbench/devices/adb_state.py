@@ -57,15 +57,16 @@ def reach(server: AdbServer, serial: str, name: str, *, reconnect: bool = False)
 
     Raises :class:`StageError` (``unavailable``) with what is wrong.
     """
-    network = HOST_AND_PORT.fullmatch(serial)
-    if network:
-        if reconnect or any(each.state == "offline" for each in with_serial(server.devices(), serial)):
+    said = None
+    if HOST_AND_PORT.fullmatch(serial):
+        before = with_serial(server.devices(), serial)
+        if reconnect or any(each.state == "offline" for each in before):
             server.said("disconnect", serial, timeout_s=_CONNECT_TIMEOUT_S)
         said = _connected(server, serial, name)
-    connected = network is not None and "connected to" in said
-    found = with_serial(settled_devices(server, serial, wait=connected), serial)
+    coming = said is not None and "connected to" in said
+    found = with_serial(settled_devices(server, serial, wait=coming), serial)
     if not found:
-        raise _absent(server, serial, name, said if network else None)
+        raise _absent(server, serial, name, said)
     if len(found) > 1:
         raise _refused(
             f"{name}: {len(found)} devices have the serial {serial}", twins_hint(name, found)
