@@ -6,7 +6,7 @@ the spinning threads of one slow down the other by 2x.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -29,7 +29,7 @@ from latbench.api import (
     first_line,
     is_out_of_memory,
 )
-from latbench_runners.onnxruntime.binding import binder, main_file, outputs_of
+from latbench_runners.onnxruntime.binding import binder, inference, main_file, outputs_of
 from latbench_runners.onnxruntime.profile import profiled
 from latbench_runners.onnxruntime.providers import (
     CPU,
@@ -214,6 +214,8 @@ class BoundSession:
         self._settings = settings
         self._loading = loading
         self._compared = [spec.name for spec in artifact.outputs]
+        self.run: Callable[[], None]
+        """Execute one inference, and wait for the device at its end."""
         self._put(artifact, inputs)
 
     def _put(self, artifact: Artifact, inputs: Sequence[Array]) -> None:
@@ -221,10 +223,7 @@ class BoundSession:
         where = place(self._settings["provider"], self._loading.provider_options)
         self._bind = binder(self._session, artifact, inputs, where)
         self._binding = self._bind(self._session)
-
-    def run(self) -> None:
-        # Waits for the device at the end, unless a run option forbids it.
-        self._session.run_with_iobinding(self._binding)
+        self.run = inference(self._session, self._binding, self._settings["provider"])
 
     def outputs(self) -> tuple[Array, ...]:
         return outputs_of(self._session, self._binding, self._compared)
@@ -288,8 +287,9 @@ class UnboundSession(BoundSession):
     def _put(self, artifact: Artifact, inputs: Sequence[Array]) -> None:
         self._fed = {spec.name: array for spec, array in zip(artifact.inputs, inputs, strict=True)}
         self._found: Sequence[Array] = ()
+        self.run = self._run_fed
 
-    def run(self) -> None:
+    def _run_fed(self) -> None:
         self._found = self._session.run(None, self._fed)
 
     def outputs(self) -> tuple[Array, ...]:
