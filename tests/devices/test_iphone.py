@@ -19,13 +19,16 @@ import pytest
 from latbench.bench.left_jobs import left_jobs
 from latbench.bench.run import run_request
 from latbench.devices import apple, apple_scripts
-from latbench.devices.connections import known_connection, store_connection
+from latbench.devices.connections import Connection, known_connection, store_connection
 from latbench.schema.protocol_catalog import FIXED, WARM
 from latbench.schema.record import Record
 from latbench.schema.request import make_request
 from latbench.store.registry import Registry
 from support.command_line import Ended, in_process
+from support.devices import use_home
 from support.environment import child_environment
+from support.hosts import Bed
+from support.hosts.spec import CHECKOUT
 from support.mac.phone import TEAM, UDID, StandInPhone, make_phone
 
 SHORT = msgspec.structs.replace(
@@ -314,3 +317,34 @@ def test_a_check_says_what_to_do(phone: StandInPhone, state: dict[str, Any], wor
     checked = latbench("devices", "check", "my-iphone")
     assert words in checked.out
     assert checked.status == (0 if "conditions" in state else 3)
+
+
+@pytest.mark.slow
+def test_a_phone_behind_a_mac_that_is_reached_over_ssh(
+    ssh_bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("asyncssh", reason="needs the `ssh` extra")
+    with ssh_bed.started(name="studio", user="root", visible=CHECKOUT) as mac:
+        use_home(tmp_path / "home", mac, monkeypatch)
+        home = mac.spec.home
+        phone = make_phone(mac.path(home) / "mac")
+        variables = {
+            "PATH": f"{home}/mac/xcode:$PATH",
+            "LATBENCH_STAND_IN_PHONE": f"{home}/mac/phone",
+        }
+        variables["PYTHONPATH"] = phone.environment()["PYTHONPATH"]
+        lines = (f'export {name}="{value}"\n' for name, value in variables.items())
+        (mac.path(home) / ".bashrc").write_text("".join(lines))
+        store_connection(Connection(id="studio", address="ssh://studio"))
+        assert f"apple://studio/{UDID}" in latbench("devices", "discover", "--on", "studio").out
+        phone.has_app("my-iphone", "fake", mac="studio")
+        record = measured(tmp_path)
+        assert record.outcome.status == "measured", record.outcome.failure
+        assert record.environment.link is not None
+        assert record.environment.link.address == f"apple://studio/{UDID}"
+        assert not list(mac.path("/tmp").glob("latbench-*"))
+        mac.cut()
+        failure = measured(tmp_path).outcome.failure
+        assert failure is not None
+        assert failure.kind in ("disconnected", "unavailable", "timeout")
+        assert "studio" in failure.message

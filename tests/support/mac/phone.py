@@ -47,13 +47,15 @@ class StandInPhone:
         """The data of the app."""
         return self.folder / "apps" / bundle_of(TEAM) / "data" / "Documents"
 
-    def has_app(self, id: str = "my-iphone", *backends: str, same_as: str | None = None) -> None:
+    def has_app(
+        self, id: str = "my-iphone", *backends: str, same_as: str | None = None, mac: str = "local"
+    ) -> None:
         """Add the phone to the user's devices, with the app installed and launched once."""
         self.documents().mkdir(parents=True, exist_ok=True)
         store_connection(
             Connection(
                 id=id,
-                address=f"apple://local/{UDID}",
+                address=f"apple://{mac}/{UDID}",
                 same_as=same_as,
                 installed=Installed(
                     worker="apple",
