@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from latbench.api import ExportSpec
-from latbench.errors import StageError, UsageError
+from latbench.errors import StageError
 from latbench.schema.artifact import Artifact
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient, _explain
@@ -341,56 +341,3 @@ def test_an_owner_timeout_that_is_not_one_is_an_error(text: str) -> None:
     with pytest.raises(StageError, match="status 1") as caught:
         WorkerClient.with_module(WORKER, environment={"LATBENCH_OWNER_TIMEOUT_S": text})
     assert f"cannot be {text!r}" in (caught.value.detail or "")
-
-
-@linux
-def test_a_worker_that_hears_nothing_of_its_owner_ends_with_its_peers() -> None:
-    shared = {"LATBENCH_HARNESS": "ours"}
-    variables = {**shared, "LATBENCH_OWNER_TIMEOUT_S": "2"}
-    peer = subprocess.Popen(["sleep", "600"], env={**os.environ, **shared}, start_new_session=True)
-    with WorkerClient.with_module(WORKER, environment=variables) as agent:
-        assert wait_until_dead(agent.hello.pid, 20)
-    assert peer.wait(timeout=20) == -signal.SIGKILL
-
-
-@linux
-def test_signals_reach_workers_of_the_same_harness_only() -> None:
-    # A variable of the interpreter starts programs of their own, whose environment others see.
-    ours = {"LATBENCH_HARNESS": "ours", "PYTHONHASHSEED": "1"}
-    theirs = {**ours, "LATBENCH_HARNESS": "theirs"}
-    with (
-        WorkerClient.with_module(WORKER, environment=ours) as agent,
-        WorkerClient.with_module(WORKER, environment=ours) as peer,
-        WorkerClient.with_module(WORKER, environment=theirs) as stranger,
-    ):
-
-        def send(pid: int, name: messages.SignalName) -> bool:
-            request = messages.SignalProcess(pid=pid, signal=name)
-            return agent.ask(request, messages.Signaled, stage="probe", timeout_s=60).existed
-
-        assert send(peer.hello.pid, "stop")
-        wait_until_stopped(peer.hello.pid)
-        assert send(peer.hello.pid, "continue")
-        assert send(peer.hello.pid, "kill")
-        assert wait_until_dead(peer.hello.pid, 20)
-        with pytest.raises(UsageError, match="not a worker of this harness"):
-            send(stranger.hello.pid, "kill")
-        assert not send(2**22, "kill")
-        assert alive(stranger.hello.pid)
-
-
-def test_a_device_is_reserved_by_one(tmp_path: Path) -> None:
-    lock = tmp_path / "device.lock"
-
-    def reserve(worker: WorkerClient, owner: str) -> None:
-        request = messages.ReserveDevice(path=str(lock), owner=owner)
-        worker.ask(request, messages.DeviceReserved, stage="probe", timeout_s=60)
-
-    with WorkerClient.with_module(WORKER) as one, WorkerClient.with_module(WORKER) as two:
-        reserve(one, "me@here")
-        with pytest.raises(StageError, match="the device is in use by me@here") as caught:
-            reserve(two, "you@there")
-        assert caught.value.kind == "unavailable"
-        one.__exit__(None, None, None)
-        reserve(two, "you@there")
-        assert lock.read_text() == "you@there"

@@ -91,7 +91,7 @@ def command(
             folder=Path(folder),
             timeout_s=timeout,
             model=model,
-            script=None if script is None else shlex.split(script),
+            script=None if script is None else _words(script),
         )
         results = run_checks(subject, selected(only))
     failed = [result.name for result in results if result.outcome == "failed"]
@@ -105,6 +105,15 @@ def command(
     else:
         _print(results, shlex.join(program), used)
     ctx.exit(1 if failed else 0)
+
+
+def _words(script: str) -> list[str]:
+    from latbench.errors import UsageError
+
+    try:
+        return shlex.split(script)
+    except ValueError as error:
+        raise UsageError(f"--script {script!r} cannot be split into words: {error}") from error
 
 
 def _model(
@@ -132,7 +141,7 @@ def _print(results: Sequence[CheckResult], program: str, backend: str | None) ->
     outcomes = [result.outcome for result in results]
     failed, skipped = outcomes.count("failed"), outcomes.count("skipped")
     counted = f"{outcomes.count('ok')} ok, {skipped} skipped"
-    about = f"{program}, backend {backend}" if backend else program
+    about = f"{program}, backend {backend}" if backend else f"{program}, no model was opened"
     if failed:
         click.echo(f"{failed} of {len(results)} checks failed ({counted}): {about}")
     else:

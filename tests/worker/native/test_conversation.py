@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -288,45 +287,6 @@ def test_the_end_of_input_ends_an_inference(native_program: Path, tmp_path: Path
         worker.hang_up()
         assert worker.ended() in (0, -signal.SIGKILL)
         assert child.wait(timeout=20) == -signal.SIGKILL
-
-
-def test_a_stopped_worker_ends_with_its_owner(native_program: Path, tmp_path: Path) -> None:
-    """The kernel resumes it, and it sees the end of its input."""
-    code = (
-        "import subprocess, sys, time, os, signal\n"
-        "worker = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,"
-        " start_new_session=True)\n"
-        "worker.stdout.readline()\n"
-        "os.kill(worker.pid, signal.SIGSTOP)\n"
-        "print(worker.pid, flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", code, str(native_program)], stdout=subprocess.PIPE, text=True
-    )
-    assert owner.stdout is not None
-    pid = int(owner.stdout.readline())
-    until(lambda: state(pid) == "T")
-    owner.kill()
-    owner.communicate()
-    until(lambda: state(pid) is None)
-
-
-def test_without_a_sign_of_life_it_ends_with_all_that_is_marked(native_program: Path) -> None:
-    """Workers of its harness too, which may be stopped."""
-    variables = {"LATBENCH_OWNER_TIMEOUT_S": "1.2", "LATBENCH_HARNESS": "ours"}
-    with Talk([native_program], **variables) as worker:
-        other = subprocess.Popen(
-            ["sleep", "600"],
-            env={**os.environ, "LATBENCH_HARNESS": "ours"},
-            start_new_session=True,
-        )
-        for _ in range(8):
-            worker.send(b"")
-            time.sleep(0.3)
-        assert worker.process.poll() is None
-        assert worker.ended() in (0, -signal.SIGKILL)
-        assert other.wait(timeout=20) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "8s", "nan", "inf"])

@@ -25,7 +25,10 @@ def selected(names: Collection[str]) -> tuple[Check, ...]:
     while more:
         name = more.pop()
         if name not in after:
-            raise UsageError(f"unknown check {name!r}", hint=suggest(name, after))
+            raise UsageError(
+                f"unknown check {name!r}",
+                hint=suggest(name, after, otherwise="a check of everything lists them"),
+            )
         wanted.add(name)
         more += after[name]
     return tuple(check for check in CHECKS if check.name in wanted or not names)

@@ -12,7 +12,7 @@ import psutil
 
 from latbench.worker import messages
 from latbench.worker.conformance.suite import Check, Subject
-from latbench.worker.conformance.talk import AT_ONCE_S, Broken, Skipped, Talk, shown
+from latbench.worker.conformance.talk import AT_ONCE_S, Broken, Skipped, Talk
 from latbench.worker.process_tree import MARK
 
 PROBE = messages.ProbeBackends(backends=())
@@ -148,9 +148,7 @@ def _only_responses(subject: Subject) -> None:
     time.sleep(0.05)
     subject.shared().look()
     if subject.strays:
-        raise Broken(
-            f"{len(subject.strays)} more lines, the first is {shown(subject.strays[0].encode())}"
-        )
+        raise Broken(f"{len(subject.strays)} more lines, the first is {subject.strays[0]}")
 
 
 LINES = "Lines"

@@ -95,7 +95,10 @@ def _signal(subject: Subject) -> None:
     with subject.start({HARNESS_MARK: ours}) as talk, _peer(HARNESS_MARK, ours) as peer:
         # The kernel shows the variables of a program some time after it has started it.
         wait_until(
-            lambda: peer.environ().get(HARNESS_MARK) == ours, subject, 5, "no variables are shown"
+            lambda: peer.environ().get(HARNESS_MARK) == ours,
+            subject,
+            5,
+            "no variables are shown_line",
         )
 
         def send(name: messages.SignalName) -> None:
@@ -153,7 +156,7 @@ def _ends_what_it_started(subject: Subject) -> None:
     if sys.platform != "linux":
         raise Skipped("variables of other processes are seen on Linux only")
     with subject.start() as talk, _peer(MARK, talk.mark) as child:
-        wait_until(lambda: MARK in child.environ(), subject, 5, "no variables are shown")
+        wait_until(lambda: MARK in child.environ(), subject, 5, "no variables are shown_line")
         talk.hang_up()
         talk.ended(AT_ONCE_S)
         wait_until(

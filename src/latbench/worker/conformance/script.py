@@ -15,10 +15,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from latbench.errors import UsageError
 from latbench.worker import job_folder as files
 from latbench.worker import messages
 from latbench.worker.conformance.suite import Check, Subject, wait_until
-from latbench.worker.conformance.talk import AT_ONCE_S, SHOWN, Broken, Skipped, shown
+from latbench.worker.conformance.talk import AT_ONCE_S, SHOWN, Broken, Skipped, shown_line
 from latbench.worker.process_tree import MARK, end_marked, new_mark
 
 LONG_S = 600.0
@@ -29,7 +30,7 @@ SLOW = messages.Time(calls=1000, period_ns=1_000_000_000)
 
 
 @dataclass(frozen=True)
-class LeftJob:
+class ScriptedJob:
     """A job's folder, made for one check."""
 
     subject: Subject
@@ -61,6 +62,11 @@ class LeftJob:
                 ).returncode
             except subprocess.TimeoutExpired:
                 raise Broken(f"{name} does not end") from None
+            except OSError as error:
+                raise UsageError(
+                    f"{command[0]} cannot be started: {error.strerror or error}",
+                    hint="--script is a command line without verb and folder",
+                ) from error
             out.seek(0)
             return subprocess.CompletedProcess(command, status, out.read(), b"")
 
@@ -68,7 +74,7 @@ class LeftJob:
         """The same of a verb that must end with status 0; its output."""
         done = self.verb(name, folder)
         if done.returncode != 0:
-            raise Broken(f"status {done.returncode}: {shown(done.stdout[-SHOWN:])}")
+            raise Broken(f"status {done.returncode}: {shown_line(done.stdout[-SHOWN:])}")
         return bytes(done.stdout)
 
     def status(self) -> files.JobStatus:
@@ -89,7 +95,7 @@ class LeftJob:
         )
         status = self.status()
         if status.state != state or status.ended_unix_ns is None:
-            raise Broken(f"{shown(msgspec.json.encode(status))} instead of {state}")
+            raise Broken(f"{shown_line(msgspec.json.encode(status))} instead of {state}")
         if (status.failure is not None) != (state == "failed"):
             raise Broken(f"state {state} with failure {status.failure}")
         return status
@@ -130,13 +136,13 @@ def is_locked(path: Path) -> bool:
 @contextmanager
 def _left(
     subject: Subject, name: str, lines: Sequence[files.ScriptLine], limit_s: float = LONG_S
-) -> Iterator[LeftJob]:
+) -> Iterator[ScriptedJob]:
     """A job in a folder of its own; leaving the block ends whatever runs of it."""
     if subject.script is None:
         raise Skipped("no program that executes scripts: give --script")
     folder = subject.folder / "jobs" / name
     folder.mkdir(parents=True)
-    job = LeftJob(subject, folder, new_mark())
+    job = ScriptedJob(subject, folder, new_mark())
     about = files.JobAbout(
         id=name,
         what="conformance",
@@ -245,7 +251,7 @@ def _start_and_cancel(subject: Subject) -> None:
         found = [msgspec.json.decode(line, type=files.FoundJob) for line in listed]
         mine = [each for each in found if each.id == job.folder.name]
         if len(mine) != 1 or not mine[0].running:
-            raise Broken(shown(b" ".join(listed)))
+            raise Broken(shown_line(b" ".join(listed)))
         workers = psutil.Process(begun.pid).children(recursive=True)
         job.succeed("cancel")
         job.ended("canceled")

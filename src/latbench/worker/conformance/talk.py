@@ -29,6 +29,7 @@ SHOWN = 400
 SETTLE_S = 0.003
 """After a response: what else was written with it has arrived by then."""
 STRAY_S = 0.3
+MOST_STRAYS = 200
 UNREAD = 256
 """Lines that are kept for a reader; a worker that babbles blocks then."""
 AT_ONCE_S = 5.0
@@ -109,7 +110,7 @@ class Talk:
 
     def send(self, data: bytes) -> None:
         """Write bytes as they are. Raises :class:`Broken` if the worker does not read them."""
-        self.sent = shown(data)
+        self.sent = shown_line(data)
         self.look()
         writer = threading.Thread(target=self._write, args=(data,), daemon=True)
         writer.start()
@@ -150,7 +151,7 @@ class Talk:
         """Wait. Raises :class:`Broken` if a line comes."""
         with suppress(Empty):
             line = self._lines.get(timeout=min(within_s, self._deadline.left_s()))
-            raise Broken(shown(line) if line else self._end_text())
+            raise Broken(shown_line(line) if line else self._end_text())
 
     def ended(self, within_s: float | None = None) -> int:
         """The status with which it ends by itself. Raises :class:`Broken` if it does not."""
@@ -167,7 +168,7 @@ class Talk:
             with suppress(Empty):
                 line = self._lines.get(timeout=0.05)
                 if line:
-                    raise Broken(shown(line))
+                    raise Broken(shown_line(line))
                 self.ended(AT_ONCE_S)
                 return
         raise Broken(f"the worker waits for more, {AT_ONCE_S:g} s later")
@@ -215,7 +216,7 @@ class Talk:
 
     def _line(self) -> bytes:
         """The next line that looks like a message; others are strays. Empty at the end."""
-        while True:
+        for _ in range(MOST_STRAYS):
             try:
                 line = self._lines.get(timeout=self._deadline.left_s())
             except Empty:
@@ -223,24 +224,25 @@ class Talk:
             if not line or line.startswith(b"{"):
                 time.sleep(SETTLE_S)
                 return line
-            self._strays.append(shown(line))
+            self._strays.append(shown_line(line))
+        raise Broken(f"{MOST_STRAYS} lines that are not messages, such as {shown_line(line)}")
 
     def look(self) -> None:
         """Keep the lines that nobody asked for."""
         with suppress(Empty):
             while line := self._lines.get_nowait():
-                self._strays.append(shown(line))
+                self._strays.append(shown_line(line))
             self._lines.put(b"")
 
     def _decoded(self, line: bytes) -> messages.Response:
         if not line:
             raise Broken(self._end_text())
         if not line.endswith(b"\n"):
-            raise Broken(f"a line without its end: {shown(line)}")
+            raise Broken(f"a line without its end: {shown_line(line)}")
         try:
             response = messages.decode_response(line)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise Broken(f"{shown(line)} ({error})") from error
+            raise Broken(f"{shown_line(line)} ({error})") from error
         if len(line) > response.LONGEST_BYTES if isinstance(response, messages.Message) else False:
             raise Broken(f"a line of {len(line):,} bytes")
         return response
@@ -254,9 +256,9 @@ class Talk:
             wait_s = min(STRAY_S, self._deadline.left_s())
             after = self._decoded(self._lines.get(timeout=wait_s))
             if isinstance(after, expect):
-                self._strays.append(shown(line))
+                self._strays.append(shown_line(line))
                 return after
-        raise Broken(shown(line))
+        raise Broken(shown_line(line))
 
     def _end_text(self) -> str:
         with suppress(subprocess.TimeoutExpired):
@@ -285,7 +287,7 @@ def _started(
         ) from error
 
 
-def shown(line: bytes) -> str:
+def shown_line(line: bytes) -> str:
     """A line for a result: its beginning, without its end."""
     text = line[: 4 * SHOWN].decode(errors="backslashreplace").strip("\n")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(line):,} bytes)"
