@@ -35,7 +35,7 @@ def command() -> None:
     """Results of other tools: run vendors' benchmark programs; list, show and remove results.
 
     Such a result is reported, not measured by latbench. It is listed as such and is never evidence.
-    `latbench import --from TOOL` reads outputs that you have already.
+    `latbench import --from TOOL` reads outputs that you have already. Each subcommand takes --json.
     """
 
 
@@ -118,6 +118,7 @@ def run(
     """
     from latbench.bench.tool_run import ToolRequest, by_hand, run_tool
     from latbench.events import Events
+    from latbench.report.json import to_json
     from latbench.schema.request import make_request
 
     for name in ("options", "dims", "arguments"):
@@ -136,7 +137,8 @@ def run(
     )
     events = Events(warn=warn)
     if dry_run:
-        click.echo("\n".join(by_hand(request, asked, events=events)))
+        lines = by_hand(request, asked, events=events)
+        click.echo(to_json(lines) if as_json else "\n".join(lines))
         return
     with interrupted_once():
         entry = run_tool(request, asked, registry=registry, events=events)

@@ -33,7 +33,7 @@ from latbench.schema.environment import Conditions, Device, Machine
 from latbench.worker.agent import release_locks, take_lock
 
 MOST_OUTPUT_BYTES = 16 * 2**20
-LATE_S = 15.0
+_LATE_S = 15.0
 """How much longer than the device the harness waits."""
 _ENDS_WITHIN_S = 5.0
 SUPERVISE = r"""
@@ -143,7 +143,7 @@ def run_program(host: ProgramHost, command: Sequence[str], *, limit_s: float) ->
     words = ("sh", "-c", SUPERVISE, "sh", mark, limit, host.lock, _owner(), *command)
     started, begun = time.time_ns(), time.monotonic_ns()
     channel = host.start(words)
-    late = threading.Timer(limit_s + LATE_S, channel.close)
+    late = threading.Timer(limit_s + _LATE_S, channel.close)
     late.daemon = True
     late.start()
     try:
