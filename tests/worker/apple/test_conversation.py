@@ -227,7 +227,7 @@ def test_what_cannot_be_done_is_said_in_words(
         ({"threads": 0}, "refused", "number of threads"),
         ({"pinned": True}, "failed", "cannot pin"),
         ({"cpus": [0]}, "failed", "cannot pin"),
-        ({"path": str(tmp_path / "absent.mlpackage")}, "failed", "there is no model"),
+        ({"path": str(tmp_path / "absent.mlpackage")}, "failed", "no model was found"),
         ({"path": str(broken)}, "failed", "Core ML cannot load broken.mlpackage: Failed to read"),
         (fields(package, [spec("x", 1, 3, 9, 9)], [Y]), "opened", ""),
         (fields(package, [spec("x", 1, 3, 8, 8, dtype="int64")], [Y]), "failed", "no arrays of"),

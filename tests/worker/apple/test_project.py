@@ -15,7 +15,7 @@ from latbench.worker import apple
 from latbench.worker.messages import VERSION
 from support.environment import ROOT
 
-PROJECT = apple.SOURCES / apple.PROJECT
+PROJECT = apple.APPLE_SOURCES / apple.PROJECT
 TOKEN = re.compile(r'\s+|/\*.*?\*/|//[^\n]*|"((?:\\.|[^"\\])*)"|([\w.$/]+)|([{}()=;,<>])', re.S)
 
 
@@ -112,17 +112,17 @@ def test_the_files_of_the_project_exist(project: dict[str, Any]) -> None:
 
 def test_versions_and_modules_are_those_of_latbench(project: dict[str, Any]) -> None:
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    source = (apple.SOURCES / "Sources/LatbenchWorker/Version.swift").read_text()
+    source = (apple.APPLE_SOURCES / "Sources/LatbenchWorker/Version.swift").read_text()
     assert f'workerVersion = "{stated}"' in source
     assert f"protocolVersion: Int64 = {VERSION}" in source
     settings = [each.get("buildSettings", {}) for each in project["objects"].values()]
     assert [each["MARKETING_VERSION"] for each in settings if "MARKETING_VERSION" in each] == [
         stated
     ]
-    package = (apple.SOURCES / "Package.swift").read_text()
+    package = (apple.APPLE_SOURCES / "Package.swift").read_text()
     for name in ("LatbenchWorker", apple.PROGRAM):
         assert f'name: "{name}"' in package
-        assert (apple.SOURCES / "Sources" / name).is_dir()
+        assert (apple.APPLE_SOURCES / "Sources" / name).is_dir()
 
 
 def test_the_command_that_builds_the_app() -> None:
@@ -142,5 +142,5 @@ def test_what_xcode_leaves_behind_does_not_count(
     for name in ("Package.swift", ".build/debug/x", "App/A.xcodeproj/xcuserdata/me"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    monkeypatch.setattr(apple, "SOURCES", tmp_path)
+    monkeypatch.setattr(apple, "APPLE_SOURCES", tmp_path)
     assert apple.app_sources() == (tmp_path / "Package.swift",)

@@ -66,7 +66,7 @@ func endMarked(_ variable: String) {
 }
 
 #if os(Linux)
-    /// Whether a process has this one's value of a variable; nil if there is no such process.
+    /// Whether a process has this one's value of a variable; nil if none has that number.
     private func isMarked(_ pid: pid_t, _ variable: String) -> Bool? {
         let value = ProcessInfo.processInfo.environment[variable] ?? ""
         guard let variables = FileManager.default.contents(atPath: "/proc/\(pid)/environ")

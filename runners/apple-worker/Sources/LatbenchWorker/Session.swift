@@ -32,7 +32,7 @@ final class Session {
         inputs = try features(of: artifact, opening.inputs)
         let source = URL(fileURLWithPath: opening.path)
         guard FileManager.default.fileExists(atPath: opening.path) else {
-            throw Failure("open", "there is no model at \(opening.path)", hint: "push it again")
+            throw Failure("open", "no model was found at \(opening.path)", hint: "push it again")
         }
         temporary = source.pathExtension != "mlmodelc"
         let start = nowNs()
