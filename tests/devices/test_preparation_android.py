@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -90,7 +92,20 @@ def phone(tmp_path: Path) -> Phone:
     return Phone(tmp_path)
 
 
-def test_everything_is_set_and_put_back(phone: Phone) -> None:
+@pytest.fixture(params=["sh", "mksh"])
+def any_phone(request: pytest.FixtureRequest, tmp_path: Path) -> Phone:
+    """A phone with this machine's shell, and one with Android's if that is installed."""
+    found = Phone(tmp_path)
+    if request.param == "mksh":
+        place = shutil.which("mksh")
+        if place is None:
+            pytest.skip("mksh, Android's shell, is not installed")
+        (found.state.parent / "sh").symlink_to(place)
+    return found
+
+
+def test_everything_is_set_and_put_back(any_phone: Phone) -> None:
+    phone = any_phone
     before = phone.settings()
     changed = prepare_phone(phone.target, EVERYTHING)
     now = {
@@ -115,6 +130,16 @@ def test_everything_is_set_and_put_back(phone: Phone) -> None:
     assert restore_device(phone.target) is None
     assert find_preparation(phone.target) is None
     assert [path.name for path in phone.journal.parent.iterdir()] in ([], ["lock"])
+
+
+def test_a_phone_that_is_measured_on_is_left_alone(any_phone: Phone, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StageError, match="pixel is in use"):
+            prepare_phone(replace(any_phone.target, lock=str(lock)), EVERYTHING)
+    assert any_phone.settings() == SETTINGS
+    prepare_phone(replace(any_phone.target, lock=str(lock)), EVERYTHING)
 
 
 def test_settings_that_did_not_exist_are_deleted_again(phone: Phone) -> None:

@@ -172,9 +172,10 @@ undo() { # Status 71 if something could not be put back
 
 alone() { # End if somebody else does the same, or measures
     command -v flock >/dev/null || return
-    exec 8>"$folder/lock" && flock -n 8 || exit 76
+    # The phone's shell hides its own descriptors from programs, unless they are redirected.
+    exec 8>"$folder/lock" && flock -n 8 8>&8 || exit 76
     [ -n "$lock" ] && [ -f "$lock" ] || return
-    exec 9<"$lock" && flock -n 9 || exit 76
+    exec 9<"$lock" && flock -n 9 9<&9 || exit 76
 }
 
 case $action in
