@@ -188,8 +188,8 @@ Number memory_bytes(const std::string& root, std::string_view name) {
     return std::nullopt;
 }
 
-// A digest of what the system and the board call themselves: the cards of boards are copied, and the
-// machine id is private to the machine.
+// A digest of what the system and the board call themselves: the cards of boards are copied, and
+// the machine id is private to the machine.
 Text identity(const std::string& root, const Properties& properties) {
     std::string known;
     const auto add = [&](const Text& name) {

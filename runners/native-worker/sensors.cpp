@@ -192,8 +192,7 @@ Number flags(const Sensors& sensors) {
     if (sensors.flags) {
         std::string text = read_text(*sensors.flags).value_or("");
         if (starts_with(text, "0x")) text.erase(0, 2);
-        const bool hexadecimal =
-            text.find_first_not_of("0123456789abcdef") == std::string::npos;
+        const bool hexadecimal = text.find_first_not_of("0123456789abcdef") == std::string::npos;
         if (text.empty() || text.size() > 8 || !hexadecimal) return std::nullopt;
         return std::stoll(text, nullptr, 16);
     }
