@@ -39,7 +39,9 @@ timespec duration(double seconds) {
     return {whole, static_cast<long>((bounded - static_cast<double>(whole)) * 1e9)};
 }
 
-double seconds_since(std::int64_t start_ns) { return static_cast<double>(now_ns() - start_ns) / 1e9; }
+double seconds_since(std::int64_t start_ns) {
+    return static_cast<double>(now_ns() - start_ns) / 1e9;
+}
 
 std::string plain(double value) {
     char text[32];
@@ -76,7 +78,8 @@ int unnamed_file(const std::string& folder) {
     std::string path = folder + "/errors.XXXXXX";
     const int file = mkostemp(path.data(), O_CLOEXEC);
     if (file < 0) {
-        throw Failure("open", std::string("cannot create a temporary file: ") + std::strerror(errno),
+        throw Failure("open",
+                      std::string("cannot create a temporary file: ") + std::strerror(errno),
                       "free space on the device");
     }
     unlink(path.c_str());
