@@ -33,9 +33,11 @@ STARTING: dict[str, tuple[tuple[str, ...], ...]] = {
 QUIET = {
     *("show", "table", "history", "profile", "plot", "bundle", "devices", "models"),
     *("protocols", "import", "completion", "collect"),
+    # Of the programs that these start, the user names each.
+    *("check-worker", "reported"),
     "papers",  # counts networks by the same program as `claims check`, of all papers
 }
-"""Commands that start none."""
+"""Commands that start none of their own."""
 
 
 def test_every_command_is_considered() -> None:

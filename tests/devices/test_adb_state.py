@@ -16,7 +16,7 @@ import pytest
 
 from latbench.devices.adb_check import steps_of
 from latbench.devices.adb_server import AdbServer, listed_by
-from latbench.devices.adb_state import STATES
+from latbench.devices.adb_state import STATE_WORDS
 from latbench.devices.connections import new_connection
 from latbench.devices.opening import connect
 from latbench.errors import StageError
@@ -105,11 +105,11 @@ def latbench(*arguments: str) -> Ended:
     return in_process(list(arguments), dict(os.environ), Path.cwd())
 
 
-@pytest.mark.parametrize("state", [*STATES, "a-new-state"])
+@pytest.mark.parametrize("state", [*STATE_WORDS, "a-new-state"])
 def test_each_state_has_words(
     state: str, server: StandInServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latbench.devices.adb_state.SETTLE_S", 0.1)
+    monkeypatch.setattr("latbench.devices.adb_state.LISTED_WAIT_S", 0.1)
     server.devices = (
         f"R5CT   {state} (user in plugdev group; see [http://x]) usb:1-2 transport_id:4\n"
         if state == "no permissions"
@@ -120,10 +120,10 @@ def test_each_state_has_words(
             connect(new_connection("pixel", "adb://R5CT"))
         return
     error = refusal("adb://R5CT")
-    assert error.message == f"pixel: R5CT {STATES[state][0]}"
+    assert error.message == f"pixel: R5CT {STATE_WORDS[state][0]}"
     line = latbench("devices", "discover").out
     assert "adb://R5CT  # R5CT" in line
-    assert STATES[state][1] in line
+    assert STATE_WORDS[state][1] in line
 
 
 def test_a_phone_that_is_absent(server: StandInServer) -> None:

@@ -22,12 +22,12 @@ HOST_AND_PORT = re.compile(r"(?!usb:)(?P<host>\S+):(?P<port>\d{1,5})")
 EMULATOR = re.compile(r"emulator-(?P<console>\d+)")
 _CONNECT_TIMEOUT_S = 20.0
 _LOOK_S = 0.1
-SETTLE_S = 3.0
+LISTED_WAIT_S = 3.0
 """How long a server may take to find devices, and devices to answer it."""
 PASSING = ("connecting", "authorizing", "offline")
 READY = "device"
 NEEDED_FEATURE = "shell_v2"
-STATES = {
+STATE_WORDS = {
     "unauthorized": (
         "has not allowed this computer",
         "unlock it and accept `Allow USB debugging?`; if nothing is asked: Developer options, "
@@ -106,7 +106,7 @@ def settled_devices(
 
     With ``wait``, or a server that has just started, one that is not there may still come.
     """
-    until = time.monotonic() + SETTLE_S
+    until = time.monotonic() + LISTED_WAIT_S
     while True:
         devices = server.devices()
         found = devices if serial is None else with_serial(devices, serial)
@@ -132,7 +132,9 @@ def held_note(port: int) -> str:
 
 def state_words(device: Listed) -> tuple[str, str | None]:
     """What a state means, and what to do."""
-    message, hint = STATES.get(device.state, (f"is in the state {device.state!r} of adb", None))
+    message, hint = STATE_WORDS.get(
+        device.state, (f"is in the state {device.state!r} of adb", None)
+    )
     return f"{device.serial} {message}", hint
 
 

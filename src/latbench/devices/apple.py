@@ -37,7 +37,7 @@ INSTALL = "latbench devices install {} --team TEAMID"
 BUNDLE = "bundle"
 """Key of the app's identifier among the variables of what is installed."""
 FACTS_TIMEOUT_S = 60.0
-BUSY_S = 20.0
+FREE_WAIT_S = 20.0
 """An app that another harness has left ends by itself after the process that it times."""
 BUSY_POLL_S = 2.0
 
@@ -165,7 +165,7 @@ class AppleDevice:
         self._control.copy_to(self._bundle, source, target, size=0)
 
     def _wait_until_free(self) -> None:
-        until = time.monotonic() + BUSY_S
+        until = time.monotonic() + FREE_WAIT_S
         while self._control.runs(APP):
             if time.monotonic() >= until:
                 raise _unready(

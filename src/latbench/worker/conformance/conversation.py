@@ -18,7 +18,7 @@ from latbench.worker.process_tree import MARK
 PROBE = messages.ProbeBackends(backends=())
 LONG = 2**17
 """Length of a request that no pipe holds at once."""
-BUSY_S = 60.0
+LONG_BLOCK_S = 60.0
 """How long the block lasts in which the input ends."""
 MOST_CALLS = 1_000_000
 """A worker need not take more."""
@@ -130,7 +130,7 @@ def _hang_up_during(subject: Subject, period_ns: int | None) -> None:
 def _calls_of(talk: Talk) -> int:
     timed = talk.ask(messages.Time(calls=50), messages.BlockTimed)
     call_s = max(statistics.median(timed.sample_ns), 100) / 1e9
-    return max(50, min(MOST_CALLS, int(BUSY_S / call_s)))
+    return max(50, min(MOST_CALLS, int(LONG_BLOCK_S / call_s)))
 
 
 def _close(subject: Subject) -> None:

@@ -26,7 +26,7 @@ from latbench.worker.server import OWNER_TIMEOUT
 R = TypeVar("R", bound="messages.Message | messages.Failed")
 SHOWN = 400
 """Characters of a line that a result keeps."""
-SETTLE_S = 0.003
+ARRIVAL_S = 0.003
 """After a response: what else was written with it has arrived by then."""
 STRAY_S = 0.3
 MOST_STRAYS = 200
@@ -222,7 +222,7 @@ class Talk:
             except Empty:
                 raise Broken(f"no response within {self._deadline.seconds:g} s") from None
             if not line or line.startswith(b"{"):
-                time.sleep(SETTLE_S)
+                time.sleep(ARRIVAL_S)
                 return line
             self._strays.append(shown_line(line))
         raise Broken(f"{MOST_STRAYS} lines that are not messages, such as {shown_line(line)}")
