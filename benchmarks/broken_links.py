@@ -148,7 +148,11 @@ def stored(place: Path) -> dict[str, str]:
 
 
 def round_of(host: Host, way: Way, place: Path, name: str, at_s: float, draw: random.Random) -> str:
-    """One run with one fault; how it ended. Raises :class:`Violation`."""
+    """One run with one fault; how it ended. Raises :class:`Violation`.
+
+    In three of four rounds the time counts from the first worker on, however busy this machine is.
+    """
+    from_worker = draw.random() < 0.75
     before = stored(place)
     harness = subprocess.Popen(
         way.run,
@@ -157,6 +161,9 @@ def round_of(host: Host, way: Way, place: Path, name: str, at_s: float, draw: ra
         stderr=subprocess.PIPE,
         text=True,
     )
+    if from_worker:
+        while harness.poll() is None and not host.processes(way.worker):
+            time.sleep(0.02)
     time.sleep(at_s)
     faults(host, way, draw)[name](harness)
     try:
