@@ -12,6 +12,9 @@ def main() -> None:
     except (MemoryError, OSError):
         os.write(2, b"latbench: not enough memory or open files to start\n")
         os._exit(3)
+    except KeyboardInterrupt:
+        os.write(2, b"latbench: interrupted\n")
+        os._exit(3)
     command()
 
 
