@@ -112,7 +112,7 @@ def test_the_sources_use_nothing_that_androids_c_library_lacks() -> None:
     """At the API level that they are compiled for; what has a guard is allowed."""
     guarded = {"confstr": "#ifdef _CS_GNU_LIBC_VERSION"}
     lacking = (
-        *("gnu_get_libc", "dlinfo", "dlmopen", "backtrace(", "program_invocation_", "execinfo"),
+        *("gnu_get_libc", "dlinfo(", "dlmopen(", "backtrace(", "program_invocation_", "execinfo"),
         *("confstr", "canonicalize_file_name", "pthread_setaffinity_np", "pthread_getaffinity_np"),
         *("memfd_create(", "close_range(", "preadv2(", "shm_open(", "secure_getenv", "error.h"),
         *("std::from_chars", "std::to_chars", "std::filesystem"),
