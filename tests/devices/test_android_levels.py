@@ -227,4 +227,4 @@ def test_phones_that_a_level_does_not_serve(phone: Phone, tmp_path: Path) -> Non
     assert "phone is Linux armv8l" in refused()
     write_program(phone.programs / "uname", "case $1 in -s) echo Linux;; *) echo aarch64;; esac")
     write_program(phone.programs / "getconf", "case $1 in LONG_BIT) echo 32;; *) exit 1;; esac")
-    assert "has a 32-bit system on a aarch64 processor" in refused()
+    assert "has a 32-bit system, though its processor is aarch64" in refused()

@@ -123,7 +123,8 @@ def _check(connection: Connection, found: Surroundings, backends: Sequence[str])
         )
     if found.bits == 32:
         raise _unfit(
-            f"{connection.id} has a 32-bit system on a {found.architecture} processor", runs
+            f"{connection.id} has a 32-bit system, though its processor is {found.architecture}",
+            runs,
         )
 
 
