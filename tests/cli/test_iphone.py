@@ -123,7 +123,4 @@ def test_a_claim_about_a_phone_is_decided_by_a_record_of_it(
         return {each["claim"]["id"]: each["verdict"]["value"]["answer"] for each in ended.json}
 
     phone.has_app("my-iphone", "fake", same_as="iphone-13-mini")
-    phone.change(reality="virtual")
-    assert not {"confirmed", "refuted"} & set(check().values())
-    phone.change(reality="physical")
     assert check() == {"true-value": "confirmed", "false-value": "refuted"}

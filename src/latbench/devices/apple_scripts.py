@@ -63,7 +63,7 @@ class PhoneScript:
                 self._launch(first, end, until)
                 if progress is not None:
                     progress(number + 1, len(parts))
-                if self._failed(first, end) or not self._is_done(end):
+                if self._failed() or not self._is_done(end):
                     return
         except StageError as error:
             self.failure = error.failure
@@ -85,18 +85,23 @@ class PhoneScript:
     def _launch(self, first: int, end: int, until: float) -> None:
         """Execute the lines from ``first`` to before ``end``, and fetch the answers."""
         lost: StageError | None = None
+        odd: StageError | None = None
         arguments = ("run", self._about.id, f"{first}:{end}")
         try:
             left = max(LEAST_LIMIT_S / 2, until - time.monotonic())
             self._control.launch(self._bundle, arguments, timeout_s=left)
         except StageError as error:
-            if error.kind not in ("disconnected", "timeout"):
-                raise
-            lost = error
+            match error.kind:
+                case "unavailable":
+                    raise
+                case "disconnected" | "timeout":
+                    lost = error
+                case _:  # An app that ends with another status than 0 may be an error too.
+                    odd = error
         self._fetched(until if lost else time.monotonic() + LOST_S, lost)
-        if self._is_done(end) or self._failed(first, end):
+        if self._is_done(end) or self._failed():
             return
-        self.failure = self._why(lost)
+        self.failure = self._why(lost or odd)
 
     def _fetched(self, until: float, lost: StageError | None) -> None:
         """Fetch the answers; a phone that was cut off is waited for, and so is its app."""
@@ -125,7 +130,7 @@ class PhoneScript:
         """Whether the last line before ``end`` was answered; earlier ones may be skipped."""
         return end - 1 in self.answers
 
-    def _failed(self, first: int, end: int) -> bool:
+    def _failed(self) -> bool:
         """Whether the model has failed, so that what follows would be skipped."""
         status = self._status
         if status is not None and status.state == "failed" and status.failure is not None:
@@ -133,10 +138,10 @@ class PhoneScript:
             return True
         return False
 
-    def _why(self, lost: StageError | None) -> Failure:
-        """Why the app ended before the end of its lines."""
-        if lost is not None:
-            return lost.failure
+    def _why(self, told: StageError | None) -> Failure:
+        """Why the app ended before the end of its lines, if devicectl has not ``told``."""
+        if told is not None:
+            return told.failure
         message, hint = (
             f"latbench's app ended without a word on {self._phone}",
             "iOS ends an app that takes too much memory, whose phone runs empty, or that somebody "

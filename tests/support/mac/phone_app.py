@@ -16,9 +16,8 @@ from typing import Any
 
 import msgspec
 
-from latbench.errors import StageError, UsageError
 from latbench.worker import job_folder as files
-from latbench.worker import messages
+from latbench.worker import messages, server
 from latbench.worker.agent import answer_about_machine
 from latbench.worker.inference import Worker
 
@@ -68,24 +67,22 @@ class App:
                 answers.flush()
                 self.suffer()
         self.say("failed" if self.failure else "finished")
+        sys.exit(1 if self.failure else 0)
 
     def asked(self, worker: Worker, line: files.ScriptLine) -> Any:
         request = line.request
         if isinstance(request, messages.Open):
             inside = str(self.data / request.path)
             request = msgspec.structs.replace(request, path=inside)
-        try:
-            answer = worker.handle(request)
-            if isinstance(answer, messages.BlockTimed):
-                # A phone is no virtual machine whose hypervisor takes time away.
-                return msgspec.structs.replace(answer, readings=None)
-            return answer
-        except StageError as error:
-            self.failure = error.failure
-            return messages.Failed.of(error.failure)
-        except UsageError as error:
-            self.failure = {"stage": "open", "kind": "error", "message": error.message}
-            return messages.Refused(message=error.message, hint=error.hint)
+        answer = server._response(request, worker.handle)
+        if isinstance(answer, messages.BlockTimed):
+            # A phone is no virtual machine whose hypervisor takes time away.
+            return msgspec.structs.replace(answer, readings=None)
+        if isinstance(answer, messages.Failed):
+            self.failure = answer.failure
+        elif isinstance(answer, messages.Refused):
+            self.failure = {"stage": "open", "kind": "error", "message": answer.message}
+        return answer
 
     def told(self, request: Any) -> Any:
         told = answer_about_machine(request)
