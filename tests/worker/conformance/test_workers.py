@@ -33,11 +33,12 @@ def test_the_python_worker_with_tflite() -> None:
 
 
 def test_the_python_worker_with_core_ml(tmp_path: Path) -> None:
-    """Without the checks that start it again, which takes coremltools seconds."""
+    """Without the checks that start it again: coremltools takes seconds, a minute under load."""
     pytest.importorskip("coremltools", reason="needs the `coreml` extra")
     names = ("capabilities", "broken-file", "period", "readings", "peak-memory", "failed-open")
     names += ("inputs-values", "inputs-range", "inputs-random", "inputs-file", "open-again")
     only = [part for name in (*names, "only-responses") for part in ("--only", name)]
+    only += ["--timeout", "240"]
     report = checked(PYTHON, "--backend", "coreml", *only, variables=mac_environment(tmp_path))
     assert skipped(report) == set()
 
