@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from latbench.worker import apple
 from support import onnx_files
 from support.environment import ROOT
 
@@ -81,6 +82,8 @@ def test_it_holds_exactly_the_three_packages(wheel: Path) -> None:
     assert "latbench/store/migrations/versions/0001_records.py" in names
     sources = {path.name for path in (ROOT / "runners/native-worker").iterdir()}
     assert {f"latbench/worker/native_worker/{name}" for name in sources} <= set(names)
+    swift = {path.relative_to(apple.APPLE_SOURCES).as_posix() for path in apple.app_sources()}
+    assert {f"latbench/worker/apple_worker/{name}" for name in swift} <= set(names)
     assert not [name for name in names if "__pycache__" in name or "tests" in name]
 
 

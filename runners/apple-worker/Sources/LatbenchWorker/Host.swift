@@ -203,6 +203,11 @@ func peakMemoryBytes() -> Int64? {
     #endif
 }
 
+#if canImport(Darwin)
+    /// Each call of the function would count one more user of the port.
+    private let host = mach_host_self()
+#endif
+
 /// CPU time of all processes since the system was started.
 private func busyNs() -> Int64? {
     let tickNs: Int64 = 10_000_000
@@ -212,7 +217,7 @@ private func busyNs() -> Int64? {
             MemoryLayout<host_cpu_load_info_data_t>.size / MemoryLayout<integer_t>.size)
         let status = withUnsafeMutablePointer(to: &load) {
             $0.withMemoryRebound(to: integer_t.self, capacity: Int(count)) {
-                host_statistics(mach_host_self(), HOST_CPU_LOAD_INFO, $0, &count)
+                host_statistics(host, HOST_CPU_LOAD_INFO, $0, &count)
             }
         }
         guard status == KERN_SUCCESS else { return nil }
