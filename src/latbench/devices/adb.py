@@ -255,7 +255,8 @@ class AdbChannel:
             return None
         self._gatherer.join(ERRORS_TIMEOUT_S)
         found = _parted(self._errors)[1]
-        if found is None and not self._closed:
+        # One that was closed here may have ended either way, but not where the connection is lost.
+        if found is None and (self._transport.is_lost() or not self._closed):
             raise self._transport.lost(self.detail())
         return found
 
