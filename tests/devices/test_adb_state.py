@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from latbench.devices.adb import AdbChannel, AdbTransport
 from latbench.devices.adb_check import steps_of
 from latbench.devices.adb_server import AdbServer, listed_by
 from latbench.devices.adb_state import STATE_WORDS
 from latbench.devices.connections import new_connection
 from latbench.devices.opening import connect
+from latbench.devices.transport import lost_connection
 from latbench.errors import StageError
 from support.command_line import Ended, in_process
 
@@ -253,3 +257,29 @@ def test_what_a_phone_says_of_itself() -> None:
     faked = {each.name: each.hint for each in steps_of({**TOLD, "faked": "true"})}
     assert "faked" in str(faked["thermal"])
     assert {each.found for each in steps_of({})} >= {"unknown"}
+
+
+class LostTransport:
+    """A transport whose connection is lost."""
+
+    def is_lost(self) -> bool:
+        return True
+
+    def lost(self, detail: str | None = None) -> StageError:
+        return lost_connection("pixel", detail)
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+
+
+def test_a_closed_program_of_a_lost_connection_is_lost_too() -> None:
+    """Or whoever asks it waits for an answer until the time is up."""
+    program = subprocess.Popen(
+        ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    channel = AdbChannel(cast("AdbTransport", LostTransport()), program)
+    channel.close()
+    channel.close()
+    with pytest.raises(StageError, match="the connection to pixel was lost"):
+        channel.status(0)
