@@ -76,6 +76,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     (tmp_path / "log").touch()
     monkeypatch.setenv("LATBENCH_ADB", str(program))
+    # The file by which processes share a server.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(unused_port()))

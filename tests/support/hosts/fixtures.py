@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def adb_port(adbd_files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]
     monkeypatch.setenv("LATBENCH_ADB_PORT", str(port))
     yield port
     subprocess.run(["adb", "-P", str(port), "kill-server"], capture_output=True, check=False)
+    Path(tempfile.gettempdir(), f"latbench-adb-{os.getuid()}-{port}.lock").unlink(missing_ok=True)
 
 
 @pytest.fixture
