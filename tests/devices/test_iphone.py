@@ -31,6 +31,7 @@ from support.hosts import Bed
 from support.hosts.spec import CHECKOUT
 from support.mac.phone import TEAM, UDID, StandInPhone, make_phone
 
+pytestmark = pytest.mark.slow
 SHORT = msgspec.structs.replace(
     FIXED, processes=2, max_processes=2, warmup_calls=3, min_calls=10, block_calls=5
 )
@@ -241,7 +242,6 @@ def until_stopped(phone: StandInPhone) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_harness_that_ends_in_the_middle(
     phone: StandInPhone, tmp_path: Path, number: signal.Signals
@@ -320,7 +320,6 @@ def test_a_check_says_what_to_do(phone: StandInPhone, state: dict[str, Any], wor
     assert checked.status == (0 if "conditions" in state else 3)
 
 
-@pytest.mark.slow
 def test_a_phone_behind_a_mac_that_is_reached_over_ssh(
     ssh_bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
