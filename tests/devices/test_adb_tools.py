@@ -12,12 +12,12 @@ from latbench.devices.connections import known_connection, store_connection
 from latbench.errors import StageError
 from latbench.schema.reported import ReportedResult
 from latbench.schema.request import make_request
+from support import phones
 from support.devices import use_home
 from support.hosts import Host
 from support.onnx_files import classifier
 from support.tool_outputs import PERF_TEST
 
-phones = pytest.importorskip("support.phones", reason="needs a phone of the test bed")
 pytestmark = pytest.mark.slow
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from latbench.devices import opening, remote, runtime_libraries, setup
+from latbench.devices import opening, runtime_libraries, setup
 from latbench.devices.connections import find_connection
 from latbench.files import content_sha256
 from latbench.worker.native import native_libraries
@@ -61,7 +61,6 @@ def root(
 
 def lead_to(way: CommandTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every address lead there."""
-    monkeypatch.setattr(remote, "DEVICE_LOCK", way.device_lock, raising=False)
     for module in (opening, setup):
         monkeypatch.setattr(module, "connect", lambda connection: way)
 
@@ -83,7 +82,7 @@ def test_an_empty_system_runs_the_worker_on_a_glibc_bundle(
     assert done.out == (
         f"installed on phone: native worker {short} (glibc bundle) with onnxruntime\n"
     )
-    folder = f"/data/local/tmp/.cache/latbench/native/{connection.installed.sha256}"
+    folder = f"/data/local/tmp/latbench/native/{connection.installed.sha256}"
     loader = connection.installed.loader
     assert loader is not None
     assert loader.startswith(f"{folder}/ld-linux-")

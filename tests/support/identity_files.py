@@ -1,6 +1,6 @@
 """The files of ``latbench/worker/conformance/identity``, as they were made.
 
-``python -m support.identity_files`` in ``tests`` writes them again.
+A test compares them with what these functions make.
 """
 
 from __future__ import annotations

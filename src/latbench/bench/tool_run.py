@@ -17,6 +17,7 @@ from latbench.bench.import_reported import new_reported
 from latbench.bench.record_factory import new_id
 from latbench.devices.addresses import AdbAddress, SshAddress, read_address
 from latbench.devices.connections import find_connection
+from latbench.devices.elf import architecture_of
 from latbench.devices.programs import ProgramEnd, ProgramHost, program_host, run_program
 from latbench.errors import LatbenchError, StageError, UsageError
 from latbench.events import SILENT, Events
@@ -31,7 +32,6 @@ from latbench.schema.request import Request
 from latbench.zoo.resolver import identify
 
 TIMEOUT_S = 600.0
-_ELF_MACHINES = {3: "i686", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 _BY_HAND = {"ssh": "/tmp/latbench-by-hand", "adb": "/data/local/tmp/latbench-by-hand"}  # noqa: S108
 
 
@@ -171,7 +171,7 @@ def _ran(
     if tool.installed is None:
         binary = tool.checked_binary()
         program = host.put(binary, executable=True)
-        architecture, digest = _architecture(binary), content_sha256(binary)
+        architecture, digest = architecture_of(binary), content_sha256(binary)
     else:
         program = tool.installed
         digest = host.sha256(program)
@@ -212,15 +212,6 @@ def _variables(tool: ToolRequest, folders: Mapping[str, object]) -> dict[str, st
 def _command(program: str, words: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...]:
     own = ("env", *(f"{name}={value}" for name, value in variables.items())) if variables else ()
     return (*own, program, *words)
-
-
-def _architecture(binary: Path) -> str | None:
-    """What a program of Linux or Android was built for; ``None`` for another format."""
-    with binary.open("rb") as file:
-        head = file.read(20)
-    if head[:4] != b"\x7fELF":
-        return None
-    return _ELF_MACHINES.get(int.from_bytes(head[18:20], "little" if head[5] == 1 else "big"))
 
 
 def _require_success(

@@ -24,6 +24,12 @@ class Elf:
         return b"\0" + symbol.encode() + b"\0" in self.content
 
 
+def architecture_of(path: Path) -> str | None:
+    """What a file was built for; ``None`` for one of another format. Raises :class:`OSError`."""
+    found = read_elf(path)
+    return found.architecture if found else None
+
+
 def read_elf(path: Path) -> Elf | None:
     """Read a file; ``None`` if it is of another format. Raises :class:`OSError`."""
     content = path.read_bytes()

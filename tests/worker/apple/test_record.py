@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from latbench.devices import local
+from support import conformance
 from support.command_line import QUICK, in_process
 from support.environment import TINY, child_environment
 from support.native_talk import Talk
@@ -47,9 +48,8 @@ def test_a_whole_record(
 
 
 def test_it_keeps_to_the_protocol(apple: Sequence[str]) -> None:
-    suite = pytest.importorskip("support.conformance", reason="needs latbench check-worker")
-    report = suite.checked(apple, "--backend", "coreml")
-    assert suite.skipped(report) == {"stoppable", "pinned", "cpus", "operators"}
+    report = conformance.checked(apple, "--backend", "coreml")
+    assert conformance.skipped(report) == {"stoppable", "pinned", "cpus", "operators"}
 
 
 def test_the_sources_compile_as_swift_6(apple: Sequence[str]) -> None:
