@@ -37,7 +37,7 @@ class SshHost(Value, frozen=True, kw_only=True):
     """Whether it is one of the user's devices already."""
 
 
-class FoundPhone(Value, frozen=True, kw_only=True):
+class FoundAndroid(Value, frozen=True, kw_only=True):
     """An Android device that an adb server sees, and the id that it would get here."""
 
     address: str
@@ -50,7 +50,7 @@ class FoundPhone(Value, frozen=True, kw_only=True):
     """What keeps it from being measured on, and what to do."""
 
 
-def phones() -> tuple[FoundPhone, ...]:
+def phones() -> tuple[FoundAndroid, ...]:
     """What latbench's adb server sees, and the USB devices that the user's server holds.
 
     Raises :class:`StageError` if there is no adb.
@@ -71,10 +71,10 @@ def phones() -> tuple[FoundPhone, ...]:
 
 def _phone(
     device: Listed, beside: Sequence[Listed], there: set[str], note: str | None
-) -> FoundPhone:
+) -> FoundAndroid:
     twins = [each for each in beside if each.serial == device.serial]
     name = device.path if len(twins) > 1 and device.path else device.serial
-    return FoundPhone(
+    return FoundAndroid(
         address=f"adb://{name}",
         id=_id_of(device.model or device.serial),
         added=f"adb://{name}" in there,

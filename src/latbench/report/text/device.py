@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from latbench.analysis.settings import settings
 from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import Connection
-from latbench.devices.discovery import FoundPhone, SshHost
+from latbench.devices.discovery import FoundAndroid, SshHost
 from latbench.report.text.layout import labelled
 from latbench.report.units import size, time
 from latbench.schema.cpu_choice import CPUS_SETTING
@@ -67,7 +67,7 @@ def connection_lines(connection: Connection) -> list[str]:
     return lines
 
 
-def discovered_lines(hosts: Sequence[SshHost], phones: Sequence[FoundPhone]) -> list[str]:
+def discovered_lines(hosts: Sequence[SshHost], phones: Sequence[FoundAndroid]) -> list[str]:
     """The command that adds each, and what keeps it from being measured on."""
     lines = [(each.id, f"ssh://{each.host}", "added" if each.added else None) for each in hosts]
     for each in phones:
