@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from latbench.analysis.reliability import power_problem
 from latbench.artifacts.cache import ArtifactCache
 from latbench.defaults import FALLBACK, LOCAL
-from latbench.devices.preparation import RESTORE_COMMAND, LocalShell, Target, find_preparation
+from latbench.devices.local_shell import LocalShell
+from latbench.devices.preparation import RESTORE_COMMAND, Target, find_preparation
 from latbench.errors import LatbenchError
 from latbench.host.info import read_conditions, read_machine
 from latbench.paths import cache_folder

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from latbench.devices.local_shell import LocalShell
 from latbench.devices.preparation import (
     Clocks,
-    LocalShell,
     Setting,
     Target,
     find_preparation,

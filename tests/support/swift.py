@@ -6,12 +6,11 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from latbench.worker.apple import APPLE_SOURCES, PROGRAM
+from support import debian
 
 ASKED = "LATBENCH_SWIFT"
 """Variable that is 1 where the compiler may be downloaded."""
@@ -19,30 +18,15 @@ CACHE = "LATBENCH_SWIFT_CACHE"
 """Variable that names the folder in which the compiler is kept."""
 COST = "514 MB from Debian once, 2.4 GB on disk, about two minutes"
 PACKAGES = ("swiftlang", "libc6-dev", "libstdc++-14-dev", "bash", "coreutils")
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 STAND_IN = Path(__file__).parents[1] / "worker/apple/standin"
-SOURCE = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian trixie main\n"
-APT = """\
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
-APT::Install-Recommends "false";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-Dir::State "{folder}/state";
-Dir::State::status "{folder}/state/status";
-Dir::Cache "{folder}/cache";
-Dir::Etc::sourcelist "{folder}/sources.list";
-Dir::Etc::sourceparts "{folder}/parts";
-"""
 
 
 def why_unavailable() -> str | None:
     """Why Swift cannot be had here, or ``None``."""
     if os.environ.get(ASKED) != "1":
         return f"compiling the Swift worker costs {COST}; set {ASKED}=1 to run it"
-    if shutil.which("apt-get") is None or not KEYRING.exists():
-        return "the Swift compiler comes from Debian's packages"
+    if (reason := debian.why_unavailable()) is not None:
+        return reason
     if os.uname().machine != "x86_64":
         return "the Swift compiler is unpacked for x86-64 only"
     if os.geteuid() != 0:
@@ -53,15 +37,7 @@ def why_unavailable() -> str | None:
 def swift_root() -> Path:
     """The root folder with ``swiftc``, made once in the cache folder that :data:`CACHE` names."""
     cache = Path(os.environ.get(CACHE) or Path.home() / ".cache/latbench-swift")
-    digest = hashlib.sha256(repr((PACKAGES, APT)).encode()).hexdigest()[:12]
-    root = cache / f"trixie-{digest}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix="making-") as folder:
-                _make(Path(folder)).rename(root)
-    return root
+    return debian.made_once(cache, "trixie", PACKAGES, _make)
 
 
 def in_root(root: Path, folder: Path, command: Sequence[str]) -> None:
@@ -77,7 +53,7 @@ def in_root(root: Path, folder: Path, command: Sequence[str]) -> None:
         exec chroot "$3" env PATH=/usr/bin sh -c 'cd "$1"; shift; exec "$@"' sh "$1" "${@:4}"
     """
     places = (str(folder), str(inside), str(root))
-    _run("unshare", "--mount", "bash", "-euc", script, "bash", *places, *command)
+    debian.run("unshare", "--mount", "bash", "-euc", script, "bash", *places, *command)
 
 
 def loader(root: Path, folder: Path) -> tuple[str, ...]:
@@ -126,33 +102,8 @@ def _compile(root: Path, folder: Path, version: str) -> None:
 
 
 def _make(folder: Path) -> Path:
-    for each in ("state/lists/partial", "cache/archives/partial", "parts"):
-        (folder / each).mkdir(parents=True)
-    (folder / "state/status").touch()
-    (folder / "sources.list").write_text(SOURCE)
-    config = folder / "apt.conf"
-    config.write_text(APT.format(folder=folder))
-    apt = ["env", f"APT_CONFIG={config}", "apt-get", "-qq"]
-    _run(*apt, "update")
-    _run(*apt, "install", "--yes", "--download-only", *PACKAGES)
-    root = folder / "root"
+    packages = debian.download(folder, PACKAGES, suite="trixie")
+    root = debian.unpacked(folder / "root", packages, shell="bash")
     for name in ("proc", "tmp", "dev"):
-        (root / name).mkdir(parents=True)
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
-    unpack = (
-        f'for each; do dpkg-deb --fsys-tarfile "$each" | tar -x --keep-directory-symlink -C {root}; '
-        'rm "$each"; done'
-    )
-    packages = sorted((folder / "cache/archives").glob("*.deb"))
-    _run("bash", "-euo", "pipefail", "-c", unpack, "bash", *map(str, packages))
-    if not (root / "usr/bin/sh").exists():
-        (root / "usr/bin/sh").symlink_to("bash")
+        (root / name).mkdir(exist_ok=True)
     return root
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)[-300:]}: {(done.stdout + done.stderr)[-4000:]}")

@@ -6,8 +6,6 @@ on the Mac, and prints it. Both forms are read: that of Xcode 15 to 26 and that 
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -49,34 +47,6 @@ class MacShell(Protocol):
     def close(self) -> None:
         """End the connection."""
         ...
-
-
-class LocalMac:
-    """This machine as the Mac."""
-
-    def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
-        """Run a command to its end. Raises :class:`StageError`."""
-        try:
-            done = subprocess.run(
-                command, input=stdin, capture_output=True, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise StageError(
-                "probe", f"{command[0]} did not end within {timeout_s:g} s", kind="timeout"
-            ) from error
-        except OSError as error:
-            raise StageError(
-                "probe", f"cannot start {command[0]}: {error.strerror}", kind="unavailable"
-            ) from error
-        return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
-
-    def push(self, source: Path, target: str) -> None:
-        """Copy a file."""
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-
-    def close(self) -> None:
-        """Nothing has to end."""
 
 
 class Phone(Value, frozen=True, kw_only=True):

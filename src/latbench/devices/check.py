@@ -11,8 +11,9 @@ from latbench.devices.apple_setup import check_iphone
 from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import Connection, load_connections
 from latbench.devices.installation import check_surroundings, look_around
+from latbench.devices.local_shell import LocalShell
 from latbench.devices.opening import connect
-from latbench.devices.preparation import RESTORE_COMMAND, LocalShell, Target, find_preparation
+from latbench.devices.preparation import RESTORE_COMMAND, Target, find_preparation
 from latbench.devices.remote import RemoteDevice
 from latbench.devices.setup import default_worker
 from latbench.devices.transport import Transport

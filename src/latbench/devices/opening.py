@@ -14,10 +14,11 @@ from latbench.devices.addresses import (
     read_address,
 )
 from latbench.devices.apple import AppleDevice, control_of
-from latbench.devices.apple_control import LocalMac, MacShell
+from latbench.devices.apple_control import MacShell
 from latbench.devices.catalog import find_device, load_devices, user_devices_path
 from latbench.devices.connections import Connection, known_connection, load_connections
 from latbench.devices.local import LocalDevice
+from latbench.devices.local_shell import LocalShell
 from latbench.devices.measured import MeasuredDevice
 from latbench.devices.remote import RemoteDevice
 from latbench.devices.transport import Transport
@@ -105,11 +106,11 @@ def open_mac(name: str) -> MacShell:
     Raises :class:`StageError` and :class:`UsageError`.
     """
     if name == LOCAL:
-        return LocalMac()
+        return LocalShell()
     mac = known_connection(name)
     address = read_address(mac.address)
     if isinstance(address, LocalAddress):
-        return LocalMac()
+        return LocalShell()
     if not isinstance(address, SshAddress):
         raise UsageError(
             f"{name} cannot be the Mac of a phone: it is reached by {mac.address}",

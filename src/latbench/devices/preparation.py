@@ -8,7 +8,6 @@ from which :func:`restore_device` puts the old values back.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from latbench.defaults import LOCAL
 from latbench.devices.addresses import AdbAddress, LocalAddress, read_address
 from latbench.devices.connections import find_connection, known_connection
 from latbench.devices.local import LocalDevice
+from latbench.devices.local_shell import LocalShell
 from latbench.devices.opening import connect
 from latbench.devices.preparation_android import (
     PROGRAM,
@@ -105,28 +105,6 @@ class Target:
     def is_phone(self) -> bool:
         """Whether Android's own programs set its state."""
         return self.shell.kind == "adb"
-
-
-class LocalShell:
-    """This machine."""
-
-    kind = "local"
-
-    def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
-        """Run a command to its end. Raises :class:`StageError`."""
-        try:
-            done = subprocess.run(
-                command, input=stdin, capture_output=True, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise StageError(
-                "probe", f"{command[0]} did not end within {timeout_s:g} s", kind="timeout"
-            ) from error
-        except OSError as error:  # Windows has no sh.
-            raise StageError(
-                "probe", f"cannot start {command[0]}: {error.strerror}", kind="unavailable"
-            ) from error
-        return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 @contextmanager
