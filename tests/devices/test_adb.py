@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,7 @@ from latbench.schema.record import Record
 from latbench.store.record_filter import RecordFilter
 from latbench.store.registry import Registry
 from support import onnx_files
+from support.broken_links import at_round, disconnected, no_orphans
 from support.command_line import Ended, in_process
 from support.devices import use_home
 from support.environment import child_environment
@@ -39,7 +40,6 @@ SHORT_OPTIONS = (
     *("--protocol", "latbench-fixed@1", "--processes", "2"),
     *("--warmup", "3", "--calls", "20", "--block-calls", "5", "--threads", "1"),
 )
-ORPHANS_END_S = 10
 
 
 @pytest.fixture
@@ -69,35 +69,6 @@ def measured(tmp_path: Path, events: Events = SILENT) -> Record:
         registry=str(tmp_path / "registry.db"),
         events=events,
     ).record
-
-
-def at_round(number: int, action: Callable[[], object]) -> Events:
-    """Do ``action`` once, after that many rounds of blocks."""
-    left = [number]
-
-    def progress(done: int, total: int) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            action()
-
-    return Events(progress=progress)
-
-
-def no_orphans(host: Host) -> None:
-    """Wait for the end of every worker on the phone."""
-    end = time.monotonic() + ORPHANS_END_S
-    while host.processes(WORKER):
-        assert time.monotonic() < end, host.processes(WORKER)
-        time.sleep(0.05)
-
-
-def disconnected(record: Record) -> None:
-    failure = record.outcome.failure
-    assert record.outcome.status == "failed"
-    assert failure is not None
-    assert (failure.kind, failure.stage) == ("disconnected", "time")
-    assert "the connection to pixel was lost" in failure.message
-    assert record.outcome.traces[0].blocks
 
 
 def test_from_an_address_to_a_latency(phone: Host, home: Path, tmp_path: Path) -> None:
@@ -142,7 +113,7 @@ def test_faults_of_the_way(pixel: Host, tmp_path: Path) -> None:
         record = measured(tmp_path, at_round(3, fault))
         disconnected(record)
         if pixel.running:
-            no_orphans(pixel)
+            no_orphans(pixel, WORKER)
         mend()
         assert measured(tmp_path).outcome.status == "measured"
 
@@ -154,7 +125,7 @@ def test_a_short_cut_costs_nothing(pixel: Host, tmp_path: Path) -> None:
         pixel.mend()
 
     assert measured(tmp_path, at_round(3, blink)).outcome.status == "measured"
-    no_orphans(pixel)
+    no_orphans(pixel, WORKER)
 
 
 def until_workers(host: Host, number: int) -> list[int]:
@@ -182,7 +153,7 @@ def test_killed_programs(pixel: Host, tmp_path: Path) -> None:
     assert failure is not None
     assert (failure.kind, failure.stage) == ("crash", "time")
     assert "SIGKILL" in failure.message
-    no_orphans(pixel)
+    no_orphans(pixel, WORKER)
     model = onnx_files.stack(tmp_path / "model.onnx", side=36)
     for cut in (False, True):
         harness = subprocess.Popen(
@@ -205,7 +176,7 @@ def test_killed_programs(pixel: Host, tmp_path: Path) -> None:
             pixel.cut()
         harness.send_signal(signal.SIGKILL)
         harness.communicate(timeout=30)
-        no_orphans(pixel)
+        no_orphans(pixel, WORKER)
         if cut:
             pixel.mend()
         assert measured(tmp_path).outcome.status == "measured"

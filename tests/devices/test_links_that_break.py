@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ import latbench
 from latbench.events import SILENT, Events
 from latbench.schema.protocol_catalog import FIXED
 from latbench.schema.record import Record
+from support.broken_links import at_round, disconnected, no_orphans
 from support.environment import child_environment
 from support.hosts import Host
 
@@ -27,7 +27,6 @@ SHORT = msgspec.structs.replace(
 """Two processes of eight blocks."""
 pytestmark = pytest.mark.slow
 WORKER = "latbench.worker.inference"
-ORPHANS_END_S = 10
 
 
 def measured(tmp_path: Path, events: Events = SILENT, **options: str) -> Record:
@@ -44,35 +43,6 @@ def measured(tmp_path: Path, events: Events = SILENT, **options: str) -> Record:
     return result.record
 
 
-def at_round(number: int, action: Callable[[], object]) -> Events:
-    """Do ``action`` once, after that many rounds of blocks."""
-    left = [number]
-
-    def progress(done: int, total: int) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            action()
-
-    return Events(progress=progress)
-
-
-def no_orphans(host: Host) -> None:
-    """Wait for the end of every worker on the device."""
-    end = time.monotonic() + ORPHANS_END_S
-    while host.processes(WORKER):
-        assert time.monotonic() < end, host.processes(WORKER)
-        time.sleep(0.05)
-
-
-def disconnected(record: Record) -> None:
-    failure = record.outcome.failure
-    assert record.outcome.status == "failed"
-    assert failure is not None
-    assert (failure.kind, failure.stage) == ("disconnected", "time")
-    assert "the connection to board was lost" in failure.message
-    assert record.outcome.traces[0].blocks
-
-
 def test_a_run_on_a_device(device: Host, tmp_path: Path) -> None:
     record = measured(tmp_path)
     assert record.outcome.status == "measured"
@@ -83,13 +53,13 @@ def test_a_run_on_a_device(device: Host, tmp_path: Path) -> None:
     assert link.address == "ssh://board"
     assert link.harness.hostname == os.uname().nodename
     assert link.harness.identity != record.environment.machine.identity
-    no_orphans(device)
+    no_orphans(device, WORKER)
 
 
 def test_a_cut_cable_keeps_what_was_measured(device: Host, tmp_path: Path) -> None:
     record = measured(tmp_path, at_round(3, device.cut))
     disconnected(record)
-    no_orphans(device)
+    no_orphans(device, WORKER)
     device.mend()
     assert measured(tmp_path).outcome.status == "measured"
 
@@ -125,7 +95,7 @@ def test_a_cable_that_is_cut_while_the_worker_is_busy(
     failure = record.outcome.failure
     assert failure is not None
     assert (failure.kind, failure.stage) == ("disconnected", stage)
-    no_orphans(device)
+    no_orphans(device, WORKER)
     device.mend()
     assert measured(tmp_path).outcome.status == "measured"
 
@@ -150,7 +120,7 @@ def test_a_killed_agent_costs_nothing_that_was_measured(device: Host, tmp_path: 
     assert record.outcome.status in ("measured", "failed")
     assert record.outcome.traces[0].blocks
     assert record.environment.after is None
-    no_orphans(device)
+    no_orphans(device, WORKER)
     assert measured(tmp_path).outcome.status == "measured"
 
 
@@ -161,7 +131,7 @@ def test_a_killed_worker_is_a_failure(device: Host, tmp_path: Path) -> None:
     assert (failure.kind, failure.stage) == ("crash", "time")
     assert "SIGKILL" in failure.message
     assert record.outcome.traces[0].blocks
-    no_orphans(device)
+    no_orphans(device, WORKER)
     assert measured(tmp_path).outcome.status == "measured"
 
 
@@ -190,7 +160,7 @@ def test_a_killed_harness_leaves_nobody_behind(
     time.sleep(1)
     harness.send_signal(number)
     harness.communicate(timeout=30)
-    no_orphans(device)
+    no_orphans(device, WORKER)
     assert measured(tmp_path).outcome.status == "measured"
 
 
@@ -199,7 +169,7 @@ def test_a_harness_that_is_stopped_leaves_nobody_behind(device: Host, tmp_path: 
     harness = started(tmp_path)
     until_workers(device, 3)
     harness.send_signal(signal.SIGSTOP)
-    no_orphans(device)
+    no_orphans(device, WORKER)
     harness.send_signal(signal.SIGCONT)
     _, said = harness.communicate(timeout=60)
     assert harness.returncode == 3, said
