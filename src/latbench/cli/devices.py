@@ -387,7 +387,7 @@ def prepare(
     as_json: bool,
     **phone: Any,
 ) -> None:
-    """Fix the clocks of a device, or the state of a phone, until restore.
+    """Fix the clocks or a phone's state until restore.
 
     ID is one of your devices, or local for this machine. Clocks need root there, or sudo without a
     password; a phone needs neither. Either everything is set, or nothing. The old values are kept

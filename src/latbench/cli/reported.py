@@ -104,7 +104,7 @@ def run(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Run a vendor's benchmark program on a device and keep what it reports.
+    """Run a vendor's program and keep what it reports.
 
     \b
     latbench reported run benchmark_model --binary ./benchmark_model \\
