@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from latbench.analysis.summary import summarize
 from latbench.bench.left_jobs import left_jobs
 from latbench.bench.run import run_request
 from latbench.devices import apple, apple_scripts
@@ -303,6 +304,31 @@ def test_the_way_to_a_new_phone(phone: StandInPhone, tmp_path: Path) -> None:
     assert not phone.documents().exists()
 
 
+def test_a_phone_that_warms_up_in_mid_run(phone: StandInPhone, tmp_path: Path) -> None:
+    phone.change(conditions={"thermal_status": "nominal"})
+    answers = measured_answers(phone, tmp_path)
+    phone.change(conditions={"thermal_status": "nominal"}, warms_after=2 * answers - 4)
+    record = measured(tmp_path)
+    blocks = [block for trace in record.outcome.traces for block in trace.blocks]
+    statuses = [block.readings.thermal_status if block.readings else None for block in blocks]
+    assert statuses[0] == "nominal"
+    assert statuses[-1] == "serious"
+    assert record.environment.before.thermal_status == "nominal"
+    assert record.environment.after is not None
+    assert record.environment.after.thermal_status == "serious"
+    summary = summarize(record)
+    assert summary is not None
+    assert summary.disturbances == {"the device throttled itself": statuses.count("serious")}
+
+
+def measured_answers(phone: StandInPhone, tmp_path: Path) -> int:
+    """How many lines the app answers in a run that goes well."""
+    record = measured(tmp_path)
+    assert record.outcome.status == "measured"
+    answers: int = phone.state()["answers"]
+    return answers
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [
@@ -311,6 +337,7 @@ def test_the_way_to_a_new_phone(phone: StandInPhone, tmp_path: Path) -> None:
         ({"locked": True}, "my-iphone is locked"),
         ({"pairing": "unpaired"}, "is not paired"),
         ({"conditions": {"battery_percent": 4}}, "charge it first"),
+        ({"conditions": {"thermal_status": "fair"}}, "let it cool down"),
     ],
 )
 def test_a_check_says_what_to_do(phone: StandInPhone, state: dict[str, Any], words: str) -> None:

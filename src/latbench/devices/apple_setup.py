@@ -32,6 +32,7 @@ from latbench.devices.opening import mac_of, open_mac
 from latbench.devices.transport import COMMAND_TIMEOUT_S
 from latbench.errors import LatbenchError, StageError, UsageError, suggest
 from latbench.events import Warn
+from latbench.schema.thermal import is_throttled
 from latbench.schema.value import Value
 from latbench.worker.apple import (
     APP,
@@ -265,6 +266,13 @@ def _app(device: AppleDevice) -> Iterator[CheckStep]:
         found=f"{link.worker}, an exchange takes {link.round_trip_ns / 1e9:.1f} s",
     )
     yield CheckStep(name="processor", works=None, found=device.machine.cpu_model or "unknown")
+    hot = is_throttled(now.thermal_status)
+    yield CheckStep(
+        name="thermal",
+        works=None,
+        found=now.thermal_status or "unknown",
+        hint="let it cool down, or wait with --max-thermal-status nominal" if hot else None,
+    )
     percent = now.battery_percent
     if percent is not None:
         low = percent < LOW_BATTERY_PERCENT

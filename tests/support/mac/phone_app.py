@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from latbench.schema.trace import Readings
 from latbench.worker import job_folder as files
 from latbench.worker import messages, server
 from latbench.worker.agent import answer_about_machine
@@ -77,12 +78,20 @@ class App:
         answer = server._response(request, worker.handle)
         if isinstance(answer, messages.BlockTimed):
             # A phone is no virtual machine whose hypervisor takes time away.
-            return msgspec.structs.replace(answer, readings=None)
+            return msgspec.structs.replace(answer, readings=self.heat(sum(answer.sample_ns)))
         if isinstance(answer, messages.Failed):
             self.failure = answer.failure
         elif isinstance(answer, messages.Refused):
             self.failure = {"stage": "open", "kind": "error", "message": answer.message}
         return answer
+
+    def heat(self, wall_ns: int) -> Readings | None:
+        """What the app reads beside a block: how hot the system says that it is."""
+        status = self.state().get("conditions", {}).get("thermal_status")
+        if status is None:
+            return None
+        unknown: dict[str, Any] = dict.fromkeys(Readings.__struct_fields__)
+        return Readings(**{**unknown, "wall_ns": wall_ns, "thermal_status": status})
 
     def told(self, request: Any) -> Any:
         told = answer_about_machine(request)
@@ -98,6 +107,8 @@ class App:
         wrong = self.state()
         done = wrong.get("answers", 0) + 1
         self.change(answers=done)
+        if done == wrong.get("warms_after"):
+            self.change(conditions={"thermal_status": "serious"})
         if done == wrong.get("dies_after"):
             if wrong.get("runs_empty"):
                 self.change(connection="unavailable")
