@@ -3,10 +3,12 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 #include "failure.h"
 #include "inputs.h"
 #include "json.h"
+#include "litert_accelerator.h"
 #include "process.h"
 #include "runtime.h"
 
@@ -27,6 +29,16 @@ using Index = std::size_t;
 
 constexpr int kCpuAccelerator = 1, kRead = 0, kWrite = 1;
 constexpr int kMostAxes = 8;
+// The status of a file with operators that none of the permitted accelerators executes.
+constexpr int kCompilation = 504;
+// The type of an environment's option.
+constexpr std::int64_t kText = 8;
+
+struct EnvironmentOption {
+    std::int64_t tag, type;
+    const char* text;
+};
+static_assert(sizeof(EnvironmentOption) == 24);
 
 // Element type, rank in the low 7 bits, sizes and strides.
 struct TensorType {
@@ -50,6 +62,10 @@ constexpr Element kElements[] = {
 
 #define LATBENCH_LITERT_FUNCTIONS(X)                                                         \
     X(CreateEnvironment, int, (int, const void*, Handle**))                                  \
+    X(GetNumAccelerators, int, (Handle*, Index*))                                            \
+    X(GetAccelerator, int, (Handle*, Index, Handle**))                                       \
+    X(GetAcceleratorName, int, (Handle*, const char**))                                      \
+    X(GetAcceleratorHardwareSupport, int, (Handle*, int*))                                   \
     X(CreateModelFromFile, int, (Handle*, const char*, Handle**))                            \
     X(CreateOptions, int, (Handle**))                                                        \
     X(SetOptionsHardwareAccelerators, int, (Handle*, int))                                   \
@@ -112,10 +128,49 @@ class Api {
     call.name = reinterpret_cast<result(*) arguments>(library.function("LiteRt" #name));
         LATBENCH_LITERT_FUNCTIONS(LATBENCH_LITERT_READ)
 #undef LATBENCH_LITERT_READ
-        check(call.CreateEnvironment(0, nullptr, &environment_), "CreateEnvironment");
+        check(call.CreateEnvironment(0, nullptr, &environments_[kCpuAccelerator]),
+              "CreateEnvironment");
     }
 
-    Handle* environment_handle() const { return environment_; }
+    Handle* environment_of(const Accelerator* accelerator) const {
+        return environments_.at(accelerator == nullptr ? kCpuAccelerator : accelerator->bit);
+    }
+
+    // Load the accelerator from the folder of LiteRT's own library, unless that is done, and
+    // return the name that it has in LiteRT.
+    std::string load(const Accelerator& accelerator) {
+        const std::string& path = library.path();
+        const std::string folder = path.substr(0, path.rfind('/') + 1);
+        const std::vector<std::string> files = accelerator_libraries(accelerator, folder);
+        Handle*& made = environments_[accelerator.bit];
+        if (made == nullptr) {
+            std::vector<EnvironmentOption> options;
+            for (const std::int64_t tag : accelerator.folders) {
+                options.push_back({tag, kText, folder.c_str()});
+            }
+            check(call.CreateEnvironment(static_cast<int>(options.size()), options.data(), &made),
+                  "CreateEnvironment");
+        }
+        Index count = 0;
+        check(call.GetNumAccelerators(made, &count), "GetNumAccelerators");
+        for (Index i = 0; i < count; ++i) {
+            Handle* each = nullptr;
+            int bits = 0;
+            const char* name = nullptr;
+            check(call.GetAccelerator(made, i, &each), "GetAccelerator");
+            check(call.GetAcceleratorHardwareSupport(each, &bits),
+                  "GetAcceleratorHardwareSupport");
+            if ((bits & accelerator.bit) == 0) continue;
+            check(call.GetAcceleratorName(each, &name), "GetAcceleratorName");
+            return name;
+        }
+        throw Failure("open",
+                      "LiteRT cannot load its accelerator for the " +
+                          std::string(accelerator.unit) + " from " + folder + files.front(),
+                      "it must be of the version of libLiteRt.so, for this system, and find the "
+                      "libraries that it needs",
+                      "unavailable");
+    }
 
     // The type of a tensor. A library with another layout of it writes elsewhere.
     TensorType tensor_type(Handle* tensor) const {
@@ -140,7 +195,8 @@ class Api {
     std::optional<std::string> version;
 
  private:
-    Handle* environment_ = nullptr;
+    // By the bit of the accelerator.
+    std::map<int, Handle*> environments_;
 };
 
 // A handle that is destroyed at the end of its scope.
@@ -177,8 +233,11 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 class LitertSession final : public Session {
  public:
-    LitertSession(const Api& api, Opening opening, Settings settings)
+    LitertSession(const Api& api, const Accelerator* accelerator, Opening opening,
+                  Settings settings)
         : api_(api),
+          accelerator_(accelerator),
+          environment_(api.environment_of(accelerator)),
           opening_(std::move(opening)),
           settings_(std::move(settings)),
           file_(api.call.DestroyModel),
@@ -191,6 +250,14 @@ class LitertSession final : public Session {
         check(api_.call.RunCompiledModel(model_.get(), signature_, given_.size(), given_.data(),
                                          taken_.size(), taken_.data()),
               "RunCompiledModel", "time");
+        // An accelerator may still be at work, and its outputs are in its own memory.
+        if (accelerator_ != nullptr) {
+            for (Handle* each : taken_) {
+                void* data = nullptr;
+                check(api_.call.LockTensorBuffer(each, &data, kRead), "LockTensorBuffer", "time");
+                check(api_.call.UnlockTensorBuffer(each), "UnlockTensorBuffer", "time");
+            }
+        }
         ran_ = true;
     }
 
@@ -210,7 +277,7 @@ class LitertSession final : public Session {
 
     // As the Python runner: 16-bit weights are widened where the processor, or the file, says so.
     Settings settings() override {
-        if (opening_.precision != "fp16") return settings_;
+        if (opening_.precision != "fp16" || accelerator_ != nullptr) return settings_;
         bool widened = true;
 #ifndef __x86_64__
         if (settings_.at("xnnpack") == "on") {
@@ -226,6 +293,7 @@ class LitertSession final : public Session {
 
     std::string placement() override {
         json::Members units;
+        if (accelerator_ != nullptr) return accelerated();
         if (settings_.at("xnnpack") == "off") {
             units.number(kKernels, static_cast<std::int64_t>(operators_));
             return json::Members()
@@ -253,40 +321,88 @@ class LitertSession final : public Session {
     }
 
  private:
+    // As far as LiteRT reports it. The CPU was not permitted, so nothing is on it.
+    std::string accelerated() const {
+        json::Members units;
+        if (!fully_) {
+            return json::Members()
+                .raw("units", units.raw(accelerator_->unit, "null").done())
+                .text("known", "unknown")
+                .text("note", "LiteRT does not report that all operators are delegated")
+                .done();
+        }
+        units.number(accelerator_->unit, static_cast<std::int64_t>(operators_));
+        return json::Members()
+            .raw("units", units.done())
+            .text("known", "planned")
+            .text("note", "LiteRT reports that all operators are delegated to " +
+                              settings_.at("accelerator_name") + "; the CPU is not permitted")
+            .number("partitions", std::int64_t{1})
+            .done();
+    }
+
     void compile() {
-        const auto load = [&](int status, const char* what) {
+        const auto load = [&](int status, const char* what, bool model = false) {
             if (status == 0) return;
+            if (accelerator_ != nullptr && model) not_accelerated(status);
             throw Failure("open",
                           std::string(kRuntime) + " cannot load the file: LiteRt" + what +
                               " returned status " + std::to_string(status),
                           "damaged, newer than the runtime, or with an unsupported operator");
         };
-        load(api_.call.CreateModelFromFile(api_.environment_handle(), opening_.path.c_str(),
+        load(api_.call.CreateModelFromFile(environment_, opening_.path.c_str(),
                                            file_.out()),
              "CreateModelFromFile");
         Held options(api_.call.DestroyOptions);
         check(api_.call.CreateOptions(options.out()), "CreateOptions");
-        check(api_.call.SetOptionsHardwareAccelerators(options.get(), kCpuAccelerator),
+        const int permitted = accelerator_ == nullptr ? kCpuAccelerator : accelerator_->bit;
+        check(api_.call.SetOptionsHardwareAccelerators(options.get(), permitted),
               "SetOptionsHardwareAccelerators");
-        std::string text = "num_threads = " + std::to_string(opening_.threads) + "\n";
-        if (settings_.at("xnnpack") == "off") text += "kernel_mode = \"builtin\"\n";
+        if (accelerator_ == nullptr) {
+            std::string text = "num_threads = " + std::to_string(opening_.threads) + "\n";
+            if (settings_.at("xnnpack") == "off") text += "kernel_mode = \"builtin\"\n";
+            add(options.get(), "xnnpack", text);
+        } else if (settings_.count("gpu_precision") != 0) {
+            add(options.get(), "gpu_options", gpu_options(settings_.at("gpu_precision")));
+        }
+        load(api_.call.CreateCompiledModel(environment_, file_.get(), options.get(),
+                                           model_.out()),
+             "CreateCompiledModel", true);
+        check(api_.call.CompiledModelIsFullyAccelerated(model_.get(), &fully_),
+              "CompiledModelIsFullyAccelerated");
+        if (fully_ && accelerator_ == nullptr && settings_.at("xnnpack") == "off") {
+            throw Failure("open", "this LiteRT ignores the option that keeps XNNPACK out",
+                          "use ai-edge-litert 2.3, or the Python worker", "unavailable");
+        }
+    }
+
+    // Add options in the form of text.
+    void add(Handle* options, const char* kind, const std::string& text) const {
         char* payload = strdup(text.c_str());
         if (payload == nullptr) throw std::bad_alloc();
         Handle* opaque = nullptr;
         check(api_.call.CreateOpaqueOptions(
-                  "xnnpack", payload, [](void* data) { std::free(data); }, &opaque),
+                  kind, payload, [](void* data) { std::free(data); }, &opaque),
               "CreateOpaqueOptions");
         // From here on it belongs to the options.
-        check(api_.call.AddOpaqueOptions(options.get(), opaque), "AddOpaqueOptions");
-        load(api_.call.CreateCompiledModel(api_.environment_handle(), file_.get(), options.get(),
-                                           model_.out()),
-             "CreateCompiledModel");
-        check(api_.call.CompiledModelIsFullyAccelerated(model_.get(), &fully_),
-              "CompiledModelIsFullyAccelerated");
-        if (fully_ && settings_.at("xnnpack") == "off") {
-            throw Failure("open", "this LiteRT ignores the option that keeps XNNPACK out",
-                          "use ai-edge-litert 2.3, or the Python worker", "unavailable");
+        check(api_.call.AddOpaqueOptions(options, opaque), "AddOpaqueOptions");
+    }
+
+    [[noreturn]] void not_accelerated(int status) const {
+        const std::string unit = accelerator_->unit;
+        if (status == kCompilation) {
+            throw Failure("open",
+                          "LiteRT cannot execute all operators of the file on the " + unit +
+                              " (" + settings_.at("accelerator_name") + ")",
+                          "accelerator=cpu executes them; latbench does not divide a file between "
+                          "the " + unit + " and the CPU");
         }
+        throw Failure("open",
+                      "LiteRT cannot prepare the file for the " + unit + " (" +
+                          settings_.at("accelerator_name") +
+                          "): LiteRtCreateCompiledModel returned status " + std::to_string(status),
+                      "no " + unit + " or no driver that the accelerator can use, or an operator "
+                      "that it does not support; accelerator=cpu executes the file");
     }
 
     // Artifacts list the inputs and outputs of the main graph, and a signature has an order of its
@@ -384,7 +500,7 @@ class LitertSession final : public Session {
         Handle* needs = nullptr;
         check(requirements(model_.get(), signature_, place, &needs),
               "GetCompiledModelRequirements");
-        check(api_.call.CreateManagedTensorBufferFromRequirements(api_.environment_handle(), &kind,
+        check(api_.call.CreateManagedTensorBufferFromRequirements(environment_, &kind,
                                                                   needs, made.held.out()),
               "CreateManagedTensorBufferFromRequirements");
         std::size_t bytes = 0;
@@ -409,6 +525,8 @@ class LitertSession final : public Session {
     }
 
     const Api& api_;
+    const Accelerator* accelerator_;
+    Handle* environment_;
     Opening opening_;
     Settings settings_;
     Held file_, model_;
@@ -425,8 +543,9 @@ class Litert final : public Runtime {
 
     std::unique_ptr<Session> open(Opening opening) override {
         Settings settings =
-            chosen(kBackend, {{"runtime", kRuntime}, {"xnnpack", "on"}}, opening.extra,
-                   {"runtime", "xnnpack", "delegate", "delegate_options"});
+            chosen(kBackend, {{"runtime", kRuntime}, {"xnnpack", "on"}, {"accelerator", "cpu"}},
+                   opening.extra,
+                   {"runtime", "xnnpack", "accelerator", "delegate", "delegate_options"});
         settings["threads"] = std::to_string(opening.threads);
         choice(settings, "runtime", {kRuntime, "tflite-runtime"});
         choice(settings, "xnnpack", {"on", "off"});
@@ -438,10 +557,33 @@ class Litert final : public Runtime {
                           "use the Python worker", "unavailable");
         }
         if (api_.version) settings["runtime_version"] = *api_.version;
-        return std::make_unique<LitertSession>(api_, std::move(opening), std::move(settings));
+        const Accelerator* accelerator = accelerated(settings, opening);
+        return std::make_unique<LitertSession>(api_, accelerator, std::move(opening),
+                                               std::move(settings));
     }
 
  private:
+    // The accelerator of the settings, loaded, with its own settings in place of the CPU's; null
+    // for the CPU. Throws Failure and Refusal.
+    const Accelerator* accelerated(Settings& settings, const Opening& opening) {
+        const std::string name = settings["accelerator"];
+        const Accelerator* found = accelerator_named(name);
+        if (found == nullptr) {
+            settings.erase("accelerator");
+            return nullptr;
+        }
+        if (opening.extra.count("xnnpack") != 0) {
+            throw Refusal("xnnpack is an option of accelerator=cpu", "omit xnnpack");
+        }
+        settings.erase("xnnpack");
+        settings["accelerator_name"] = api_.load(*found);
+        const std::string& exported = opening.precision;
+        if (name == "gpu" && !gpu_options(exported).empty()) settings["gpu_precision"] = exported;
+        // NPUs have no other floats. It cannot be read back.
+        if (name == "npu" && exported == "fp32") settings["precision"] = "fp16";
+        return found;
+    }
+
     Api api_;
 };
 
