@@ -394,8 +394,8 @@ class LitertSession final : public Session {
             throw Failure("open",
                           "LiteRT cannot execute all operators of the file on the " + unit +
                               " (" + settings_.at("accelerator_name") + ")",
-                          "accelerator=cpu executes them; latbench does not divide a file between "
-                          "the " + unit + " and the CPU");
+                          "one that it does not support, or a missing library of the vendor; "
+                          "accelerator=cpu executes all of them, and no file is divided");
         }
         throw Failure("open",
                       "LiteRT cannot prepare the file for the " + unit + " (" +

@@ -30,6 +30,7 @@ from latbench.api import (
     examples_of,
     first_line,
 )
+from latbench_runners.tflite.accelerated import UNITS, AcceleratedSession, with_accelerator
 from latbench_runners.tflite.profile import profile_file
 
 NEW, OLD = "ai-edge-litert", "tflite-runtime"
@@ -40,7 +41,7 @@ PERMITS = b"reduced_precision_support"
 
 
 class TfliteRunner:
-    """Run TFLite files on the CPU, with XNNPACK by default."""
+    """Run TFLite files on the CPU, with XNNPACK by default, or on LiteRT's accelerators."""
 
     name = "tflite"
     formats = ("tflite",)
@@ -48,11 +49,17 @@ class TfliteRunner:
     options: Mapping[str, str] = {
         "runtime": f"{NEW} or {OLD} (default the first of these that works)",
         "xnnpack": "on, off: let XNNPACK execute the operators that it supports (default on)",
+        "accelerator": "cpu, gpu, npu: unit on which LiteRT executes all operators (default cpu)",
         "delegate": "path to the shared library of a delegate, applied before XNNPACK",
         "delegate_options": "options of the delegate: KEY=VALUE;KEY=VALUE",
     }
 
-    units: Mapping[str, tuple[str, ...]] = {XNNPACK: ("cpu",), KERNELS: ("cpu", "kernels")}
+    units: Mapping[str, tuple[str, ...]] = {
+        XNNPACK: ("cpu",),
+        KERNELS: ("cpu", "kernels"),
+        UNITS["gpu"]: ("gpu",),
+        UNITS["npu"]: ("npu",),
+    }
 
     def probe(self) -> Capability:
         """Available if the installed versions of one of the runtimes can work."""
@@ -81,8 +88,11 @@ class TfliteRunner:
 
         Raises :class:`StageError` or :class:`UsageError`.
         """
-        settings = _settings(options)
+        settings = _settings(options, artifact)
         runtime = settings["runtime"]
+        if "accelerator" in settings:
+            yield AcceleratedSession(path, inputs, settings)
+            return
         module = _imported(runtime)
         kinds = module.OpResolverType
         delegates = _delegates(module, settings)
@@ -274,12 +284,13 @@ def _unfit(runtime: str) -> str | None:
     return None
 
 
-def _settings(options: RunOptions) -> dict[str, str]:
+def _settings(options: RunOptions, artifact: Artifact) -> dict[str, str]:
     chosen = next((name for name in MODULES if _unfit(name) is None), NEW)
     settings = {
         "threads": str(options.threads),
         "runtime": chosen,
         "xnnpack": "on",
+        "accelerator": "cpu",
         **options.extra,
     }
     choice_option("runtime", settings["runtime"], MODULES)
@@ -289,6 +300,9 @@ def _settings(options: RunOptions) -> dict[str, str]:
     if (reason := _unfit(settings["runtime"])) is not None:
         raise _unavailable(reason)
     settings["runtime_version"] = version(settings["runtime"])
+    settings = with_accelerator(settings, options.extra, artifact)
+    if "accelerator" in settings and settings["runtime"] != NEW:
+        raise UsageError(f"runtime={OLD} has no accelerators", hint=f"use runtime={NEW}")
     return settings
 
 

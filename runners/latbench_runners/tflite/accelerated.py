@@ -1,0 +1,201 @@
+"""Sessions on a GPU or an NPU, by LiteRT's compiled model.
+
+The CPU is not among the permitted accelerators: a file with an operator that the unit does not
+support fails, and nothing is left to the CPU in silence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from latbench.api import (
+    Array,
+    Artifact,
+    Placement,
+    Profile,
+    StageError,
+    UsageError,
+    choice_option,
+    first_line,
+)
+
+UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
+"""Values of the option, and the units in placements."""
+LIBRARIES = {"gpu": "*LiteRt*Accelerator.*", "npu": "vendors/*/dispatch/*LiteRtDispatch*"}
+"""Where the package has an accelerator's libraries."""
+NOT_ACCELERATED = "ops are not accelerated"
+"""What LiteRT says of a file with operators that the unit does not support."""
+
+
+def with_accelerator(
+    settings: Mapping[str, str], given: Mapping[str, str], artifact: Artifact
+) -> dict[str, str]:
+    """``settings`` with those of the accelerator in place of the CPU's.
+
+    On a GPU an fp32 or fp16 artifact is computed in its precision. NPUs have 16-bit floats; what
+    they use cannot be read back. Raises :class:`UsageError`.
+    """
+    name = settings["accelerator"]
+    choice_option("accelerator", name, UNITS)
+    if name == "cpu":
+        return {key: value for key, value in settings.items() if key != "accelerator"}
+    for option in ("xnnpack", "delegate", "delegate_options"):
+        if option in given:
+            raise UsageError(f"{option} is an option of accelerator=cpu", hint=f"omit {option}")
+    own = {key: value for key, value in settings.items() if key != "xnnpack"}
+    if name == "gpu" and artifact.precision in ("fp16", "fp32"):
+        own["gpu_precision"] = artifact.precision
+    if name == "npu" and artifact.precision == "fp32":
+        own["precision"] = "fp16"
+    return own
+
+
+class AcceleratedSession:
+    """A compiled model with its inputs in place."""
+
+    def __init__(self, path: Path, inputs: Sequence[Array], settings: Mapping[str, str]) -> None:
+        """Compile and write the inputs. Raises :class:`StageError`."""
+        self._path = path
+        self._settings = settings
+        self._unit = UNITS[settings["accelerator"]]
+        _require_library(settings["accelerator"])
+        self._model = self._compiled()
+        key = self._model.get_signature_by_index(0)["key"]
+        taken = list(self._model.get_input_tensor_details(key).values())
+        given = list(self._model.get_output_tensor_details(key).values())
+        self._given = self._model.create_input_buffers(0)
+        self._taken = self._model.create_output_buffers(0)
+        self._outputs: list[Array] = []
+        if len(taken) > 1 or len(given) > 1:
+            plain = _plain(path)
+            taking = _places(taken, plain.get_input_details())
+            self._giving = _places(given, plain.get_output_details())
+        else:
+            taking, self._giving = [0], [0]
+        self._read = [(each["shape"], each["dtype"]) for each in given]
+        try:
+            for place, array in zip(taking, inputs, strict=True):
+                self._given[place].write(array)
+        except (ValueError, RuntimeError) as error:
+            raise StageError(
+                "open",
+                f"LiteRT cannot give the inputs to the {self._unit}: {first_line(error)}",
+                hint="use accelerator=cpu",
+            ) from error
+
+    def run(self) -> None:
+        """One inference, up to the outputs in host memory: the unit may still be at work before."""
+        self._model.run_by_index(0, self._given, self._taken)
+        self._outputs = [
+            buffer.read(prod(shape), dtype)
+            for buffer, (shape, dtype) in zip(self._taken, self._read, strict=True)
+        ]
+
+    def outputs(self) -> tuple[Array, ...]:
+        return tuple(
+            self._outputs[place].reshape(self._read[place][0]).copy() for place in self._giving
+        )
+
+    def placement(self) -> Placement:
+        """As far as LiteRT reports it; the CPU was not permitted."""
+        if not self._model.is_fully_accelerated():
+            return Placement(
+                units={self._unit: None},
+                known="unknown",
+                note="LiteRT does not report that all operators are delegated",
+            )
+        return Placement(
+            units={self._unit: len(_plain(self._path)._get_ops_details())},
+            known="planned",
+            note="LiteRT reports that all operators are delegated; the CPU is not permitted",
+            partitions=1,
+        )
+
+    def settings(self) -> Mapping[str, str]:
+        return self._settings
+
+    def profile(self, calls: int) -> Profile | None:
+        """LiteRT's profiler has no times inside an accelerator."""
+        return None
+
+    def _compiled(self) -> Any:
+        try:
+            from ai_edge_litert import compiled_model as lib
+
+            gpu = lib.GpuOptions(enforce_f32=self._settings.get("gpu_precision") == "fp32")
+            options = lib.Options(
+                hardware_accelerators=lib.HardwareAccelerator[self._unit],
+                gpu_options=gpu if self._unit == "GPU" else None,
+            )
+        except (ImportError, AttributeError, TypeError) as error:
+            raise StageError(
+                "open",
+                f"ai-edge-litert {version('ai-edge-litert')} has no accelerators: "
+                f"{first_line(error)}",
+                hint="pip install -U ai-edge-litert; version 2.3 has them",
+                kind="unavailable",
+            ) from error
+        try:
+            return lib.CompiledModel.from_file(str(self._path), options=options)
+        except (RuntimeError, ValueError) as error:
+            raise self._failure(str(error)) from error
+
+    def _failure(self, said: str) -> StageError:
+        if NOT_ACCELERATED in said:
+            return StageError(
+                "open",
+                f"LiteRT cannot execute all operators of the file on the {self._unit}",
+                hint="one that it does not support, or a missing library of the vendor; "
+                "accelerator=cpu executes all of them, and no file is divided",
+                detail=said,
+            )
+        return StageError(
+            "open",
+            f"LiteRT cannot prepare the file for the {self._unit}",
+            hint=f"no {self._unit} or no driver that the accelerator can use, or an operator that "
+            "it does not support; accelerator=cpu executes the file",
+            detail=said,
+        )
+
+
+def _require_library(accelerator: str) -> None:
+    spec = importlib.util.find_spec("ai_edge_litert")
+    places = [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
+    pattern = LIBRARIES[accelerator]
+    if not any(found for place in places for found in place.glob(pattern)):
+        raise StageError(
+            "open",
+            f"LiteRT's accelerator for the {UNITS[accelerator]} is not installed: "
+            f"{', '.join(map(str, places))} has no {pattern}",
+            hint="packages of ai-edge-litert for some systems have it; with the native worker, "
+            "latbench devices install ID --library tflite=FILE",
+            kind="unavailable",
+        )
+
+
+def _plain(path: Path) -> Any:
+    """An interpreter of the file without delegates, which is not allocated."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return Interpreter(str(path), experimental_op_resolver_type=plain)
+
+
+def _places(
+    signature: Sequence[Mapping[str, Any]], graph: Sequence[Mapping[str, Any]]
+) -> list[int]:
+    """Where the signature has the tensors of the graph, in the graph's order."""
+    indices = [int(each["index"]) for each in signature]
+    wanted = [int(each["index"]) for each in graph]
+    if sorted(indices) != sorted(wanted):
+        raise StageError(
+            "open",
+            "the signature and the main graph have different tensors",
+            hint="use accelerator=cpu",
+        )
+    return [indices.index(each) for each in wanted]
