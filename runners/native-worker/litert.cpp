@@ -394,15 +394,15 @@ class LitertSession final : public Session {
             throw Failure("open",
                           "LiteRT cannot execute all operators of the file on the " + unit +
                               " (" + settings_.at("accelerator_name") + ")",
-                          "one that it does not support, or a missing library of the vendor; "
-                          "accelerator=cpu executes all of them, and no file is divided");
+                          "accelerator=cpu executes them; no file is divided. A library of the "
+                          "vendor may also be missing");
         }
         throw Failure("open",
                       "LiteRT cannot prepare the file for the " + unit + " (" +
                           settings_.at("accelerator_name") +
                           "): LiteRtCreateCompiledModel returned status " + std::to_string(status),
-                      "no " + unit + " or no driver that the accelerator can use, or an operator "
-                      "that it does not support; accelerator=cpu executes the file");
+                      "there is no " + unit + " or driver that the accelerator can use, or it "
+                      "does not support an operator; accelerator=cpu executes the file");
     }
 
     // Artifacts list the inputs and outputs of the main graph, and a signature has an order of its

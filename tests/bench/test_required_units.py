@@ -35,6 +35,7 @@ def check(backend: str, names: str, placement: Placement) -> None:
         ("tflite", "xnnpack", {"XNNPACK": 9}),
         ("tflite", "cpu", {"XNNPACK": 9, "TFLite kernels": 2}),
         ("tflite", "libnpu.so", {"/opt/lib/libnpu.so": 9}),
+        ("tflite", "gpu", {"GPU": 9}),
         ("onnxruntime", "CPU", {"CPUExecutionProvider": None}),
         ("onnxruntime", "cuda", {"CUDAExecutionProvider": 50, "CPUExecutionProvider": 0}),
         ("onnxruntime", "gpu", {"CUDAExecutionProvider": 50, "CPUExecutionProvider": 0}),
@@ -53,6 +54,7 @@ def test_met(backend: str, names: str, units: dict[str, int | None], known: str)
     [
         ("coreml", "npu", {"neural_engine": 7, "cpu": 1}),
         ("tflite", "xnnpack", {"XNNPACK": 9, "TFLite kernels": 2}),
+        ("tflite", "cpu", {"NPU": 9}),
         ("onnxruntime", "qnn", {"QNNExecutionProvider": 50, "CPUExecutionProvider": 1}),
         # ONNX Runtime does not say on which unit QNN runs.
         ("onnxruntime", "npu", {"QNNExecutionProvider": 50}),

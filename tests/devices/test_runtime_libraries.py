@@ -73,6 +73,25 @@ def test_a_package_for_android(tmp_path: Path) -> None:
     }
 
 
+def test_accelerators_of_other_packages(tmp_path: Path) -> None:
+    """Several packages and files of one backend; the one with the runtime tells the version."""
+    runtime = aar(tmp_path / "litert-2.3.0.aar", {"jni/arm64-v8a/libLiteRt.so": LITERT})
+    own = elf("aarch64", b"", "libc.so", "LiteRtAcceleratorImpl")
+    gpu = aar(tmp_path / "litert-gpu-9.9.9.aar", {"jni/arm64-v8a/libLiteRtGpuAccelerator.so": own})
+    npu = tmp_path / "libLiteRtDispatch_Qualcomm.so"
+    npu.write_bytes(own)
+    for texts in ([runtime, gpu, npu], [npu, gpu, runtime]):
+        files, variables = taken(tmp_path, *(f"tflite={each}" for each in texts))
+        assert set(files) == {
+            *("libLiteRt.so", "libLiteRtGpuAccelerator.so", "libLiteRtDispatch_Qualcomm.so")
+        }
+        assert variables == {
+            "LATBENCH_LITERT": "libLiteRt.so",
+            "LATBENCH_LITERT_VERSION": "2.3.0",
+        }
+    assert "has the function LiteRtCreateCompiledModel" in refusal(tmp_path, f"tflite={gpu}")
+
+
 def test_a_library_beside_the_runtime(tmp_path: Path) -> None:
     (tmp_path / "libonnxruntime.so").write_bytes(ORT)
     (tmp_path / "libQnnHtp.so").write_bytes(elf("aarch64"))

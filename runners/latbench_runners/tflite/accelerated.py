@@ -15,7 +15,6 @@ from typing import Any
 
 from latbench.api import (
     Array,
-    Artifact,
     Placement,
     Profile,
     StageError,
@@ -33,11 +32,11 @@ NOT_ACCELERATED = "ops are not accelerated"
 
 
 def with_accelerator(
-    settings: Mapping[str, str], given: Mapping[str, str], artifact: Artifact
+    settings: Mapping[str, str], given: Mapping[str, str], precision: str
 ) -> dict[str, str]:
     """``settings`` with those of the accelerator in place of the CPU's.
 
-    On a GPU an fp32 or fp16 artifact is computed in its precision. NPUs have 16-bit floats; what
+    On a GPU an fp32 or fp16 artifact is computed in its ``precision``. NPUs have 16-bit floats; what
     they use cannot be read back. Raises :class:`UsageError`.
     """
     name = settings["accelerator"]
@@ -48,9 +47,9 @@ def with_accelerator(
         if option in given:
             raise UsageError(f"{option} is an option of accelerator=cpu", hint=f"omit {option}")
     own = {key: value for key, value in settings.items() if key != "xnnpack"}
-    if name == "gpu" and artifact.precision in ("fp16", "fp32"):
-        own["gpu_precision"] = artifact.precision
-    if name == "npu" and artifact.precision == "fp32":
+    if name == "gpu" and precision in ("fp16", "fp32"):
+        own["gpu_precision"] = precision
+    if name == "npu" and precision == "fp32":
         own["precision"] = "fp16"
     return own
 
@@ -150,15 +149,15 @@ class AcceleratedSession:
             return StageError(
                 "open",
                 f"LiteRT cannot execute all operators of the file on the {self._unit}",
-                hint="one that it does not support, or a missing library of the vendor; "
-                "accelerator=cpu executes all of them, and no file is divided",
+                hint="accelerator=cpu executes them; no file is divided. A library of the "
+                "vendor may also be missing",
                 detail=said,
             )
         return StageError(
             "open",
             f"LiteRT cannot prepare the file for the {self._unit}",
-            hint=f"no {self._unit} or no driver that the accelerator can use, or an operator that "
-            "it does not support; accelerator=cpu executes the file",
+            hint=f"there is no {self._unit} or driver that the accelerator can use, or it does not "
+            "support an operator; accelerator=cpu executes the file",
             detail=said,
         )
 

@@ -88,7 +88,7 @@ class TfliteRunner:
 
         Raises :class:`StageError` or :class:`UsageError`.
         """
-        settings = _settings(options, artifact)
+        settings = _settings(options, artifact.precision)
         runtime = settings["runtime"]
         if "accelerator" in settings:
             yield AcceleratedSession(path, inputs, settings)
@@ -284,7 +284,7 @@ def _unfit(runtime: str) -> str | None:
     return None
 
 
-def _settings(options: RunOptions, artifact: Artifact) -> dict[str, str]:
+def _settings(options: RunOptions, precision: str) -> dict[str, str]:
     chosen = next((name for name in MODULES if _unfit(name) is None), NEW)
     settings = {
         "threads": str(options.threads),
@@ -300,7 +300,7 @@ def _settings(options: RunOptions, artifact: Artifact) -> dict[str, str]:
     if (reason := _unfit(settings["runtime"])) is not None:
         raise _unavailable(reason)
     settings["runtime_version"] = version(settings["runtime"])
-    settings = with_accelerator(settings, options.extra, artifact)
+    settings = with_accelerator(settings, options.extra, precision)
     if "accelerator" in settings and settings["runtime"] != NEW:
         raise UsageError(f"runtime={OLD} has no accelerators", hint=f"use runtime={NEW}")
     return settings
