@@ -36,8 +36,8 @@ def with_accelerator(
 ) -> dict[str, str]:
     """``settings`` with those of the accelerator in place of the CPU's.
 
-    On a GPU an fp32 or fp16 artifact is computed in its ``precision``. NPUs have 16-bit floats; what
-    they use cannot be read back. Raises :class:`UsageError`.
+    On a GPU an fp32 or fp16 artifact is computed in its ``precision``. NPUs have 16-bit floats, and
+    what they use cannot be read back. Raises :class:`UsageError`.
     """
     name = settings["accelerator"]
     choice_option("accelerator", name, UNITS)
@@ -64,33 +64,43 @@ class AcceleratedSession:
         self._unit = UNITS[settings["accelerator"]]
         _require_library(settings["accelerator"])
         self._model = self._compiled()
-        key = self._model.get_signature_by_index(0)["key"]
-        taken = list(self._model.get_input_tensor_details(key).values())
-        given = list(self._model.get_output_tensor_details(key).values())
-        self._given = self._model.create_input_buffers(0)
-        self._taken = self._model.create_output_buffers(0)
         self._outputs: list[Array] = []
-        if len(taken) > 1 or len(given) > 1:
-            plain = _plain(path)
-            taking = _places(taken, plain.get_input_details())
-            self._giving = _places(given, plain.get_output_details())
-        else:
-            taking, self._giving = [0], [0]
-        self._read = [(each["shape"], each["dtype"]) for each in given]
         try:
-            for place, array in zip(taking, inputs, strict=True):
-                self._given[place].write(array)
-        except (ValueError, RuntimeError) as error:
+            self._place(inputs)
+        except (RuntimeError, ValueError, IndexError) as error:
             raise StageError(
                 "open",
-                f"LiteRT cannot give the inputs to the {self._unit}: {first_line(error)}",
-                hint="use accelerator=cpu",
+                f"LiteRT cannot pass the inputs and outputs to the {self._unit}",
+                hint="use accelerator=cpu, or the native worker",
+                detail=str(error),
             ) from error
+
+    def _place(self, inputs: Sequence[Array]) -> None:
+        """Make the buffers, and write ``inputs``, which are in the order of the main graph."""
+        model = self._model
+        key = model.get_signature_by_index(0)["key"]
+        taken = list(model.get_input_tensor_details(key).values())
+        given = list(model.get_output_tensor_details(key).values())
+        taking, self._giving = [0], [0]
+        if not (model.get_num_signatures() == len(taken) == len(given) == 1):
+            plain = _plain(self._path)
+            taking = _places(taken, plain.get_input_details())
+            self._giving = _places(given, plain.get_output_details())
+        self._read = [(each["shape"], each["dtype"]) for each in given]
+        self._given = model.create_input_buffers(0)
+        self._taken = model.create_output_buffers(0)
+        for place, array in zip(taking, inputs, strict=True):
+            self._given[place].write(array)
+        # Some types of elements cannot be read.
+        self._outputs = self._got()
 
     def run(self) -> None:
         """One inference, up to the outputs in host memory: the unit may still be at work before."""
         self._model.run_by_index(0, self._given, self._taken)
-        self._outputs = [
+        self._outputs = self._got()
+
+    def _got(self) -> list[Array]:
+        return [
             buffer.read(prod(shape), dtype)
             for buffer, (shape, dtype) in zip(self._taken, self._read, strict=True)
         ]

@@ -1,0 +1,105 @@
+"""LiteRT's accelerators in the native worker, and the same on a GPU in software in both workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latbench.worker.native import LITERT, native_libraries
+from latbench.worker.process import python_module
+from support import tflite_files
+from support.command_line import QUICK, Ended, in_subprocess
+from support.environment import child_environment
+from support.native_talk import Talk, given, open_fields, spec
+from support.swiftshader import swiftshader
+
+pytestmark = pytest.mark.slow  # The program is compiled first.
+
+
+@pytest.fixture(scope="module")
+def adder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("ai_edge_litert")
+    return tflite_files.adder(tmp_path_factory.mktemp("tflite") / "a.tflite")
+
+
+def fields(path: Path, **extra: str) -> dict[str, Any]:
+    io = [spec("x", 1, 4)], [spec("y", 1, 4)]
+    return {**open_fields(path, *io, format="tflite"), "backend": "tflite", "extra": extra}
+
+
+def test_what_stands_in_the_way(native_program: Path, adder: Path, tmp_path: Path) -> None:
+    """Only libraries beside LiteRT's count, and no operator is left to the CPU."""
+    library = tmp_path / "libLiteRt.so"
+    library.symlink_to(native_libraries()[LITERT])
+
+    def answer(name: str, **extra: str) -> dict[str, Any]:
+        with Talk([native_program], **{LITERT: str(library)}) as worker:
+            return worker.ask("open", **fields(adder, accelerator=name, **extra))
+
+    for name, files in (("gpu", "libLiteRt*Accelerator.so"), ("npu", "libLiteRtDispatch*.so")):
+        failed = answer(name)
+        assert (failed["type"], failed["kind"]) == ("failed", "unavailable")
+        missing = f"accelerator for the {name.upper()} is not installed: {tmp_path}/ has no {files}"
+        assert missing in failed["message"]
+        assert "--library tflite=FILE" in failed["hint"]
+    (tmp_path / "libLiteRtGpuAccelerator.so").write_text("not a library")
+    failed = answer("gpu")
+    assert failed["kind"] == "unavailable"
+    assert f"from {tmp_path}/libLiteRtGpuAccelerator.so" in failed["message"]
+    (tmp_path / "libLiteRtDispatch_Example.so").write_text("not a library")
+    failed = answer("npu")
+    assert failed["message"] == (
+        "LiteRT cannot execute all operators of the file on the NPU (NpuAccelerator)"
+    )
+    assert "accelerator=cpu executes them" in failed["hint"]
+    for name in ("tpu", ""):
+        refused = answer(name)
+        assert (refused["type"], refused["hint"]) == ("refused", "one of: cpu, gpu, npu")
+    assert answer("gpu", xnnpack="on")["message"] == "xnnpack is an option of accelerator=cpu"
+    opened = answer("cpu", xnnpack="off")
+    assert "accelerator" not in opened["settings"]
+    assert opened["placement"]["units"] == {"TFLite kernels": 1}
+
+
+def test_a_gpu_in_software(native_program: Path, adder: Path, tmp_path: Path) -> None:
+    gpu = swiftshader()
+
+    def latbench(*arguments: str, **variables: str) -> Ended:
+        chosen = child_environment(LATBENCH_REGISTRY=str(tmp_path / "r.db"), **variables)
+        asked = ("--backend", "tflite", *QUICK, "--option", "accelerator=gpu")
+        return in_subprocess(["run", str(adder), *asked, *arguments], chosen, tmp_path)
+
+    commands: list[Any] = [[native_program], python_module("latbench.worker.inference").command]
+    for command in commands:
+        with Talk(command, **gpu) as worker:
+            opened = worker.ask("open", **fields(adder, accelerator="gpu"))
+            if "cannot prepare" in opened.get("message", ""):
+                pytest.skip(f"SwiftShader does not work here: {opened['message']}")
+            assert opened["type"] == "opened", opened
+            assert len(worker.ask("time", calls=3)["sample_ns"]) == 3
+            (found,) = given(worker.ask("outputs"))
+        with Talk(command) as worker:
+            assert worker.ask("open", **fields(adder))["type"] == "opened"
+            worker.ask("time", calls=1)
+            (expected,) = given(worker.ask("outputs"))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        settings = opened["settings"]
+        assert (settings["accelerator"], settings["gpu_precision"]) == ("gpu", "fp32")
+        assert "xnnpack" not in settings
+        assert settings.get("accelerator_name", "GPU WebGPU") == "GPU WebGPU"
+        placement = opened["placement"]
+        assert (placement["units"], placement["known"]) == ({"GPU": 1}, "planned")
+    done = latbench("--require", "gpu", "--json", **gpu)
+    assert done.status == 0, done.err
+    (check, *_) = done.json["record"]["outcome"]["checks"]
+    assert check["max_rel_error"] < 1e-4
+    done = latbench("--require", "cpu", **gpu)
+    assert done.status == 3
+    assert "cpu is required, and 1 operator runs on GPU" in done.out
+    # Without a driver there is a failure, and not a run on the CPU.
+    done = latbench(VK_ICD_FILENAMES="/nonexistent", LD_LIBRARY_PATH="")
+    assert done.status == 3
+    assert "LiteRT cannot prepare the file for the GPU" in done.out
