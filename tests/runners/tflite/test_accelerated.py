@@ -12,7 +12,7 @@ import pytest
 from latbench.api import Artifact, RunOptions, StageError, UsageError
 from latbench.plugins import load_runner
 from latbench_runners.tflite import accelerated
-from latbench_runners.tflite.accelerated import with_accelerator
+from latbench_runners.tflite.accelerated import _places, with_accelerator
 from support.native_talk import open_fields, spec
 from support.tflite_files import adder
 
@@ -42,6 +42,15 @@ def test_options_of_the_cpu_are_refused(option: str) -> None:
     with pytest.raises(UsageError, match=f"{option} is an option of accelerator=cpu"):
         settings({"accelerator": "gpu", option: "on"})
     assert settings({"accelerator": "cpu", option: "on"})[option] == "on"
+
+
+def test_tensors_are_in_the_order_of_the_graph() -> None:
+    def tensors(*indices: int) -> list[dict[str, int]]:
+        return [{"index": index} for index in indices]
+
+    assert _places(tensors(4, 0, 2), tensors(0, 2, 4)) == [1, 2, 0]
+    with pytest.raises(StageError, match="have different tensors"):
+        _places(tensors(0, 1), tensors(0, 2))
 
 
 def failure(path: Path, name: str) -> Any:
