@@ -31,12 +31,20 @@ constexpr int kCpuAccelerator = 1, kRead = 0, kWrite = 1;
 constexpr int kMostAxes = 8;
 // The status of a file with operators that none of the permitted accelerators executes.
 constexpr int kCompilation = 504;
-// The type of an environment's option.
-constexpr std::int64_t kText = 8;
+// An option of the environment, and the types of its value.
+constexpr std::int64_t kRegistered = 24, kNumber = 2, kText = 8;
 
 struct EnvironmentOption {
     std::int64_t tag, type;
-    const char* text;
+    union {
+        const char* text;
+        std::int64_t number;
+    };
+
+    EnvironmentOption(std::int64_t option, const char* value)
+        : tag(option), type(kText), text(value) {}
+    EnvironmentOption(std::int64_t option, std::int64_t value)
+        : tag(option), type(kNumber), number(value) {}
 };
 static_assert(sizeof(EnvironmentOption) == 24);
 
@@ -128,29 +136,24 @@ class Api {
     call.name = reinterpret_cast<result(*) arguments>(library.function("LiteRt" #name));
         LATBENCH_LITERT_FUNCTIONS(LATBENCH_LITERT_READ)
 #undef LATBENCH_LITERT_READ
-        check(call.CreateEnvironment(0, nullptr, &environments_[kCpuAccelerator]),
-              "CreateEnvironment");
+        create_environment(kCpuAccelerator, {});
     }
 
     Handle* environment_of(const Accelerator* accelerator) const {
         return environments_.at(accelerator == nullptr ? kCpuAccelerator : accelerator->bit);
     }
 
-    // Load the accelerator from the folder of LiteRT's own library, unless that is done, and
-    // return the name that it has in LiteRT.
+    // Load the accelerator from the folder of LiteRT's own library, and return the name that it
+    // has in LiteRT.
     std::string load(const Accelerator& accelerator) {
         const std::string& path = library.path();
         const std::string folder = path.substr(0, path.rfind('/') + 1);
         const std::vector<std::string> files = accelerator_libraries(accelerator, folder);
-        Handle*& made = environments_[accelerator.bit];
-        if (made == nullptr) {
-            std::vector<EnvironmentOption> options;
-            for (const std::int64_t tag : accelerator.folders) {
-                options.push_back({tag, kText, folder.c_str()});
-            }
-            check(call.CreateEnvironment(static_cast<int>(options.size()), options.data(), &made),
-                  "CreateEnvironment");
+        std::vector<EnvironmentOption> folders;
+        for (const std::int64_t tag : accelerator.folders) {
+            folders.emplace_back(tag, folder.c_str());
         }
+        Handle* made = create_environment(accelerator.bit, folders);
         Index count = 0;
         check(call.GetNumAccelerators(made, &count), "GetNumAccelerators");
         for (Index i = 0; i < count; ++i) {
@@ -195,6 +198,17 @@ class Api {
     std::optional<std::string> version;
 
  private:
+    // One in which there is no other accelerator: loading takes time and memory.
+    Handle* create_environment(std::int64_t bit, std::vector<EnvironmentOption> options) {
+        options.emplace_back(kRegistered, bit);
+        Handle*& made = environments_[static_cast<int>(bit)];
+        if (made == nullptr) {
+            check(call.CreateEnvironment(static_cast<int>(options.size()), options.data(), &made),
+                  "CreateEnvironment");
+        }
+        return made;
+    }
+
     // By the bit of the accelerator.
     std::map<int, Handle*> environments_;
 };

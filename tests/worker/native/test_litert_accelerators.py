@@ -59,6 +59,12 @@ def test_what_stands_in_the_way(native_program: Path, adder: Path, tmp_path: Pat
         refused = answer(name)
         assert (refused["type"], refused["hint"]) == ("refused", "one of: cpu, gpu, npu")
     assert answer("gpu", xnnpack="on")["message"] == "xnnpack is an option of accelerator=cpu"
+    # The CPU needs none of them, and loads none: not even what the system would find.
+    with Talk([native_program], LD_LIBRARY_PATH=str(Path(native_libraries()[LITERT]).parent)) as w:
+        assert w.ask("open", **fields(adder))["placement"]["units"] == {"XNNPACK": 1}
+        mapped = Path(f"/proc/{w.hello['pid']}/maps").read_text()
+    assert "libLiteRt.so" in mapped
+    assert "Accelerator" not in mapped
     opened = answer("cpu", xnnpack="off")
     assert "accelerator" not in opened["settings"]
     assert opened["placement"]["units"] == {"TFLite kernels": 1}
