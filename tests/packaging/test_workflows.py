@@ -33,7 +33,7 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def test_there_is_a_workflow_for_every_purpose() -> None:
-    assert {path.stem for path in WORKFLOWS} == {"tests", "lint", "docs", "release"}
+    assert {path.stem for path in WORKFLOWS} == {"tests", "lint", "docs", "release", "apple"}
     assert {path.stem for path in FORMS} == {"bug", "feature", "wrong-number", "device-or-model"}
 
 
