@@ -64,6 +64,8 @@ std::optional<bool> is_marked(pid_t pid, const char* variable, const std::string
     if (name == std::string::npos || stat->compare(name + 2, 1, "Z") == 0) return std::nullopt;
     const auto variables = read_bytes(folder + "/environ");
     if (!variables) return false;
+    // One that is just ending has no memory any more.
+    if (variables->empty()) return std::nullopt;
     const std::string wanted = std::string(variable) + "=" + value;
     std::size_t at = 0;
     while (at < variables->size()) {

@@ -113,7 +113,7 @@ def test_an_empty_system_runs_the_worker_on_a_glibc_bundle(
 
 CLANG = """\
 echo "$@" >> "$(dirname "$0")/log"
-exec g++ "$@"
+exec g++ "$@" -O0
 """
 NDK = "toolchains/llvm/prebuilt/linux-x86_64/bin"
 

@@ -17,7 +17,7 @@ from latbench.host.info import read_conditions, read_machine, read_software
 from latbench.schema.trace import Capability
 from latbench.worker import messages
 from latbench.worker.process import oom_kills
-from latbench.worker.process_tree import HARNESS_MARK, has_mark
+from latbench.worker.process_tree import HARNESS_MARK, has_ended, has_mark
 
 _held: list[int] = []
 """Descriptors of files whose locks this process holds until it ends."""
@@ -61,7 +61,7 @@ def _send(request: messages.SignalProcess) -> bool:
     """Signal the group of a worker of the same harness; whether there was one."""
     mark = os.environ.get(HARNESS_MARK, "")
     if sys.platform == "linux" and not has_mark(request.pid, mark, HARNESS_MARK):
-        if not Path(f"/proc/{request.pid}").exists():
+        if has_ended(request.pid):
             return False
         raise UsageError(f"process {request.pid} is not a worker of this harness")
     number = {"stop": signal.SIGSTOP, "continue": signal.SIGCONT, "kill": signal.SIGKILL}

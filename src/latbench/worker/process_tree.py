@@ -47,6 +47,17 @@ def has_mark(pid: int, mark: str, variable: str = MARK) -> bool:
     return False
 
 
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process, or one that is just ending: its memory is gone by then."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+            return not file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False  # Another user's.
+
+
 def _marked(mark: str, variable: str) -> Iterator[int]:
     own = os.getpid()
     for name in os.listdir("/proc"):  # noqa: PTH208 - names are enough
