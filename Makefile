@@ -21,7 +21,7 @@ help:  ## list the targets
 run: .venv/run.stamp  ## measure MobileViG-Ti on ONNX Runtime and store the record
 	$(BIN)/latbench run --model mobilevig_ti --backend onnxruntime $(ARGS)
 
-test: .venv/test.stamp .venv/tflite-runtime.stamp  ## run all tests (about 15 minutes on two cores)
+test: .venv/test.stamp .venv/tflite-runtime.stamp  ## run all tests (30 to 40 minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 fast: .venv/test.stamp  ## run the tests that finish in less than a minute

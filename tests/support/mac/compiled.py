@@ -5,6 +5,7 @@ Apple's layout of the folder is not published. Here it holds the specification a
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -36,6 +37,8 @@ def compile_model(path: str) -> str:
             f"Unable to parse specification version {spec.specificationVersion}: unsupported"
         )
     folder = Path(tempfile.mkdtemp(suffix=".mlmodelc", prefix=f"{Path(path).stem}_"))
+    # A Mac empties its temporary folder by itself.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / SPECIFICATION).write_bytes(spec.SerializeToString())
     weights = _try_get_weights_dir_path(path) if Path(path).is_dir() else None
     if weights is not None:
