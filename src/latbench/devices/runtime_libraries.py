@@ -25,11 +25,27 @@ class _Kind:
     variable: str
     function: str
     """A function of the interface that the worker uses."""
+    version_variable: str | None = None
+    """Says the version of a library that does not contain it."""
+    older_function: str | None = None
+    """A function of an older interface, which the worker does not use."""
+    older: str = ""
+    """What a library with that function has, and what the worker uses."""
+    newer: str = ""
+    """Where the interface that it uses is."""
 
 
 KINDS: Mapping[str, _Kind] = {
     "onnxruntime": _Kind(variable=ONNXRUNTIME, function="OrtGetApiBase"),
-    "tflite": _Kind(variable=LITERT, function="LiteRtCreateCompiledModel"),
+    "tflite": _Kind(
+        variable=LITERT,
+        function="LiteRtCreateCompiledModel",
+        version_variable=LITERT_VERSION,
+        older_function="TfLiteInterpreterCreate",
+        older="has the interface of TensorFlow Lite and LiteRT 1 (TfLite*); "
+        "the native worker uses that of LiteRT 2",
+        newer="com.google.ai.edge.litert:litert of version 2.3 has it, in libLiteRt.so",
+    ),
 }
 
 
@@ -85,8 +101,8 @@ def runtime_files(
             if elf.names(kind.function) and kind.variable not in variables:
                 variables[kind.variable] = path.name
                 version = re.search(r"-(\d+\.\d+\.\d+)\.aar$", each.path.name)
-                if version and each.backend == "tflite":
-                    variables[LITERT_VERSION] = version[1]
+                if version and kind.version_variable:
+                    variables[kind.version_variable] = version[1]
     for backend in dict.fromkeys(each.backend for each in named):
         if KINDS[backend].variable not in variables:
             raise _no_runtime(backend, named, files)
@@ -155,19 +171,12 @@ def _no_runtime(
     backend: str, named: Sequence[NamedLibrary], files: Mapping[str, Path]
 ) -> UsageError:
     where = ", ".join(str(each.path) for each in named if each.backend == backend)
-    function = KINDS[backend].function
-    older = [
-        name
-        for name, path in files.items()
-        if (elf := read_elf(path)) is not None and elf.names("TfLiteInterpreterCreate")
-    ]
-    if backend == "tflite" and older:
-        return UsageError(
-            f"{older[0]} of {where} has the interface of TensorFlow Lite and LiteRT 1 (TfLite*); "
-            "the native worker uses that of LiteRT 2",
-            hint="com.google.ai.edge.litert:litert of version 2.3 has it, in libLiteRt.so",
-        )
+    kind = KINDS[backend]
+    for name, path in files.items() if kind.older_function else ():
+        elf = read_elf(path)
+        if elf is not None and elf.names(kind.older_function or ""):
+            return UsageError(f"{name} of {where} {kind.older}", hint=kind.newer)
     return UsageError(
-        f"no library in {where} has the function {function} of {backend}",
+        f"no library in {where} has the function {kind.function} of {backend}",
         hint=f"it has {listed(sorted(files))}",
     )
