@@ -65,7 +65,7 @@ def plant(tmp_path: Path, figure: str) -> None:
 def test_list_and_its_filters(latbench: Latbench) -> None:
     headline = latbench("claims", "list", "--headline", "--json")
     assert headline.status == 0
-    assert len(headline.json) == 46
+    assert len(headline.json) == 72
     assert headline.json[0]["completeness"] == [7, 13]
     text = latbench("claims", "list", "--device", "iphone-13-mini", "--metric", "latency")
     assert "mobilevig-ti-latency-iphone13mini" in text.out

@@ -112,12 +112,12 @@ def test_list_names_every_paper_and_summarises_what_needs_a_device() -> None:
     for paper in load_papers().papers:
         assert paper.title in document
     mobilevig = _line(document, "MobileViG: ")
-    assert "5 value, 3 ordering" in mobilevig
-    assert "value: 8 not testable here; no record of iphone-13-mini |" in mobilevig
+    assert "9 value, 3 ordering" in mobilevig
+    assert "value: 12 not testable here; no record of iphone-13-mini |" in mobilevig
     assert "**out of scope**: video and sound" in _line(document, "VATT")
     assert "claims no speed or size" in _line(document, "VOLO")
     confirmed = "\n".join(papers_markdown(rows_with(Answer(answer="confirmed"))))
-    assert "value: 8 confirmed |" in _line(confirmed, "MobileViG: ")
+    assert "value: 12 confirmed |" in _line(confirmed, "MobileViG: ")
 
 
 @pytest.mark.slow
@@ -133,11 +133,11 @@ def test_the_document_is_what_the_command_prints(latbench: Latbench, tmp_path: P
 
 def test_pareto_is_drawn_with_what_is_left_out(latbench: Latbench, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the `plot` extra")
-    for model, ms in (("timm:mobilenetv2_100", 6), ("timm:tinynet_e", 2), ("mobilevig_ti", 9)):
+    for model, ms in (("timm:mobilenetv2_100", 6), ("mobilevig_ti", 2), ("mobilevig_s", 9)):
         add_record(latbench, tmp_path, model, ms)
     ended = latbench("plot", "pareto", tmp_path / "p.png")
     assert (ended.status, ended.out) == (0, f"2 models plotted\n{tmp_path / 'p.png'}\n")
-    assert "left out: mobilevig_ti: no published accuracy" in ended.err
+    assert "left out: mobilevig_s: no published accuracy" in ended.err
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     ratios = latbench("plot", "pareto", "--ratios", tmp_path / "r.svg")
     assert ratios.status == 0
@@ -145,7 +145,7 @@ def test_pareto_is_drawn_with_what_is_left_out(latbench: Latbench, tmp_path: Pat
     assert latbench("plot", "pareto", tmp_path / "p.doc").status == 2
     told = latbench("plot", "pareto", tmp_path / "p.png", "--json").json
     assert [(p["measured"]["model"], p["top1"]) for p in told["points"]] == [
-        ("timm:tinynet_e", 59.9),
+        ("mobilevig_ti", 75.7),
         ("timm:mobilenetv2_100", 71.8),
     ]
     told = latbench("plot", "pareto", "--ratios", tmp_path / "r.svg", "--json").json
@@ -156,7 +156,7 @@ def test_pareto_says_what_is_missing(latbench: Latbench, tmp_path: Path) -> None
     nothing = latbench("plot", "pareto", tmp_path / "p.png")
     assert nothing.status == 3
     assert "there is no registry" in nothing.err
-    add_record(latbench, tmp_path, "mobilevig_ti", 9)
+    add_record(latbench, tmp_path, "mobilevig_s", 9)
     _refused(latbench("plot", "pareto", tmp_path / "p.png"), ["no published accuracy", "tinynet"])
     _refused(
         latbench("plot", "pareto", "--ratios", tmp_path / "p.png"),
