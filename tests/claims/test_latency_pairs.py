@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from latbench.claims.judge import verdict, worst_answer
 from latbench.schema.protocol_catalog import shipped
 from latbench.schema.record import Outcome
 from support.claims import (
+    BENCH,
     HERE,
     ORDERING,
     PERCENT,
@@ -88,8 +90,36 @@ def test_an_ordering_may_differ_from_device_to_device() -> None:
     found = {a.where: a.answer for a in of_ordering(claim(ORDERING), *here, *there)}
     assert found == {
         "bench-cpu, onnxruntime": "confirmed",
-        "other-cpu, onnxruntime": "refuted",
+        "other-cpu, onnxruntime": "does not hold here",
     }
+
+
+@pytest.mark.parametrize(
+    ("conditions", "answer"),
+    [
+        (HERE, "confirmed"),
+        ({**HERE, "device": "phone"}, "holds here"),
+        ({**HERE, "backend": "tflite"}, "holds here"),
+        ({**HERE, "precision": "int8"}, "holds here"),
+        ({**HERE, "threads": 8}, "holds here"),
+        ({"batch": 1, "resolution": 224}, "holds here"),
+    ],
+)
+@pytest.mark.parametrize("planted", [0.9, 1.1])
+def test_only_the_conditions_of_the_claim_confirm_or_refute_it(
+    conditions: dict[str, Any], answer: str, planted: float
+) -> None:
+    (found,) = of_ordering(claim(ORDERING, conditions=conditions), *pair(3.0, 3.0 * planted))
+    opposite = {"confirmed": "refuted", "holds here": "does not hold here"}
+    assert found.answer == (answer if planted < 1 else opposite[answer])
+
+
+def test_an_answer_about_another_device_decides_no_claim() -> None:
+    elsewhere = claim(ORDERING, conditions={**HERE, "device": "phone"})
+    for ms, answer in ((2.8, "holds here"), (3.2, "does not hold here")):
+        given = verdict(elsewhere, pair(3.0, ms), BENCH)
+        assert given.ordering[0].answer == answer
+        assert worst_answer([given]) == "inconclusive"
 
 
 def test_the_pair_that_was_timed_in_turn_is_preferred() -> None:
@@ -222,7 +252,7 @@ def test_a_comparison_says_in_what_it_differs_from_the_source() -> None:
     order = {"kind": "ordering", "metric": "latency", "sense": "less", "against": "two"}
     named = claim(order, conditions={**HERE, "precision": "fp16", "threads": 8})
     (found,) = of_ordering(named, *pair(3.0, 2.0))
-    assert found.answer == "confirmed"
+    assert found.answer == "holds here"
     assert "precision here: fp32, in the source: fp16" in found.reasons
     assert any(reason.startswith("threads here") for reason in found.reasons)
 

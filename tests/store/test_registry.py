@@ -263,6 +263,24 @@ def changed(stored: StoredVerdict, **changes: Any) -> StoredVerdict:
     return msgspec.structs.replace(stored, answers=(msgspec.structs.replace(answer, **changes),))
 
 
+def test_comparisons_elsewhere_are_read_in_todays_words(url: str) -> None:
+    """Earlier versions called them confirmed or refuted on any device."""
+    old = stored("refuted", 1)
+    conditions = msgspec.structs.replace(old.claim.conditions, device="phone", backend="coreml")
+    old = msgspec.structs.replace(
+        old, claim=msgspec.structs.replace(old.claim, conditions=conditions)
+    )
+    there = changed(old, question="ordering", where="phone, coreml")
+    here = changed(old, question="ordering", where="bench-cpu, onnxruntime", answer="confirmed")
+    size = changed(old, question="static", where=None)
+    for at, each in enumerate((there, here, size), start=1):
+        with Registry.open(url) as registry:
+            registry.add_verdicts((msgspec.structs.replace(each, created_unix_ns=at),))
+    with Registry.open(url) as registry:
+        found, _ = registry.verdicts_on(old.claim.id)
+    assert [each.answers[0].answer for each in found] == ["refuted", "holds here", "refuted"]
+
+
 def test_a_verdict_says_the_same_in_other_words() -> None:
     one = changed(stored("refuted", 1), found=2.0)
     for same in (

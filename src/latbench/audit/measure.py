@@ -19,7 +19,6 @@ from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_parts, measure_request
 from latbench.bench.prepare import device_cpus, read_request, resolve_request
 from latbench.claims.model import Claim, ClaimedModel
-from latbench.claims.pooling import CONCLUSIVE
 from latbench.claims.statements import (
     TIMED,
     StatedBound,
@@ -29,7 +28,7 @@ from latbench.claims.statements import (
     StatedRatio,
     StatedValue,
 )
-from latbench.claims.verdict import Answer, Place, Verdict
+from latbench.claims.verdict import CONCLUSIVE, Answer, Place, Verdict
 from latbench.defaults import LOCAL, TIMEOUT_S
 from latbench.errors import LatbenchError, RegistryError
 from latbench.events import SILENT, Events, never

@@ -11,6 +11,7 @@ from latbench.claims.judge import verdict
 from latbench.claims.model import Claim, ClaimedModel, ClaimSource
 from latbench.claims.validation import Known, claim_problems
 from latbench.claims.verdict import (
+    ELSEWHERE,
     CheckContext,
     CountedModel,
     StoredAnswer,
@@ -116,6 +117,9 @@ def require_same(stored: ClaimEvidence, now: Sequence[StoredAnswer], writer: str
             hint=hint,
         )
     for old, new in zip(before, now, strict=True):
+        if old.question == "ordering" and new.answer == ELSEWHERE.get(old.answer):
+            # Earlier versions did not tell the claim's own conditions from others.
+            old = old.called(new.answer)
         if old.answer != new.answer:
             raise BundleError(
                 f"claim {claim}, {old.question}: stored is {old.answer!r}, and from the records "

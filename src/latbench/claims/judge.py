@@ -67,7 +67,10 @@ def restricted(verdict: Verdict, questions: Sequence[str]) -> Verdict:
 
 
 def worst_answer(verdicts: Sequence[Verdict]) -> AnswerName:
-    """Return the worst answer: refuted, else inconclusive, else confirmed."""
+    """Return the worst answer: refuted, else inconclusive, else confirmed.
+
+    An answer about another device or other conditions neither confirms nor refutes the claim.
+    """
     found = {answer.answer for each in verdicts for answer in each.answers()}
     if "refuted" in found:
         return "refuted"

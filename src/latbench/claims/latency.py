@@ -15,7 +15,7 @@ from latbench.analysis.settings import (
     precision_of,
     threads,
 )
-from latbench.claims.conditions import condition_mismatches
+from latbench.claims.conditions import condition_mismatches, undeclared_options
 from latbench.claims.equivalence import (
     check_order,
     check_ratio,
@@ -46,7 +46,13 @@ from latbench.claims.statements import (
     StatedSize,
     StatedValue,
 )
-from latbench.claims.verdict import Answer, CheckContext, Place, untestable_reason
+from latbench.claims.verdict import (
+    ELSEWHERE,
+    Answer,
+    CheckContext,
+    Place,
+    untestable_reason,
+)
 from latbench.schema.record import Record
 
 
@@ -151,7 +157,7 @@ def _at(claim: Claim, pairs: Sequence[RecordPair]) -> Answer:
     best = max(pairs, key=rank)
     if not is_interleaved(best):
         # Any two records of the models form such a pair, so the newest two represent all.
-        return _elsewhere(claim, check_order(claim, best), best)
+        return _about_claim_or_here(claim, check_order(claim, best), best)
     alike = [
         pair
         for pair in pairs
@@ -160,11 +166,14 @@ def _at(claim: Claim, pairs: Sequence[RecordPair]) -> Answer:
     ]
     found = agreed([check_order(claim, pair) for pair in alike])
     assert found is not None
-    return _elsewhere(claim, found, best)
+    return _about_claim_or_here(claim, found, best)
 
 
-def _elsewhere(claim: Claim, answer: Answer, pair: RecordPair) -> Answer:
-    """Add reasons to the answer for each condition that differs from the source's."""
+def _about_claim_or_here(claim: Claim, answer: Answer, pair: RecordPair) -> Answer:
+    """Say whether the answer is about the claim, or only about the device where it was found.
+
+    Adds a reason for each condition that differs from the source's.
+    """
     had, mine = claim.conditions, pair[1]
     notes = [
         f"{name} here: {here}, in the source: {there}"
@@ -179,7 +188,21 @@ def _elsewhere(claim: Claim, answer: Answer, pair: RecordPair) -> Answer:
     named = ", ".join(name for name in (had.device, had.backend) if name is not None)
     if named and (had.device, had.backend) != (mine.device.hardware, mine.backend):
         notes.append(f"the source measured on {named}")
-    return msgspec.structs.replace(answer, reasons=(*answer.reasons, *notes))
+    called = answer.answer if _own_conditions(claim, pair) else ELSEWHERE.get(answer.answer)
+    return msgspec.structs.replace(
+        answer, answer=called or answer.answer, reasons=(*answer.reasons, *notes)
+    )
+
+
+def _own_conditions(claim: Claim, pair: RecordPair) -> bool:
+    """Whether both records have the claim's device and all other conditions that it names."""
+    other, mine = pair
+    return (
+        claim.conditions.device is not None
+        and not condition_mismatches(mine, claim)
+        and not condition_mismatches(other, claim, other=True)
+        and not any(undeclared_options(record, claim) for record in pair)
+    )
 
 
 def _none_yet(claim: Claim, bench: CheckContext, device: str | None, left: Sequence[str]) -> Answer:

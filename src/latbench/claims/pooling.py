@@ -9,11 +9,9 @@ import msgspec
 
 from latbench.claims.conditions import left_open, undeclared_options
 from latbench.claims.model import Claim
-from latbench.claims.verdict import Answer
+from latbench.claims.verdict import CONCLUSIVE, Answer
 from latbench.schema.protocol_catalog import shipped
 from latbench.schema.record import Record
-
-CONCLUSIVE = ("confirmed", "refuted")
 
 
 @dataclass(frozen=True)

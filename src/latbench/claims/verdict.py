@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+from msgspec import structs
+
 from latbench.claims.model import Claim, ClaimedModel
 from latbench.claims.quantities import PrintedValue
 from latbench.schema.graph import Growth, MergeCheck
@@ -13,7 +15,23 @@ from latbench.schema.value import Value
 
 CLOSE = 1e-6
 """Relative difference of values that is ignored; versions of numpy differ by less."""
-AnswerName = Literal["confirmed", "refuted", "inconclusive", "not testable here", "unverifiable"]
+AnswerName = Literal[
+    "confirmed",
+    "refuted",
+    "holds here",
+    "does not hold here",
+    "inconclusive",
+    "not testable here",
+    "unverifiable",
+]
+"""``confirmed`` and ``refuted`` are about the claim itself. ``holds here`` and ``does not hold
+here`` are about a comparison on another device, or under other conditions, than the claim's."""
+ELSEWHERE: Mapping[AnswerName, AnswerName] = {
+    "confirmed": "holds here",
+    "refuted": "does not hold here",
+}
+"""What a conclusive answer is called where it was not found under the claim's own conditions."""
+CONCLUSIVE: frozenset[AnswerName] = frozenset((*ELSEWHERE.keys(), *ELSEWHERE.values()))
 
 
 Unit = Literal["ns", "images/s", "count", "ratio", "exponent"]
@@ -71,6 +89,25 @@ class StoredAnswer(Value, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     needs: tuple[str, ...]
 
+    def migrated(self, claim: Claim) -> StoredAnswer:
+        """Return the answer in today's words.
+
+        Earlier versions called a comparison confirmed or refuted on whatever device it was tried.
+        """
+        own = claim.conditions
+        here = self.where or ""
+        if own.backend is None:
+            on_own = here.startswith(f"{own.device}, ")
+        else:
+            on_own = here == f"{own.device}, {own.backend}"
+        if self.question != "ordering" or on_own:
+            return self
+        return self.called(ELSEWHERE.get(self.answer, self.answer))
+
+    def called(self, answer: AnswerName) -> StoredAnswer:
+        """Return the same with another answer."""
+        return structs.replace(self, answer=answer)
+
     def same_result(self, other: StoredAnswer) -> bool:
         """Whether the question, answer, place, records and values are the same.
 
@@ -103,6 +140,12 @@ class StoredVerdict(Value, frozen=True, kw_only=True):
     latbench: str
     device: str
     answers: tuple[StoredAnswer, ...]
+
+    def migrated(self) -> StoredVerdict:
+        """Return the verdict with its answers in today's words."""
+        return structs.replace(
+            self, answers=tuple(each.migrated(self.claim) for each in self.answers)
+        )
 
     def same_result(self, other: StoredVerdict) -> bool:
         """Whether all answers are the same; the time and version are ignored."""

@@ -393,7 +393,7 @@ class Registry:
         found, unread = [], []
         for claim, body in rows:
             try:
-                found.append(msgspec.json.decode(body, type=StoredVerdict))
+                found.append(msgspec.json.decode(body, type=StoredVerdict).migrated())
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 unread.append(
                     f"a verdict on {claim} in {self.url} cannot be read: a newer latbench wrote "

@@ -98,6 +98,9 @@ def command(
 ) -> int:
     """Check claims: confirmed, refuted, inconclusive, not testable here, or unverifiable.
 
+    A comparison on another device or under other conditions than the claim's neither confirms nor
+    refutes it: it holds here, or does not hold here.
+
     Parameters and MACs are counted; latencies come from stored records. Records of a fallback
     backend never count as evidence, nor do results that other tools report, which are listed beside
     the verdict. Verdicts are stored with the records that they rest on:
@@ -191,7 +194,7 @@ def command(
 
 def _how_to_measure(pairs: Sequence[tuple[Claim, Verdict]], here: str) -> list[str]:
     """What it takes to measure the published values that are not decided, on their devices."""
-    from latbench.claims.pooling import CONCLUSIVE
+    from latbench.claims.verdict import CONCLUSIVE
     from latbench.devices.catalog import load_devices, user_devices_path
     from latbench.devices.connections import load_connections
     from latbench.report.text.verdict import needed_commands
