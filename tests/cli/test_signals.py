@@ -10,9 +10,9 @@ import pytest
 
 STUBBORN = """
 import signal, sys, time
-from latbench.cli import options
-options.SAME_REQUEST_S = float(sys.argv[1])
-with options.interrupted_once() as interrupted:
+from latbench.cli import interruption
+interruption.SAME_REQUEST_S = float(sys.argv[1])
+with interruption.interrupted_once() as interrupted:
     say = "ready"
     while say:
         try:

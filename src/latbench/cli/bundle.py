@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from latbench.cli.claim_options import load_registered, trust_code_option
-from latbench.cli.options import json_option, registry_option, warn
+from latbench.cli.options import json_option, registry_option
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_lines
 from latbench.report.writers import printable
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.options import warn
+from latbench.cli.streams import warn
 
 if TYPE_CHECKING:
     from latbench.audit.library import ClaimLibrary

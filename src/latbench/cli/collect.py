@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli import completion
-from latbench.cli.options import Command, json_option, registry_option, warn
+from latbench.cli.help_sections import Command
+from latbench.cli.options import json_option, registry_option
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_result
 
 if TYPE_CHECKING:

@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.options import (
-    Command,
+from latbench.cli.help_sections import Command
+from latbench.cli.interruption import interrupted_once
+from latbench.cli.measurement_options import (
     backend_options,
-    interrupted_once,
-    json_option,
-    model_options,
     protocol_options,
-    registry_option,
     resolved_protocol,
     rest_options,
     timeout_option,
-    verbose_option,
 )
+from latbench.cli.model_options import model_options
+from latbench.cli.options import json_option, registry_option, verbose_option
 from latbench.cli.terminal import echo_result, live_events
 from latbench.defaults import COMPARE_PROTOCOL, MARGIN
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from latbench.cli import completion
-from latbench.cli.options import json_option, warn
+from latbench.cli.options import json_option
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_lines, list_width
 
 

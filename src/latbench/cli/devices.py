@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from latbench.cli import completion, device_jobs
-from latbench.cli.options import json_option, warn
+from latbench.cli.options import json_option
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_lines, echo_result, list_width
 
 if TYPE_CHECKING:

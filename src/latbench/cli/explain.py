@@ -8,13 +8,10 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.claim_options import load_registered, trust_code_option
-from latbench.cli.options import (
-    interrupted_once,
-    json_option,
-    registry_option,
-    timeout_option,
-    warn,
-)
+from latbench.cli.interruption import interrupted_once
+from latbench.cli.measurement_options import timeout_option
+from latbench.cli.options import json_option, registry_option
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_lines, list_width
 from latbench.defaults import LOCAL
 from latbench.events import Events

@@ -7,7 +7,11 @@ from typing import Any
 
 import click
 
-from latbench.cli.options import Command, json_option, model_options, option_option, warn
+from latbench.cli.help_sections import Command
+from latbench.cli.measurement_options import option_option
+from latbench.cli.model_options import model_options
+from latbench.cli.options import json_option
+from latbench.cli.streams import warn
 from latbench.defaults import FORMAT
 from latbench.report.writers import printable
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latbench.cli import completion
-from latbench.cli.options import KeyValue, option, warn
+from latbench.cli.help_sections import option
+from latbench.cli.parameter_types import KeyValue
+from latbench.cli.streams import warn
 from latbench.defaults import LOCAL
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.filter_options import filter_of, filter_options, nothing_found
+from latbench.cli.help_sections import Command
 from latbench.cli.list_options import ListFormat, output_options
-from latbench.cli.options import Command
 
 if TYPE_CHECKING:
     from latbench.schema.reported import ReportedResult

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latbench.cli import completion
-from latbench.cli.options import Command, Resolution, json_option, option, registry_option
+from latbench.cli.help_sections import Command, option
+from latbench.cli.options import json_option, registry_option
+from latbench.cli.parameter_types import Resolution
 from latbench.report.writers import printable
 
 if TYPE_CHECKING:

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latbench.cli.options import (
-    json_option,
-    option,
-    registry_option,
-    require_one_format,
-    warn,
-)
+from latbench.cli.help_sections import option
+from latbench.cli.options import json_option, registry_option, require_one_format
+from latbench.cli.streams import warn
 from latbench.cli.terminal import list_width
 
 if TYPE_CHECKING:

@@ -6,17 +6,16 @@ from typing import Any
 
 import click
 
-from latbench.cli.options import (
-    Command,
+from latbench.cli.help_sections import Command
+from latbench.cli.interruption import interrupted_once
+from latbench.cli.measurement_options import (
     backend_options,
-    interrupted_once,
-    json_option,
-    model_options,
-    registry_option,
     rest_options,
     strict_option,
     timeout_option,
 )
+from latbench.cli.model_options import model_options
+from latbench.cli.options import json_option, registry_option
 from latbench.cli.terminal import echo_result, live_events
 
 

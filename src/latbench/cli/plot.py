@@ -9,8 +9,10 @@ import click
 
 from latbench.cli.claim_options import load_registered
 from latbench.cli.filter_options import filter_of, filter_options
-from latbench.cli.options import Command, json_option, registry_option, warn
+from latbench.cli.help_sections import Command
+from latbench.cli.options import json_option, registry_option
 from latbench.cli.picture_options import picture_options, style_of
+from latbench.cli.streams import warn
 
 if TYPE_CHECKING:
     from latbench.schema.record import Record

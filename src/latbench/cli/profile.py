@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from latbench.cli import completion
-from latbench.cli.options import json_option, registry_option, require_one_format, warn
+from latbench.cli.options import json_option, registry_option, require_one_format
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_result, list_width
 
 if TYPE_CHECKING:

@@ -9,19 +9,15 @@ import click
 
 from latbench.cli import completion
 from latbench.cli.filter_options import filter_of, filter_options, nothing_found
+from latbench.cli.help_sections import Command, option
+from latbench.cli.interruption import interrupted_once
 from latbench.cli.list_options import ListFormat, output_options
-from latbench.cli.options import (
-    Command,
-    KeyValue,
-    interrupted_once,
-    json_option,
-    model_options,
-    option,
-    option_option,
-    registry_option,
-    warn,
-)
+from latbench.cli.measurement_options import option_option
+from latbench.cli.model_options import model_options
+from latbench.cli.options import json_option, registry_option
+from latbench.cli.parameter_types import KeyValue
 from latbench.cli.show import print_reported
+from latbench.cli.streams import warn
 
 TOOLS = (
     *("benchmark_model", "litert-benchmark", "run_model", "executor_runner"),

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.options import (
-    Command,
+from latbench.cli.help_sections import Command
+from latbench.cli.interruption import interrupted_once
+from latbench.cli.measurement_options import (
     backend_options,
-    interrupted_once,
-    json_option,
-    model_options,
     protocol_options,
-    registry_option,
     resolved_protocol,
     rest_options,
     strict_option,
     timeout_option,
-    verbose_option,
-    warn,
 )
+from latbench.cli.model_options import model_options
+from latbench.cli.options import json_option, registry_option, verbose_option
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_result, live_events, waiting_lines, width
 from latbench.defaults import FALLBACK, RUN_PROTOCOL
 from latbench.events import Events

@@ -10,8 +10,8 @@ from click.core import ParameterSource
 
 from latbench.cli import completion
 from latbench.cli.filter_options import filter_of, filter_options, nothing_found
+from latbench.cli.help_sections import Command, GroupedOption
 from latbench.cli.list_options import ListFormat, output_options
-from latbench.cli.options import Command, GroupedOption
 from latbench.cli.picture_options import picture_options, style_of
 from latbench.cli.terminal import echo_result
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+import click
+
 from latbench.errors import LatbenchError
 from latbench.file_names import shown_name
 from latbench.report.writers import printable
@@ -37,6 +39,11 @@ class ClosedOutputError(Exception):
 def shown_lines(text: str) -> str:
     """``text`` with control characters as escapes; a message may have several lines."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def warn(message: str) -> None:
+    """Print a warning to standard error."""
+    click.echo(f"latbench: {shown_lines(message)}", err=True)
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from latbench.cli.options import warn
+from latbench.cli.streams import warn
 from latbench.events import Events
 from latbench.report.writers import printable
 

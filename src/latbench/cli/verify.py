@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latbench.cli.options import (
-    MODEL_HELP,
-    input_options,
-    json_option,
-    warn,
-)
+from latbench.cli.model_options import MODEL_HELP, input_options
+from latbench.cli.options import json_option
+from latbench.cli.streams import warn
 from latbench.report.writers import printable
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from latbench.cli.claim_options import (
 )
 from latbench.cli.claims.check import command as check
 from latbench.cli.explain import command as explain
-from latbench.cli.options import json_option, registry_option, warn
+from latbench.cli.options import json_option, registry_option
+from latbench.cli.streams import warn
 from latbench.cli.terminal import echo_lines, list_width
 from latbench.report.writers import printable
 

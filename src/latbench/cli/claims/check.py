@@ -19,13 +19,9 @@ from latbench.cli.claim_options import (
     status_of,
     trust_code_option,
 )
-from latbench.cli.options import (
-    interrupted_once,
-    json_option,
-    registry_option,
-    require_one_format,
-    warn,
-)
+from latbench.cli.interruption import interrupted_once
+from latbench.cli.options import json_option, registry_option, require_one_format
+from latbench.cli.streams import warn
 from latbench.events import Events
 from latbench.report.writers import printable
 
