@@ -28,7 +28,8 @@ from sqlalchemy import text
 
 from latbench.schema.blobs import pack_ns
 from latbench.store import rows as stored
-from latbench.store.registry import Registry, Row
+from latbench.store.listing import Row
+from latbench.store.registry import Registry
 from latbench.store.tables import latest, machines, records, traces
 from support.records import make_record, make_trace
 

@@ -16,7 +16,8 @@ from latbench.errors import LatbenchError
 
 if TYPE_CHECKING:
     from latbench.schema.record import Record
-    from latbench.store.registry import Registry, Row
+    from latbench.store.listing import Row
+    from latbench.store.registry import Registry
 
 PER_GROUP = 500
 """Number of newest records of one model on one device and backend that are considered."""

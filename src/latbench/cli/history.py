@@ -13,7 +13,7 @@ from latbench.cli.list_options import ListFormat, output_options
 
 if TYPE_CHECKING:
     from latbench.schema.reported import ReportedResult
-    from latbench.store.registry import Row
+    from latbench.store.listing import Row
 
 
 @click.command("history", cls=Command)

@@ -16,7 +16,8 @@ from latbench.cli.terminal import list_width
 if TYPE_CHECKING:
     from latbench.report.tables import TableRow
     from latbench.schema.reported import ReportedResult
-    from latbench.store.registry import Registry, Row
+    from latbench.store.listing import Row
+    from latbench.store.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("text", "markdown", "latex", "matrix", "csv", "json", "parquet")

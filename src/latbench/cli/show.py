@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from latbench.report.plot.picture import Style
     from latbench.schema.record import Record
     from latbench.schema.reported import ReportedResult
-    from latbench.store.registry import Row
+    from latbench.store.listing import Row
 
 
 @click.command("show", cls=Command)

@@ -13,8 +13,9 @@ from latbench.cli.list_options import ListFormat, output_options
 
 if TYPE_CHECKING:
     from latbench.schema.reported import ReportedResult
+    from latbench.store.listing import Row
     from latbench.store.record_filter import RecordFilter
-    from latbench.store.registry import Registry, Row
+    from latbench.store.registry import Registry
 
 
 @click.command("table", cls=Command)

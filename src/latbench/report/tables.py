@@ -20,7 +20,7 @@ from latbench.schema.reported import ReportedResult
 from latbench.schema.value import Value
 
 if TYPE_CHECKING:
-    from latbench.store.registry import Row
+    from latbench.store.listing import Row
 
 
 class TableRow(Value, frozen=True, kw_only=True):

@@ -52,6 +52,30 @@ def registry_url(named: str | None) -> URL:
     return url
 
 
+def prepare_file(url: URL, *, create: bool) -> URL:
+    """Create the folder of an SQLite file. For a file without write permission, return a read-only
+    URL."""
+    path = Path(url.database or "")
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.exists():
+            raise RegistryError(
+                f"there is no registry at {path} yet", hint="the first `latbench run` creates it"
+            )
+    except OSError as error:
+        raise RegistryError(
+            f"cannot create the folder of the registry {path}: {error.strerror}",
+            hint="permit writing there, or set another place: --registry or LATBENCH_REGISTRY",
+        ) from error
+    if create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return url
+    # If SQLite cannot write its shared-memory file, it must know that nobody else writes.
+    return url.set(
+        database=f"file:{quote(str(path))}", query={"mode": "ro", "immutable": "1", "uri": "true"}
+    )
+
+
 def _encoded(text: str) -> str:
     """The URL with the user and password in it quoted: a password may contain ``@``, ``/``, ``?``.
 

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
 
-import msgspec
-from sqlalchemy import URL, Column, Connection, Engine, Select, Table, func, select
+from sqlalchemy import Engine, Select, func, select
 
 from latbench.claims.verdict import StoredVerdict
 from latbench.errors import RegistryError, UsageError
 from latbench.schema.record import Record
 from latbench.schema.reported import ReportedResult
-from latbench.schema.value import Value
 from latbench.store import migrate
 from latbench.store.engine import (
     LOCK_TIMEOUT_S,
-    RESTORE,
     make_engine,
+    prepare_file,
     registry_url,
     shown,
     translated,
 )
+from latbench.store.id_prefixes import SHORT_ID, none_or_many, not_measured, shared_start
+from latbench.store.insertion import insert_records, insert_verdicts
+from latbench.store.listing import GROUP, NEWEST_FIRST, TRAINED, Row, listed, read_rows
 from latbench.store.record_filter import RecordFilter
 from latbench.store.reported_rows import (
     delete_reported,
@@ -33,42 +31,11 @@ from latbench.store.reported_rows import (
     reported_ids,
     select_reported,
 )
-from latbench.store.rows import from_rows, machine_row, record_row, trace_rows, trace_tree
-from latbench.store.tables import latest, machines, records, traces, verdicts
+from latbench.store.rows import from_rows, trace_tree
+from latbench.store.tables import latest, machines, records, traces
+from latbench.store.verdict_rows import newest_on_claims, read_verdicts, verdicts_on_claim
 
-
-class Row(Value, frozen=True, kw_only=True):
-    """The columns of a record in a list, without decoding the record."""
-
-    id: str
-    created_unix_ns: int
-    model: str
-    device: str
-    backend: str
-    requested_backend: str
-    status: str
-    precision: str
-    input: str | None
-    """Shape of the first input, e.g. ``1x3x224x224``; ``None`` if there was no artifact."""
-    threads: int | None
-    """Actual number; ``None`` if no session was opened or the runtime reports none."""
-    protocol: str
-    options: str | None
-    """Requested options of the backend and its exporter, e.g. ``form=trained``; ``None`` if there
-    were none, and in rows from before this column existed."""
-    median_ns: int | None
-    sample_count: int
-
-
-GROUP = ("device", "model", "backend", "requested_backend")
-"""Columns that identify a group of which the latest record is kept. The requested backend is one:
-a fallback does not replace a record of the backend that was requested itself."""
-NEWEST_FIRST = (records.c.created_unix_ns.desc(), records.c.id.desc())
-SHORT_ID = 7
-"""Minimum length of a shortened id."""
 EVERY = RecordFilter()
-TRAINED = "form=trained"
-"""Records of the trained form never count as the latest: that form is not deployed."""
 
 
 class Registry:
@@ -88,7 +55,7 @@ class Registry:
         """
         parsed = registry_url(url)
         if parsed.get_backend_name() == "sqlite":
-            parsed = _prepared(parsed, create=create)
+            parsed = prepare_file(parsed, create=create)
         engine = make_engine(parsed, lock_timeout_s=lock_timeout_s)
         try:
             with translated(parsed):
@@ -127,41 +94,14 @@ class Registry:
         """
         if not new and not reported:
             return
-        new = _once(new)
         with (
             translated(self._engine.url),
             self._engine.connect().execution_options(latbench_writes=True) as connection,
             connection.begin(),
         ):
             if new:
-                self._insert_records(connection, new)
+                insert_records(connection, new)
             insert_reported(connection, reported)
-
-    def _insert_records(self, connection: Connection, new: Sequence[Record]) -> None:
-        insert = _insert(self._engine.dialect.name)
-        machine_rows = {row["digest"]: row for row in map(machine_row, new)}
-        newest = insert(latest)
-        newest = newest.on_conflict_do_update(
-            index_elements=list(latest.primary_key),
-            set_={
-                name: newest.excluded[name] for name in Row.__struct_fields__ if name not in GROUP
-            },
-            where=newest.excluded.created_unix_ns >= latest.c.created_unix_ns,
-        )
-        connection.execute(insert(machines).on_conflict_do_nothing(), list(machine_rows.values()))
-        rows = [record_row(record) for record in new]
-        stored = connection.execute(
-            insert(records).on_conflict_do_nothing().returning(records.c.id), rows
-        )
-        if taken := {record.id for record in new} - set(stored.scalars()):
-            # An error that leaves the block rolls back the whole transaction.
-            raise RegistryError(f"already in {self.url}: {', '.join(sorted(taken)[:3])}")
-        if of_traces := [row for record in new for row in trace_rows(record)]:
-            connection.execute(traces.insert(), of_traces)
-        deployed = [row for row in rows if TRAINED not in (row["options"] or "").split(",")]
-        if deployed:
-            listed = Row.__struct_fields__
-            connection.execute(newest, [{name: row[name] for name in listed} for row in deployed])
 
     def reported(
         self, wanted: RecordFilter = EVERY, *, start: str = ""
@@ -203,7 +143,7 @@ class Registry:
                 hint="only results of other tools can be removed: latbench reported list",
             )
         if len(found) != 1:
-            raise _none_or_many(id, found, self.url)
+            raise none_or_many(id, found, self.url)
         return found[0]
 
     def entry(self, id: str) -> Record | ReportedResult:
@@ -215,7 +155,7 @@ class Registry:
         found = [*self.ids(id, limit=4), *reported]
         found = [id] if id in found else found
         if len(found) != 1:
-            raise _none_or_many(id, found, self.url)
+            raise none_or_many(id, found, self.url)
         return reported.get(found[0]) or self.get(found[0])
 
     def get(self, id: str) -> Record:
@@ -231,9 +171,9 @@ class Registry:
                 found = connection.execute(_whole(begins).limit(4)).mappings().all()
             if not found:
                 for other in select_reported(connection, id):
-                    raise _not_measured(other)
+                    raise not_measured(other)
             if len(found) != 1:
-                raise _none_or_many(id, [row["id"] for row in found], self.url)
+                raise none_or_many(id, [row["id"] for row in found], self.url)
             parts = connection.execute(
                 select(traces)
                 .where(traces.c.record_id == found[0]["id"])
@@ -262,14 +202,14 @@ class Registry:
                 after = select(func.min(records.c.id)).where(records.c.id > id)
                 neighbors = [connection.execute(query).scalar() or "" for query in (before, after)]
                 neighbors += [other for other in others if other != id]
-                shared = max(_shared_start(id, other) for other in neighbors)
+                shared = max(shared_start(id, other) for other in neighbors)
                 found[id] = id[: max(least, shared + 1)]
         return found
 
     def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
         """The newest records of one model on one device and backend, the newest first."""
         return self._rows(
-            select(*_listed(records))
+            select(*listed(records))
             .where(
                 records.c.model == model,
                 records.c.device == device,
@@ -282,10 +222,10 @@ class Registry:
     def find(self, wanted: RecordFilter, *, limit: int | None = None) -> tuple[Row, ...]:
         """The records that meet the conditions, the newest first, at most ``limit``."""
         if not wanted.needs_body():
-            query = select(*_listed(records)).where(*wanted.where(records))
+            query = select(*listed(records)).where(*wanted.where(records))
             return self._rows(query.order_by(*NEWEST_FIRST).limit(limit))
         found: list[Row] = []
-        query = select(*_listed(records), records.c.body).where(*wanted.where(records))
+        query = select(*listed(records), records.c.body).where(*wanted.where(records))
         with translated(self._engine.url), self._engine.connect() as connection:
             for row in connection.execute(query.order_by(*NEWEST_FIRST)).mappings():
                 if wanted.matches_body(row["body"]):
@@ -300,7 +240,7 @@ class Registry:
         A record of the trained form counts only if the conditions name the form.
         """
         if wanted.by_group():
-            query = select(*_listed(latest)).where(*wanted.where(latest))
+            query = select(*listed(latest)).where(*wanted.where(latest))
             return self._rows(query.order_by(*(latest.c[name] for name in GROUP)))
         form = any(key == "form" for key, _ in wanted.options)
         groups: dict[tuple[str, ...], Row] = {}
@@ -340,132 +280,33 @@ class Registry:
         """
         if not new:
             return
-        rows = [
-            {
-                "claim": each.claim.id,
-                "created_unix_ns": each.created_unix_ns,
-                "body": msgspec.json.encode(each).decode(),
-            }
-            for each in new
-        ]
         with (
             translated(self._engine.url),
             self._engine.connect().execution_options(latbench_writes=True) as connection,
             connection.begin(),
         ):
-            insert = _insert(self._engine.dialect.name)
-            connection.execute(insert(verdicts).on_conflict_do_nothing(), rows)
+            insert_verdicts(connection, new)
 
     def verdicts_on(self, claim: str) -> tuple[list[StoredVerdict], list[str]]:
         """All verdicts on the claim, the newest first, and why others cannot be read."""
-        query = (
-            select(verdicts.c.claim, verdicts.c.body)
-            .where(verdicts.c.claim == claim)
-            .order_by(verdicts.c.created_unix_ns.desc())
-        )
-        return self._verdicts(query)
+        return self._verdicts(verdicts_on_claim(claim))
 
     def newest_verdicts(self, claims: Collection[str]) -> tuple[list[StoredVerdict], list[str]]:
         """The newest verdict on each of the claims, and why others cannot be read."""
-        newest = (
-            select(verdicts.c.claim, func.max(verdicts.c.created_unix_ns).label("at"))
-            .where(verdicts.c.claim.in_(claims))
-            .group_by(verdicts.c.claim)
-            .subquery()
-        )
-        return self._verdicts(
-            select(verdicts.c.claim, verdicts.c.body)
-            .join(
-                newest,
-                (newest.c.claim == verdicts.c.claim) & (newest.c.at == verdicts.c.created_unix_ns),
-            )
-            .order_by(verdicts.c.claim)
-        )
+        return self._verdicts(newest_on_claims(claims))
 
     def count(self) -> int:
         """The number of records."""
         with translated(self._engine.url), self._engine.connect() as connection:
             return connection.execute(select(func.count()).select_from(records)).scalar_one()
 
-    def _verdicts(self, query: Select[Any]) -> tuple[list[StoredVerdict], list[str]]:
-        with translated(self._engine.url), self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        found, unread = [], []
-        for claim, body in rows:
-            try:
-                found.append(msgspec.json.decode(body, type=StoredVerdict).migrated())
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                unread.append(
-                    f"a verdict on {claim} in {self.url} cannot be read: a newer latbench wrote "
-                    f"it, or the registry is damaged ({error})"
-                )
-        return found, unread
-
     def _rows(self, query: Select[Any]) -> tuple[Row, ...]:
         with translated(self._engine.url), self._engine.connect() as connection:
-            # The driver's own keys are a subclass of str, which msgspec does not take.
-            names = Row.__struct_fields__
-            rows = [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
-        try:
-            return msgspec.convert(rows, tuple[Row, ...])
-        except msgspec.ValidationError as error:
-            raise RegistryError(
-                f"the registry {self.url} is damaged: {error}", hint=RESTORE
-            ) from error
+            return read_rows(connection, query)
 
-
-def _once(new: Sequence[Record]) -> list[Record]:
-    """The records without repetitions."""
-    found: dict[str, Record] = {}
-    for record in new:
-        if found.setdefault(record.id, record) != record:
-            raise RegistryError(f"different records have the same id: {record.id}")
-    return list(found.values())
-
-
-def _shared_start(one: str, two: str) -> int:
-    """The length of the common prefix of two ids."""
-    pairs = zip(one, two, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(two)))
-
-
-def _listed(table: Table) -> list[Column[Any]]:
-    return [table.c[name] for name in Row.__struct_fields__]
-
-
-def _insert(dialect: str) -> Any:
-    """``insert`` with ON CONFLICT for the dialect in use; importing either takes 25 ms."""
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert
-
-
-def _prepared(url: URL, *, create: bool) -> URL:
-    """Create the folder of an SQLite file. For a file without write permission, return a read-only
-    URL."""
-    path = Path(url.database or "")
-    try:
-        if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.exists():
-            raise RegistryError(
-                f"there is no registry at {path} yet", hint="the first `latbench run` creates it"
-            )
-    except OSError as error:
-        raise RegistryError(
-            f"cannot create the folder of the registry {path}: {error.strerror}",
-            hint="permit writing there, or set another place: --registry or LATBENCH_REGISTRY",
-        ) from error
-    if create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        return url
-    # If SQLite cannot write its shared-memory file, it must know that nobody else writes.
-    return url.set(
-        database=f"file:{quote(str(path))}", query={"mode": "ro", "immutable": "1", "uri": "true"}
-    )
+    def _verdicts(self, query: Select[Any]) -> tuple[list[StoredVerdict], list[str]]:
+        with translated(self._engine.url), self._engine.connect() as connection:
+            return read_verdicts(connection, query)
 
 
 def _whole(where: Any) -> Select[Any]:
@@ -473,23 +314,4 @@ def _whole(where: Any) -> Select[Any]:
         select(records.c.id, records.c.body, machines.c.body.label("machine_body"))
         .join(machines, machines.c.digest == records.c.machine)
         .where(where)
-    )
-
-
-def _not_measured(result: ReportedResult) -> UsageError:
-    return UsageError(
-        f"{result.id} is reported by {result.tool}, not measured by latbench: without raw samples "
-        "it cannot be compared, plotted, profiled or used as evidence",
-        hint=f"`latbench show {result.id}` shows what the tool reports",
-    )
-
-
-def _none_or_many(id: str, found: list[str], where: str) -> UsageError:
-    if found:
-        return UsageError(
-            f"several records begin with {id!r}: {', '.join(found[:3])}",
-            hint="give more characters of the id",
-        )
-    return UsageError(
-        f"no record {id!r} in {where}", hint="`latbench show` lists the latest of each group"
     )
