@@ -11,8 +11,8 @@ import pytest
 
 import latbench
 from latbench.attribution.setup import Setup, setup_of
-from latbench.audit.measure import Trial, measure_trial
-from latbench.bench import compare, explain_rounds, plan, run, sweep
+from latbench.audit import measure
+from latbench.bench import explain_rounds, opening, plan, sweep
 from latbench.bench.context import RunContext
 from latbench.defaults import COMPARE_PROTOCOL, RUN_PROTOCOL
 from latbench.devices.local import LocalDevice
@@ -62,7 +62,7 @@ def resolve(request: Request, device: object) -> None:
 def trial(request: Request) -> None:
     registry: Any = None
     context = RunContext(device=LocalDevice(), registry=registry)
-    measure_trial(Trial(requests=(request,), protocol=FIXED, claims=()), context)
+    measure.measure_trial(measure.Trial(requests=(request,), protocol=FIXED, claims=()), context)
 
 
 def explained(request: Request) -> None:
@@ -96,9 +96,8 @@ def test_run_has_a_parameter_for_every_field() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_field_of_a_request_is_lost(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run, compare, sweep, plan, explain_rounds):
+    for module in (opening, sweep, explain_rounds, measure):
         monkeypatch.setattr(module, "resolve_request", resolve)
-    monkeypatch.setattr("latbench.audit.measure.resolve_request", resolve)
     monkeypatch.setattr(Devices, "open", lambda devices, name: LocalDevice())
     with pytest.raises(Resolved) as caught:
         WAYS[way](FULL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from latbench.analysis.comparison import compare as verdict_on
 from latbench.analysis.stats import FEWEST
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_parts
-from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.bench.opening import opened
+from latbench.bench.prepare import read_request, resolve_protocol
 from latbench.bench.rest import cooldown
 from latbench.defaults import COMPARE_PROTOCOL, MARGIN, TIMEOUT_S
-from latbench.devices.opening import Devices
 from latbench.errors import UsageError
 from latbench.events import SILENT, Events, Warn
 from latbench.schema.protocol import TimingProtocol
@@ -71,24 +70,22 @@ def compare(
     _check_comparable(timing, events.warn)
     check_margin(margin)
     wait = cooldown(cooldown_s, max_temperature_c, max_thermal_status)
-    sides = [_side(side, example_inputs, threads, timing) for side in (a, b)]
-    from latbench.store.registry import Registry
-
-    with ExitStack() as exits:
-        device = exits.enter_context(Devices()).open(_one_device(sides))
-        parts = (resolve_request(sides[0], device), resolve_request(sides[1], device))
-        store = exits.enter_context(Registry.open(registry))
+    sides = tuple(_side(side, example_inputs, threads, timing) for side in (a, b))
+    _check_one_device(sides)
+    with opened(sides, registry) as bench:
         context = RunContext(
-            device=device,
-            registry=store,
+            device=bench.device,
+            registry=bench.registry,
             events=events,
             timeout_s=timeout_s,
             no_cache=no_cache,
             cooldown=wait,
         )
+        side_a, side_b = bench.requests
+        parts = (side_a, side_b)
         one, two = measure_parts(parts, timing, context, quantity=quantity, order_seed=order_seed)
         verdict = verdict_on(one, two, margin=margin, quantity=quantity)
-        return CompareResult(a=one, b=two, comparison=verdict, registry=store.url)
+        return CompareResult(a=one, b=two, comparison=verdict, registry=bench.registry.url)
 
 
 def _side(
@@ -104,15 +101,14 @@ def _side(
     return found if found.threads else msgspec.structs.replace(found, threads=threads)
 
 
-def _one_device(sides: Sequence[Request]) -> str:
-    """The device of both sides. Raises :class:`UsageError` if they name two."""
+def _check_one_device(sides: Sequence[Request]) -> None:
+    """Raises :class:`UsageError` if the two sides are for two devices."""
     one, two = (side.device for side in sides)
     if one != two:
         raise UsageError(
             f"the two sides are for two devices, {one} and {two}, which cannot take turns",
             hint="measure each with `latbench run`, then look at both: latbench compare --records",
         )
-    return one
 
 
 def _check_comparable(protocol: TimingProtocol, warn: Warn) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -12,14 +12,14 @@ from latbench.bench.context import RunContext
 from latbench.bench.job import JobRun
 from latbench.bench.left_jobs import LeftJob, forget_job, job_lock, keep_job, record_bytes
 from latbench.bench.measure import PilotRun, measure_pilot
-from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.bench.opening import opened
+from latbench.bench.prepare import read_request, resolve_protocol
 from latbench.bench.rehearsal import PilotTimes, Rehearsed, pilot_protocol, rehearse
 from latbench.bench.required_units import RequiredUnits
 from latbench.defaults import RUN_PROTOCOL, TIMEOUT_S
 from latbench.devices.jobs import JobsOnDevice, able_to_run_alone
 from latbench.devices.local import LocalDevice
-from latbench.devices.measured import ScriptedDevice
-from latbench.devices.opening import Devices
+from latbench.devices.measured import MeasuredDevice, ScriptedDevice
 from latbench.devices.remote import RemoteDevice, user_name
 from latbench.errors import StageError, UsageError
 from latbench.events import SILENT, Events
@@ -27,7 +27,6 @@ from latbench.schema.protocol import TimingProtocol, protocol_sha256
 from latbench.schema.record import Outcome, Record
 from latbench.schema.request import Request
 from latbench.schema.trace import Trace
-from latbench.store.registry import Registry
 from latbench.store.rescue import keep
 from latbench.worker.job_folder import JobAbout
 
@@ -71,35 +70,20 @@ def detach_request(
     """
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
     asked = read_request(request, timing)
-    with ExitStack() as exits:
-        device = exits.enter_context(Devices()).open(asked.device)
-        if isinstance(device, LocalDevice):
-            raise UsageError(
-                "a run can be left only on a device at the end of a connection",
-                hint="add one: latbench devices add; on this machine nohup does it",
-            )
-        if isinstance(device, ScriptedDevice):
-            raise UsageError(
-                f"a run cannot be left on {asked.device}: its Mac launches each process",
-                hint="leave out --detach; if this program is killed, latbench collect fetches what "
-                "was measured until then",
-            )
-        if isinstance(device, RemoteDevice):
-            able_to_run_alone(device.connection)
-        resolved = resolve_request(asked, device)
-        store = exits.enter_context(Registry.open(registry))
+    with opened((asked,), registry, require=_check_can_be_left) as bench:
         context = RunContext(
-            device=device,
-            registry=store,
+            device=bench.device,
+            registry=bench.registry,
             events=events,
             timeout_s=timeout_s,
             strict=strict,
             no_cache=no_cache,
         )
-        pilot = measure_pilot(resolved, pilot_protocol(timing), context)
+        pilot = measure_pilot(bench.requests[0], pilot_protocol(timing), context)
         if pilot.record.outcome.status != "measured" or pilot.model is None:
-            keep((pilot.record,), store)
-            return DetachResult(job=None, record=pilot.record, registry=store.url)
+            keep((pilot.record,), bench.registry)
+            return DetachResult(job=None, record=pilot.record, registry=bench.registry.url)
+        device = bench.device
         assert isinstance(device, RemoteDevice)
         rehearsed = _rehearsed(pilot, pilot.model, timing, timeout_s)
         job = _job(pilot.record, rehearsed, device, limit_s)
@@ -109,7 +93,24 @@ def detach_request(
         with job_lock(job.id):
             keep_job(job, references)
             _start(job, device)
-        return DetachResult(job=job, record=job.empty_record(), registry=store.url)
+        return DetachResult(job=job, record=job.empty_record(), registry=bench.registry.url)
+
+
+def _check_can_be_left(device: MeasuredDevice) -> None:
+    """Raises :class:`UsageError` for a device that cannot run a job alone."""
+    if isinstance(device, LocalDevice):
+        raise UsageError(
+            "a run can be left only on a device at the end of a connection",
+            hint="add one: latbench devices add; on this machine nohup does it",
+        )
+    if isinstance(device, ScriptedDevice):
+        raise UsageError(
+            f"a run cannot be left on {device.row.id}: its Mac launches each process",
+            hint="leave out --detach; if this program is killed, latbench collect fetches what "
+            "was measured until then",
+        )
+    if isinstance(device, RemoteDevice):
+        able_to_run_alone(device.connection)
 
 
 def _rehearsed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
@@ -10,10 +9,10 @@ import msgspec
 from latbench.analysis.power import Plan, plan
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_request
-from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.bench.opening import opened
+from latbench.bench.prepare import read_request, resolve_protocol
 from latbench.bench.rest import cooldown
 from latbench.defaults import TIMEOUT_S
-from latbench.devices.opening import Devices
 from latbench.errors import UsageError
 from latbench.events import SILENT, Events
 from latbench.schema.protocol import MS, TimingProtocol
@@ -69,25 +68,19 @@ def make_plan(
             raise UsageError(f"the {name} must be above 0 and below 100 %, not {100 * value:g} %")
     timing = resolve_protocol(protocol, timeout_s)
     wait = cooldown(cooldown_s, max_temperature_c, max_thermal_status)
-    asked = read_request(request, timing)
     pilots: list[Record] = []
-    from latbench.store.registry import Registry
-
-    with ExitStack() as exits:
-        device = exits.enter_context(Devices()).open(asked.device)
-        resolved = resolve_request(asked, device)
-        store = exits.enter_context(Registry.open(registry))
+    with opened((read_request(request, timing),), registry) as bench:
         for build in range(builds):
             context = RunContext(
-                device=device,
-                registry=store,
+                device=bench.device,
+                registry=bench.registry,
                 events=events,
                 timeout_s=timeout_s,
                 strict=strict,
                 no_cache=no_cache or build > 0,
                 cooldown=wait,
             )
-            pilots.append(measure_request(resolved, timing, context))
+            pilots.append(measure_request(bench.requests[0], timing, context))
             if pilots[-1].outcome.status != "measured":
                 return PlanResult(plan=None, pilots=tuple(pilots))
     digests = {record.artifact.sha256 for record in pilots if record.artifact}

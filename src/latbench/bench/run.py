@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from latbench.analysis.summary import Summary, summarize
 from latbench.bench.context import RunContext
 from latbench.bench.measure import measure_request
-from latbench.bench.prepare import read_request, resolve_protocol, resolve_request
+from latbench.bench.opening import opened
+from latbench.bench.prepare import read_request, resolve_protocol
 from latbench.bench.rest import cooldown
 from latbench.defaults import LOCAL, RUN_PROTOCOL, TIMEOUT_S
-from latbench.devices.opening import Devices
 from latbench.errors import StageError
 from latbench.events import SILENT, Events
 from latbench.schema.protocol import TimingProtocol
@@ -184,16 +183,10 @@ def run_request(
     """
     timing = resolve_protocol(protocol, timeout_s, budget_s=budget_s, target=target)
     wait = cooldown(cooldown_s, max_temperature_c, max_thermal_status)
-    asked = read_request(request, timing)
-    from latbench.store.registry import Registry
-
-    with ExitStack() as exits:
-        device = exits.enter_context(Devices()).open(asked.device)
-        resolved = resolve_request(asked, device)
-        store = exits.enter_context(Registry.open(registry))
+    with opened((read_request(request, timing),), registry) as bench:
         context = RunContext(
-            device=device,
-            registry=store,
+            device=bench.device,
+            registry=bench.registry,
             events=events,
             timeout_s=timeout_s,
             strict=strict,
@@ -201,10 +194,10 @@ def run_request(
             profile=profile,
             cooldown=wait,
         )
-        record = measure_request(resolved, timing, context)
+        record = measure_request(bench.requests[0], timing, context)
         if raise_on_failure:
             _raise_failure(record)
-        return RunResult(record=record, summary=summarize(record), registry=store.url)
+        return RunResult(record=record, summary=summarize(record), registry=bench.registry.url)
 
 
 def _raise_failure(record: Record) -> None:
