@@ -44,13 +44,13 @@ TRAINED = "form=trained"
 """Records of the trained form never count as the latest: that form is not deployed."""
 
 
-def listed(table: Table) -> list[Column[Any]]:
+def row_columns(table: Table) -> list[Column[Any]]:
     """The columns of ``table`` that a :class:`Row` has."""
     return [table.c[name] for name in Row.__struct_fields__]
 
 
 def read_rows(connection: Connection, query: Select[Any]) -> tuple[Row, ...]:
-    """The rows of a query for the columns :func:`listed`. Raises :class:`RegistryError`."""
+    """The rows of a query for the columns :func:`row_columns`. Raises :class:`RegistryError`."""
     # The driver's own keys are a subclass of str, which msgspec does not take.
     names = Row.__struct_fields__
     rows = [dict(zip(names, row, strict=True)) for row in connection.execute(query)]

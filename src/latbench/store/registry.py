@@ -23,7 +23,7 @@ from latbench.store.engine import (
 )
 from latbench.store.id_prefixes import SHORT_ID, none_or_many, not_measured, shared_start
 from latbench.store.insertion import insert_records, insert_verdicts
-from latbench.store.listing import GROUP, NEWEST_FIRST, TRAINED, Row, listed, read_rows
+from latbench.store.listing import GROUP, NEWEST_FIRST, TRAINED, Row, read_rows, row_columns
 from latbench.store.record_filter import RecordFilter
 from latbench.store.reported_rows import (
     delete_reported,
@@ -209,7 +209,7 @@ class Registry:
     def history(self, model: str, device: str, backend: str, *, limit: int = 50) -> tuple[Row, ...]:
         """The newest records of one model on one device and backend, the newest first."""
         return self._rows(
-            select(*listed(records))
+            select(*row_columns(records))
             .where(
                 records.c.model == model,
                 records.c.device == device,
@@ -222,10 +222,10 @@ class Registry:
     def find(self, wanted: RecordFilter, *, limit: int | None = None) -> tuple[Row, ...]:
         """The records that meet the conditions, the newest first, at most ``limit``."""
         if not wanted.needs_body():
-            query = select(*listed(records)).where(*wanted.where(records))
+            query = select(*row_columns(records)).where(*wanted.where(records))
             return self._rows(query.order_by(*NEWEST_FIRST).limit(limit))
         found: list[Row] = []
-        query = select(*listed(records), records.c.body).where(*wanted.where(records))
+        query = select(*row_columns(records), records.c.body).where(*wanted.where(records))
         with translated(self._engine.url), self._engine.connect() as connection:
             for row in connection.execute(query.order_by(*NEWEST_FIRST)).mappings():
                 if wanted.matches_body(row["body"]):
@@ -240,7 +240,7 @@ class Registry:
         A record of the trained form counts only if the conditions name the form.
         """
         if wanted.by_group():
-            query = select(*listed(latest)).where(*wanted.where(latest))
+            query = select(*row_columns(latest)).where(*wanted.where(latest))
             return self._rows(query.order_by(*(latest.c[name] for name in GROUP)))
         form = any(key == "form" for key, _ in wanted.options)
         groups: dict[tuple[str, ...], Row] = {}
