@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from latbench.cli import GROUPS, cli
+from latbench.schema.record import SweepPoint
+from latbench.store.registry import Registry
+from support.records import make_record
 
 
 def offered(*words: str, registry: str = "") -> list[str]:
@@ -49,6 +56,48 @@ def test_names_are_offered() -> None:
     assert "latbench-warm@1" in offered("run", "--protocol", "latbench-w")
     assert "local" in offered("run", "--device", "loc")
     assert offered("protocols", "latbench-warm") == ["latbench-warm@1"]
+
+
+def parameters(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Parameter]]:
+    """Every parameter of a command and of those below it, with the command's name."""
+    context = click.Context(command)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from parameters(below, f"{path} {name}".strip())
+    for param in command.params:
+        yield path, param
+
+
+def test_every_parameter_that_names_something_is_completed() -> None:
+    """But for what is new, or known only to another program."""
+    new = {"devices add id", "check-worker backend", "import model_id", "import id"}
+    names = {"model", "models", "backend", "backends", "device", "protocol", "id", "ids", "claim"}
+    names |= {"claims", "claim_id", "sweep", "job", "source", "against", "a", "b"}
+    missing = {
+        f"{command} {param.name}"
+        for command, param in parameters(cli)
+        if param.name in names
+        and not isinstance(param.type, click.Choice)
+        and param._custom_shell_complete is None
+    }
+    assert missing - new == set()
+
+
+def test_ids_of_claims_records_and_sweeps_are_offered(tmp_path: Path) -> None:
+    """Also where two kinds of names are accepted."""
+    url = str(tmp_path / "registry.db")
+    record = make_record(id="01h0000000000000000000000a")
+    point = SweepPoint(sweep="01s", points_sha256="0" * 64, point=0, points=1, order_seed=0)
+    with Registry.open(url) as store:
+        store.add(msgspec.structs.replace(record, sweep=point))
+    assert offered("show", "01h", registry=url) == [record.id]
+    assert offered("compare", "--records", "01h", registry=url) == [record.id]
+    assert offered("table", "--sweep", "0", registry=url) == ["01s"]
+    assert offered("claims", "check", "tinynet-e-mac") == ["tinynet-e-macs"]
+    assert offered("claims", "list", "--source", "mobilevig")
+    assert "iphone-x" in offered("devices", "iph")
 
 
 def test_the_help_lists_every_command_once_in_a_group() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.claim_options import load_registered, trust_code_option
 from latbench.cli.options import json_option, registry_option
 from latbench.cli.streams import warn
@@ -41,10 +42,17 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@click.argument("ids", nargs=-1, metavar="[RECORD_ID]...")
-@click.option("--sweep", metavar="ID", help="All records of this sweep.")
+@click.argument("ids", nargs=-1, metavar="[RECORD_ID]...", shell_complete=completion.record_ids)
 @click.option(
-    "--claim", "claims", multiple=True, metavar="ID", help="A claim to include; repeatable."
+    "--sweep", metavar="ID", shell_complete=completion.sweeps, help="All records of this sweep."
+)
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="ID",
+    shell_complete=completion.claims,
+    help="A claim to include; repeatable.",
 )
 @trust_code_option
 @key_option
@@ -187,8 +195,21 @@ def import_(*, file: Path, key: Path | None, registry: str | None, as_json: bool
 
 
 @command.command("card")
-@click.argument("what", nargs=-1, required=True, metavar="FILE|RECORD_ID...")
-@click.option("--claim", "claim_id", required=True, metavar="ID", help="The claim.")
+@click.argument(
+    "what",
+    nargs=-1,
+    required=True,
+    metavar="FILE|RECORD_ID...",
+    shell_complete=completion.files_or_record_ids,
+)
+@click.option(
+    "--claim",
+    "claim_id",
+    required=True,
+    metavar="ID",
+    shell_complete=completion.claims,
+    help="The claim.",
+)
 @click.option(
     "--format",
     "form",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.streams import warn
 
 if TYPE_CHECKING:
@@ -30,12 +31,25 @@ METRICS = (
 def claim_filters(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that filter claims."""
     for option in (
-        click.option("--source", metavar="ID", help="Claims of this paper or other source."),
+        click.option(
+            "--source",
+            metavar="ID",
+            shell_complete=completion.sources,
+            help="Claims of this paper or other source.",
+        ),
         click.option("--headline", is_flag=True, help="Claims in abstracts and titles only."),
         click.option("--metric", type=click.Choice(METRICS), help="Claims about this quantity."),
-        click.option("--device", metavar="ID", help="Claims measured on this device."),
         click.option(
-            "--model", metavar="MODEL", help="Claims about this model (id, name or builder)."
+            "--device",
+            metavar="ID",
+            shell_complete=completion.devices,
+            help="Claims measured on this device.",
+        ),
+        click.option(
+            "--model",
+            metavar="MODEL",
+            shell_complete=completion.claim_models,
+            help="Claims about this model (id, name or builder).",
         ),
         click.option("--kind", type=click.Choice(KINDS), help="Claims of this kind of statement."),
     ):

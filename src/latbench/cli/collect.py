@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("collect", cls=Command)
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option(
     "--device",
     metavar="DEVICE",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.help_sections import Command
 from latbench.cli.interruption import interrupted_once
 from latbench.cli.measurement_options import (
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", cls=Command)
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", shell_complete=completion.models)
+@click.argument("b", metavar="B", shell_complete=completion.models)
 @click.option("--records", is_flag=True, help="A and B are IDs of stored records.")
 @click.option(
     "--margin",

@@ -27,8 +27,14 @@ OF_MEASURING = {
 
 
 @click.command("explain")
-@click.argument("a", metavar="ID")
-@click.option("--against", required=True, metavar="RECORD", help="The record to compare with.")
+@click.argument("a", metavar="ID", shell_complete=completion.records_or_claims)
+@click.option(
+    "--against",
+    required=True,
+    metavar="RECORD",
+    shell_complete=completion.record_ids,
+    help="The record to compare with.",
+)
 @click.option(
     "--measure/--no-measure",
     default=True,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.filter_options import filter_of, filter_options, nothing_found
 from latbench.cli.help_sections import Command
 from latbench.cli.list_options import ListFormat, output_options
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @click.command("table", cls=Command)
 @click.option(
-    "--sweep", metavar="ID", help="Show a sweep; `latest` is the newest. [default: latest records]"
+    "--sweep",
+    metavar="ID",
+    shell_complete=completion.sweeps,
+    help="Show a sweep; `latest` is the newest. [default: latest records]",
 )
 @filter_options
 @output_options

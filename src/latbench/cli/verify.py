@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.model_options import MODEL_HELP, input_options
 from latbench.cli.options import json_option
 from latbench.cli.streams import warn
@@ -23,7 +24,12 @@ VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
 
 @click.command("verify")
 @click.argument("file", metavar="FILE")
-@click.option("--model", metavar="MODEL", help=f"Model to compare the file with. {MODEL_HELP}")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    shell_complete=completion.models,
+    help=f"Model to compare the file with. {MODEL_HELP}",
+)
 @click.option(
     "--weights",
     metavar="FILE",
@@ -35,7 +41,11 @@ VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
     help="Which weights of the file, such as model_ema. [default: those that fit]",
 )
 @input_options()
-@click.option("--format", help="Format of the file. [default: from its extension]")
+@click.option(
+    "--format",
+    shell_complete=completion.formats,
+    help="Format of the file. [default: from its extension]",
+)
 @json_option
 def command(
     *,

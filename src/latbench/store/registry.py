@@ -265,6 +265,13 @@ class Registry:
             found = [self.get(id) for id in ids]
         return tuple(sorted(found, key=lambda record: record.sweep.point if record.sweep else 0))
 
+    def sweeps(self, start: str = "", *, limit: int = 20) -> tuple[str, ...]:
+        """The newest sweeps whose id begins with ``start``, at most ``limit``, the newest first."""
+        query = select(records.c.sweep).where(records.c.sweep.startswith(start, autoescape=True))
+        with translated(self._engine.url), self._engine.connect() as connection:
+            newest = query.distinct().order_by(records.c.sweep.desc()).limit(limit)
+            return tuple(connection.execute(newest).scalars())
+
     def latest_sweep(self, points_sha256: str | None = None) -> str | None:
         """The newest sweep, or the newest one with these points; ``None`` if there is none."""
         query = select(func.max(records.c.sweep))

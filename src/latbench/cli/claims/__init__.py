@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.claim_options import (
     chosen_claims,
     claim_filters,
@@ -51,7 +52,7 @@ def list_(*, as_json: bool, **filters: Any) -> int:
 
 
 @command.command("show")
-@click.argument("id")
+@click.argument("id", shell_complete=completion.claims)
 @registry_option
 @json_option
 def show(*, id: str, registry: str | None, as_json: bool) -> int:
@@ -119,7 +120,7 @@ def add(*, file: Path | None, template: bool, trust_code: bool, as_json: bool) -
 
 
 @command.command("history")
-@click.argument("id")
+@click.argument("id", shell_complete=completion.claims)
 @registry_option
 @json_option
 def history(*, id: str, registry: str | None, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.claim_options import (
     chosen_claims,
     claim_filters,
@@ -40,7 +41,7 @@ TIMED = ("value", "ordering")
 
 
 @click.command("check")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=completion.claims)
 @click.option("--all", "everything", is_flag=True, help="Check all claims.")
 @click.option(
     "--question",
@@ -60,6 +61,7 @@ TIMED = ("value", "ordering")
     "backends",
     multiple=True,
     metavar="NAME",
+    shell_complete=completion.backends,
     help="With --measure: backend for comparisons; repeatable.  [default: onnxruntime]",
 )
 @click.option(

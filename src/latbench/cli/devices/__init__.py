@@ -12,6 +12,8 @@ from latbench.cli.options import json_option
 from latbench.cli.terminal import echo_lines, echo_result, list_width
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from latbench.devices.connections import Connection
     from latbench.schema.environment import Device
 
@@ -26,6 +28,11 @@ class DevicesGroup(click.Group):
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = ["show", *args]
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Subcommands and devices."""
+        named = completion.devices(ctx, self.params[0], incomplete)
+        return [*super().shell_complete(ctx, incomplete), *named]
 
 
 @click.group("devices", cls=DevicesGroup, invoke_without_command=True)

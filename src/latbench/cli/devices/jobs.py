@@ -63,7 +63,7 @@ def jobs(*, id: str | None, as_json: bool) -> int:
 
 
 @click.command("cancel")
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @click.option(
     "--device",
     metavar="DEVICE",
