@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from latbench.bench.record_factory import new_id
 from latbench.claims.model import Citation, Claim
 from latbench.claims.statements import StatedValue
 from latbench.claims.verdict import (
@@ -25,7 +26,7 @@ from latbench.claims.verdict import (
     Verdict,
 )
 from latbench.errors import RegistryError, UsageError
-from latbench.schema.record import Record
+from latbench.schema.record import Record, SweepPoint
 from latbench.store.record_filter import RecordFilter
 from latbench.store.registry import Registry
 from support.environment import child_environment
@@ -137,6 +138,34 @@ def test_a_record_is_found_by_the_start_of_its_id(url: str) -> None:
             registry.get("abc")
         with pytest.raises(UsageError, match="no record 'z'"):
             registry.get("z")
+
+
+def test_a_printed_id_stays_usable_when_others_follow(url: str) -> None:
+    """A second later, and in the same millisecond with what is known then."""
+    now = 1_790_000_000_000_000_000
+    first, later, same = (new_id(now + plus) for plus in (0, 1_100_000_000, 1_100_000_001))
+    with Registry.open(url) as registry:
+        registry.add(make_record(id=first))
+        printed = registry.short_ids([first])[first]
+        registry.add_many([make_record(id=later), make_record(id=same)])
+        assert registry.get(printed).id == first
+        for id, short in registry.short_ids([later, same]).items():
+            assert registry.get(short).id == id
+        with pytest.raises(UsageError, match=f"several records begin with .*{same}"):
+            registry.get(later[:8])
+
+
+def test_two_sweeps_are_not_mixed(url: str) -> None:
+    point = SweepPoint(sweep="", points_sha256="0" * 64, point=0, points=1, order_seed=0)
+    with Registry.open(url) as registry:
+        for i, sweep in enumerate(("01a1", "01a2", "01a2x")):
+            of = msgspec.structs.replace(point, sweep=sweep)
+            registry.add(msgspec.structs.replace(numbered(i), sweep=of))
+        assert registry.sweeps("01a2") == ("01a2x", "01a2")
+        assert [int(record.id) for record in registry.of_sweep("01a1")] == [0]
+        assert [int(record.id) for record in registry.of_sweep("01a2")] == [1]
+        with pytest.raises(UsageError, match="several sweeps begin with '01a': 01a2x, 01a2, 01a1"):
+            registry.of_sweep("01a")
 
 
 def test_machine_facts_are_stored_once(url: str) -> None:

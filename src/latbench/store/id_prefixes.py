@@ -5,8 +5,11 @@ from __future__ import annotations
 from latbench.errors import UsageError
 from latbench.schema.reported import ReportedResult
 
-SHORT_ID = 7
-"""Minimum length of a shortened id."""
+SHORT_ID = 8
+"""Minimum length of a shortened id: then it stays unique unless another record begins within the
+same second (1,024 ms)."""
+LISTED = 3
+"""Candidates that an error lists."""
 
 
 def shared_start(one: str, two: str) -> int:
@@ -27,8 +30,9 @@ def not_measured(result: ReportedResult) -> UsageError:
 def none_or_many(id: str, found: list[str], where: str) -> UsageError:
     """The error for a prefix with which no id, or several ``found`` ones, begin."""
     if found:
+        more = ", ..." if len(found) > LISTED else ""
         return UsageError(
-            f"several records begin with {id!r}: {', '.join(found[:3])}",
+            f"several records begin with {id!r}: {', '.join(found[:LISTED])}{more}",
             hint="give more characters of the id",
         )
     return UsageError(

@@ -21,7 +21,7 @@ from latbench.store.engine import (
     shown,
     translated,
 )
-from latbench.store.id_prefixes import SHORT_ID, none_or_many, not_measured, shared_start
+from latbench.store.id_prefixes import LISTED, SHORT_ID, none_or_many, not_measured, shared_start
 from latbench.store.insertion import insert_records, insert_verdicts
 from latbench.store.listing import GROUP, NEWEST_FIRST, TRAINED, Row, read_rows, row_columns
 from latbench.store.record_filter import RecordFilter
@@ -254,13 +254,20 @@ class Registry:
         return self.newest(RecordFilter(devices=() if device is None else (device,)))
 
     def of_sweep(self, sweep: str) -> tuple[Record, ...]:
-        """All records of the sweep whose id begins with ``sweep``, in the order of its points. A
-        point that was interrupted and repeated has several."""
+        """All records of the sweep whose id begins with ``sweep``, in the order of its points.
+
+        A point that was interrupted and repeated has several. Raises :class:`UsageError` if the ids
+        of several sweeps begin so.
+        """
+        named = (sweep,) if sweep in (several := self.sweeps(sweep)) else several
+        if len(named) > 1:
+            raise UsageError(
+                f"several sweeps begin with {sweep!r}: {', '.join(named[:LISTED])}",
+                hint="give more characters of the id",
+            )
         with translated(self._engine.url), self._engine.connect() as connection:
             ids = connection.execute(
-                select(records.c.id)
-                .where(records.c.sweep.startswith(sweep, autoescape=True))
-                .order_by(records.c.id)
+                select(records.c.id).where(records.c.sweep.in_(named)).order_by(records.c.id)
             ).scalars()
             found = [self.get(id) for id in ids]
         return tuple(sorted(found, key=lambda record: record.sweep.point if record.sweep else 0))
