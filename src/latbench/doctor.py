@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
+from latbench.analysis.noise import judge_noise
 from latbench.analysis.reliability import power_problem
 from latbench.artifacts.cache import ArtifactCache
 from latbench.defaults import FALLBACK, LOCAL
@@ -13,9 +15,11 @@ from latbench.devices.local_shell import LocalShell
 from latbench.devices.preparation import RESTORE_COMMAND, Target, find_preparation
 from latbench.errors import LatbenchError
 from latbench.host.info import read_conditions, read_machine
+from latbench.host.noise import probe_machine, read_noise_settings
 from latbench.paths import cache_folder
 from latbench.plugins import load_runner, runner_names
 from latbench.report.text.device import cpu_line
+from latbench.schema.noise import NoiseReport
 from latbench.schema.value import Value
 
 
@@ -52,6 +56,18 @@ def examine(registry: str | None) -> tuple[Finding, ...]:
         *_extras(),
         *_conditions(),
     )
+
+
+def examine_noise(seconds: float, progress: Callable[[float], None]) -> NoiseReport:
+    """Probe this machine for ``seconds`` and name what makes latencies vary on it.
+
+    ``progress`` is called with the seconds left, about ten times per second.
+    """
+    begun = time.monotonic()
+    slices = probe_machine(seconds, progress)
+    cpus = read_machine().logical_cpus or 1
+    taken = time.monotonic() - begun
+    return judge_noise(slices, read_noise_settings(), seconds=taken, cpus=cpus)
 
 
 def _storage(registry: str | None) -> Iterator[Finding]:
