@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 
-def adder(path: Path, operator: str = "Add") -> Path:
-    """Four numbers plus four constants, with a signature; needs the runtime's own schema.
+def adder(path: Path, operator: str = "Add", width: int = 4) -> Path:
+    """``width`` numbers plus 0, 1, 2, ..., with a signature; needs the runtime's own schema.
 
     ``operator`` is another one of two operands, by the name of its options.
     """
@@ -19,7 +19,7 @@ def adder(path: Path, operator: str = "Add") -> Path:
     def tensor(name: str, buffer: int) -> object:
         made = schema.TensorT()
         made.name, made.buffer, made.type = name.encode(), buffer, schema.TensorType.FLOAT32
-        made.shape = np.array([1, 4], dtype=np.int32)
+        made.shape = np.array([1, width], dtype=np.int32)
         return made
 
     def buffer(content: bytes | None = None) -> object:
@@ -50,7 +50,7 @@ def adder(path: Path, operator: str = "Add") -> Path:
     signature.inputs, signature.outputs = [named("x", 0)], [named("y", 2)]
     model = schema.ModelT()
     model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
-    constant = np.arange(4, dtype=np.float32).tobytes()
+    constant = np.arange(width, dtype=np.float32).tobytes()
     model.buffers = [buffer(), buffer(), buffer(constant), buffer()]
     model.signatureDefs = [signature]
     builder = flatbuffers.Builder(1024)
