@@ -6,8 +6,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -56,6 +56,26 @@ def write_beside(
         raise _unwritable(target, error) from error
     finally:
         _remove(beside)
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Let other programs of this machine that use the same file ``lock`` wait until the end.
+
+    On Windows nothing waits. Raises :class:`LatbenchError` where the file cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        file = lock.open("w")
+    except OSError as error:
+        raise _unwritable(lock, error) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _place(source: Path, target: Path) -> Path:

@@ -112,9 +112,12 @@ def test_an_empty_system_runs_the_worker_on_a_glibc_bundle(
 
 
 CLANG = """\
+[ "$1" != --version ] || exec g++ --version
 echo "$@" >> "$(dirname "$0")/log"
-exec g++ "$@" -O0
+while [ "$1" != -o ]; do shift; done
+cp {program} "$2"
 """
+"""An NDK's compiler, which makes the program for this machine whatever it is given."""
 NDK = "toolchains/llvm/prebuilt/linux-x86_64/bin"
 
 
@@ -141,7 +144,7 @@ def write_program(place: Path, text: str) -> None:
 
 
 @pytest.fixture
-def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
+def phone(tmp_path: Path, native_program: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
     if os.uname().machine != "x86_64":
         pytest.skip("the stand-in of an NDK is for x86-64")
     programs, home = tmp_path / "programs", tmp_path / "home"
@@ -150,7 +153,8 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
     way = CommandTransport((), variables, str(tmp_path / "device.lock"))
     made = Phone(way, programs, tmp_path / "ndk")
     made.told("34", "x86_64,x86")
-    write_program(made.ndk / NDK / "x86_64-linux-android29-clang++", CLANG)
+    clang = CLANG.format(program=native_program)
+    write_program(made.ndk / NDK / "x86_64-linux-android29-clang++", clang)
     lead_to(way, monkeypatch)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("ANDROID_NDK_HOME", raising=False)

@@ -13,13 +13,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import Distribution, PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from latbench.errors import StageError, UsageError, first_line, listed
-from latbench.files import write_beside
+from latbench.files import exclusive, write_beside
 from latbench.paths import cache_folder
 from latbench.version import latbench_version
 
@@ -34,16 +36,15 @@ ANDROID_API = 29
 """The oldest API level of Android for which the program is compiled, that of Android 10."""
 ANDROID_TARGETS = tuple(f"{each}-linux-android{ANDROID_API}" for each in ("aarch64", "x86_64"))
 """Targets of compilation by Android's NDK."""
-ANDROID_FLAGS = ("-Wl,-z,max-page-size=16384",)
+ANDROID_LINKED = ("-Wl,-z,max-page-size=16384",)
 """Phones may have pages of 16 KiB."""
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = (
-    *("-std=c++17", "-O2", "-ffunction-sections", "-Wl,--gc-sections", "-s"),
+    *("-std=c++17", "-O2", "-ffunction-sections", "-pthread"),
     # A fused product and sum would change the bits of seeded inputs.
     "-ffp-contract=off",
-    *("-static-libstdc++", "-static-libgcc", "-pthread"),
 )
-LINKED = ("-ldl",)
+LINKED = ("-Wl,--gc-sections", "-s", "-static-libstdc++", "-static-libgcc", "-ldl")
 COMPILE_TIMEOUT_S = 900
 """The first build for a target by zig compiles the C++ library too, which took two minutes."""
 ONNXRUNTIME, LITERT = "LATBENCH_ORT", "LATBENCH_LITERT"
@@ -59,9 +60,8 @@ def build_native(target: str | None = None, *, ndk: Path | None = None) -> Path:
     :class:`UsageError` for an unknown target.
     """
     command, described = _compiler(target) if ndk is None else _ndk_compiler(target, ndk)
-    flags = FLAGS if ndk is None else (*FLAGS, *ANDROID_FLAGS)
-    sources = sorted(SOURCES.glob("*.cpp"))
-    digest = hashlib.sha256(repr((command, described, flags, LINKED, latbench_version())).encode())
+    linked = LINKED if ndk is None else (*LINKED, *ANDROID_LINKED)
+    digest = hashlib.sha256(repr((command, described, FLAGS, linked, latbench_version())).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     place = cache_folder() / "native" / digest.hexdigest()[:32] / PROGRAM
@@ -75,10 +75,25 @@ def build_native(target: str | None = None, *, ndk: Path | None = None) -> Path:
             f"the folder {place.parent} cannot be made: {error.strerror}",
             hint="set LATBENCH_CACHE to a folder that can be written",
         ) from error
-    stated = f'-DLATBENCH_VERSION="{latbench_version()}"'
-    parts = [*command, *flags, stated, *map(str, sources)]
-    write_beside(place, lambda out: _compile([*parts, "-o", str(out), *LINKED]))
+    with exclusive(place.with_name("lock")):
+        if not place.exists():  # Another program may have built it meanwhile.
+            write_beside(place, lambda out: _build(command, linked, out))
     return place
+
+
+def _build(command: Sequence[str], linked: Sequence[str], out: Path) -> None:
+    """Compile the sources, as many at once as there are CPUs, and link them."""
+    stated = f'-DLATBENCH_VERSION="{latbench_version()}"'
+    with tempfile.TemporaryDirectory(prefix="latbench-native-") as folder:
+
+        def compiled(source: Path) -> str:
+            made = str(Path(folder, f"{source.stem}.o"))
+            _compile([*command, *FLAGS, stated, "-c", str(source), "-o", made])
+            return made
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, sorted(SOURCES.glob("*.cpp"))))
+        _compile([*command, *FLAGS, *objects, "-o", str(out), *linked])
 
 
 def native_libraries(folder: Path | None = None) -> dict[str, str]:

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.slow  # The program is compiled first.
 
 
 def test_it_is_built_once(native_program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compiled(command: object) -> None:
+    def compiled(*command: object) -> None:
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr(native, "_compile", compiled)
+    monkeypatch.setattr(native, "_build", compiled)
     assert build_native() == native_program
     monkeypatch.setattr(native, "latbench_version", lambda: "9.9.9")
     with pytest.raises(AssertionError, match="compiled again"):
@@ -141,7 +141,9 @@ def test_the_compiler_of_an_ndk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     compiler.chmod(0o755)
     made = build_native(target, ndk=ndk)
-    assert {"-static-libstdc++", "-Wl,-z,max-page-size=16384"} <= set(made.read_text().split())
+    linked = made.read_text().split()
+    assert {"-static-libstdc++", "-Wl,-z,max-page-size=16384"} <= set(linked)
+    assert {f"{each.stem}.o" for each in SOURCES.glob("*.cpp")} <= {Path(o).name for o in linked}
     compiler.write_text("#!/bin/sh\n[ $1 = --version ] && echo clang 18 || exit 1\n")
     assert build_native(target, ndk=ndk) == made
 
