@@ -26,7 +26,7 @@ def never() -> bool:
 
 
 Waiting = Callable[[str], None]
-"""Receives, about once a second, what the operation waits for."""
+"""Receives a text: about once a second, what the operation waits for; once, what to expect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Events:
     ``traces`` the traces of each timed part after each worker process, and ``step`` a value after
     each part of a longer operation: a :class:`~latbench.bench.sweep.SweepStep` in a sweep, a
     :class:`~latbench.audit.measure.TrialProgress` while claims are measured, a line of text in
-    ``explain``. ``waiting`` receives what is waited for before a timing begins.
+    ``explain``. ``waiting`` receives what is waited for before a timing begins, and ``expected``
+    once what the timing will take.
     """
 
     warn: Warn = ignore
@@ -45,6 +46,7 @@ class Events:
     traces: Traces = ignore
     step: Step = ignore
     waiting: Waiting = ignore
+    expected: Waiting = ignore
 
 
 SILENT = Events()

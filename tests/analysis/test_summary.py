@@ -690,7 +690,7 @@ def test_a_process_that_never_got_warm_does_not_count() -> None:
     assert summary is not None
     assert (summary.median_ns, summary.processes) == (pytest.approx(2e5, rel=0.01), 4)
     assert summary.reliability == "inconclusive"
-    assert "4 of 6 processes got warm in 1 s" in summary.reasons[0]
+    assert "4 of 6 processes fit the budget of 1 s" in summary.reasons[0]
     assert summary.advice == ("a larger --budget",)
     assert summarize(under(budget, *cold)) is None
     assert typical_ns(under(budget, *cold)) is None

@@ -34,7 +34,9 @@ def test_each_is_sound_and_says_where_it_is_from(protocol: TimingProtocol) -> No
     assert protocol.timed_region
     if not protocol.source.startswith("latbench"):
         assert protocol.assumed
-    assert named_protocol(protocol.label) == named_protocol(protocol.name) == protocol
+    assert named_protocol(protocol.label) == protocol
+    newest = max((p for p in SHIPPED if p.name == protocol.name), key=lambda p: p.version)
+    assert named_protocol(protocol.name) == newest
     assert msgspec.json.decode(msgspec.json.encode(protocol), type=TimingProtocol) == protocol
 
 

@@ -47,6 +47,9 @@ def regimes_of(record: Record, runs: Sequence[SegmentedSession]) -> tuple[Regime
             found.setdefault("cold", []).append(run.trace.first_ns)
         if not run.trace.blocks:
             continue
+        if run.in_burst:
+            found.setdefault("burst", []).append(median_of(run.all))
+            continue
         medians = run.level_medians()
         if record.protocol.period_ns is not None:
             found.setdefault("duty-cycled", []).append(median_of(run.steady))

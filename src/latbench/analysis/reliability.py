@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import ceil
 from typing import Literal
 
 from latbench.analysis.parity import tolerance_of
@@ -138,6 +139,8 @@ class Findings(Value, frozen=True, kw_only=True):
     changed: int
     """Sessions with more than one level."""
     drifted: int
+    shifts: tuple[int, ...]
+    """For each process with several loads, whether later ones are slower (1) or faster (-1)."""
     sessions: int
     blocks: int
     disturbed: int
@@ -189,9 +192,26 @@ def _too_few_processes(record: Record, found: Findings) -> Reason:
     few = f"{found.processes} process{'es' if found.processes > 1 else ''}"
     if budget_ns is not None and (found.cold or found.processes < planned):
         kind = "short budget"
-        few = f"{found.processes} of {planned} processes got warm in {budget_ns / 1e9:g} s"
+        few = f"{found.processes} of {planned} processes fit the budget of {budget_ns / 1e9:g} s"
+        if (needed_s := _sufficient_budget_s(record)) is not None:
+            return Reason(kind=kind, text=f"{few}; use --budget {needed_s}")
     text = f"{few}: an interval that holds beyond them needs at least {FEWEST}"
     return Reason(kind=kind, text=text)
+
+
+def _sufficient_budget_s(record: Record) -> int | None:
+    """Seconds in which the protocol's least number of processes fit; ``None``: not known."""
+    traces, planned = record.outcome.traces, record.protocol.processes
+    last = traces[-1] if traces else None
+    if last is None or last.opened_ns is None:
+        return None
+    timed = sum(last.warmup_ns) + sum(sum(block.sample_ns) for block in last.blocks)
+    spent_ns = last.opened_ns + (last.first_ns or 0) + timed
+    each_ns = spent_ns / len({trace.process for trace in traces})
+    # With room for a tenth, to two digits: more would promise too much.
+    seconds = 1.1 * planned * each_ns / 1e9
+    step = 10 ** max(0, len(str(int(seconds))) - 2)
+    return ceil(seconds / step) * step
 
 
 def unsound(record: Record) -> tuple[str, ...]:
@@ -302,6 +322,8 @@ def _trace_reasons(found: Findings) -> Sequence[Reason]:
     elif found.changed > allowed:
         text = f"the level changed during timing in {found.changed} of {of}"
         reasons.append(Reason(kind="level changed", text=text))
+    if shift := _shift(found.shifts):
+        reasons.append(Reason(kind="level changed", text=shift))
     if found.long_warmup > allowed:
         text = f"warm-up is over a third of the samples in {found.long_warmup} of {of}"
         reasons.append(Reason(kind="long warm-up", text=text))
@@ -311,6 +333,18 @@ def _trace_reasons(found: Findings) -> Sequence[Reason]:
     if trend := _trend(found.process_numbers):
         reasons.append(Reason(kind="drift", text=trend))
     return reasons
+
+
+def _shift(shifts: Sequence[int]) -> str | None:
+    """A change from the first loads of a process to later ones, in the same direction in many
+    processes: single loads differ by luck, in either direction."""
+    for direction, how in ((1, "slower"), (-1, "faster")):
+        count = shifts.count(direction)
+        if count > UNSTEADY * len(shifts):
+            return (
+                f"later loads are {how} than the first ones in {count} of {len(shifts)} processes"
+            )
+    return None
 
 
 def _trend(numbers: Sequence[float]) -> str | None:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from latbench.analysis.interference import Marks
 from latbench.analysis.steady_state import (
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
+
+T = TypeVar("T")
+Nested = list[list[list[T]]]
+"""A value of each block, by process and by load of the model in it, in the order of timing."""
 
 
 class SegmentedSession:
@@ -54,6 +59,18 @@ class SegmentedSession:
         self.starts = (first, *(int(at[start]) for start in found[1:]))
         self.steady_state = has_steady_state(len(at), found)
         self.trend = trend(self.all[at]) if len(found) == 1 else 0.0
+        self.in_burst = False
+        """Whether all of it belongs to a burst that continues into the next load."""
+
+    def leave_out(self, count: int) -> None:
+        """Treat the first ``count`` counted samples as part of a burst."""
+        self.in_burst = count == len(self.steady)
+        self.steady = self.steady[count:]
+        first = len(self.all) - len(self.steady)
+        self.quiet = self.quiet[self.quiet >= first]
+        if not self.in_burst:
+            self.burst = max(self.burst, first)
+            self.starts = (first, *(start for start in self.starts[1:] if start > first))
 
     def level_medians(self) -> list[float]:
         """Return the median of each level."""
@@ -66,15 +83,72 @@ class SegmentedSession:
         ]
 
 
+def burst_ns(traces: Sequence[Trace]) -> int:
+    """Return how long the longest burst at the start of these loads takes; 0 if there is none."""
+    longest = 0.0
+    for trace in traces:
+        if has_samples(trace):
+            run = SegmentedSession(trace, [frozenset()] * len(trace.blocks))
+            medians = run.level_medians()
+            end = run.starts[-1] if medians[0] < medians[-1] else run.burst
+            longest = max(longest, float(run.all[:end].sum()))
+    return round(longest)
+
+
 def sessions(record: Record, marks: Marks) -> list[SegmentedSession]:
     """Return warm sessions with samples; for cold-start protocols, those with a first inference."""
     cold = record.protocol.statistic.kind == "cold"
-    return [
+    found = [
         SegmentedSession(trace, why)
         for trace, why in zip(record.outcome.traces, marks, strict=True)
         if (has_samples(trace) and not is_cold(trace, record.protocol))
         or (cold and trace.first_ns is not None)
     ]
+    for loads in _grouped(found):
+        for run, count in zip(loads, bursts_across([run.steady for run in loads]), strict=True):
+            if count:
+                run.leave_out(count)
+    return found
+
+
+def _grouped(runs: Sequence[SegmentedSession]) -> list[list[SegmentedSession]]:
+    """Return the sessions of each process."""
+    grouped: dict[int, list[SegmentedSession]] = {}
+    for run in runs:
+        grouped.setdefault(run.trace.process, []).append(run)
+    return list(grouped.values())
+
+
+def bursts_across(loads: Sequence[Array]) -> list[int]:
+    """Return how many of the first samples of each load of a process belong to a burst that began
+    with the process. It may last longer than a load."""
+    import numpy as np
+
+    if len(loads) < 2:
+        return [0] * len(loads)
+    left = burst_end(np.concatenate(loads))
+    counts = []
+    for load in loads:
+        counts.append(min(left, len(load)))
+        left -= counts[-1]
+    return counts
+
+
+def shifts_across(runs: Sequence[SegmentedSession]) -> list[int]:
+    """Return for each process with several loads whether later loads are slower (1), faster (-1) or
+    neither (0): a level or a trend that one load is too short to show."""
+    import numpy as np
+
+    found = []
+    for loads in _grouped(runs):
+        if len(loads) > 1:
+            joined = np.concatenate([run.steady for run in loads])
+            starts = levels(joined)
+            change = trend(joined) if len(starts) == 1 else 0.0
+            if len(starts) > 1:
+                change = float(np.median(joined[starts[-1] :]) - np.median(joined[: starts[1]]))
+            found.append((change > 0) - (change < 0))
+    return found
 
 
 def warm_traces(record: Record) -> tuple[Trace, ...]:
@@ -98,12 +172,17 @@ def is_cold(trace: Trace, protocol: TimingProtocol) -> bool:
 
 def process_samples(traces: Sequence[Trace]) -> dict[int, Array]:
     """Return the samples after the detected warm-up, by process."""
-    found = []
+    import numpy as np
+
+    grouped: dict[int, list[Array]] = {}
     for trace in traces:
         if has_samples(trace):
             _, joined, _, _, first = _warmed(trace)
-            found.append((trace.process, joined[first:]))
-    return by_process(found)
+            grouped.setdefault(trace.process, []).append(joined[first:])
+    return {
+        process: np.concatenate(loads)[sum(bursts_across(loads)) :]
+        for process, loads in grouped.items()
+    }
 
 
 def by_process(values: Sequence[tuple[int, Array]]) -> dict[int, Array]:
@@ -139,18 +218,33 @@ def paired_ratios(below: Sequence[Trace], above: Sequence[Trace]) -> list[float]
     On a shared two-core machine where the processes' medians varied by 2.2 %, these ratios varied
     by 0.5 to 0.6 %, and ratios of 10th percentiles by 0.8 to 1.2 % (``docs/decisions/0007``).
     """
+    return [median(chain.from_iterable(loads)) for loads in nested_ratios(below, above)]
+
+
+def nested_ratios(below: Sequence[Trace], above: Sequence[Trace]) -> Nested[float]:
+    """Return the ratio of ``above`` to ``below`` in each round, where both have warm samples."""
     partners = {(trace.process, trace.session): trace for trace in below}
-    found: dict[int, list[float]] = {}
+    found: dict[int, list[list[float]]] = {}
     for trace in above:
         other = partners.get((trace.process, trace.session))
         if other is None:
             continue
         bottoms, tops = warm_blocks(other), warm_blocks(trace)
-        for i in sorted(bottoms.keys() & tops.keys()):
-            bottom, top = median(bottoms[i]), median(tops[i])
-            if bottom > 0 and top > 0:
-                found.setdefault(trace.process, []).append(top / bottom)
-    return [median(ratios) for ratios in found.values()]
+        pairs = [
+            (median(bottoms[i]), median(tops[i])) for i in sorted(bottoms.keys() & tops.keys())
+        ]
+        if ratios := [top / bottom for bottom, top in pairs if bottom > 0 and top > 0]:
+            found.setdefault(trace.process, []).append(ratios)
+    return list(found.values())
+
+
+def nested_samples(traces: Sequence[Trace]) -> Nested[Sequence[int]]:
+    """Return the samples of each block after the detected warm-up."""
+    found: dict[int, list[list[Sequence[int]]]] = {}
+    for trace in traces:
+        if blocks := list(warm_blocks(trace).values()):
+            found.setdefault(trace.process, []).append(blocks)
+    return list(found.values())
 
 
 def warm_blocks(trace: Trace) -> dict[int, Sequence[int]]:

@@ -43,6 +43,7 @@ from latbench.analysis.segments import (
     paired_ratios,
     process_samples,
     sessions,
+    shifts_across,
     warm_traces,
 )
 from latbench.analysis.stats import (
@@ -189,13 +190,18 @@ def summarize(record: Record) -> Summary | None:
             half_width=half_width_of(numbers, confidence),
             process_numbers=tuple(numbers),
             cold=len(record.outcome.traces) - len(warm_traces(record)),
-            too_few=sum(len(run.steady) < FEWEST_SAMPLES for run in runs if run.trace.blocks),
+            too_few=sum(
+                len(run.steady) < FEWEST_SAMPLES
+                for run in runs
+                if run.trace.blocks and not run.in_burst
+            ),
             long_warmup=sum(
                 (run.warmup or 0) * 3 > len(run.all) for run in runs if run.trace.blocks
             ),
             unsteady=sum(run.warmup is None or not run.steady_state for run in runs),
             changed=sum(len(run.starts) > 1 for run in runs),
             drifted=sum(run.trend != 0 for run in runs),
+            shifts=tuple(shifts_across(runs)),
             sessions=len(runs),
             blocks=blocks,
             disturbed=disturbed_blocks,
@@ -220,8 +226,8 @@ def summarize(record: Record) -> Summary | None:
         percentiles=_percentiles(parts, pooled),
         process_median_ns=tuple(round(median_of(part)) for part in parts),
         reported=_reported(record, runs, interval_of(numbers, confidence)),
-        load_ns=round(median(run.trace.load_ns for run in runs)),
-        first_ns=_first(runs),
+        load_ns=round(median(run.trace.load_ns for run in _first_loads(runs))),
+        first_ns=_first(_first_loads(runs)),
         warmup_calls=tuple(run.warmup for run in runs),
         regimes=regimes_of(record, runs),
         level_starts=tuple(run.starts for run in runs),
@@ -311,6 +317,11 @@ def _reported(
         value = batch * 1e9 / ns if ns else 0.0
         return Reported(statistic=name, value=value, unit="images/s", interval=ends)
     return Reported(statistic=name, value=ns, unit="ns", interval=interval)
+
+
+def _first_loads(runs: Sequence[SegmentedSession]) -> Sequence[SegmentedSession]:
+    """The first load of each process: a later one finds memory and caches as that one left them."""
+    return [run for run in runs if run.trace.session == 0] or runs
 
 
 def _first(runs: Sequence[SegmentedSession]) -> int | None:

@@ -15,8 +15,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from latbench.analysis.segments import Nested
+from latbench.analysis.sizes import cheapest_sentinel
 from latbench.analysis.steady_state import WARM_NS
+from latbench.bench.expectation import memory_kept, say_expected
 from latbench.bench.job import Conversation, Job, JobRun
+from latbench.bench.pace import FoundSizes, Pace, SharedBudget, Values
 from latbench.clock import now_ns
 from latbench.errors import LatbenchError, StageError, failure_of
 from latbench.events import Events
@@ -35,6 +39,11 @@ def _until_the_limits(traces: Sequence[Sequence[Trace]]) -> bool:
     return False
 
 
+def _no_values(traces: Sequence[Sequence[Trace]]) -> Nested[float]:
+    """Nothing is known of the variances: the sizes stay as the protocol states them."""
+    return []
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How to time, and when to stop."""
@@ -46,6 +55,8 @@ class Schedule:
     precise: Precise = _until_the_limits
     sentinel_protocol: TimingProtocol | None = None
     """How the sentinel warms up; ``None``: as ``protocol`` says."""
+    values: Values = _no_values
+    """What the precision is about; for protocols that find their own sizes."""
     clock: Callable[[], int] = now_ns
 
 
@@ -81,7 +92,13 @@ class ProtocolExecutor:
         )
         self._sentinel = self._run(sentinel, plain) if sentinel else None
         self._begun_ns = 0
+        self._pace: Pace = SharedBudget(self._protocol, self._now)
+        self._found: FoundSizes | None = None
+        self._sentinel_calls: int | None = None
+        self._rounds_done = 0
         self._cut_short = False
+        self.loads_limited: str | None = None
+        """Why the model is loaded fewer times in a process than the protocol says."""
         self._sentinel_traces: tuple[Trace, ...] = ()
         self.sentinel_failure: LatbenchError | None = None
 
@@ -91,6 +108,11 @@ class ProtocolExecutor:
     def run(self) -> tuple[Outcome, ...]:
         """Time until the protocol is done, something fails, or the user interrupts."""
         self._begun_ns = self._now()
+        if self._protocol.max_sessions is msgspec.UNSET:
+            self._pace = SharedBudget(self._protocol, self._now)
+        else:
+            self._found = FoundSizes(self._protocol, self._now, self._schedule.values)
+            self._pace = self._found
         stopped: Stopped | None = None
         # The part that failed remembers how.
         with suppress(StageError, KeyboardInterrupt):
@@ -105,25 +127,30 @@ class ProtocolExecutor:
     def _processes(self) -> Stopped:
         protocol = self._protocol
         for process in range(protocol.max_processes):
-            started_ns = self._now()
+            self._pace.start_process(process)
             self._process(process)
             done = process + 1
-            self._events.traces([part.traces for part in self.parts])
+            traces = [part.traces for part in self.parts]
+            self._pace.end_process(traces)
+            self._events.traces(traces)
             if done >= protocol.processes:
                 if protocol.target_ppm is None:
                     return "budget" if self._cut_short else "complete"
-                if self._schedule.precise([part.traces for part in self.parts]):
+                if self._schedule.precise(traces):
                     return "precise"
-            if protocol.budget_ns is not None:
-                left = self._begun_ns + protocol.budget_ns - self._now()
-                # Another process like the last must fit. The first ones share the budget, so one
-                # of them may end somewhat late, but not where starting takes all of its share.
-                needed = self._now() - started_ns
-                if done < protocol.processes:
-                    needed //= 2
-                if left <= needed:
-                    return "budget"
+            if not self._pace.starts_again():
+                return "budget"
+            self._plan(done)
         return "processes"
+
+    def _plan(self, done: int) -> None:
+        """Take over what the process has shown, and say what to expect after the first one."""
+        if self._found is None:
+            return
+        if self._sentinel is not None:
+            self._sentinel_calls = cheapest_sentinel(self.parts[0].traces, self._sentinel.traces)
+        if done == 1:
+            say_expected(self._found, self._protocol, self._events)
 
     def _process(self, process: int) -> None:
         with ExitStack() as exits:
@@ -133,17 +160,45 @@ class ProtocolExecutor:
                 except StageError as error:
                     part.failure = error
                     self._without_sentinel(part, error)
-            for session in range(self._protocol.sessions):
-                self._session(process, session)
+            session = 0
+            while session == 0 or self._pace.loads_again():
+                try:
+                    self._session(process, session)
+                except StageError as error:
+                    if not self._loads_end(session, error):
+                        raise
+                    # Whatever state it is in: the next process has a new worker.
+                    return
+                session += 1
+                if self._found is not None and (more := memory_kept(self.parts, process)):
+                    self._limit_loads(max(2, session), f"each load keeps {more / 1e6:.0f} MB more")
             for part in self._all():
                 self._do(part, lambda part: part.close())
+
+    def _loads_end(self, session: int, error: StageError) -> bool:
+        """Whether the run goes on with fewer loads, because a later load in a process failed."""
+        if self._found is None or session == 0 or error.stage not in ("open", "warmup"):
+            return False
+        for part in self._all():
+            part.drop_session()
+        self._limit_loads(session, f"load {session + 1} of a process failed: {error.message}")
+        return True
+
+    def _limit_loads(self, loads: int, why: str) -> None:
+        """Load the model at most so often in a process from now on, and tell it once."""
+        assert self._found is not None
+        self._found.limit_loads(loads)
+        if self.loads_limited is None:
+            times = "once" if loads == 1 else f"{loads} times"
+            self.loads_limited = f"the model is loaded {times} in each process: {why}"
+            self._events.warn(self.loads_limited)
 
     def _session(self, process: int, session: int) -> None:
         for part in self._all():
             self._turn(part, lambda part: part.open(process, session, self._begun_ns))
         for part in self._all():
             # Half of the remaining time is for the blocks.
-            left = self._left_ns(process)
+            left = self._pace.warmup_left_ns()
             mine = None if left is None else max(left, 0) // (2 * len(self._all()))
             self._turn(part, partial(JobRun.warm_up, left_ns=mine))
         self._rounds(process, session)
@@ -151,19 +206,19 @@ class ProtocolExecutor:
             self._do(part, lambda part: part.check_outputs())
 
     def _rounds(self, process: int, session: int) -> None:
-        protocol = self._protocol
         # A seeded order is not a secret.
         draw = random.Random(f"{self._schedule.order_seed}/{process}/{session}")  # noqa: S311
-        sessions = protocol.processes * protocol.sessions
-        before = process * protocol.sessions + session
-        expected = max(part.expected_blocks() for part in self.parts)
+        least_ns = self._pace.start_rounds(max(part.typical_ns for part in self.parts))
+        for part in self.parts:
+            part.least_ns = least_ns
+        total = self._pace.expected_rounds(max(part.expected_blocks() for part in self.parts))
         done = 0
         while calls := self._next_calls():
-            left = self._left_ns(process)
+            left = self._pace.rounds_left_ns()
             out_of_time = left is not None and left <= 0 and done
             if out_of_time and not any(part.cold() for part in self.parts):
                 self._cut_short = True
-                return
+                break
             parts = self._all()
             if left is not None and not done:
                 # A slow model gets fewer samples instead of too few processes, a fast one enough.
@@ -180,11 +235,14 @@ class ProtocolExecutor:
                     most = calls[self.parts.index(part)]
                     self._turn(part, partial(JobRun.block, calls=most))
             done += 1
-            total = max(sessions, before + 1) * expected
-            self._events.progress(min(before * expected + done, total), total)
+            self._rounds_done += 1
+            self._events.progress(min(self._rounds_done, total), total)
+        self._pace.end_load(done)
 
     def _sentinel_block(self, sentinel: JobRun) -> None:
         calls = (self._protocol.sentinel_ns or 0) // max(sentinel.typical_ns, 1)
+        if self._sentinel_calls is not None:
+            calls = min(calls, self._sentinel_calls)
         sentinel.block(max(1, min(calls, self._protocol.block_calls)))
 
     def _next_calls(self) -> list[int]:
@@ -196,18 +254,6 @@ class ProtocolExecutor:
         if not any(wanted):
             return []
         return [calls or part.whole_block() for part, calls in zip(self.parts, wanted, strict=True)]
-
-    def _left_ns(self, process: int) -> int | None:
-        """What the process has left of its share of the time budget; ``None`` without a budget.
-
-        The protocol's minimum number of processes share the budget, so that a slow model gets fewer
-        samples in each instead of too few processes.
-        """
-        protocol = self._protocol
-        if protocol.budget_ns is None:
-            return None
-        share = min(1.0, (process + 1) / protocol.processes)
-        return round(protocol.budget_ns * share) - (self._now() - self._begun_ns)
 
     def _all(self) -> list[JobRun]:
         return [*self.parts, *([self._sentinel] if self._sentinel else [])]
@@ -242,4 +288,5 @@ class ProtocolExecutor:
             sentinel=self._sentinel.traces if self._sentinel else self._sentinel_traces,
             checks=tuple(part.checks),
             failure=failure_of(part.failure) if part.failure else None,
+            loads_limited=msgspec.UNSET if self.loads_limited is None else self.loads_limited,
         )

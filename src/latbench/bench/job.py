@@ -129,6 +129,8 @@ class JobRun:
         """Calls of the current session, without the discarded ones."""
         self.timed_ns = 0
         self.typical_ns = 1
+        self.least_ns = protocol.min_ns
+        """Least timed duration of the current session."""
 
     @property
     def job(self) -> Job:
@@ -264,11 +266,11 @@ class JobRun:
         """Number of calls of the next block; 0 if the session needs no more."""
         protocol = self._protocol
         calls = protocol.min_calls - self.counted
-        short_ns = protocol.min_ns - self.timed_ns
+        short_ns = self.least_ns - self.timed_ns
         if (calls <= 0 and short_ns <= 0) or self.timed_ns >= protocol.max_ns:
             return 0
         whole = block_calls(protocol, self.typical_ns)
-        if protocol.block_ns is None or protocol.min_ns == 0:
+        if protocol.block_ns is None or self.least_ns == 0:
             whole = min(whole, max(calls, -(-short_ns // max(self.typical_ns, 1))))
         return calls_that_fit(whole, self.typical_ns, protocol.max_ns - self.timed_ns)
 
@@ -280,7 +282,7 @@ class JobRun:
         """Estimated number of blocks of a session."""
         protocol = self._protocol
         calls = block_calls(protocol, self.typical_ns)
-        by_time = -(-protocol.min_ns // max(calls * self.typical_ns, 1))
+        by_time = -(-self.least_ns // max(calls * self.typical_ns, 1))
         by_limit = -(-protocol.max_ns // max(calls * self.typical_ns, 1))
         return max(1, min(max(-(-protocol.min_calls // calls), by_time), by_limit))
 
@@ -290,6 +292,10 @@ class JobRun:
             self._check_outputs()
         self._done.append(self._live().value())
         self._current = None
+
+    def drop_session(self) -> None:
+        """Forget the current session, which did not get as far as a block, and its failure."""
+        self._current, self.failure = None, None
 
     def close(self) -> None:
         """Close the worker."""

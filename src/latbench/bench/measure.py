@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import msgspec
 
 from latbench.analysis.comparison import Quantity, ratio_is_precise
 from latbench.analysis.estimators import run_is_precise
 from latbench.analysis.reliability import power_problem
+from latbench.analysis.segments import Nested, nested_ratios, nested_samples
 from latbench.bench.context import RunContext
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job, JobRun
@@ -60,9 +62,23 @@ def measure_request(
         timeout_s=context.timeout_s,
         order_seed=resolved.request.seed,
         precise=precise,
+        values=block_values,
     )
     (record,) = _measure((resolved,), schedule, context)
     return record
+
+
+def block_values(parts: Sequence[Sequence[Trace]]) -> Nested[float]:
+    """The median of each block of the model."""
+    return [
+        [[median(block) for block in load if median(block) > 0] for load in process]
+        for process in nested_samples(parts[0])
+    ]
+
+
+def round_values(parts: Sequence[Sequence[Trace]]) -> Nested[float]:
+    """The ratio of the two models in each round."""
+    return nested_ratios(parts[0], parts[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +134,11 @@ def measure_parts(
         return ratio_is_precise(traces[0], traces[1], target, quantity)
 
     schedule = Schedule(
-        protocol=protocol, timeout_s=context.timeout_s, order_seed=order_seed, precise=precise
+        protocol=protocol,
+        timeout_s=context.timeout_s,
+        order_seed=order_seed,
+        precise=precise,
+        values=round_values,
     )
     one, two = _measure(parts, schedule, replace(context, strict=True, profile=False))
     return one, two

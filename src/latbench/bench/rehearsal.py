@@ -65,6 +65,7 @@ def pilot_protocol(protocol: TimingProtocol) -> TimingProtocol:
         processes=1,
         max_processes=1,
         sessions=1,
+        max_sessions=msgspec.UNSET,
         min_calls=min(protocol.min_calls, PILOT_CALLS),
         min_ns=0,
         max_ns=min(protocol.max_ns, PILOT_NS),
@@ -122,8 +123,10 @@ def rehearse(
             raise StageError("time", f"the protocol cannot be rehearsed: {why}")
         return outcome, stage
 
-    likely, _ = played(_with_warmup(protocol, model, model.warmup_calls))
-    fixed = _fixed(protocol, model, likely)
+    # A script is written in advance: its sizes are those that the protocol states.
+    planned = msgspec.structs.replace(protocol, max_sessions=msgspec.UNSET)
+    likely, _ = played(_with_warmup(planned, model, model.warmup_calls))
+    fixed = _fixed(planned, model, likely)
     _, stage = played(fixed)
     around = ScriptLine(role="conditions", timeout_s=timeout_s, request=messages.ReadConditions())
     return Rehearsed(

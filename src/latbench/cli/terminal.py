@@ -104,14 +104,24 @@ def live_events(protocol: TimingProtocol | None = None) -> Iterator[Events]:
     ``protocol`` the time left considers its target precision and its budget.
     """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield Events(warn=warn, waiting=waiting_lines())
+        yield Events(warn=warn, waiting=waiting_lines(), expected=_echo_note)
         return
     line = _LiveLine(protocol)
     line.draw("preparing")
     try:
-        yield Events(warn=line.warn, progress=line.progress, traces=line.traces, waiting=line.draw)
+        yield Events(
+            warn=line.warn,
+            progress=line.progress,
+            traces=line.traces,
+            waiting=line.draw,
+            expected=line.note,
+        )
     finally:
         line.clear()
+
+
+def _echo_note(text: str) -> None:
+    click.echo(printable(text), err=True)
 
 
 def waiting_lines() -> Callable[[str], None]:
@@ -190,6 +200,10 @@ class _LiveLine:
     def warn(self, message: str) -> None:
         self.clear()
         warn(message)
+
+    def note(self, text: str) -> None:
+        self.clear()
+        _echo_note(text)
 
     def draw(self, text: str) -> None:
         columns = shutil.get_terminal_size().columns

@@ -54,6 +54,12 @@ class TimingProtocol(Value, frozen=True, kw_only=True):
     """Largest number of processes, if ``target_ppm`` is not reached with fewer."""
     sessions: int = 1
     """Number of times that each process loads the model."""
+    max_sessions: int | msgspec.UnsetType = msgspec.UNSET
+    """Largest number of loads of a process in a run that finds its own sizes. The first process
+    has ``sessions`` loads; later ones have as many, and as long ones, as are cheapest for the
+    costs and variances found so far (:mod:`latbench.analysis.sizes`), at least two of at least
+    ``min_ns``. The sentinel's share of a round is found too, up to ``sentinel_ns``. Unset: each
+    process has ``sessions`` loads of the same size."""
     threads: int | None = None
     """Number of threads if the source states it; the request can override it."""
     pinned: bool = False

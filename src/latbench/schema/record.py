@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from latbench.errors import Failure
 from latbench.schema.artifact import Artifact, ModelIdentity
 from latbench.schema.environment import Device, Environment
@@ -36,6 +38,9 @@ class Outcome(Value, frozen=True, kw_only=True):
     profile: Profile | None = None
     """``None`` if no profile was requested."""
     failure: Failure | None = None
+    loads_limited: str | msgspec.UnsetType = msgspec.UNSET
+    """Why processes loaded the model fewer times than the protocol allows, if the runtime was the
+    reason."""
 
 
 class Runtime(Value, frozen=True, kw_only=True):
