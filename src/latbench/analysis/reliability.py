@@ -133,7 +133,8 @@ class Findings(Value, frozen=True, kw_only=True):
     too_few: int
     """Sessions with too few samples to look for a warm-up or a change of level."""
     long_warmup: int
-    """Sessions whose warm-up is more than a third of their samples."""
+    """Sessions whose warm-up is more than a third of their samples; of a process with several
+    loads, all or none."""
     unsteady: int
     """Sessions whose warm-up does not end, or whose level keeps changing."""
     changed: int
@@ -210,7 +211,7 @@ def _sufficient_budget_s(record: Record) -> int | None:
     each_ns = spent_ns / len({trace.process for trace in traces})
     # With room for a tenth, to two digits: more would promise too much.
     seconds = 1.1 * planned * each_ns / 1e9
-    step = 10 ** max(0, len(str(int(seconds))) - 2)
+    step: int = 10 ** max(0, len(str(int(seconds))) - 2)
     return ceil(seconds / step) * step
 
 

@@ -95,6 +95,14 @@ def burst_ns(traces: Sequence[Trace]) -> int:
     return round(longest)
 
 
+def longest_warmup(traces: Sequence[Trace]) -> int | None:
+    """Return the most calls that one of these loads needed to get warm; ``None`` if one never
+    did."""
+    ends = [_warmed(trace)[2] for trace in traces if has_samples(trace)]
+    known = [end for end in ends if end is not None]
+    return max(known, default=None) if len(known) == len(ends) else None
+
+
 def sessions(record: Record, marks: Marks) -> list[SegmentedSession]:
     """Return warm sessions with samples; for cold-start protocols, those with a first inference."""
     cold = record.protocol.statistic.kind == "cold"
@@ -104,15 +112,15 @@ def sessions(record: Record, marks: Marks) -> list[SegmentedSession]:
         if (has_samples(trace) and not is_cold(trace, record.protocol))
         or (cold and trace.first_ns is not None)
     ]
-    for loads in _grouped(found):
+    for loads in by_load(found):
         for run, count in zip(loads, bursts_across([run.steady for run in loads]), strict=True):
             if count:
                 run.leave_out(count)
     return found
 
 
-def _grouped(runs: Sequence[SegmentedSession]) -> list[list[SegmentedSession]]:
-    """Return the sessions of each process."""
+def by_load(runs: Sequence[SegmentedSession]) -> list[list[SegmentedSession]]:
+    """Return the sessions of each process, which are its loads of the model."""
     grouped: dict[int, list[SegmentedSession]] = {}
     for run in runs:
         grouped.setdefault(run.trace.process, []).append(run)
@@ -140,7 +148,7 @@ def shifts_across(runs: Sequence[SegmentedSession]) -> list[int]:
     import numpy as np
 
     found = []
-    for loads in _grouped(runs):
+    for loads in by_load(runs):
         if len(loads) > 1:
             joined = np.concatenate([run.steady for run in loads])
             starts = levels(joined)

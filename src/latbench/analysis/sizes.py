@@ -101,6 +101,12 @@ def variances(values: Nested[float]) -> Variances | None:
     return Variances(process=between, load=load, block=block)
 
 
+def process_deviation(values: Nested[float]) -> float:
+    """Return the standard deviation of two or more processes, relative to their latency."""
+    centers = [median(log(v) for load in process for v in load) for process in values]
+    return sqrt(variance(centers))
+
+
 def _pooled(groups: Sequence[Sequence[float]]) -> float:
     """Return the variance within groups, each with its degrees of freedom."""
     several = [group for group in groups if len(group) > 1]
@@ -151,7 +157,7 @@ def cheapest(costs: Costs, found: Variances, target: float, limits: Limits) -> S
             if best is not None and not fits:
                 break
             deviation = sqrt(found.of_process(loads, blocks))
-            processes = _needed(deviation, target, limits.fewest_processes)
+            processes = processes_needed(deviation, target, limits.fewest_processes)
             wall_ns = processes * each_ns
             if best is None or wall_ns < best.wall_ns:
                 best = Sizes(processes=processes, loads=loads, blocks=blocks, wall_ns=wall_ns)
@@ -166,7 +172,7 @@ def _steps(fewest: int, most: int) -> list[int]:
     return found
 
 
-def _needed(deviation: float, target: float, fewest: int) -> int:
+def processes_needed(deviation: float, target: float, fewest: int) -> int:
     """Return the processes with which the interval is probably within ±``target``."""
     allowed = target / (ROOM * deviation) if deviation > 0 else 1e9
     if expected_half_width(fewest) <= allowed:

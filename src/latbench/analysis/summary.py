@@ -38,6 +38,7 @@ from latbench.analysis.regimes import Regime, regimes_of
 from latbench.analysis.reliability import Findings, judge
 from latbench.analysis.segments import (
     SegmentedSession,
+    by_load,
     by_process,
     counted,
     paired_ratios,
@@ -195,9 +196,7 @@ def summarize(record: Record) -> Summary | None:
                 for run in runs
                 if run.trace.blocks and not run.in_burst
             ),
-            long_warmup=sum(
-                (run.warmup or 0) * 3 > len(run.all) for run in runs if run.trace.blocks
-            ),
+            long_warmup=sum(len(loads) for loads in by_load(runs) if _warms_up_for_long(loads)),
             unsteady=sum(run.warmup is None or not run.steady_state for run in runs),
             changed=sum(len(run.starts) > 1 for run in runs),
             drifted=sum(run.trend != 0 for run in runs),
@@ -317,6 +316,13 @@ def _reported(
         value = batch * 1e9 / ns if ns else 0.0
         return Reported(statistic=name, value=value, unit="images/s", interval=ends)
     return Reported(statistic=name, value=ns, unit="ns", interval=interval)
+
+
+def _warms_up_for_long(loads: Sequence[SegmentedSession]) -> bool:
+    """Whether warm-up is over a third of a process's samples. One short load may begin slowly by
+    chance."""
+    timed = [run for run in loads if run.trace.blocks]
+    return 3 * sum(run.warmup or 0 for run in timed) > sum(len(run.all) for run in timed)
 
 
 def _first_loads(runs: Sequence[SegmentedSession]) -> Sequence[SegmentedSession]:

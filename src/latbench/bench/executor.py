@@ -11,14 +11,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Literal, Protocol
 
 import msgspec
 
-from latbench.analysis.segments import Nested
+from latbench.analysis.segments import Nested, longest_warmup
 from latbench.analysis.sizes import cheapest_sentinel
 from latbench.analysis.steady_state import WARM_NS
-from latbench.bench.expectation import memory_kept, say_expected
+from latbench.bench.expectation import Expectation, memory_kept
 from latbench.bench.job import Conversation, Job, JobRun
 from latbench.bench.pace import FoundSizes, Pace, SharedBudget, Values
 from latbench.clock import now_ns
@@ -28,6 +29,9 @@ from latbench.schema.protocol import TimingProtocol, calls_that_fit
 from latbench.schema.record import Outcome
 from latbench.schema.trace import Trace
 
+WARMUP_ROOM = 1.5
+"""Later loads warm up for so many times what the slowest load of the first process needed. The
+summary still searches each load for a warm-up that continues."""
 TIMEOUT_HINT = "allow more time with --timeout, or try fewer threads"
 Precise = Callable[[Sequence[Sequence[Trace]]], bool]
 """Whether the traces of each part so far are precise enough."""
@@ -94,6 +98,7 @@ class ProtocolExecutor:
         self._begun_ns = 0
         self._pace: Pace = SharedBudget(self._protocol, self._now)
         self._found: FoundSizes | None = None
+        self._expectation: Expectation | None = None
         self._sentinel_calls: int | None = None
         self._rounds_done = 0
         self._cut_short = False
@@ -113,6 +118,7 @@ class ProtocolExecutor:
         else:
             self._found = FoundSizes(self._protocol, self._now, self._schedule.values)
             self._pace = self._found
+            self._expectation = Expectation(self._found, self._protocol, self._events)
         stopped: Stopped | None = None
         # The part that failed remembers how.
         with suppress(StageError, KeyboardInterrupt):
@@ -144,13 +150,17 @@ class ProtocolExecutor:
         return "processes"
 
     def _plan(self, done: int) -> None:
-        """Take over what the process has shown, and say what to expect after the first one."""
+        """Take over what the processes so far have shown, and say what to expect."""
         if self._found is None:
             return
         if self._sentinel is not None:
             self._sentinel_calls = cheapest_sentinel(self.parts[0].traces, self._sentinel.traces)
-        if done == 1:
-            say_expected(self._found, self._protocol, self._events)
+        if done == 1 and self._protocol.warmup == "found":
+            for part in self.parts:
+                longest = longest_warmup(part.traces)
+                part.known_warmup = None if longest is None else ceil(WARMUP_ROOM * longest)
+        if self._expectation is not None:
+            self._expectation.say(done)
 
     def _process(self, process: int) -> None:
         with ExitStack() as exits:
@@ -220,7 +230,7 @@ class ProtocolExecutor:
                 self._cut_short = True
                 break
             parts = self._all()
-            if left is not None and not done:
+            if left is not None and (not done or self._found is not None):
                 # A slow model gets fewer samples instead of too few processes, a fast one enough.
                 room = max(left // len(parts), WARM_NS)
                 calls = [

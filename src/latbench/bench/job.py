@@ -131,6 +131,9 @@ class JobRun:
         self.typical_ns = 1
         self.least_ns = protocol.min_ns
         """Least timed duration of the current session."""
+        self.known_warmup: int | None = None
+        """Calls after which earlier sessions were warm, so that none of them is searched for again;
+        ``None``: unknown."""
 
     @property
     def job(self) -> Job:
@@ -214,6 +217,8 @@ class JobRun:
             return max(1, min(chunk, -(-short // max(self.typical_ns, 1))))
         if protocol.warmup == "fixed":
             return 0
+        if self.known_warmup is not None:
+            return max(0, self.known_warmup - len(samples))
         few = len(samples) < FEWEST_SAMPLES and spent_ns < WARM_NS
         end = warmup_end(np.asarray(samples, dtype=np.float64))
         if few or end is None or len(samples) < SEEN * end:

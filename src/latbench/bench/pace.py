@@ -13,12 +13,13 @@ import msgspec
 
 from latbench.analysis.segments import Nested, burst_ns
 from latbench.analysis.sizes import (
-    LEAST_LOADS,
     Costs,
     Limits,
     Sizes,
     Variances,
     cheapest,
+    process_deviation,
+    processes_needed,
     variances,
 )
 from latbench.schema.protocol import TimingProtocol, block_calls
@@ -26,6 +27,8 @@ from latbench.schema.trace import Trace
 
 FIRST_LOOK_NS = 1_000_000_000
 """How long the first load of a run is timed: a burst of a phone takes half a second."""
+SURE = 3
+"""Processes of chosen sizes from which it is known how processes vary."""
 SEEN_BURST = 4
 """Every load is timed for so many times the burst that the run has found at the start of loads."""
 
@@ -173,6 +176,8 @@ class FoundSizes:
         self._bursts_ns: list[int] = []
         self._most_loads = _most(protocol)
         self.variances: Variances | None = None
+        self.deviation: float | None = None
+        """Of the processes, as they were timed, once there are enough to see it."""
         self.sizes: Sizes | None = None
         """The cheapest sizes, once the first process has shown costs and variances."""
 
@@ -243,7 +248,13 @@ class FoundSizes:
         self._current.took_ns = self._now() - self._started_ns
         self._done.append(self._current)
         self._bursts_ns.append(burst_ns([t for t in traces[0] if t.process == len(self._done) - 1]))
-        costs, found = self.costs(), variances(self._values(traces))
+        values = self._values(traces)
+        if len(values) > SURE:
+            # The first process, whose loads are shorter or longer, was a look only.
+            values = values[1:]
+        costs, found = self.costs(), variances(values)
+        if len(values) >= SURE:
+            self.deviation = process_deviation(values)
         if found is None or costs is None:
             return
         self.variances = found
@@ -291,9 +302,7 @@ class FoundSizes:
         costs = self.costs()
         if costs is None:
             return left > self._current.took_ns
-        loads = 1 if self._most_loads == 1 or self.sizes is None else LEAST_LOADS
-        least = max(self._protocol.min_ns, costs.block_ns)
-        needed = costs.process_ns + loads * (costs.load_ns + least)
+        needed = costs.process_ns + costs.load_ns + max(self._protocol.min_ns, self._typical_ns)
         if len(self._done) >= self._protocol.processes and self.sizes is not None:
             blocks_ns = self.sizes.blocks * costs.block_ns
             needed = costs.process_ns + self.sizes.loads * (costs.load_ns + blocks_ns)
@@ -308,13 +317,20 @@ class FoundSizes:
         missing = max(1, self.sizes.processes - len(self._done))
         return done + max(now, missing * self.sizes.loads * self.sizes.blocks)
 
-    def expected_ns(self) -> int | None:
-        """Duration of the whole run, budget aside; ``None`` while it cannot be estimated."""
-        if self.sizes is None:
+    def expected(self) -> tuple[int, int] | None:
+        """Processes that the target takes, and the nanoseconds of the whole run, budget aside;
+        ``None`` while they cannot be estimated."""
+        sizes = self.sizes
+        if sizes is None:
             return None
-        done = sum(process.took_ns for process in self._done)
-        missing = max(0, self.sizes.processes - len(self._done))
-        return done + missing * self.sizes.wall_ns // self.sizes.processes
+        done_ns = sum(process.took_ns for process in self._done)
+        processes, each_ns = sizes.processes, sizes.wall_ns / sizes.processes
+        if self.deviation is not None:
+            # What was observed as a whole is surer than what is put together from the levels.
+            least = self._protocol.processes
+            processes = processes_needed(self.deviation, self._target, least)
+            each_ns = median(process.took_ns for process in self._done[1:])
+        return processes, round(done_ns + max(0, processes - len(self._done)) * each_ns)
 
     def _burst_ns(self) -> int:
         """The burst of most processes; a change of level in one of them may be a disturbance."""
