@@ -56,7 +56,8 @@ def changed_protocol(
             f"{option} is invalid with {protocol.label}, which times only the first inference"
         )
     if calls is not None:
-        changes |= {"min_calls": calls, "min_ns": 0}
+        # Sizes that are asked for are not looked for.
+        changes |= {"min_calls": calls, "min_ns": 0, "max_sessions": msgspec.UNSET}
     if block_calls is not None:
         changes |= {"block_calls": block_calls, "block_ns": None}
     return msgspec.structs.replace(protocol, **changes)
@@ -81,6 +82,12 @@ def check_protocol(protocol: TimingProtocol, timeout_s: float) -> None:
             raise UsageError(f"{name.replace('_', ' ')} must not be negative")
     if protocol.statistic.kind == "cold" and protocol.target_ppm is not None:
         raise UsageError("a target precision is invalid for a cold-start protocol")
+    most = protocol.max_sessions
+    if not isinstance(most, msgspec.UnsetType) and most < protocol.sessions:
+        raise UsageError(
+            f"the largest number of sessions ({most}) must be at least the first one's "
+            f"({protocol.sessions})"
+        )
     if protocol.max_processes < protocol.processes:
         raise UsageError(
             f"the largest number of processes ({protocol.max_processes}) must be at least the "

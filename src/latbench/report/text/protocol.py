@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from latbench.report.text.layout import labelled, table
 from latbench.report.units import time
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
@@ -19,7 +21,12 @@ def protocol_lines(protocol: TimingProtocol) -> list[str]:
     processes = f"{protocol.processes}"
     if protocol.max_processes > protocol.processes:
         processes += f" to {protocol.max_processes}"
-    if protocol.sessions > 1:
+    if protocol.max_sessions is not msgspec.UNSET:
+        processes += (
+            f"; {protocol.sessions} loads of the model in the first one, then as many as are "
+            f"cheapest, up to {protocol.max_sessions}"
+        )
+    elif protocol.sessions > 1:
         processes += f", each loading the model {protocol.sessions} times"
     facts = [
         ("summary", protocol.what),
@@ -35,7 +42,7 @@ def protocol_lines(protocol: TimingProtocol) -> list[str]:
         ),
         ("samples", _samples(protocol)),
         ("stops", _stops(protocol)),
-        ("sentinel", f"{time(protocol.sentinel_ns)} per round" if protocol.sentinel_ns else "none"),
+        ("sentinel", _sentinel(protocol)),
         ("statistic", _statistic(protocol)),
         ("clock", protocol.clock),
         ("timed", protocol.timed_region),
@@ -45,6 +52,13 @@ def protocol_lines(protocol: TimingProtocol) -> list[str]:
         pinned = ", pinned to as many CPUs" if protocol.pinned else ""
         facts.insert(-3, ("threads", f"{protocol.threads} unless set with --threads{pinned}"))
     return [protocol.label, *(labelled(label, text) for label, text in facts)]
+
+
+def _sentinel(protocol: TimingProtocol) -> str:
+    if not protocol.sentinel_ns:
+        return "none"
+    most = "up to " if protocol.max_sessions is not msgspec.UNSET else ""
+    return f"{most}{time(protocol.sentinel_ns)} per round"
 
 
 def _warmup(protocol: TimingProtocol) -> str:

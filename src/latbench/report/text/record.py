@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from latbench.analysis.summary import SentinelRatio, Summary
 from latbench.analysis.wall_clock import set_back_ns
 from latbench.report.placement import placed
@@ -151,6 +153,8 @@ def _protocol(record: Record, summary: Summary | None) -> str:
         parts.append("no target precision")
     if record.outcome.stopped is not None:
         parts.append(STOPPED[record.outcome.stopped])
+    if record.outcome.loads_limited is not msgspec.UNSET:
+        parts.append(record.outcome.loads_limited)
     if record.environment.detached:
         parts.append("left on the device, which measured alone")
     if record.interleaved is not None:
