@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from math import ceil, log, sqrt
-from statistics import NormalDist, median, variance
+from statistics import NormalDist, median
 
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.segments import Nested, nested_ratios, nested_samples
@@ -96,7 +96,8 @@ def variances(values: Nested[float]) -> Variances | None:
     between, count = load, len(centers)
     if count > 1:
         per_process = count / sum(1 / len(each) for each in centers)
-        found = variance([median(each) for each in centers]) - (load + below) / per_process
+        of_all = _squares([median(each) for each in centers]) / (count - 1)
+        found = of_all - (load + below) / per_process
         between = (load + (count - 1) * max(0.0, found)) / count
     return Variances(process=between, load=load, block=block)
 
@@ -104,14 +105,20 @@ def variances(values: Nested[float]) -> Variances | None:
 def process_deviation(values: Nested[float]) -> float:
     """Return the standard deviation of two or more processes, relative to their latency."""
     centers = [median(log(v) for load in process for v in load) for process in values]
-    return sqrt(variance(centers))
+    return sqrt(_squares(centers) / (len(centers) - 1))
 
 
 def _pooled(groups: Sequence[Sequence[float]]) -> float:
     """Return the variance within groups, each with its degrees of freedom."""
     several = [group for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in several)
-    return sum(variance(g) * (len(g) - 1) for g in several) / freedom if freedom else 0.0
+    return sum(_squares(g) for g in several) / freedom if freedom else 0.0
+
+
+def _squares(values: Sequence[float]) -> float:
+    """Return the sum of squares around the mean."""
+    center = sum(values) / len(values)
+    return sum((value - center) ** 2 for value in values)
 
 
 def _inflation(loads: Sequence[Sequence[float]]) -> float:

@@ -154,7 +154,11 @@ class ProtocolExecutor:
         if self._found is None:
             return
         if self._sentinel is not None:
-            self._sentinel_calls = cheapest_sentinel(self.parts[0].traces, self._sentinel.traces)
+            latest = [
+                [trace for trace in part.traces if trace.process >= done - 3]
+                for part in (self.parts[0], self._sentinel)
+            ]
+            self._sentinel_calls = cheapest_sentinel(*latest)
         if done == 1 and self._protocol.warmup == "found":
             for part in self.parts:
                 longest = longest_warmup(part.traces)

@@ -164,6 +164,7 @@ class FoundSizes:
         self._protocol = protocol
         self._now = now
         self._values = values
+        self._seen: Nested[float] = []
         self._begun_ns = now()
         self._target = (protocol.target_ppm or 0) / 1e6
         self._done: list[_Process] = []
@@ -247,11 +248,11 @@ class FoundSizes:
         """Find the cheapest sizes for the next processes."""
         self._current.took_ns = self._now() - self._started_ns
         self._done.append(self._current)
-        self._bursts_ns.append(burst_ns([t for t in traces[0] if t.process == len(self._done) - 1]))
-        values = self._values(traces)
-        if len(values) > SURE:
-            # The first process, whose loads are shorter or longer, was a look only.
-            values = values[1:]
+        latest = [[t for t in part if t.process == len(self._done) - 1] for part in traces]
+        self._seen += self._values(latest)
+        self._bursts_ns.append(burst_ns(latest[0]))
+        # The first process, whose loads are shorter or longer, was a look only.
+        values = self._seen[1:] if len(self._seen) > SURE else self._seen
         costs, found = self.costs(), variances(values)
         if len(values) >= SURE:
             self.deviation = process_deviation(values)
