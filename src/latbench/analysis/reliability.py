@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import ceil
+from math import ceil, comb
 from typing import Literal
 
 from latbench.analysis.parity import tolerance_of
@@ -29,6 +29,7 @@ MOVED = 0.03
 GROUPS = 0.03
 """Gap between two groups of processes that matters, relative."""
 TREND_P = 0.01
+SHIFT_P = 0.05
 TREND = DISAGREEMENT
 """Change over the run's processes, in their order, that matters."""
 CLOCK_STEPS = 0.01
@@ -337,11 +338,13 @@ def _trace_reasons(found: Findings) -> Sequence[Reason]:
 
 
 def _shift(shifts: Sequence[int]) -> str | None:
-    """A change from the first loads of a process to later ones, in the same direction in many
-    processes: single loads differ by luck, in either direction."""
+    """A change from the first loads of a process to later ones, in many processes and more often in
+    this direction than by chance (sign test): single loads differ by luck, in either."""
+    changed = len(shifts) - shifts.count(0)
     for direction, how in ((1, "slower"), (-1, "faster")):
         count = shifts.count(direction)
-        if count > UNSTEADY * len(shifts):
+        chance = sum(comb(changed, more) for more in range(count, changed + 1)) / 2**changed
+        if count > UNSTEADY * len(shifts) and chance < SHIFT_P:
             return (
                 f"later loads are {how} than the first ones in {count} of {len(shifts)} processes"
             )

@@ -160,7 +160,7 @@ class ProtocolExecutor:
             ]
             self._sentinel_calls = cheapest_sentinel(*latest)
         if done == 1 and self._protocol.warmup == "found":
-            for part in self.parts:
+            for part in self._all():
                 longest = longest_warmup(part.traces)
                 part.known_warmup = None if longest is None else ceil(WARMUP_ROOM * longest)
         if self._expectation is not None:

@@ -66,13 +66,14 @@ def _about(ns: int) -> str:
 
 def memory_kept(parts: Sequence[JobRun], process: int) -> int | None:
     """Return the bytes that each further load of a part adds to its worker's peak memory, if two
-    loads in a row have raised it by :data:`KEPT`; ``None`` otherwise."""
+    loads in a row have raised it by :data:`KEPT`, and by half of the model's file; ``None``
+    otherwise."""
     for part in parts:
         peaks = [t.peak_rss_bytes for t in part.traces if t.process == process]
         known = [peak for peak in peaks if peak is not None]
         if len(known) < len(peaks) or len(known) < 3:
             continue
         more = min(known[-1] - known[-2], known[-2] - known[-3])
-        if more > KEPT * known[0]:
+        if more > max(KEPT * known[0], part.job.artifact.size_bytes // 2):
             return more
     return None

@@ -215,10 +215,10 @@ class JobRun:
         chunk = min(chunk, protocol.block_calls)
         if (short := protocol.warmup_ns - spent_ns) > 0:
             return max(1, min(chunk, -(-short // max(self.typical_ns, 1))))
-        if protocol.warmup == "fixed":
-            return 0
         if self.known_warmup is not None:
             return max(0, self.known_warmup - len(samples))
+        if protocol.warmup == "fixed":
+            return 0
         few = len(samples) < FEWEST_SAMPLES and spent_ns < WARM_NS
         end = warmup_end(np.asarray(samples, dtype=np.float64))
         if few or end is None or len(samples) < SEEN * end:
