@@ -14,6 +14,7 @@ from statistics import NormalDist, median, variance
 from latbench.analysis.comparison import POWER, seconds_per_process
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.segments import warm_blocks, warm_traces
+from latbench.analysis.sizes import MEDIAN_COST
 from latbench.analysis.stats import FEWEST
 from latbench.defaults import MARGIN
 from latbench.file_names import restored_name, shell_command, shell_word
@@ -25,8 +26,6 @@ from latbench.schema.value import Value
 
 MOST_PROCESSES = 1000
 """Most processes of one run."""
-MEDIAN_COST = 1.571
-"""pi / 2: how much more the median of normal values varies than their mean does."""
 
 
 class Component(Value, frozen=True, kw_only=True):

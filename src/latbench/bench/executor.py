@@ -21,7 +21,7 @@ from latbench.analysis.sizes import cheapest_sentinel
 from latbench.analysis.steady_state import WARM_NS
 from latbench.bench.expectation import Expectation, memory_kept
 from latbench.bench.job import Conversation, Job, JobRun
-from latbench.bench.pace import FoundSizes, Pace, SharedBudget, Values
+from latbench.bench.pace import FoundSizes, Pace, RoundValues, SharedBudget
 from latbench.clock import now_ns
 from latbench.errors import LatbenchError, StageError, failure_of
 from latbench.events import Events
@@ -59,7 +59,7 @@ class Schedule:
     precise: Precise = _until_the_limits
     sentinel_protocol: TimingProtocol | None = None
     """How the sentinel warms up; ``None``: as ``protocol`` says."""
-    values: Values = _no_values
+    values: RoundValues = _no_values
     """What the precision is about; for protocols that find their own sizes."""
     clock: Callable[[], int] = now_ns
 

@@ -12,7 +12,7 @@ from latbench.events import Events
 from latbench.schema.protocol import TimingProtocol
 
 LONG_NS = 600_000_000_000
-KEPT = 0.05
+KEPT_SHARE = 0.05
 """Share of the first load's peak memory by which two later loads in a row must raise it. A runtime
 that returns what it took needs about as much for each load."""
 
@@ -66,7 +66,7 @@ def _about(ns: int) -> str:
 
 def memory_kept(parts: Sequence[JobRun], process: int) -> int | None:
     """Return the bytes that each further load of a part adds to its worker's peak memory, if two
-    loads in a row have raised it by :data:`KEPT`, and by half of the model's file; ``None``
+    loads in a row have raised it by :data:`KEPT_SHARE`, and by half of the model's file; ``None``
     otherwise."""
     for part in parts:
         peaks = [t.peak_rss_bytes for t in part.traces if t.process == process]
@@ -74,6 +74,6 @@ def memory_kept(parts: Sequence[JobRun], process: int) -> int | None:
         if len(known) < len(peaks) or len(known) < 3:
             continue
         more = min(known[-1] - known[-2], known[-2] - known[-3])
-        if more > max(KEPT * known[0], part.job.artifact.size_bytes // 2):
+        if more > max(KEPT_SHARE * known[0], part.job.artifact.size_bytes // 2):
             return more
     return None

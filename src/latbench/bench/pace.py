@@ -32,7 +32,7 @@ SURE = 3
 SEEN_BURST = 4
 """Every load is timed for so many times the burst that the run has found at the start of loads."""
 
-Values = Callable[[Sequence[Sequence[Trace]]], Nested[float]]
+RoundValues = Callable[[Sequence[Sequence[Trace]]], Nested[float]]
 """The value of each round that the target precision is about, from the traces of each part."""
 
 
@@ -160,7 +160,9 @@ class FoundSizes:
     processes fit the budget.
     """
 
-    def __init__(self, protocol: TimingProtocol, now: Callable[[], int], values: Values) -> None:
+    def __init__(
+        self, protocol: TimingProtocol, now: Callable[[], int], values: RoundValues
+    ) -> None:
         self._protocol = protocol
         self._now = now
         self._values = values
