@@ -55,7 +55,7 @@ def test_names_are_offered() -> None:
     assert "onnxruntime" in offered("run", "--backend", "onn")
     assert "latbench-warm@1" in offered("run", "--protocol", "latbench-w")
     assert "local" in offered("run", "--device", "loc")
-    assert offered("protocols", "latbench-warm") == ["latbench-warm@1"]
+    assert offered("protocols", "latbench-warm") == ["latbench-warm@1", "latbench-warm@2"]
 
 
 def parameters(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Parameter]]:
