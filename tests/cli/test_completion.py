@@ -18,6 +18,8 @@ from latbench.schema.record import SweepPoint
 from latbench.store.registry import Registry
 from support.records import make_record
 
+TYPES = ("TEXT", "INTEGER", "FLOAT", "INTEGER RANGE", "FLOAT RANGE")
+
 
 def offered(*words: str, registry: str = "") -> list[str]:
     """What bash is offered for the last of ``words``."""
@@ -83,6 +85,19 @@ def test_every_parameter_that_names_something_is_completed() -> None:
         and param._custom_shell_complete is None
     }
     assert missing - new == set()
+
+
+def test_no_help_shows_the_type_of_a_value_in_code() -> None:
+    """But what the value is: N, SECONDS, NAME."""
+    shown = {
+        f"{command} {param.name}"
+        for command, param in parameters(cli)
+        if isinstance(param, click.Option)
+        and param.make_metavar(click.Context(click.Command("x"))) in TYPES
+        and not param.is_flag
+        and param.name not in {"title", "help", "version"}
+    }
+    assert shown == set()
 
 
 def test_ids_of_claims_records_and_sweeps_are_offered(tmp_path: Path) -> None:

@@ -44,11 +44,12 @@ CHECK_TIMEOUT_S = 60.0
     "--only",
     multiple=True,
     metavar="CHECK",
-    help="Perform this check and those that it rests on. Can be repeated.",
+    help="Perform this check and those that it rests on; repeatable.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
+    metavar="SECONDS",
     default=CHECK_TIMEOUT_S,
     show_default=True,
     help="Seconds that one check may take.",

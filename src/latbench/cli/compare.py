@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--order-seed",
     type=click.IntRange(min=0),
+    metavar="N",
     default=0,
     show_default=True,
     help="Seed for the order of A and B in each round.",

@@ -44,6 +44,7 @@ OF_MEASURING = {
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
+    metavar="N",
     default=3,
     show_default=True,
     help="Measurements of each configuration; a confidence interval needs three.",
@@ -60,6 +61,7 @@ OF_MEASURING = {
 @click.option(
     "--order-seed",
     type=click.IntRange(min=0),
+    metavar="N",
     default=0,
     show_default=True,
     help="Seed of the order of the configurations in each round.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from latbench.cli import completion
 from latbench.cli.help_sections import Command
 from latbench.cli.measurement_options import option_option
 from latbench.cli.model_options import model_options
@@ -19,7 +20,12 @@ from latbench.report.writers import printable
 @click.command("export", cls=Command)
 @model_options(positional=True)
 @click.option(
-    "--format", default=FORMAT, show_default=True, help="Format of the file (`latbench backends`)."
+    "--format",
+    default=FORMAT,
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.formats,
+    help="Format of the file (`latbench backends`).",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), help="File to write. [default: in the cache]"

@@ -180,7 +180,7 @@ def rest_options(command: F) -> F:
                 type=click.FloatRange(min=0),
                 default=0.0,
                 metavar="SECONDS",
-                help="Let the device rest for so long before the timing.",
+                help="Seconds that the device rests before the timing.",
             ),
             click.option(
                 "--max-temperature",

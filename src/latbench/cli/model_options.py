@@ -72,6 +72,7 @@ def model_options(
             ),
             option(
                 "--precision",
+                metavar="NAME",
                 multiple=many,
                 default=("fp32",) if many else "fp32",
                 help="fp32, fp16, int8 or int8-weights, if the format supports it. [default: fp32]",
@@ -196,6 +197,9 @@ def _positional_model(command: F, *, required: bool, many: bool) -> F:
         return command(*args, model=chosen, **more)
 
     argument = click.argument(
-        "model_arguments", nargs=-1, metavar="[MODEL]", shell_complete=completion.models
+        "model_arguments",
+        nargs=-1,
+        metavar="[MODEL]..." if many else "[MODEL]",
+        shell_complete=completion.models,
     )
     return cast("F", argument(merged))

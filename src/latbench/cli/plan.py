@@ -41,6 +41,7 @@ from latbench.cli.terminal import echo_result, live_events
 @click.option(
     "--builds",
     type=click.IntRange(min=1),
+    metavar="N",
     default=1,
     show_default=True,
     help="Number of exports, to see whether builds differ.",

@@ -51,6 +51,7 @@ AXES = ("model", "backend", "precision", "batch", "resolution", "threads")
 @click.option(
     "--order-seed",
     type=click.IntRange(min=0),
+    metavar="N",
     help="Seed for the order of a sweep's points. [default: random, stored with the sweep]",
 )
 @click.option(

@@ -43,6 +43,7 @@ VERDICT = {True: "the same network", False: "it differs", None: "inconclusive"}
 @input_options()
 @click.option(
     "--format",
+    metavar="NAME",
     shell_complete=completion.formats,
     help="Format of the file. [default: from its extension]",
 )

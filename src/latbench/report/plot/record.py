@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WARM_UP, COUNTED, DISTURBED, LEVEL, INTERVAL = "#b0b0b0", "#1f5fa8", "#d1495b", "#111111", "#f2b134"
 MOST_POINTS = 20_000
 """More than this hides more than it shows, and makes a vector file of many megabytes."""
+FEW_POINTS = 500
+"""Up to this many, points are drawn larger."""
 
 
 def save_plot(record: Record, summary: Summary, path: Path, style: Style = SCREEN) -> None:
@@ -74,7 +76,7 @@ def _draw_samples(axes: Axes, record: Record, summary: Summary) -> Array:
                 np.arange(at, at + len(values))[::thin],
                 np.asarray(values)[::thin] / MS,
                 ".",
-                markersize=2,
+                markersize=2 if total > FEW_POINTS else 4,
                 color=color,
                 label=None if label in labeled else label,
                 rasterized=True,
@@ -100,9 +102,10 @@ def _draw_samples(axes: Axes, record: Record, summary: Summary) -> Array:
             counted += list(values[early:])
             seen += len(values)
         _draw_levels(axes, trace, begun, next(levels, ()))
-        axes.axvline(at, color="#dddddd", linewidth=0.8, zorder=0)
+        axes.axvline(at - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
     axes.set_xlabel("samples in order, by process")
-    axes.set_xlim(0, max(at, 1))
+    axes.set_xlim(-0.5, max(at, 1) - 0.5)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     _fit(axes, counted)
     axes.legend(loc="upper right", markerscale=5)
     return np.asarray(counted, dtype=np.float64)
@@ -164,6 +167,7 @@ def _draw_processes(axes: Axes, summary: Summary) -> None:
         axes.axhspan(low / MS, high / MS, color=INTERVAL, alpha=0.5)
     axes.set_xlabel("process")
     axes.set_xlim(-0.5, max(len(medians) - 0.5, 0.5))
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _length(trace: Trace) -> int:
