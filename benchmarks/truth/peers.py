@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import msgspec
-from neighbour import neighbours
+from neighbor import neighbors
 
 import latbench
 from latbench.schema.protocol_catalog import WARM
@@ -97,7 +97,7 @@ def main() -> None:
         for noise in args.noise:
             found: dict[str, list[float]] = {}
             walls: dict[str, list[float]] = {}
-            with neighbours(noise == "noisy", seed=1):
+            with neighbors(noise == "noisy", seed=1):
                 for _ in range(args.repeats):
                     for way in draw.sample([*args.ways, "latbench"], len(args.ways) + 1):
                         begun = time.perf_counter()

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import msgspec
 import numpy as np
 import onnx
-from neighbour import neighbours
+from neighbor import neighbors
 from onnx import TensorProto, helper, numpy_helper
 
 import latbench
@@ -83,7 +83,7 @@ def main() -> None:
         registry = f"{folder}/r.db"
         paths = {n: chain(Path(folder) / f"chain{n}.onnx", n) for n in (100, *slowdowns)}
         for noise in args.noise:
-            with neighbours(noise == "noisy", seed=2):
+            with neighbors(noise == "noisy", seed=2):
                 verdicts: Counter[str] = Counter()
                 ratios, walls = [], []
                 for i in range(args.comparisons):

@@ -222,8 +222,8 @@ def _within(block: Sequence[int]) -> float:
     import numpy as np
 
     values = np.asarray(block, dtype=np.float64)
-    centre = float(np.median(values))
-    return (1.4826 * float(np.median(np.abs(values - centre))) / centre) ** 2
+    center = float(np.median(values))
+    return (1.4826 * float(np.median(np.abs(values - center))) / center) ** 2
 
 
 def _log(block: Sequence[int]) -> float:

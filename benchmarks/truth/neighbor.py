@@ -1,6 +1,6 @@
 """A noisy neighbor: two programs that are busy in seeded random bursts.
 
-python benchmarks/truth/neighbour.py SEED | --smoke
+python benchmarks/truth/neighbor.py SEED | --smoke
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def burst(seed: str) -> None:
 
 
 @contextmanager
-def neighbours(noisy: bool, seed: int) -> Iterator[None]:
+def neighbors(noisy: bool, seed: int) -> Iterator[None]:
     """Two of them while the block runs, or none."""
     programs = [
         subprocess.Popen([sys.executable, __file__, f"{seed}/{i}"])
@@ -44,7 +44,7 @@ def neighbours(noisy: bool, seed: int) -> Iterator[None]:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--smoke"]:
-        with neighbours(True, seed=0):
+        with neighbors(True, seed=0):
             time.sleep(0.2)
     else:
         burst(sys.argv[1])
