@@ -134,7 +134,9 @@ def unpack(data: bytes, *, key: bytes | None = None) -> Unpacked:
     """
     members = _members(data)
     if MANIFEST not in members:
-        raise BundleError(f"the bundle has no {MANIFEST}", hint="not a latbench bundle, or truncated")
+        raise BundleError(
+            f"the bundle has no {MANIFEST}", hint="not a latbench bundle, or truncated"
+        )
     raw = members.pop(MANIFEST)
     signature = _signature(raw, members.pop(SIGNATURE, None), key)
     manifest = _manifest(raw)

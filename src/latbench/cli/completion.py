@@ -136,7 +136,7 @@ def records_or_claims(
     return [*record_ids(ctx, param, incomplete), *claims(ctx, param, incomplete)]
 
 
-def reported_ids(
+def tool_results(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Ids of the results of other tools."""

@@ -170,7 +170,7 @@ def list_(
 
 
 @command.command("show")
-@click.argument("id", shell_complete=completion.reported_ids)
+@click.argument("id", shell_complete=completion.tool_results)
 @click.option("--output", "text", is_flag=True, help="Print what the program wrote.")
 @registry_option
 @json_option
@@ -197,7 +197,7 @@ def show(*, id: str, text: bool, registry: str | None, as_json: bool) -> None:
 
 @command.command("remove")
 @click.argument(
-    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=completion.reported_ids
+    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=completion.tool_results
 )
 @registry_option
 @json_option

@@ -8,7 +8,7 @@ from latbench.schema.reported import ReportedResult
 SHORT_ID = 8
 """Minimum length of a shortened id: then it stays unique unless another record begins within the
 same second (1,024 ms)."""
-LISTED = 3
+MOST_CANDIDATES = 3
 """Candidates that an error lists."""
 
 
@@ -30,9 +30,9 @@ def not_measured(result: ReportedResult) -> UsageError:
 def none_or_many(id: str, found: list[str], where: str) -> UsageError:
     """The error for a prefix with which no id, or several ``found`` ones, begin."""
     if found:
-        more = ", ..." if len(found) > LISTED else ""
+        more = ", ..." if len(found) > MOST_CANDIDATES else ""
         return UsageError(
-            f"several records begin with {id!r}: {', '.join(found[:LISTED])}{more}",
+            f"several records begin with {id!r}: {', '.join(found[:MOST_CANDIDATES])}{more}",
             hint="give more characters of the id",
         )
     return UsageError(

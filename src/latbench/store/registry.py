@@ -21,7 +21,13 @@ from latbench.store.engine import (
     shown,
     translated,
 )
-from latbench.store.id_prefixes import LISTED, SHORT_ID, none_or_many, not_measured, shared_start
+from latbench.store.id_prefixes import (
+    MOST_CANDIDATES,
+    SHORT_ID,
+    none_or_many,
+    not_measured,
+    shared_start,
+)
 from latbench.store.insertion import insert_records, insert_verdicts
 from latbench.store.listing import GROUP, NEWEST_FIRST, TRAINED, Row, read_rows, row_columns
 from latbench.store.record_filter import RecordFilter
@@ -262,7 +268,7 @@ class Registry:
         named = (sweep,) if sweep in (several := self.sweeps(sweep)) else several
         if len(named) > 1:
             raise UsageError(
-                f"several sweeps begin with {sweep!r}: {', '.join(named[:LISTED])}",
+                f"several sweeps begin with {sweep!r}: {', '.join(named[:MOST_CANDIDATES])}",
                 hint="give more characters of the id",
             )
         with translated(self._engine.url), self._engine.connect() as connection:

@@ -105,7 +105,7 @@ def _draw_samples(axes: Axes, record: Record, summary: Summary) -> Array:
         axes.axvline(at - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
     axes.set_xlabel("samples in order, by process")
     axes.set_xlim(-0.5, max(at, 1) - 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    _count_axis(axes)
     _fit(axes, counted)
     axes.legend(loc="upper right", markerscale=5)
     return np.asarray(counted, dtype=np.float64)
@@ -167,7 +167,14 @@ def _draw_processes(axes: Axes, summary: Summary) -> None:
         axes.axhspan(low / MS, high / MS, color=INTERVAL, alpha=0.5)
     axes.set_xlabel("process")
     axes.set_xlim(-0.5, max(len(medians) - 0.5, 0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    _count_axis(axes)
+
+
+def _count_axis(axes: Axes) -> None:
+    """Label the x axis with whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _length(trace: Trace) -> int:
