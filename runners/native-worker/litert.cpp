@@ -27,7 +27,7 @@ constexpr const char* kKernels = "TFLite kernels";
 struct Handle;
 using Index = std::size_t;
 
-constexpr int kCpuAccelerator = 1, kRead = 0, kWrite = 1;
+constexpr int kCpuAccelerator = 1, kGpuAccelerator = 2, kRead = 0, kWrite = 1;
 constexpr int kMostAxes = 8;
 // The status of a file with operators that none of the permitted accelerators executes.
 constexpr int kCompilation = 504;
@@ -121,6 +121,12 @@ void check(int status, const char* what, const char* stage = "open") {
         stage, std::string("LiteRT: LiteRt") + what + " returned status " + std::to_string(status));
 }
 
+// Bits of the accelerators on which operators may run; without an accelerator, the CPU's.
+int permitted(const Accelerator* accelerator) {
+    if (accelerator == nullptr) return kCpuAccelerator;
+    return accelerator->bit | (accelerator->divided ? kCpuAccelerator : 0);
+}
+
 class Api {
  public:
     Api() : library("LATBENCH_LITERT", "libLiteRt.so", "libLiteRt.so") {
@@ -136,24 +142,31 @@ class Api {
     call.name = reinterpret_cast<result(*) arguments>(library.function("LiteRt" #name));
         LATBENCH_LITERT_FUNCTIONS(LATBENCH_LITERT_READ)
 #undef LATBENCH_LITERT_READ
+        get_messages = reinterpret_cast<int (*)(Handle*, char**)>(
+            library.optional_function("LiteRtCompiledModelGetErrorMessages"));
+        is_off_cpu = reinterpret_cast<int (*)(Handle*, bool*)>(
+            library.optional_function("LiteRtCompiledModelIsNonCpuFullyAccelerated"));
         create_environment(kCpuAccelerator, {});
     }
 
     Handle* environment_of(const Accelerator* accelerator) const {
-        return environments_.at(accelerator == nullptr ? kCpuAccelerator : accelerator->bit);
+        return environments_.at(permitted(accelerator));
+    }
+
+    std::string folder() const {
+        return library.path().substr(0, library.path().rfind('/') + 1);
     }
 
     // Load the accelerator from the folder of LiteRT's own library, and return the name that it
     // has in LiteRT.
     std::string load(const Accelerator& accelerator) {
-        const std::string& path = library.path();
-        const std::string folder = path.substr(0, path.rfind('/') + 1);
+        const std::string folder = this->folder();
         const std::vector<std::string> files = accelerator_libraries(accelerator, folder);
         std::vector<EnvironmentOption> folders;
         for (const std::int64_t tag : accelerator.folders) {
             folders.emplace_back(tag, folder.c_str());
         }
-        Handle* made = create_environment(accelerator.bit, folders);
+        Handle* made = create_environment(permitted(&accelerator), folders);
         Index count = 0;
         check(call.GetNumAccelerators(made, &count), "GetNumAccelerators");
         for (Index i = 0; i < count; ++i) {
@@ -195,6 +208,9 @@ class Api {
 
     Library library;
     Functions call{};
+    // Of divided files only; null in a library without them.
+    int (*get_messages)(Handle*, char**) = nullptr;
+    int (*is_off_cpu)(Handle*, bool*) = nullptr;
     std::optional<std::string> version;
 
  private:
@@ -209,7 +225,7 @@ class Api {
         return made;
     }
 
-    // By the bit of the accelerator.
+    // By the bits of their accelerators.
     std::map<int, Handle*> environments_;
 };
 
@@ -291,7 +307,13 @@ class LitertSession final : public Session {
 
     // As the Python runner: 16-bit weights are widened where the processor, or the file, says so.
     Settings settings() override {
-        if (opening_.precision != "fp16" || accelerator_ != nullptr) return settings_;
+        if (accelerator_ != nullptr) {
+            Settings told = settings_;
+            told["accelerator_libraries"] =
+                loaded_libraries(api_.folder(), api_.library.path());
+            return told;
+        }
+        if (opening_.precision != "fp16") return settings_;
         bool widened = true;
 #ifndef __x86_64__
         if (settings_.at("xnnpack") == "on") {
@@ -307,7 +329,7 @@ class LitertSession final : public Session {
 
     std::string placement() override {
         json::Members units;
-        if (accelerator_ != nullptr) return accelerated();
+        if (accelerator_ != nullptr) return accelerator_->divided ? divided() : accelerated();
         if (settings_.at("xnnpack") == "off") {
             units.number(kKernels, static_cast<std::int64_t>(operators_));
             return json::Members()
@@ -355,6 +377,44 @@ class LitertSession final : public Session {
             .done();
     }
 
+    // As far as LiteRT's plan says it; what ran where is not reported.
+    std::string divided() const {
+        json::Members units;
+        const std::string name = settings_.at("accelerator_name");
+        bool whole = false;
+        if (api_.is_off_cpu != nullptr) {
+            check(api_.is_off_cpu(model_.get(), &whole), "CompiledModelIsNonCpuFullyAccelerated");
+        }
+        if (whole) {
+            units.number(accelerator_->unit, static_cast<std::int64_t>(operators_));
+            return planned(units, "LiteRT reports that all operators are delegated to " + name);
+        }
+        // The text belongs to nobody else, and is not freed: by which function is not stated.
+        char* said = nullptr;
+        if (api_.get_messages != nullptr) api_.get_messages(model_.get(), &said);
+        const auto plan = division_in(said == nullptr ? "" : said);
+        if (!plan || plan->accelerated + plan->left != static_cast<std::int64_t>(operators_)) {
+            return json::Members()
+                .raw("units", units.raw(accelerator_->unit, "null").raw("CPU", "null").done())
+                .text("known", "unknown")
+                .text("note", "LiteRT does not report how it divides the file")
+                .done();
+        }
+        if (plan->accelerated > 0) units.number(accelerator_->unit, plan->accelerated);
+        units.number("CPU", plan->left);
+        std::string note = "LiteRT divides the file between " + name + " and the CPU";
+        for (const std::string& each : plan->reasons) note += "; " + each;
+        return planned(units, note);
+    }
+
+    static std::string planned(json::Members& units, const std::string& note) {
+        return json::Members()
+            .raw("units", units.done())
+            .text("known", "planned")
+            .text("note", note)
+            .done();
+    }
+
     void compile() {
         const auto load = [&](int status, const char* what, bool model = false) {
             if (status == 0) return;
@@ -369,15 +429,21 @@ class LitertSession final : public Session {
              "CreateModelFromFile");
         Held options(api_.call.DestroyOptions);
         check(api_.call.CreateOptions(options.out()), "CreateOptions");
-        const int permitted = accelerator_ == nullptr ? kCpuAccelerator : accelerator_->bit;
-        check(api_.call.SetOptionsHardwareAccelerators(options.get(), permitted),
+        check(api_.call.SetOptionsHardwareAccelerators(options.get(), permitted(accelerator_)),
               "SetOptionsHardwareAccelerators");
-        if (accelerator_ == nullptr) {
+        if (accelerator_ == nullptr || accelerator_->divided) {
             std::string text = "num_threads = " + std::to_string(opening_.threads) + "\n";
-            if (settings_.at("xnnpack") == "off") text += "kernel_mode = \"builtin\"\n";
+            if (settings_.count("xnnpack") != 0 && settings_.at("xnnpack") == "off") {
+                text += "kernel_mode = \"builtin\"\n";
+            }
             add(options.get(), "xnnpack", text);
-        } else if (settings_.count("gpu_precision") != 0) {
+        }
+        if (settings_.count("gpu_precision") != 0) {
             add(options.get(), "gpu_options", gpu_options(settings_.at("gpu_precision")));
+        }
+        // Messages are kept, since they state how the file is divided.
+        if (accelerator_ != nullptr && accelerator_->divided) {
+            add(options.get(), "runtime_options_string", "error_reporter_mode = 2\n");
         }
         load(api_.call.CreateCompiledModel(environment_, file_.get(), options.get(),
                                            model_.out()),
@@ -408,8 +474,9 @@ class LitertSession final : public Session {
             throw Failure("open",
                           "LiteRT cannot execute all operators of the file on the " + unit +
                               " (" + settings_.at("accelerator_name") + ")",
-                          "accelerator=cpu executes them; no file is divided. A library of the "
-                          "vendor may also be missing");
+                          "accelerator='" + std::string(accelerator_->name) +
+                              "|cpu' leaves those to the CPU. A library of the vendor may also be "
+                              "missing");
         }
         throw Failure("open",
                       "LiteRT cannot prepare the file for the " + unit + " (" +
@@ -592,9 +659,9 @@ class Litert final : public Runtime {
         settings.erase("xnnpack");
         settings["accelerator_name"] = api_.load(*found);
         const std::string& exported = opening.precision;
-        if (name == "gpu" && !gpu_options(exported).empty()) settings["gpu_precision"] = exported;
+        if (found->bit == kGpuAccelerator && !gpu_options(exported).empty()) settings["gpu_precision"] = exported;
         // NPUs have no other floats. It cannot be read back.
-        if (name == "npu" && exported == "fp32") settings["precision"] = "fp16";
+        if (found->bit != kGpuAccelerator && exported == "fp32") settings["precision"] = "fp16";
         return found;
     }
 

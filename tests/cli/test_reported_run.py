@@ -122,11 +122,18 @@ def test_a_tool_without_a_result(
     done = run(latbench, stand_in(tmp_path / "perf", *lines))
     assert done.status == 3
     assert words in done.err
-    assert not latbench("reported", "list", "--json").json
-    kept = list((tmp_path / "data").rglob("tool-outputs/*.txt"))
-    assert len(kept) == ("echo" in " ".join(lines) or "cat" in " ".join(lines))
-    for each in kept:
-        assert str(each) in done.err
+    # A failure is listed, with everything that the program wrote.
+    (row,) = latbench("reported", "list", "--json").json
+    assert row["reported"] is None
+    assert words in row["failure"]
+    assert f"latbench reported show {row['id']} --output" in done.err
+    listed = latbench("reported", "list").out
+    assert "onnxruntime_perf_test failed: " in listed
+    head, why, *_ = latbench("reported", "show", row["id"]).out.splitlines()
+    assert head.startswith("REPORTED by onnxruntime_perf_test, not measured by latbench: it failed")
+    assert words in why
+    wrote = latbench("reported", "show", row["id"], "--output").out
+    assert bool(wrote) == ("echo" in " ".join(lines) or "cat" in " ".join(lines))
 
 
 def test_the_time_limit_and_a_program_of_another_machine(

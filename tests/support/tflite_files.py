@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 
 
-def adder(path: Path, operator: str = "Add", width: int = 4) -> Path:
+UNARY = ("ZerosLike",)
+
+
+def adder(path: Path, *operators: str, width: int = 4) -> Path:
     """``width`` numbers plus 0, 1, 2, ..., with a signature; needs the runtime's own schema.
 
-    ``operator`` is another one of two operands, by the name of its options.
+    ``operators`` are others, by the names of their options, each applied to what the one before it
+    gives and to the constants.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
+
+    chain = operators or ("Add",)
 
     def tensor(name: str, buffer: int) -> object:
         made = schema.TensorT()
@@ -32,26 +38,35 @@ def adder(path: Path, operator: str = "Add", width: int = 4) -> Path:
         made.name, made.tensorIndex = name.encode(), index
         return made
 
-    node = schema.OperatorT()
-    node.opcodeIndex = 0
-    node.inputs, node.outputs = (np.array(each, dtype=np.int32) for each in ((0, 1), (2,)))
-    node.builtinOptionsType = getattr(schema.BuiltinOptions, f"{operator}Options")
-    node.builtinOptions = getattr(schema, f"{operator}OptionsT")()
+    def node(at: int, operator: str) -> object:
+        made = schema.OperatorT()
+        made.opcodeIndex = at
+        taken = (at + 1 if at else 0, 1)[: 1 if operator in UNARY else 2]
+        made.inputs, made.outputs = (np.array(each, dtype=np.int32) for each in (taken, (at + 2,)))
+        made.builtinOptionsType = getattr(schema.BuiltinOptions, f"{operator}Options")
+        made.builtinOptions = getattr(schema, f"{operator}OptionsT")()
+        return made
+
+    def code(operator: str) -> object:
+        made = schema.OperatorCodeT()
+        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", operator).upper()
+        made.builtinCode = made.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
+        made.version = 1
+        return made
+
+    last = len(chain) + 1
     graph = schema.SubGraphT()
-    graph.tensors = [tensor("x", 1), tensor("c", 2), tensor("y", 3)]
-    graph.inputs, graph.outputs = (np.array([each], dtype=np.int32) for each in (0, 2))
-    graph.operators, graph.name = [node], b"main"
-    code = schema.OperatorCodeT()
-    kind = re.sub(r"(?<!^)(?=[A-Z])", "_", operator).upper()
-    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
-    code.version = 1
+    graph.tensors = [tensor("x", 1), tensor("c", 2)]
+    graph.tensors += [tensor("y" if i == last else f"t{i}", i + 1) for i in range(2, last + 1)]
+    graph.inputs, graph.outputs = (np.array([each], dtype=np.int32) for each in (0, last))
+    graph.operators, graph.name = [node(*each) for each in enumerate(chain)], b"main"
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
-    signature.inputs, signature.outputs = [named("x", 0)], [named("y", 2)]
+    signature.inputs, signature.outputs = [named("x", 0)], [named("y", last)]
     model = schema.ModelT()
-    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    model.version, model.operatorCodes, model.subgraphs = 3, [code(each) for each in chain], [graph]
     constant = np.arange(width, dtype=np.float32).tobytes()
-    model.buffers = [buffer(), buffer(), buffer(constant), buffer()]
+    model.buffers = [buffer(), buffer(), buffer(constant), *(buffer() for _ in chain)]
     model.signatureDefs = [signature]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")

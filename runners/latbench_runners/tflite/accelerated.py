@@ -1,13 +1,18 @@
 """Sessions on a GPU or an NPU, by LiteRT's compiled model.
 
-The CPU is not among the permitted accelerators: a file with an operator that the unit does not
-support fails, and nothing is left to the CPU in silence.
+The CPU is not among the permitted accelerators unless the user asks for it: a file with an operator
+that the unit does not support fails, and nothing is left to the CPU in silence.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -23,12 +28,20 @@ from latbench.api import (
     first_line,
 )
 
-UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
-"""Values of the option, and the units in placements."""
-LIBRARIES = {"gpu": "*LiteRt*Accelerator.*", "npu": "vendors/*/dispatch/*LiteRtDispatch*"}
+UNITS = {"cpu": "CPU", "gpu": "GPU", "gpu|cpu": "GPU", "npu": "NPU", "npu|cpu": "NPU"}
+"""Values of the option, and the units in placements besides the CPU."""
+DIVIDED = "|cpu"
+"""How values end that leave to the CPU what the unit does not support."""
+LIBRARIES = {"GPU": "*LiteRt*Accelerator.*", "NPU": "vendors/*/dispatch/*LiteRtDispatch*"}
 """Where the package has an accelerator's libraries."""
 NOT_ACCELERATED = "ops are not accelerated"
 """What LiteRT says of a file with operators that the unit does not support."""
+DIVISION = re.compile(
+    r"not supported by GPU delegate:\n(?P<why>(?:.+\n)*?)"
+    r"(?:(?P<some>\d+) operations will run on the GPU, and the remaining (?P<rest>\d+)"
+    r"|No operations will run on the GPU, and all (?P<all>\d+)) operations will run on the CPU"
+)
+"""How LiteRT's GPU delegates report a divided file, and why they leave an operator to the CPU."""
 
 
 def with_accelerator(
@@ -47,9 +60,9 @@ def with_accelerator(
         if option in given:
             raise UsageError(f"{option} is an option of accelerator=cpu", hint=f"omit {option}")
     own = {key: value for key, value in settings.items() if key != "xnnpack"}
-    if name == "gpu" and precision in ("fp16", "fp32"):
+    if UNITS[name] == "GPU" and precision in ("fp16", "fp32"):
         own["gpu_precision"] = precision
-    if name == "npu" and precision == "fp32":
+    if UNITS[name] == "NPU" and precision == "fp32":
         own["precision"] = "fp16"
     return own
 
@@ -62,8 +75,9 @@ class AcceleratedSession:
         self._path = path
         self._settings = settings
         self._unit = UNITS[settings["accelerator"]]
-        _require_library(settings["accelerator"])
-        self._model = self._compiled()
+        self._divided = settings["accelerator"].endswith(DIVIDED)
+        _require_library(self._unit)
+        self._model, self._said = self._compiled()
         self._outputs: list[Array] = []
         try:
             self._place(inputs)
@@ -111,7 +125,9 @@ class AcceleratedSession:
         )
 
     def placement(self) -> Placement:
-        """As far as LiteRT reports it; the CPU was not permitted."""
+        """As far as LiteRT's plan says it; what ran where is not reported."""
+        if self._divided:
+            return self._divided_placement()
         if not self._model.is_fully_accelerated():
             return Placement(
                 units={self._unit: None},
@@ -119,20 +135,42 @@ class AcceleratedSession:
                 note="LiteRT does not report that all operators are delegated",
             )
         return Placement(
-            units={self._unit: len(_plain(self._path)._get_ops_details())},
+            units={self._unit: self._operators()},
             known="planned",
             note="LiteRT reports that all operators are delegated; the CPU is not permitted",
             partitions=1,
         )
 
+    def _divided_placement(self) -> Placement:
+        """From the messages on compilation: the Python interface has nothing else, and without
+        one it cannot be distinguished whether all operators are delegated to the unit."""
+        plan = DIVISION.search(self._said)
+        own, left = (int(plan["some"] or 0), int(plan["rest"] or plan["all"])) if plan else (0, 0)
+        if plan is None or own + left != self._operators():
+            return Placement(
+                units={self._unit: None, UNITS["cpu"]: None},
+                known="unknown",
+                note="LiteRT does not report how it divides the file",
+            )
+        reasons = "".join(f"; {each}" for each in plan["why"].splitlines())
+        return Placement(
+            units={**({self._unit: own} if own else {}), UNITS["cpu"]: left},
+            known="planned",
+            note=f"LiteRT divides the file between the {self._unit} and the CPU{reasons}",
+        )
+
+    def _operators(self) -> int:
+        return len(_plain(self._path)._get_ops_details())
+
     def settings(self) -> Mapping[str, str]:
-        return self._settings
+        return {**self._settings, **_loaded_libraries()}
 
     def profile(self, calls: int) -> Profile | None:
         """LiteRT's profiler has no times inside an accelerator."""
         return None
 
-    def _compiled(self) -> Any:
+    def _compiled(self) -> tuple[Any, str]:
+        """The compiled model, and what LiteRT wrote about a divided file."""
         try:
             from ai_edge_litert import compiled_model as lib
 
@@ -141,6 +179,9 @@ class AcceleratedSession:
                 hardware_accelerators=lib.HardwareAccelerator[self._unit],
                 gpu_options=gpu if self._unit == "GPU" else None,
             )
+            if self._divided:
+                options.hardware_accelerators |= lib.HardwareAccelerator.CPU
+                options.cpu_options.num_threads = int(self._settings["threads"])
         except (ImportError, AttributeError, TypeError) as error:
             raise StageError(
                 "open",
@@ -149,8 +190,12 @@ class AcceleratedSession:
                 hint="pip install -U ai-edge-litert; version 2.3 has them",
                 kind="unavailable",
             ) from error
-        try:
+
+        def compiled() -> Any:
             return lib.CompiledModel.from_file(str(self._path), options=options)
+
+        try:
+            return _with_messages(compiled) if self._divided else (compiled(), "")
         except (RuntimeError, ValueError) as error:
             raise self._failure(str(error)) from error
 
@@ -159,8 +204,8 @@ class AcceleratedSession:
             return StageError(
                 "open",
                 f"LiteRT cannot execute all operators of the file on the {self._unit}",
-                hint="accelerator=cpu executes them; no file is divided. A library of the "
-                "vendor may also be missing",
+                hint=f"accelerator='{self._settings['accelerator']}{DIVIDED}' leaves those to the "
+                "CPU. A library of the vendor may also be missing",
                 detail=said,
             )
         return StageError(
@@ -172,14 +217,55 @@ class AcceleratedSession:
         )
 
 
-def _require_library(accelerator: str) -> None:
+def _with_messages(act: Callable[[], Any]) -> tuple[Any, str]:
+    """What ``act`` returns, and what was written to the standard error meanwhile, by foreign code
+    too. It is passed on afterwards."""
+    sys.stderr.flush()
+    own = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        try:
+            os.dup2(kept.fileno(), 2)
+            found = act()
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+            kept.seek(0)
+            said = kept.read()
+            os.write(2, said)
+    return found, said.decode(errors="replace")
+
+
+def _package() -> list[Path]:
     spec = importlib.util.find_spec("ai_edge_litert")
-    places = [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
-    pattern = LIBRARIES[accelerator]
+    return [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
+
+
+def _loaded_libraries() -> dict[str, str]:
+    """The setting ``accelerator_libraries``: the package's accelerators in this process, with their
+    digests. Empty where the system does not list what is loaded."""
+    maps = Path("/proc/self/maps")
+    mapped = set(maps.read_text().split()) if maps.exists() else set()
+    found = {
+        path
+        for place in _package()
+        for pattern in LIBRARIES.values()
+        for path in place.glob(pattern)
+        if str(path.resolve()) in mapped
+    }
+    digests = []
+    for path in sorted(found):
+        with path.open("rb") as file:
+            digests.append(f"{path.name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
+    return {"accelerator_libraries": ", ".join(digests)} if digests else {}
+
+
+def _require_library(unit: str) -> None:
+    places = _package()
+    pattern = LIBRARIES[unit]
     if not any(found for place in places for found in place.glob(pattern)):
         raise StageError(
             "open",
-            f"LiteRT's accelerator for the {UNITS[accelerator]} is not installed: "
+            f"LiteRT's accelerator for the {unit} is not installed: "
             f"{', '.join(map(str, places))} has no {pattern}",
             hint="packages of ai-edge-litert for some systems have it; with the native worker, "
             "latbench devices install ID --library tflite=FILE",

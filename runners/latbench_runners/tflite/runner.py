@@ -49,7 +49,8 @@ class TfliteRunner:
     options: Mapping[str, str] = {
         "runtime": f"{NEW} or {OLD} (default the first of these that works)",
         "xnnpack": "on, off: let XNNPACK execute the operators that it supports (default on)",
-        "accelerator": "cpu, gpu, npu: unit on which LiteRT executes all operators (default cpu)",
+        "accelerator": "cpu, gpu, npu: unit on which LiteRT executes all operators, or gpu|cpu, "
+        "npu|cpu: the CPU takes those that the unit does not support (default cpu)",
         "delegate": "path to the shared library of a delegate, applied before XNNPACK",
         "delegate_options": "options of the delegate: KEY=VALUE;KEY=VALUE",
     }
@@ -57,6 +58,7 @@ class TfliteRunner:
     units: Mapping[str, tuple[str, ...]] = {
         XNNPACK: ("cpu",),
         KERNELS: ("cpu", "kernels"),
+        UNITS["cpu"]: ("cpu",),
         UNITS["gpu"]: ("gpu",),
         UNITS["npu"]: ("npu",),
     }

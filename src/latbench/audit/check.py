@@ -115,7 +115,7 @@ def reported_beside(
         return ()
     models = (registered.models.get(id) for id in (claim.model, claim.against) if id is not None)
     names = {name for each in models if each is not None for name in (each.id, each.build) if name}
-    return tuple(each for each in results if each.model in names)
+    return tuple(each for each in results if each.model in names and each.failure is None)
 
 
 def models_to_count(claims: Iterable[Claim], registered: ClaimLibrary) -> list[ToCount]:

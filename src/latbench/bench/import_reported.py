@@ -10,7 +10,7 @@ from pathlib import Path
 from latbench.bench.record_factory import new_id
 from latbench.defaults import LOCAL
 from latbench.devices.local import LocalDevice
-from latbench.errors import LatbenchError, UsageError, suggest
+from latbench.errors import Failure, LatbenchError, UsageError, suggest
 from latbench.reported.tools import AUTO, read_output, require_agreement
 from latbench.schema.precision import PRECISIONS
 from latbench.schema.reported import (
@@ -108,7 +108,12 @@ def read_reported(path: Path, tool: str, stated: StatedFacts) -> ReportedResult:
 
 
 def new_reported(
-    file: str, content: bytes, stated: StatedFacts, result: ToolResult, run: ToolRun | None = None
+    file: str,
+    content: bytes,
+    stated: StatedFacts,
+    result: ToolResult,
+    run: ToolRun | None = None,
+    failure: Failure | None = None,
 ) -> ReportedResult:
     """A result with an id. Raises :class:`LatbenchError` for impossible numbers."""
     now = time.time_ns()
@@ -122,5 +127,6 @@ def new_reported(
         stated=stated,
         result=result,
         run=run,
+        failure=failure,
     )
     return decode_reported(encode_reported(entry))

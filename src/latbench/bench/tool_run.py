@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,15 +13,13 @@ import msgspec
 from latbench.artifacts.cache import CachedArtifact
 from latbench.artifacts.export import export_request
 from latbench.bench.import_reported import new_reported
-from latbench.bench.record_factory import new_id
 from latbench.devices.addresses import AdbAddress, SshAddress, read_address
 from latbench.devices.connections import find_connection
 from latbench.devices.elf import architecture_of
 from latbench.devices.programs import ProgramEnd, ProgramHost, program_host, run_program
-from latbench.errors import LatbenchError, StageError, UsageError
+from latbench.errors import StageError, UsageError
 from latbench.events import SILENT, Events
 from latbench.files import content_sha256
-from latbench.paths import data_folder
 from latbench.reported.command_lines import ToolCommand, tool_command
 from latbench.reported.program_failure import EndedProgram, last_lines, program_failure
 from latbench.reported.tools import read_output
@@ -81,8 +78,8 @@ def run_tool(
     """Export the model of ``request``, run the tool with it on its device, store what it reports.
 
     The result is *reported*: latbench took no samples. Raises :class:`UsageError` for an invalid
-    request and :class:`StageError` if the tool gives no result; its output is then kept in a file
-    that the hint names.
+    request and :class:`StageError` if the tool gives no result; a result with the failure and the
+    output is stored then, and the hint names it.
     """
     from latbench.store.registry import Registry
 
@@ -90,13 +87,20 @@ def run_tool(
     with Registry.open(registry) as store:
         cached = export_request(request, how.format, no_cache=tool.no_cache, events=events)
         with program_host(request.device, events.warn) as host:
-            run = _ran(request, tool, how, identity, cached, host)
-        result = _read(how, run)
+            run, failure = _ran(request, tool, how, identity, cached, host)
+        found = failure or _read(how, run)
         entry = new_reported(
-            f"{tool.name}.txt", run.output.encode(), _stated(request, tool, run), result, run
+            f"{tool.name}.txt",
+            run.output.encode(),
+            _stated(request, tool, run),
+            ToolResult(tool=tool.tool, form="none") if isinstance(found, StageError) else found,
+            run,
+            found.failure if isinstance(found, StageError) else None,
         )
         store.add_many((), (entry,))
-        return entry
+    if isinstance(found, StageError):
+        raise _stored(found, entry)
+    return entry
 
 
 def by_hand(request: Request, tool: ToolRequest, *, events: Events = SILENT) -> tuple[str, ...]:
@@ -166,7 +170,8 @@ def _ran(
     identity: ModelIdentity,
     cached: CachedArtifact,
     host: ProgramHost,
-) -> ToolRun:
+) -> tuple[ToolRun, StageError | None]:
+    """The run, and why it gave no result if the program itself says so."""
     architecture, digest = None, None
     if tool.installed is None:
         binary = tool.checked_binary()
@@ -181,8 +186,7 @@ def _ran(
     words = how.words(host.put(cached.path), request.threads, tool.extra)
     before = host.conditions()
     ended = run_program(host, _command(program, words, variables), limit_s=tool.timeout_s)
-    _require_success(tool, host, ended, architecture)
-    return ToolRun(
+    run = ToolRun(
         command=(program, *words),
         variables=variables,
         program=tool.name,
@@ -200,6 +204,7 @@ def _ran(
         wall_ns=ended.wall_ns,
         output=ended.output,
     )
+    return run, _failure(tool, host, ended, architecture)
 
 
 def _variables(tool: ToolRequest, folders: Mapping[str, object]) -> dict[str, str]:
@@ -214,10 +219,10 @@ def _command(program: str, words: Sequence[str], variables: Mapping[str, str]) -
     return (*own, program, *words)
 
 
-def _require_success(
+def _failure(
     tool: ToolRequest, host: ProgramHost, ended: ProgramEnd, architecture: str | None
-) -> None:
-    failure = program_failure(
+) -> StageError | None:
+    return program_failure(
         EndedProgram(
             name=tool.name,
             place="on this machine" if host.address is None else f"on {host.row.id}",
@@ -229,37 +234,25 @@ def _require_success(
             machine=host.architecture or None,
         )
     )
-    if failure is not None:
-        raise _kept(failure, ended.output)
 
 
-def _read(how: ToolCommand, run: ToolRun) -> ToolResult:
-    """What the output says. Raises :class:`StageError`; the output is kept then."""
+def _read(how: ToolCommand, run: ToolRun) -> ToolResult | StageError:
+    """What the output says, or why it says nothing."""
     try:
         return read_output(run.output.encode(), how.reader)
     except UsageError as error:
-        failure = StageError(
+        return StageError(
             "time",
             f"{run.program} ended, but its output is not understood: {error.message}",
             hint=error.hint,
             detail=last_lines(run.output),
         )
-        raise _kept(failure, run.output) from error
 
 
-def _kept(error: StageError, output: str) -> StageError:
-    """The error with the file that the output is kept in."""
-    if not output.strip():
-        return error
-    try:
-        folder = data_folder() / "tool-outputs"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{new_id(time.time_ns())}.txt"
-        file.write_text(output, encoding="utf-8")
-        where = f"all that it wrote is in {file}"
-    except (OSError, LatbenchError) as unwritable:
-        where = f"what it wrote could not be kept: {unwritable}"
+def _stored(error: StageError, entry: ReportedResult) -> StageError:
+    """The error with the entry that it is stored in."""
     failure = error.failure
+    where = f"all that it wrote: latbench reported show {entry.id} --output"
     return StageError.of(
         msgspec.structs.replace(failure, hint="; ".join(filter(None, (failure.hint, where))))
     )

@@ -178,6 +178,7 @@ def reported_row(entry: ReportedResult) -> TableRow:
         "reported": None if latency is None else float(latency.value_ns),
         "reported_unit": None if latency is None else "ns",
         "reported_by": entry.tool,
+        "failure": entry.failure and f"{entry.failure.kind}: {entry.failure.message}",
     }
     return TableRow(**{**empty, **known})
 

@@ -12,13 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from latbench.errors import LatbenchError
+from latbench.errors import Failure, LatbenchError
 from latbench.schema.artifact import Artifact, ModelIdentity
 from latbench.schema.environment import Conditions, Device, Machine
 from latbench.schema.value import Value
 
-SCHEMA = 2
-"""Schema 1 has no ``run``."""
+SCHEMA = 3
+"""Schema 1 has no ``run``, schema 2 no ``failure``."""
 LONGEST = 2**62
 """Every number of a result is below it, so that sums of two fit into 64 bits."""
 LATENCY = "latency"
@@ -132,6 +132,8 @@ class ReportedResult(Value, frozen=True, kw_only=True):
     result: ToolResult
     run: ToolRun | None = None
     """How latbench ran the tool; ``None`` if the output was imported."""
+    failure: Failure | None = None
+    """Why the run gave no result; ``result`` then only names the tool."""
 
     @property
     def model(self) -> str | None:

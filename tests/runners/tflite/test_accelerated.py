@@ -29,6 +29,8 @@ def settings(extra: dict[str, str], precision: str = "fp32") -> dict[str, str]:
         ("gpu", "fp32", {"accelerator": "gpu", "gpu_precision": "fp32"}),
         ("gpu", "fp16", {"accelerator": "gpu", "gpu_precision": "fp16"}),
         ("gpu", "int8", {"accelerator": "gpu"}),
+        ("gpu|cpu", "fp16", {"accelerator": "gpu|cpu", "gpu_precision": "fp16"}),
+        ("npu|cpu", "fp32", {"accelerator": "npu|cpu", "precision": "fp16"}),
         ("npu", "fp32", {"accelerator": "npu", "precision": "fp16"}),
         ("npu", "int8", {"accelerator": "npu"}),
     ],
@@ -72,14 +74,37 @@ def test_what_stands_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match="accelerator cannot be 'tpu'"):
         failure(path, "tpu")
     # Without a compiler of the vendor's, no operator is for the NPU: none is left to the CPU.
-    monkeypatch.setitem(accelerated.LIBRARIES, "npu", "*LiteRt*")
+    monkeypatch.setitem(accelerated.LIBRARIES, "NPU", "*LiteRt*")
     error = failure(path, "npu")
     assert error.message == "LiteRT cannot execute all operators of the file on the NPU"
-    assert "accelerator=cpu executes them" in error.hint
+    assert "accelerator='npu|cpu' leaves those to the CPU" in error.hint
     for name in ("gpu", "npu"):
-        monkeypatch.setitem(accelerated.LIBRARIES, name, "absent-*.so")
+        monkeypatch.setitem(accelerated.LIBRARIES, name.upper(), "absent-*.so")
         error = failure(path, name)
         assert error.kind == "unavailable"
         assert f"accelerator for the {name.upper()} is not installed" in error.message
         assert "absent-*.so" in error.message
         assert "--library tflite=FILE" in error.hint
+
+
+def test_the_plan_of_a_divided_file() -> None:
+    """Only what stands between the delegate's own lines is a reason."""
+    said = (
+        "INFO: [environment.cc:36] Creating\nERROR: Following operations are not supported by GPU "
+        "delegate:\nZEROS_LIKE: Operation is not supported.\nGATHER: Only 1 dimension.\n"
+    )
+    plan = accelerated.DIVISION.search(
+        said + "1 operations will run on the GPU, and the remaining 2 operations will run on the "
+        "CPU.\nINFO: Created delegate for CPU.\n"
+    )
+    assert plan is not None
+    assert (plan["some"], plan["rest"], plan["all"]) == ("1", "2", None)
+    assert plan["why"].splitlines() == [
+        "ZEROS_LIKE: Operation is not supported.",
+        "GATHER: Only 1 dimension.",
+    ]
+    plan = accelerated.DIVISION.search(
+        said + "No operations will run on the GPU, and all 3 operations will run on the CPU.\n"
+    )
+    assert plan is not None
+    assert (plan["some"], plan["all"]) == (None, "3")

@@ -54,10 +54,14 @@ def test_what_stands_in_the_way(native_program: Path, adder: Path, tmp_path: Pat
     assert failed["message"] == (
         "LiteRT cannot execute all operators of the file on the NPU (NpuAccelerator)"
     )
-    assert "accelerator=cpu executes them" in failed["hint"]
-    for name in ("tpu", ""):
+    assert "accelerator='npu|cpu' leaves those to the CPU" in failed["hint"]
+    # Where nothing reports what the NPU takes, nothing is claimed about it.
+    opened = answer("npu|cpu")
+    placement = opened["placement"]
+    assert (placement["units"], placement["known"]) == ({"NPU": None, "CPU": None}, "unknown")
+    for name in ("tpu", "cpu|gpu", ""):
         refused = answer(name)
-        assert (refused["type"], refused["hint"]) == ("refused", "one of: cpu, gpu, npu")
+        assert (refused["type"], refused["hint"]) == ("refused", "one of: cpu, gpu, gpu|cpu, npu, npu|cpu")
     assert answer("gpu", xnnpack="on")["message"] == "xnnpack is an option of accelerator=cpu"
     # The CPU needs none of them, and loads none: not even what the system would find.
     with Talk([native_program], LD_LIBRARY_PATH=str(Path(native_libraries()[LITERT]).parent)) as w:
@@ -98,6 +102,10 @@ def test_a_gpu_in_software(native_program: Path, adder: Path, tmp_path: Path) ->
         assert settings.get("accelerator_name", "GPU WebGPU") == "GPU WebGPU"
         placement = opened["placement"]
         assert (placement["units"], placement["known"]) == ({"GPU": 1}, "planned")
+        libraries = settings["accelerator_libraries"]
+        assert "libLiteRtWebGpuAccelerator.so sha256:" in libraries
+        assert "libLiteRt.so" not in libraries
+    divided(commands, gpu, tmp_path)
     done = latbench("--require", "gpu", "--json", **gpu)
     assert done.status == 0, done.err
     (check, *_) = done.json["record"]["outcome"]["checks"]
@@ -109,3 +117,25 @@ def test_a_gpu_in_software(native_program: Path, adder: Path, tmp_path: Path) ->
     done = latbench(VK_ICD_FILENAMES="/nonexistent", LD_LIBRARY_PATH="")
     assert done.status == 3
     assert "LiteRT cannot prepare the file for the GPU" in done.out
+
+
+def divided(commands: list[Any], gpu: dict[str, str], folder: Path) -> None:
+    """A file with an operator that only the CPU has: what is planned is stated, and no more."""
+    path = tflite_files.adder(folder / "d.tflite", "Add", "ZerosLike", "Add")
+    whole = tflite_files.adder(folder / "w.tflite")
+    for command in commands:
+        with Talk(command, **gpu) as worker:
+            failed = worker.ask("open", **fields(path, accelerator="gpu"))
+            assert "cannot execute all operators of the file on the GPU" in failed["message"]
+            opened = worker.ask("open", **fields(path, accelerator="gpu|cpu"))
+            placement = opened["placement"]
+            assert (placement["units"], placement["known"]) == ({"GPU": 1, "CPU": 2}, "planned")
+            assert placement["note"].endswith("; ZEROS_LIKE: Operation is not supported.")
+            worker.ask("time", calls=1)
+            (found,) = given(worker.ask("outputs"))
+            np.testing.assert_array_equal(found, np.arange(4, dtype=np.float32).reshape(1, 4))
+            # The Python interface does not say whether what is delegated is all on the GPU.
+            placement = worker.ask("open", **fields(whole, accelerator="gpu|cpu"))["placement"]
+            native = command == commands[0]
+            assert placement["known"] == ("planned" if native else "unknown")
+            assert placement["units"] == ({"GPU": 1} if native else {"GPU": None, "CPU": None})

@@ -8,6 +8,7 @@ from typing import Any
 from latbench.errors import UsageError, suggest
 from latbench.report.tables import TableRow
 from latbench.report.text.layout import moment
+from latbench.report.text.reported import reported_time
 from latbench.report.units import duration, size, time
 from latbench.schema.value import Value
 
@@ -82,7 +83,11 @@ def other_number(row: TableRow) -> str | None:
 
 def _reported(row: TableRow) -> str:
     """What another tool says, with its name."""
-    number = "no latency" if row.reported is None else f"{time(row.reported)} {row.statistic}"
+    if row.failure is not None:
+        return f"{row.reported_by} failed: {row.failure}"
+    number = "no latency"
+    if row.reported is not None:
+        number = f"{reported_time(row.reported)} {row.statistic}"
     return f"{number}, reported by {row.reported_by}"
 
 

@@ -19,8 +19,15 @@ NO_EVIDENCE = (
 )
 
 
+BELOW = "below the tool's resolution"
+"""What a time of 0 is: a tool that counts microseconds gives it to a tiny model."""
 BESIDE = 5
 """So many results are listed beside a verdict."""
+
+
+def reported_time(value_ns: float) -> str:
+    """A time of a tool; 0 is none that anything takes."""
+    return time(value_ns) if value_ns else BELOW
 
 
 def lines_beside(results: Sequence[ReportedResult]) -> list[str]:
@@ -34,7 +41,11 @@ def lines_beside(results: Sequence[ReportedResult]) -> list[str]:
 def line_beside(entry: ReportedResult) -> str:
     """One result on a line: what, by whom, where, with its id."""
     latency = reported_latency(entry.result)
-    number = "no latency" if latency is None else f"{time(latency.value_ns)} ({latency.statistic})"
+    number = (
+        "no latency"
+        if latency is None
+        else f"{reported_time(latency.value_ns)} ({latency.statistic})"
+    )
     threads = None if entry.threads is None else f"{entry.threads} threads"
     known = ", ".join(each for each in (entry.backend, entry.precision, threads) if each)
     place = entry.device or "an unknown device"
@@ -43,7 +54,7 @@ def line_beside(entry: ReportedResult) -> str:
 
 def reported_lines(entry: ReportedResult, registry: str | None) -> list[str]:
     """The full listing, the answer first."""
-    lines = [_head(entry), *_numbers(entry)]
+    lines = [_head(entry), *_failure_lines(entry), *_numbers(entry)]
     result = entry.result
     if result.operators:
         units = Counter(each.unit for each in result.operators if each.unit is not None)
@@ -77,6 +88,14 @@ def reported_lines(entry: ReportedResult, registry: str | None) -> list[str]:
     return lines
 
 
+def _failure_lines(entry: ReportedResult) -> Iterator[str]:
+    if entry.failure is None:
+        return
+    yield labelled("failed", f"{entry.failure.kind}: {entry.failure.message}")
+    if entry.failure.hint:
+        yield labelled("hint", entry.failure.hint)
+
+
 def _run_lines(entry: ReportedResult) -> Iterator[str]:
     """How latbench ran the tool, if it did."""
     run = entry.run
@@ -105,9 +124,9 @@ def _device(run: ToolRun) -> str:
 
 def _head(entry: ReportedResult) -> str:
     latency = reported_latency(entry.result)
-    number = "no latency"
+    number = "no latency" if entry.failure is None else "it failed"
     if latency is not None:
-        number = f"{time(latency.value_ns)} ({latency.statistic})"
+        number = f"{reported_time(latency.value_ns)} ({latency.statistic})"
     facts: list[str | None] = [entry.model, entry.backend, entry.precision]
     if entry.stated.resolution is not None:
         facts.append(shape_text(entry.stated.resolution))
@@ -123,14 +142,14 @@ def _head(entry: ReportedResult) -> str:
 def _numbers(entry: ReportedResult) -> Iterator[str]:
     result = entry.result
     for quantity, statistics in result.statistics_ns.items():
-        text = ", ".join(f"{name} {time(ns)}" for name, ns in statistics.items())
+        text = ", ".join(f"{name} {reported_time(ns)}" for name, ns in statistics.items())
         yield labelled(quantity, text)
     for quantity, times in result.times_ns.items():
         label = quantity if quantity not in result.statistics_ns else "times"
-        ends = f"{time(min(times))} to {time(max(times))}"
+        ends = f"{reported_time(min(times))} to {reported_time(max(times))}"
         yield labelled(label, f"{len(times)} times that the tool took, {ends}")
     if result.once_ns:
-        shown = ", ".join(f"{name} {time(ns)}" for name, ns in result.once_ns.items())
+        shown = ", ".join(f"{name} {reported_time(ns)}" for name, ns in result.once_ns.items())
         yield labelled("once", shown)
     if result.counts:
         shown = ", ".join(f"{count} {name}" for name, count in result.counts.items())
@@ -143,4 +162,4 @@ def _numbers(entry: ReportedResult) -> Iterator[str]:
         yield labelled("memory", shown)
     if result.operators and LATENCY not in {*result.statistics_ns, *result.times_ns}:
         timed = [each.time_ns for each in result.operators if each.time_ns is not None]
-        yield labelled("layers", f"{len(timed)} with times, {time(sum(timed))} together")
+        yield labelled("layers", f"{len(timed)} with times, {reported_time(sum(timed))} together")
