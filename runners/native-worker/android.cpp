@@ -144,7 +144,6 @@ Thermal read_thermal(const std::string& text) {
     constexpr int cpu = 0, skin = 3;
     constexpr std::int64_t implausible = 200'000;
     Thermal told;
-    Number cpu_mc, skin_mc;
     bool current = false;
     for (const std::string& line : split(text, '\n')) {
         const bool inside = !line.empty() && (line[0] == '\t' || line[0] == ' ');
@@ -157,11 +156,12 @@ Thermal read_thermal(const std::string& text) {
             // A sensor that is not fitted reports 0.0.
             if (!value || !kind || *value == 0 || std::abs(*value) >= implausible) continue;
             if (*kind != cpu && *kind != skin) continue;
-            Number& hottest = *kind == cpu ? cpu_mc : skin_mc;
-            hottest = std::max(hottest.value_or(*value), *value);
+            Number& hottest = *kind == cpu ? told.temperature_mc : told.skin_mc;
+            if (hottest && *hottest >= *value) continue;
+            hottest = value;
+            if (*kind == cpu) told.sensor = member(line, "mName=");
         }
     }
-    told.temperature_mc = cpu_mc ? cpu_mc : skin_mc;
     told.faked = truth(after(text, "IsStatusOverride:"));
     const Number status = decimal(after(text, "Thermal Status:").value_or(""));
     if (status && *status < std::int64_t(names.size()) && !told.faked.value_or(false)) {

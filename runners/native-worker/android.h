@@ -14,8 +14,11 @@ struct Thermal {
     // Name of the status; nothing while it is faked.
     std::optional<std::string> status;
     std::optional<bool> faked;
-    // The hottest CPU sensor of the hardware's own service, or else the skin's.
+    // The hottest CPU sensor of the hardware's own service and its name there; and the hottest
+    // sensor of the skin.
     Number temperature_mc;
+    std::optional<std::string> sensor;
+    Number skin_mc;
 };
 
 struct Power {

@@ -114,6 +114,7 @@ std::string readings(const Snapshot& before, const Snapshot& after, const std::s
     add("throttle_ms", difference(was.duration_ms, is.duration_ms));
     add("throttle_flags", flags_between(was.flags, is.flags));
     if (was.cooling && is.cooling) add("cooling_state", std::max(*was.cooling, *is.cooling));
+    add("skin_temperature_mc", phone.skin_mc);
     if (phone.status) told.text("thermal_status", phone.status);
     return told.done();
 }

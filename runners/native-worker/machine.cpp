@@ -421,6 +421,8 @@ std::string conditions(const std::string& root) {
     number("throttle_events", throttled.events);
     number("throttle_flags", throttled.flags);
     number("cooling_state", throttled.cooling);
+    if (!own && heat.temperature_mc) told.text("temperature_sensor", heat.sensor);
+    number("skin_temperature_mc", heat.skin_mc);
     if (heat.status) told.text("thermal_status", heat.status);
     boolean("thermal_override", heat.faked);
     boolean("charging", supply.charging);

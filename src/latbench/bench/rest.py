@@ -105,7 +105,8 @@ def check_rest(done: Rest) -> None:
         raise StageError(
             "probe",
             "the device does not report the temperature of its CPU",
-            hint="leave out --max-temperature; --cooldown alone needs no sensor",
+            hint="leave out --max-temperature: --cooldown alone needs no sensor, and phones have "
+            "--max-thermal-status",
             kind="unavailable",
         )
     status, most = done.end_thermal_status, done.max_thermal_status

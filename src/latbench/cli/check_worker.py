@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from latbench.cli.options import json_option
+from latbench.cli.terminal import live_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,10 +84,15 @@ def command(
     import tempfile
 
     from latbench.worker.conformance.checks import selected
-    from latbench.worker.conformance.suite import Subject, run_checks
+    from latbench.worker.conformance.suite import Check, Subject, run_checks
 
+    checks = selected(only)
     model = _model(backend, artifact, inputs)
-    with tempfile.TemporaryDirectory(prefix="latbench-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="latbench-check-") as folder, live_line() as draw:
+
+        def show(check: Check) -> None:
+            draw(f"check {checks.index(check) + 1} of {len(checks)}: {check.section}, {check.name}")
+
         subject = Subject(
             program,
             folder=Path(folder),
@@ -94,7 +100,7 @@ def command(
             model=model,
             script=None if script is None else _words(script),
         )
-        results = run_checks(subject, selected(only))
+        results = run_checks(subject, checks, show)
     failed = [result.name for result in results if result.outcome == "failed"]
     used = subject.model.backend if subject.has_model else None
     if as_json:

@@ -124,6 +124,19 @@ def _echo_note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+@contextmanager
+def live_line() -> Iterator[Callable[[str], None]]:
+    """Draw what is being done, on standard error if it is a terminal; nothing stays there."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda text: None
+        return
+    line = _LiveLine(None)
+    try:
+        yield line.draw
+    finally:
+        line.clear()
+
+
 def waiting_lines() -> Callable[[str], None]:
     """Print what is waited for to standard error, but not each second."""
     last = -WAITING_EVERY_S

@@ -142,6 +142,11 @@ class Conditions(Value, frozen=True, kw_only=True, omit_defaults=True):
     screen_on: bool | None = None
     low_power_mode: bool | None = None
     """Whether the system saves energy at the expense of speed (battery saver, Low Power Mode)."""
+    temperature_sensor: str | None = None
+    """Name of the sensor of ``temperature_mc`` in a phone's thermal service; ``None`` for a file of
+    the system."""
+    skin_temperature_mc: int | None = None
+    """The hottest sensor of a phone's skin. It follows the CPU's heat late and damped."""
 
 
 class Rest(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -90,6 +90,8 @@ class Readings(Value, frozen=True, kw_only=True, omit_defaults=True):
     thermal_status: ThermalStatus | None = None
     """What the operating system reported about heat after the block; ``None`` also while the
     status is faked."""
+    skin_temperature_mc: int | None = None
+    """The hottest sensor of a phone's skin, after the block."""
 
 
 class Block(Value, frozen=True, kw_only=True):

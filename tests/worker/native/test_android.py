@@ -62,6 +62,9 @@ def test_a_phone(probe_program: Path, tmp_path: Path) -> None:
     assert conditions["thermal_status"] == readings["thermal_status"] == "light"
     assert conditions["thermal_override"] is False
     assert conditions["temperature_mc"] == readings["temperature_mc"] == 47000
+    # A file of the system has it, and the service only the skin's.
+    assert "temperature_sensor" not in conditions
+    assert conditions["skin_temperature_mc"] == readings["skin_temperature_mc"] == 34351
     # The files of the battery are believed more than the service, which others can set.
     assert (conditions["battery_percent"], conditions["charging"]) == (76, True)
     assert (conditions["screen_on"], conditions["low_power_mode"]) == (True, True)
@@ -77,7 +80,7 @@ def test_a_phone(probe_program: Path, tmp_path: Path) -> None:
         (phone.thermal(0), "none", False, 57900),
         (phone.thermal(6), "shutdown", False, 57900),
         (phone.thermal(3, faked=True), None, True, 57900),
-        (phone.thermal(0, cpu="0.0"), "none", False, 34351),
+        (phone.thermal(0, cpu="0.0"), "none", False, None),
         (phone.thermal(0, cpu="-5.5", skin="NaN"), "none", False, -5500),
         (phone.thermal(0, cpu="NaN", skin="0.0"), "none", False, None),
         (phone.thermal(9), None, False, 57900),
@@ -98,6 +101,10 @@ def test_thermal_texts(
     assert found.get("thermal_status") == status
     assert found.get("thermal_override") is override
     assert found["temperature_mc"] == temperature
+    # The skin's temperature is a value of its own, never the CPU's.
+    skin = 34351 if "mValue=34.351, mType=3, mName=VIRTUAL-SKIN" in thermal else None
+    assert found.get("skin_temperature_mc") == skin
+    assert found.get("temperature_sensor") == (None if temperature is None else "BIG")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,9 @@ def conditions(record: Record) -> str:
         f"governor {'/'.join(sorted(set(before.governor)))}" if before.governor else None,
         {True: "turbo on", False: "turbo off", None: None}[before.turbo],
         f"{before.temperature_mc / 1000:.0f} °C" if before.temperature_mc is not None else None,
+        None
+        if before.skin_temperature_mc is None
+        else f"skin at {before.skin_temperature_mc / 1000:.0f} °C",
         f"load {before.load_1m_milli / 1000:.2f}" if before.load_1m_milli is not None else None,
         _virtualized(machine.hypervisor) if machine.hypervisor else None,
         {True: "on battery", False: "on mains", None: None}[before.on_battery],

@@ -130,22 +130,23 @@ class Check:
 def run_checks(
     subject: Subject,
     checks: Iterable[Check],
-    on_result: Callable[[CheckResult], None] = lambda result: None,
+    on_start: Callable[[Check], None] = lambda check: None,
 ) -> tuple[CheckResult, ...]:
     """Perform the checks in order, each within the deadline of ``subject``.
 
-    A check whose ground is missing is skipped, so that one broken rule is one failure.
+    ``on_start`` receives each check before it begins. A check whose ground is missing is skipped, so
+    that one broken rule is one failure.
     """
     results: dict[str, CheckResult] = {}
     try:
         for check in checks:
+            on_start(check)
             missing = [name for name in check.after if results[name].outcome != "ok"]
             if missing:
                 result = _result(check, "skipped", reason=f"{missing[0]} comes first")
             else:
                 result = _performed(subject, check)
             results[check.name] = result
-            on_result(result)
     finally:
         subject.drop()
     return tuple(results.values())
