@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from click.testing import CliRunner
 
 from latbench.cli.check_worker import command
 from latbench.errors import UsageError
+from support.environment import child_environment
 
 
 def lines(*arguments: str, status: int = 1) -> list[str]:
@@ -75,3 +79,22 @@ def test_wrong_command_lines(arguments: str, words: str, tmp_path: Path) -> None
         assert words in done.exception.message.replace(str(file), "FILE")
     else:
         assert words in done.output
+
+
+def test_a_terminal_shows_which_check_runs() -> None:
+    """And the first line of the output is the answer nevertheless."""
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "latbench", "check-worker", "--only", "pid", "--", "false"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=child_environment(TERM="xterm"),
+        text=True,
+        check=False,
+    )
+    os.close(theirs)
+    drawn = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.stdout.startswith("1 of 2 checks failed")
+    assert "check 1 of 2: hello, hello" in drawn
+    assert "check 2 of 2: hello, pid" in drawn

@@ -8,12 +8,16 @@ from contextlib import suppress
 
 import pytest
 
+from latbench.analysis.reported_latency import ReportedLatency, reported_latency
 from latbench.errors import UsageError
 from latbench.reported.tools import AUTO, READERS, read_output, require_agreement
 from latbench.schema.reported import StatedFacts, ToolResult
 from support.tool_outputs import (
     AIHUB,
+    AIHUB_MAJOR_0,
     BENCHMARK_APP,
+    BENCHMARK_APP_2020,
+    BENCHMARK_APP_2022,
     BENCHMARK_APP_CSV,
     BENCHMARK_APP_JSON,
     BENCHMARK_MODEL,
@@ -38,6 +42,7 @@ from support.tool_outputs import (
     TRTEXEC_PROFILE,
     TRTEXEC_TIMES,
     XCODE,
+    XCODE_WITHOUT_UNITS,
 )
 
 
@@ -251,6 +256,22 @@ def test_benchmark_app() -> None:
     assert found.once_ns["compile"] == 150_250_000
 
 
+def test_older_texts_of_benchmark_app() -> None:
+    found = read(BENCHMARK_APP_2020)
+    assert (found.tool_version, found.batch) == ("2020.4.0", 1)
+    # One line, which holds the median.
+    assert found.statistics_ns["latency"] == {"median": 1_587_250_000}
+    assert found.once_ns == {"read model": 110_500_000, "compile": 1_990_250_000}
+    assert found.counts == {"runs": 156, "parallel requests": 4}
+    found = read(BENCHMARK_APP_2020.replace("Latency: ", "Latency (90 percentile): "))
+    assert found.statistics_ns["latency"] == {"p90": 1_587_250_000}
+    found = read(BENCHMARK_APP_2022)
+    assert found.statistics_ns["latency"] == {
+        **{"median": 35_250_000, "mean": 36_500_000},
+        **{"min": 18_750_000, "max": 88_500_000},
+    }
+
+
 def test_reports_of_benchmark_app() -> None:
     found = read(BENCHMARK_APP_CSV)
     assert (found.model_file, found.threads) == ("/m/net_d.xml", 4)
@@ -277,13 +298,21 @@ def test_report_of_xcode() -> None:
     # What names a person's device is not kept.
     assert "SECRET" not in str(found)
     assert "Ada" not in str(found)
+    found = read(json.dumps(XCODE_WITHOUT_UNITS))
+    assert found.times_ns == {"latency": (2_000_000, 2_100_000)}
+    assert (found.model_file, found.settings["compute_units"]) == ("NetE", "cpu_and_ne")
+    assert found.operators == ()
 
 
 def test_profile_of_aihub() -> None:
     found = read(json.dumps(AIHUB))
     assert found.statistics_ns == {"latency": {"estimated": 730_000}}
     assert found.times_ns["latency"] == (760_000, 730_000, 745_000)
-    assert found.once_ns == {"load": 90_000_000, "warm load": 40_000_000, "compile": 0}
+    assert found.once_ns == {"load": 90_000_000, "warm load": 40_000_000}
+    # The estimate is the least time, so the times themselves stand for the result.
+    assert reported_latency(found) == ReportedLatency(
+        statistic="median of its 3 times", value_ns=745_000
+    )
     assert found.memory_bytes == {
         "peak": 4096,
         "peak of inference, least": 1000,
@@ -293,6 +322,10 @@ def test_profile_of_aihub() -> None:
         ("NPU", 400_000),
         ("CPU", 300_000),
     ]
+    found = read(json.dumps(AIHUB_MAJOR_0))
+    assert reported_latency(found) == ReportedLatency(statistic="estimated", value_ns=950_000)
+    assert (found.once_ns, found.memory_bytes) == ({"load": 80_000_000}, {})
+    assert [(each.unit, each.time_ns) for each in found.operators] == [("NPU", None)]
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

@@ -305,6 +305,45 @@ BENCHMARK_APP = """\
 [ INFO ]    Max:           12.25 ms
 [ INFO ] Throughput:   199.70 FPS
 """
+BENCHMARK_APP_2020 = """\
+[Step 1/11] Parsing and validating input arguments
+[ WARNING ]  -nstreams default value is determined automatically for a device.
+[Step 2/11] Loading Inference Engine
+[ INFO ] InferenceEngine:
+         API version............. 2.1.2020.4.0-359-21e092122f4-releases/2020/4
+[ INFO ] Device info
+         CPU
+         MKLDNNPlugin............ version 2.1
+         Build................... 2020.4.0-359-21e092122f4-releases/2020/4
+
+[Step 4/11] Reading the Intermediate Representation network
+[ INFO ] Read network took 110.50 ms
+[ INFO ] Network batch size: 1
+[ INFO ] Load network took 1990.25 ms
+[Step 10/11] Measuring performance (Start inference asyncronously, 4 inference requests using 4 \
+streams for CPU, limits: 60000 ms duration)
+[Step 11/11] Dumping statistics report
+Count:      156 iterations
+Duration:   62618.50 ms
+Latency:    1587.25 ms
+Throughput: 2.49 FPS
+"""
+BENCHMARK_APP_2022 = """\
+[Step 1/11] Parsing and validating input arguments
+[ INFO ] OpenVINO Runtime
+[Step 10/11] Measuring performance (Start inference asynchronously, 4 inference requests using 4 \
+streams for CPU, limits: 60000 ms duration)
+[ INFO ] First inference took 26.25 ms
+[Step 11/11] Dumping statistics report
+[ INFO ] Count:      6640 iterations
+[ INFO ] Duration:   60039.50 ms
+[ INFO ] Latency:
+[ INFO ]        Median:  35.25 ms
+[ INFO ]        Avg:    36.50 ms
+[ INFO ]        Min:    18.75 ms
+[ INFO ]        Max:    88.50 ms
+[ INFO ] Throughput: 110.59 FPS
+"""
 BENCHMARK_APP_CSV = """\
 Command line parameters
 -m;/m/net_d.xml
@@ -397,6 +436,34 @@ AIHUB: dict[str, Any] = {
         {"name": "softmax", "type": "Softmax", "compute_unit": "CPU", "execution_time": 300},
     ],
 }
+XCODE_WITHOUT_UNITS: dict[str, Any] = {
+    "modelMetadata": {"fileName": "NetE ", "size": 1200},
+    "deviceInfo": {
+        "modelName": "Tablet 9",
+        "osNameAndVersionWithoutBuildNumber": "iPadOS 99.2",
+    },
+    "computeUnit": 3,
+    "deviceResults": {
+        "predict": {"samples": [0.002, 0.0021], "numOperations": 40},
+        "modelStructure": {"neuralNetwork": {}},
+        "availableComputeDevices": [{"deviceType": {"cpu": {}}}],
+    },
+}
+"""A report that does not say where operations run."""
+AIHUB_MAJOR_0: dict[str, Any] = {
+    "execution_summary": {
+        "estimated_inference_time": 950,
+        "estimated_inference_peak_memory": None,
+        "first_load_time": 80000,
+        "first_load_peak_memory": None,
+        "warm_load_time": None,
+        "warm_load_peak_memory": None,
+        "compile_time": None,
+        "compile_peak_memory": None,
+    },
+    "execution_detail": [{"name": "conv", "type": "Conv", "compute_unit": "NPU"}],
+}
+"""As AI Hub's client writes profiles before its version 1: no single times, and none of layers."""
 
 
 def _field(number: int, value: float | bytes) -> bytes:
@@ -437,9 +504,13 @@ OUTPUTS: dict[str, tuple[str, bytes]] = {
     "file of perf_test, 2025": ("perf_test", PERF_TEST_FILE_2025.encode()),
     "file of perf_test": ("perf_test", PERF_TEST_FILE.encode()),
     "text of benchmark_app": ("benchmark_app", BENCHMARK_APP.encode()),
+    "text of benchmark_app, 2020": ("benchmark_app", BENCHMARK_APP_2020.encode()),
+    "text of benchmark_app, 2022": ("benchmark_app", BENCHMARK_APP_2022.encode()),
     "CSV of benchmark_app": ("benchmark_app", BENCHMARK_APP_CSV.encode()),
     "JSON of benchmark_app": ("benchmark_app", BENCHMARK_APP_JSON.encode()),
     "report of Xcode": ("xcode", json.dumps(XCODE).encode()),
+    "report of Xcode without units": ("xcode", json.dumps(XCODE_WITHOUT_UNITS).encode()),
+    "early profile of AI Hub": ("aihub", json.dumps(AIHUB_MAJOR_0).encode()),
     "profile of AI Hub": ("aihub", json.dumps(AIHUB).encode()),
 }
 """Name -> the tool as `--from` takes it, and a file."""

@@ -46,7 +46,8 @@ def read_aihub(text: str | None, tree: object, content: bytes) -> ToolResult:
         form="JSON",
         statistics_ns={LATENCY: estimate} if estimate else {},
         times_ns=times,
-        once_ns=integers_of({name: summary.get(key) for name, key in _ONCE.items()}, 1000),
+        # What did not happen, such as compiling on the device, took 0.
+        once_ns=integers_of({name: summary.get(key) or None for name, key in _ONCE.items()}, 1000),
         counts={"runs": len(times[LATENCY])} if LATENCY in times else {},
         memory_bytes=_memory(summary),
         operators=_operators(tree.get("execution_detail") or ()),

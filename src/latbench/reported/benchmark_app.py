@@ -36,13 +36,15 @@ _ONCE = {
     ),
     "first inference": ("first inference time (ms)", "first_inference_time"),
 }
+_LINE = r"(?m)^(?:[ \t]*\[ INFO \])?[ \t]*"
 IN_TEXT = {
-    "median": r"\]\s+Median:",
-    "mean": r"\]\s+Average:",
-    "min": r"\]\s+Min:",
-    "max": r"\]\s+Max:",
+    "median": rf"{_LINE}(?:Median|Latency):",
+    "mean": rf"{_LINE}(?:Average|Avg|AVG):",
+    "min": rf"{_LINE}(?:Min|MIN):",
+    "max": rf"{_LINE}(?:Max|MAX):",
 }
-"""Statistic -> what is before its value in the text."""
+"""Statistic -> what is before its value in the text. Until 2021 there was one line with the
+median, ``Latency:    9.44 ms``."""
 ONCE_IN_TEXT = {
     "read model": "Read (?:model|network) took",
     "compile": "(?:Compile|Load|Import) (?:model|network) took",
@@ -212,8 +214,8 @@ def _text(text: str) -> ToolResult:
         }
 
     values = timed(IN_TEXT)
-    for percent in re.findall(r"\]\s+(\d+) percentile: ", text):
-        values |= timed({f"p{percent}": rf"\]\s+{percent} percentile:"})
+    for percent in re.findall(rf"{_LINE}(?:Latency \()?(\d+) percentile\)?: ", text):
+        values |= timed({f"p{percent}": rf"{_LINE}(?:Latency \()?{percent} percentile\)?:"})
     if not values:
         error = found(r"\[ ERROR \] (.+)")
         raise UsageError(
@@ -235,11 +237,11 @@ def _text(text: str) -> ToolResult:
     }
     return ToolResult(
         tool=_TOOL,
-        tool_version=found(r"Build \.+ ([\w.]+)"),
+        tool_version=found(r"Build ?\.+ ([\w.]+)"),
         form="text",
         backend="openvino",
         threads=_count(threads),
-        batch=_count(found(r"Model batch size: (\d+)")),
+        batch=_count(found(r"(?:Model|Network) batch size: (\d+)")),
         statistics_ns={LATENCY: values},
         once_ns=timed(ONCE_IN_TEXT),
         counts=integers_of(

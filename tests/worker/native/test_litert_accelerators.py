@@ -61,7 +61,10 @@ def test_what_stands_in_the_way(native_program: Path, adder: Path, tmp_path: Pat
     assert (placement["units"], placement["known"]) == ({"NPU": None, "CPU": None}, "unknown")
     for name in ("tpu", "cpu|gpu", ""):
         refused = answer(name)
-        assert (refused["type"], refused["hint"]) == ("refused", "one of: cpu, gpu, gpu|cpu, npu, npu|cpu")
+        assert (refused["type"], refused["hint"]) == (
+            "refused",
+            "one of: cpu, gpu, gpu|cpu, npu, npu|cpu",
+        )
     assert answer("gpu", xnnpack="on")["message"] == "xnnpack is an option of accelerator=cpu"
     # The CPU needs none of them, and loads none: not even what the system would find.
     with Talk([native_program], LD_LIBRARY_PATH=str(Path(native_libraries()[LITERT]).parent)) as w:

@@ -134,8 +134,8 @@ def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Perform the checks in order, each within the deadline of ``subject``.
 
-    ``on_start`` receives each check before it begins. A check whose ground is missing is skipped, so
-    that one broken rule is one failure.
+    ``on_start`` receives each check before it begins. A check whose ground is missing is skipped,
+    so that one broken rule is one failure.
     """
     results: dict[str, CheckResult] = {}
     try:
