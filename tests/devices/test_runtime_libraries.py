@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,6 +132,22 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     damaged = aar(tmp_path / "damaged.aar", {"jni/arm64-v8a/a.so": ORT})
     damaged.write_bytes(damaged.read_bytes().replace(b"OrtGetApiBase", b"OrtGetApi\0\0\0\0"))
     assert "cannot unpack" in refusal(tmp_path, f"onnxruntime={damaged}")
+    for content, words in (
+        (b"", "is empty"),
+        (damaged.read_bytes()[:40], "is a package without its end"),
+    ):
+        plain.write_bytes(content)
+        assert words in refusal(tmp_path, f"onnxruntime={plain}")
+    page = aar(tmp_path / "page.aar", {"jni/arm64-v8a/libonnxruntime.so": b"<html>"})
+    assert f"libonnxruntime.so of {page} is not a library" in refusal(
+        tmp_path, f"onnxruntime={page}"
+    )
+    # A copy that was cut: its segments and its table of sections end behind it.
+    whole = Path(sys.executable).resolve().read_bytes()
+    plain.write_bytes(whole[: len(whole) // 2])
+    machine = os.uname().machine
+    words = refusal(tmp_path, f"onnxruntime={plain}", architecture=machine, libc="glibc")
+    assert "is cut: its headers list more than it holds" in words
 
 
 def test_the_older_interface_of_tflite_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,8 @@ class Elf:
     libc: Literal["glibc", "other"] | None
     """The C library that it names; ``None`` if it names none."""
     content: bytes
+    whole: bool
+    """Whether the file holds everything that its headers list: a copy may be cut."""
 
     def names(self, symbol: str) -> bool:
         """Whether a string of it is ``symbol``, as a function that it exports."""
@@ -42,4 +45,28 @@ def read_elf(path: Path) -> Elf | None:
         libc = "glibc"
     elif b"\0libc.so\0" in content or b"\0libc.musl-" in content:
         libc = "other"
-    return Elf(architecture=MACHINES.get(machine, f"machine {machine}"), libc=libc, content=content)
+    return Elf(
+        architecture=MACHINES.get(machine, f"machine {machine}"),
+        libc=libc,
+        content=content,
+        whole=_is_whole(content, "<" if little else ">"),
+    )
+
+
+def _is_whole(content: bytes, order: str) -> bool:
+    """Whether the segments, and the table of sections, are within the file; 64-bit files only."""
+    if content[4] != 2:
+        return True
+    try:
+        segments, sections = struct.unpack_from(f"{order}QQ", content, 32)
+        sizes = struct.unpack_from(f"{order}HHHH", content, 54)
+        ends = [sections + sizes[2] * sizes[3]]
+        for i in range(sizes[1]):
+            at = segments + i * sizes[0]
+            offset, size = (
+                struct.unpack_from(f"{order}Q", content, at + field)[0] for field in (8, 32)
+            )
+            ends.append(offset + size)
+    except struct.error:
+        return False
+    return max(ends) <= len(content)

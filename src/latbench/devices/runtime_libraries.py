@@ -136,7 +136,10 @@ def _checked(named: NamedLibrary, architecture: str, folder: Path) -> list[Path]
             for each in wanted:
                 (unpacked / each.name).write_bytes(archive.read(str(each)))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
-        raise UsageError(f"cannot unpack {path}: {error}") from error
+        raise UsageError(
+            f"cannot unpack {path}: {error}",
+            hint="the file is damaged, or packed in an unusual way: download it again",
+        ) from error
     if not wanted:
         has = sorted({each.parts[1] for each in libraries})
         raise UsageError(
@@ -151,10 +154,16 @@ def _fitting(
 ) -> Elf:
     elf = read_elf(path)
     if elf is None:
-        raise UsageError(f"{path} is neither a library of Linux nor an AAR")
+        raise _unreadable(path, named)
+    if not elf.whole:
+        raise UsageError(
+            f"{path.name} of {named.path} is cut: its headers list more than it holds",
+            hint="download or copy it again",
+        )
     if elf.architecture != architecture:
         raise UsageError(
-            f"{path.name} of {named.path} is for {elf.architecture}, the device is {architecture}"
+            f"{path.name} of {named.path} is for {elf.architecture}, the device is {architecture}",
+            hint=f"take the build for {ABIS.get(architecture, architecture)}",
         )
     if elf.libc is not None and elf.libc != libc:
         made = "glibc" if elf.libc == "glibc" else "Android's or another C library"
@@ -165,6 +174,26 @@ def _fitting(
         )
         raise UsageError(f"{path.name} of {named.path} was made for {made}", hint=hint)
     return elf
+
+
+def _unreadable(path: Path, named: NamedLibrary) -> UsageError:
+    head = path.read_bytes()[:4]
+    if path != named.path:
+        message, hint = (
+            f"{path.name} of {named.path} is not a library",
+            "download the package again",
+        )
+    elif not head:
+        message, hint = f"{path} is empty", "download it again"
+    elif head[:2] == b"PK":
+        message, hint = f"{path} is a package without its end", "download it again"
+    else:
+        message, hint = (
+            f"{path} is neither a library of Linux nor an AAR",
+            "--library BACKEND=PATH.aar or PATH.so; a page that says why a download failed has "
+            "the same name as the file",
+        )
+    return UsageError(message, hint=hint)
 
 
 def _no_runtime(
