@@ -7,6 +7,7 @@ phone.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import threading
@@ -163,6 +164,30 @@ def test_two_phones_with_one_serial(server: StandInServer) -> None:
     assert "latbench devices add pixel adb://usb:1-2 or" in str(error.hint)
     lines = latbench("devices", "discover").out.splitlines()
     assert [line.split()[-1] for line in lines] == ["adb://usb:1-2", "adb://usb:1-4.3"]
+
+
+def test_serials_with_spaces_and_none(server: StandInServer) -> None:
+    """No device is lost from the list, and each has an address."""
+    server.devices = (
+        "adb-R5CT-ab (2)._adb-tls-connect._tcp device product:a model:Pixel_8 transport_id:1\n"
+        "(no serial number)     device usb:1-7 model:Board transport_id:2\n"
+        "(no serial number)     no permissions (user in plugdev group); see [http://x] usb:1-8\n"
+    )
+    found = listed_by(server.port) or ()
+    assert [(each.serial, each.state, each.path) for each in found] == [
+        ("adb-R5CT-ab (2)._adb-tls-connect._tcp", "device", None),
+        ("(no serial number)", "device", "usb:1-7"),
+        ("(no serial number)", "no permissions", "usb:1-8"),
+    ]
+    addresses = [shlex.split(each, comments=True)[-1] for each in
+                 latbench("devices", "discover").out.splitlines()]  # fmt: skip
+    assert addresses == [
+        "adb://adb-R5CT-ab (2)._adb-tls-connect._tcp",
+        "adb://usb:1-7",
+        "adb://usb:1-8",
+    ]
+    for each in addresses:
+        new_connection("pixel", each)
 
 
 def test_an_old_android(server: StandInServer) -> None:

@@ -36,9 +36,15 @@ ITS_VARIABLES = (
     *("ADB_SERVER_SOCKET", "ADB_TRACE"),
 )
 """Variables that would send adb to another server or device."""
+NO_SERIAL = "(no serial number)"
+"""What adb lists for a device that has none."""
 _LISTED = re.compile(
-    r"(?P<serial>\S+)\s+(?P<state>no permissions|[a-z]+)(?P<rest>.*)", re.IGNORECASE
+    r"(?P<serial>\S.*?)\s+(?P<state>no permissions|[a-z]+)"
+    r"(?P<rest>(?: ?\(.*\))?(?:; see \[\S*\])?(?:\s+\w+:\S*)*)\s*",
+    re.IGNORECASE,
 )
+"""A serial may contain spaces: `adb-R5CT-x (2)._adb-tls-connect._tcp` is a phone's second name in
+the network. What follows the state is in parentheses or has a colon."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +140,7 @@ def listed_by(port: int) -> tuple[Listed, ...] | None:
     text = ask_server(port, "host:devices-l")
     if text is None:
         return None
-    matches = [_LISTED.match(line) for line in text.splitlines()]
+    matches = [_LISTED.fullmatch(line) for line in text.splitlines()]
     return tuple(
         Listed(
             serial=found["serial"],

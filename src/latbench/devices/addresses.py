@@ -103,7 +103,8 @@ def _ssh(address: str, rest: str) -> SshAddress:
 
 
 def _adb(address: str, rest: str) -> AdbAddress:
-    if not _is_word(rest):
+    # A phone's second name in the network contains a space.
+    if not _is_word(rest.replace(" ", "")) or rest != rest.strip():
         raise UsageError(
             f"{address!r} is not an address",
             hint="write adb://SERIAL, where `adb devices` prints the serial",

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from latbench.devices.adb_server import AdbServer, Listed, listed_by, usual_port
+from latbench.devices.adb_server import NO_SERIAL, AdbServer, Listed, listed_by, usual_port
 from latbench.devices.adb_state import (
     READY,
     held_note,
@@ -73,7 +73,8 @@ def _phone(
     device: Listed, beside: Sequence[Listed], there: set[str], note: str | None
 ) -> FoundAndroid:
     twins = [each for each in beside if each.serial == device.serial]
-    name = device.path if len(twins) > 1 and device.path else device.serial
+    unclear = len(twins) > 1 or device.serial == NO_SERIAL
+    name = device.path if unclear and device.path else device.serial
     return FoundAndroid(
         address=f"adb://{name}",
         id=_id_of(device.model or device.serial),
