@@ -60,13 +60,12 @@ def _is_whole(content: bytes, order: str) -> bool:
     try:
         segments, sections = struct.unpack_from(f"{order}QQ", content, 32)
         sizes = struct.unpack_from(f"{order}HHHH", content, 54)
-        ends = [sections + sizes[2] * sizes[3]]
+        ends = [int(sections) + int(sizes[2] * sizes[3])]
         for i in range(sizes[1]):
             at = segments + i * sizes[0]
-            offset, size = (
-                struct.unpack_from(f"{order}Q", content, at + field)[0] for field in (8, 32)
-            )
-            ends.append(offset + size)
+            (offset,) = struct.unpack_from(f"{order}Q", content, at + 8)
+            (size,) = struct.unpack_from(f"{order}Q", content, at + 32)
+            ends.append(int(offset) + int(size))
     except struct.error:
         return False
     return max(ends) <= len(content)
