@@ -115,6 +115,7 @@ void ScriptRun::execute_all() {
     const std::vector<Line> lines = read_script(files_);
     for (const Line& line : lines) {
         const bool own = line.worker.empty(), known = own || line.worker == "model" ||
+                                                      line.worker == "second" ||
                                                       line.worker == "sentinel";
         if (!known || !(roles().count(line.role) || (own && line.role == "conditions"))) {
             throw NotAMessage("the script has an unknown worker or role: " + line.worker + ", " +
@@ -151,7 +152,7 @@ void ScriptRun::execute(std::size_t number, const Line& line) {
         ended_.insert(name);
         workers_.erase(name);
         if (failure->kind == "timeout" && left_s < line.timeout_s) return out_of_time();
-        if (name == "model") failure_ = failure;
+        if (name != "sentinel") failure_ = failure;
     }
     write(number, response);
     if (line.role == "close") {

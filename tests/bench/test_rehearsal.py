@@ -13,7 +13,7 @@ import pytest
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job
 from latbench.bench.rehearsal import PilotTimes, Rehearsed, rehearse
-from latbench.bench.replay import Checked, Ending, Replayed, replay
+from latbench.bench.replay import Ending, Expected, Replayed, replay
 from latbench.bench.required_units import RequiredUnits
 from latbench.devices.local import LocalDevice
 from latbench.errors import Failure, StageError
@@ -149,10 +149,10 @@ def replayed(
         found.script,
         answers,
         Ending(canceled=False, failure=POWER),
-        Checked(
-            protocol=found.protocol,
-            references=dict.fromkeys(("model", "sentinel"), folder / "reference.npz"),
-            required=required,
+        found.protocol,
+        dict.fromkeys(
+            ("model", "second", "sentinel"),
+            Expected(reference=folder / "reference.npz", required=required),
         ),
     )
 

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from latbench.bench.left_jobs import LeftJob, find_left_job, forget_job, job_lock
-from latbench.bench.replay import Checked, Ending, replay
+from latbench.bench.replay import MODELS, SENTINEL, Ending, Expected, replay
 from latbench.bench.required_units import required_units
 from latbench.bench.sentinel import without_sentinel
 from latbench.devices.addresses import AppleAddress, read_address
@@ -35,8 +35,13 @@ class CollectResult:
 
     job: LeftJob
     state: Literal["collected", "running", "already collected"]
-    record: Record | None = None
-    """The stored record, if it was collected now."""
+    records: tuple[Record, ...] = ()
+    """The stored records, if they were collected now: two of a comparison."""
+
+    @property
+    def record(self) -> Record | None:
+        """That of the model, or of the first one."""
+        return self.records[0] if self.records else None
 
 
 def collect_job(job: LeftJob, store: Registry, warn: Warn, *, wait: bool = False) -> CollectResult:
@@ -83,7 +88,7 @@ def _stored(job: LeftJob, on_device: OnDevice, store: Registry, warn: Warn) -> C
     found = on_device.find(job.id)
     if job.id in store.ids(job.id):
         # An earlier program ended between storing the record and deleting the job.
-        record = None
+        records: tuple[Record, ...] = ()
     elif found is None:
         raise StageError(
             "probe",
@@ -93,42 +98,51 @@ def _stored(job: LeftJob, on_device: OnDevice, store: Registry, warn: Warn) -> C
     elif found.running:
         return CollectResult(job=job, state="running")
     else:
-        record = _record(job, found, on_device.answers(found), warn)
-        keep((record,), store)
+        records = _records(job, found, on_device.answers(found), warn)
+        keep(records, store)
     with suppress(StageError):  # The next call deletes it: the record is stored.
         on_device.remove(job.id)
         forget_job(job.id)
     state: Literal["collected", "already collected"] = (
-        "collected" if record is not None else "already collected"
+        "collected" if records else "already collected"
     )
-    return CollectResult(job=job, state=state, record=record)
+    return CollectResult(job=job, state=state, records=records)
 
 
-def _record(job: LeftJob, found: FoundJob, answers: bytes, warn: Warn) -> Record:
-    empty = job.empty_record()
+def _records(job: LeftJob, found: FoundJob, answers: bytes, warn: Warn) -> tuple[Record, ...]:
+    empty = job.empty_records()
+    expected = {
+        name: Expected(
+            reference=job.reference(name),
+            tolerance=each.request.tolerance,
+            required=required_units(each.request, load_runner(each.backend)),
+        )
+        for name, each in zip(MODELS, empty, strict=False)
+    }
     told = replay(
         job.script,
         read_answers(answers),
         _ending(job, found),
-        Checked(
-            protocol=empty.protocol,
-            references={name: job.reference(name) for name in ("model", "sentinel")},
-            tolerance=empty.request.tolerance,
-            required=required_units(empty.request, load_runner(empty.backend)),
-        ),
+        empty[0].protocol,
+        {**expected, SENTINEL: Expected(reference=job.reference(SENTINEL))},
     )
-    sentinel = empty.sentinel
+    sentinel = empty[0].sentinel
     if told.sentinel_failure is not None:
         sentinel = without_sentinel(told.sentinel_failure, sentinel)
         warn(f"the sentinel failed and was left out: {told.sentinel_failure.message}")
-    return msgspec.structs.replace(
-        empty,
-        runtime=told.runtime or empty.runtime,
-        environment=msgspec.structs.replace(
-            empty.environment, before=told.before or empty.environment.before, after=told.after
-        ),
-        sentinel=sentinel,
-        outcome=told.outcome,
+    return tuple(
+        msgspec.structs.replace(
+            record,
+            runtime=runtime or record.runtime,
+            environment=msgspec.structs.replace(
+                record.environment,
+                before=told.before or record.environment.before,
+                after=told.after,
+            ),
+            sentinel=sentinel,
+            outcome=outcome,
+        )
+        for record, outcome, runtime in zip(empty, told.outcomes, told.runtimes, strict=True)
     )
 
 

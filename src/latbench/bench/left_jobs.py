@@ -33,6 +33,8 @@ class LeftJob(msgspec.Struct, frozen=True, kw_only=True):
     about: JobAbout
     record: msgspec.Raw
     """The record without measurements; its id is the job's."""
+    second: msgspec.Raw | None = None
+    """That of the other model, if it is a comparison."""
     script: tuple[ScriptLine, ...]
 
     @property
@@ -42,7 +44,12 @@ class LeftJob(msgspec.Struct, frozen=True, kw_only=True):
 
     def empty_record(self) -> Record:
         """The record without measurements. Raises :class:`LatbenchError`."""
-        return convert_record(msgspec.json.decode(self.record))
+        return self.empty_records()[0]
+
+    def empty_records(self) -> tuple[Record, ...]:
+        """The record of each model without measurements. Raises :class:`LatbenchError`."""
+        raw = [each for each in (self.record, self.second) if each is not None]
+        return tuple(convert_record(msgspec.json.decode(each)) for each in raw)
 
     def reference(self, worker: str) -> Path:
         """Where the outputs of a worker are kept that its own must equal."""

@@ -25,20 +25,15 @@ from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, 
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.rest import check_rest, rest
 from latbench.bench.scripted import measure_scripted
-from latbench.bench.sentinel import sentinel_for, without_sentinel
+from latbench.bench.sentinel import NO_SENTINEL, sentinel_for, without_sentinel
 from latbench.devices.measured import ScriptedDevice
 from latbench.devices.unreachable import unread_conditions
 from latbench.errors import LatbenchError, Stage, StageError, UsageError, failure_of
 from latbench.schema.environment import Conditions, Rest
 from latbench.schema.protocol import TimingProtocol
-from latbench.schema.record import Fallback, Interleaved, Outcome, Record, Sentinel
+from latbench.schema.record import Fallback, Interleaved, Outcome, Record
 from latbench.schema.trace import Trace
 from latbench.store.rescue import keep
-
-NO_SENTINEL = Sentinel(
-    name=None, sha256=None, absent="models that are compared are timed beside each other"
-)
-"""In the records of a comparison, whose protocol may ask for a sentinel."""
 
 
 def measure_request(
@@ -51,7 +46,9 @@ def measure_request(
     is a failed point, and :class:`RegistryError` if the record cannot be stored.
     """
     if isinstance(context.device, ScriptedDevice):
-        return measure_scripted(resolved, protocol, context)
+        seed = resolved.request.seed
+        (record,) = measure_scripted((resolved,), protocol, context, order_seed=seed)
+        return record
     target = (protocol.target_ppm or 0) / 1e6
 
     def precise(traces: Sequence[Sequence[Trace]]) -> bool:
@@ -123,11 +120,9 @@ def measure_parts(
     one part fails, the other one is interrupted. Otherwise as :func:`measure_request`.
     """
     if isinstance(context.device, ScriptedDevice):
-        raise UsageError(
-            f"two models cannot be timed alternately on {context.device.row.id}: "
-            "its app runs one at a time",
-            hint="measure each with `latbench run`, then `latbench compare --records`",
-        )
+        alone = replace(context, profile=False)
+        one, two = measure_scripted(parts, protocol, alone, order_seed=order_seed)
+        return one, two
     target = (protocol.target_ppm or 0) / 1e6
 
     def precise(traces: Sequence[Sequence[Trace]]) -> bool:

@@ -7,10 +7,10 @@ are those of a fixed protocol, which the script follows exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import msgspec
 
@@ -26,9 +26,8 @@ from latbench.schema.record import Outcome
 from latbench.schema.trace import Placement
 from latbench.worker import messages
 from latbench.worker.client import A
-from latbench.worker.job_folder import Role, ScriptLine
+from latbench.worker.job_folder import Role, ScriptLine, WorkerName
 
-WorkerName = Literal["model", "sentinel"]
 FIXED_NUMBERS = "with numbers fixed in advance, for a device without its harness"
 PILOT_CALLS = 20
 A_LOOK = 5
@@ -95,17 +94,21 @@ def rehearse(
     model: PilotTimes,
     sentinel: PilotTimes | None,
     *,
+    second: PilotTimes | None = None,
     start_ns: int,
     timeout_s: float,
     order_seed: int,
 ) -> Rehearsed:
     """Return the script of ``protocol`` for a device on which a worker starts in ``start_ns``.
 
-    Raises :class:`StageError` if the rehearsal fails.
+    ``second`` is the other model of a comparison. Raises :class:`StageError` if the rehearsal
+    fails.
     """
 
-    def played(by: TimingProtocol) -> tuple[Outcome, _Stage]:
-        stage = _Stage(model, sentinel, start_ns)
+    parts = [model] if second is None else [model, second]
+
+    def played(by: TimingProtocol) -> tuple[tuple[Outcome, ...], _Stage]:
+        stage = _Stage(model, second, sentinel, start_ns)
         schedule = Schedule(
             protocol=by,
             timeout_s=timeout_s,
@@ -114,19 +117,25 @@ def rehearse(
             clock=stage.clock,
         )
         executor = ProtocolExecutor(
-            [model.job], schedule, stage, SILENT, sentinel=sentinel.job if sentinel else None
+            [part.job for part in parts],
+            schedule,
+            stage,
+            SILENT,
+            sentinel=sentinel.job if sentinel else None,
         )
-        (outcome,) = executor.run()
-        if outcome.status != "measured" or executor.sentinel_failure is not None:
-            failure = outcome.failure
-            why = failure.message if failure else str(executor.sentinel_failure or outcome.status)
+        outcomes = executor.run()
+        missing = [outcome for outcome in outcomes if outcome.status != "measured"]
+        if missing or executor.sentinel_failure is not None:
+            failure = next((each.failure for each in missing if each.failure), None)
+            why = failure.message if failure else str(executor.sentinel_failure or "interrupted")
             raise StageError("time", f"the protocol cannot be rehearsed: {why}")
-        return outcome, stage
+        return outcomes, stage
 
     # A script is written in advance: its sizes are those that the protocol states.
     planned = msgspec.structs.replace(protocol, max_sessions=msgspec.UNSET)
-    likely, _ = played(_with_warmup(planned, model, model.warmup_calls))
-    fixed = _fixed(planned, model, likely)
+    warm = max(part.warmup_calls for part in parts)
+    likely, _ = played(_with_warmup(planned, parts, warm))
+    fixed = _fixed(planned, parts, likely)
     _, stage = played(fixed)
     around = ScriptLine(role="conditions", timeout_s=timeout_s, request=messages.ReadConditions())
     return Rehearsed(
@@ -134,9 +143,11 @@ def rehearse(
     )
 
 
-def _with_warmup(protocol: TimingProtocol, model: PilotTimes, calls: int) -> TimingProtocol:
+def _with_warmup(
+    protocol: TimingProtocol, parts: Sequence[PilotTimes], calls: int
+) -> TimingProtocol:
     """``protocol`` with ``calls`` warm-up calls, which fit into the limits of the warm-up."""
-    needed_ns = model.first_ns + 2 * calls * model.typical_ns
+    needed_ns = max(part.first_ns + 2 * calls * part.typical_ns for part in parts)
     return msgspec.structs.replace(
         protocol,
         warmup="fixed",
@@ -146,20 +157,25 @@ def _with_warmup(protocol: TimingProtocol, model: PilotTimes, calls: int) -> Tim
     )
 
 
-def _fixed(protocol: TimingProtocol, model: PilotTimes, likely: Outcome) -> TimingProtocol:
-    """The protocol of fixed numbers that the rehearsed outcome amounts to."""
-    traces = likely.traces
+def _fixed(
+    protocol: TimingProtocol, parts: Sequence[PilotTimes], likely: Sequence[Outcome]
+) -> TimingProtocol:
+    """The protocol of fixed numbers that the rehearsed outcomes amount to."""
+    traces = [trace for outcome in likely for trace in outcome.traces]
     counted = [
         [len(block.sample_ns) - block.settle_calls for block in trace.blocks] for trace in traces
     ]
     processes = len({trace.process for trace in traces})
     largest = max((calls for blocks in counted for calls in blocks), default=0)
+    # Of two models, each has its own number of calls in a block: the time stays in the protocol.
+    timed = protocol.block_ns is not None and len(parts) > 1
+    warm = max(min(len(trace.warmup_ns) for trace in outcome.traces) for outcome in likely)
     fixed = msgspec.structs.replace(
-        _with_warmup(protocol, model, min(len(trace.warmup_ns) for trace in traces)),
+        _with_warmup(protocol, parts, warm),
         processes=processes,
         max_processes=processes,
-        block_calls=largest or protocol.block_calls,
-        block_ns=None,
+        block_calls=protocol.block_calls if timed else largest or protocol.block_calls,
+        block_ns=protocol.block_ns if timed else None,
         min_calls=min(map(sum, counted)),
         min_ns=0,
         target_ppm=None,
@@ -173,8 +189,16 @@ def _fixed(protocol: TimingProtocol, model: PilotTimes, likely: Outcome) -> Timi
 class _Stage:
     """A device without workers: it writes down what is asked, and its clock runs as expected."""
 
-    def __init__(self, model: PilotTimes, sentinel: PilotTimes | None, start_ns: int) -> None:
+    def __init__(
+        self,
+        model: PilotTimes,
+        second: PilotTimes | None,
+        sentinel: PilotTimes | None,
+        start_ns: int,
+    ) -> None:
         self._cast: list[tuple[WorkerName, PilotTimes]] = [("model", model)]
+        if second is not None:
+            self._cast.append(("second", second))
         if sentinel is not None:
             self._cast.append(("sentinel", sentinel))
         self._start_ns = start_ns

@@ -17,7 +17,10 @@ from latbench.schema.record import Outcome, Runtime
 from latbench.schema.trace import Trace
 from latbench.worker import messages
 from latbench.worker.client import A
-from latbench.worker.job_folder import STAGES, ScriptAnswer, ScriptLine
+from latbench.worker.job_folder import STAGES, ScriptAnswer, ScriptLine, WorkerName
+
+MODELS: tuple[WorkerName, ...] = ("model", "second")
+SENTINEL: WorkerName = "sentinel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +32,11 @@ class Ending:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What the answers are checked against, as in a live run."""
+class Expected:
+    """What the answers of one worker are checked against, as in a live run."""
 
-    protocol: TimingProtocol
-    references: Mapping[str, Path]
-    """The outputs that each worker must produce."""
+    reference: Path
+    """The outputs that it must produce."""
     tolerance: float | None = None
     required: RequiredUnits = field(default_factory=RequiredUnits)
 
@@ -43,68 +45,110 @@ class Checked:
 class Replayed:
     """All that the answers say."""
 
-    outcome: Outcome
-    runtime: Runtime | None
+    outcomes: tuple[Outcome, ...]
+    """One for each model, in the order of :data:`MODELS`."""
+    runtimes: tuple[Runtime | None, ...]
     before: Conditions | None
     after: Conditions | None
     sentinel_failure: LatbenchError | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """That of the first model."""
+        return self.outcomes[0]
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """That of the first model."""
+        return self.runtimes[0]
 
 
 def replay(
     script: Sequence[ScriptLine],
     answers: Mapping[int, ScriptAnswer],
     ending: Ending,
-    checked: Checked,
+    protocol: TimingProtocol,
+    expected: Mapping[WorkerName, Expected],
 ) -> Replayed:
-    """Return what was measured. ``ending`` is why answers are missing, if they are."""
+    """Return what was measured. ``ending`` is why answers are missing, if they are.
+
+    If one model of a comparison failed, the other one was interrupted, as in a live run.
+    """
     answered = _Answered(script, answers)
     runs = {
-        name: JobRun(_job(script, name, checked), checked.protocol, 0, answered.clock)
-        for name in ("model", "sentinel")
+        name: JobRun(_job(script, name, expected[name]), protocol, 0, answered.clock)
+        for name in (*MODELS, SENTINEL)
         if any(line.worker == name for line in script)
     }
     for run in runs.values():
         run.start(answered)
-    sentinel_failure, failure, complete = _played(script, answered, runs, ending)
-    sentinel: tuple[Trace, ...] = runs["sentinel"].traces if "sentinel" in runs else ()
+    played = _played(script, answered, runs, ending)
     told = answered.conditions()
-    canceled = ending.canceled and not complete
-    return Replayed(
-        outcome=Outcome(
-            status="measured" if complete else "interrupted" if canceled else "failed",
-            stopped="complete" if complete else None,
-            traces=runs["model"].traces,
+    canceled = ending.canceled and not played.complete
+    sentinel: tuple[Trace, ...] = runs[SENTINEL].traces if SENTINEL in runs else ()
+
+    def outcome(name: WorkerName) -> Outcome:
+        failed = played.failed == name and not canceled
+        return Outcome(
+            status="measured" if played.complete else "failed" if failed else "interrupted",
+            stopped="complete" if played.complete else None,
+            traces=runs[name].traces,
             sentinel=sentinel,
-            checks=tuple(runs["model"].checks),
-            failure=None if complete or canceled else failure,
-        ),
-        runtime=runs["model"].runtime,
+            checks=tuple(runs[name].checks),
+            failure=played.failure if failed else None,
+        )
+
+    models = [name for name in MODELS if name in runs]
+    return Replayed(
+        outcomes=tuple(outcome(name) for name in models),
+        runtimes=tuple(runs[name].runtime for name in models),
         before=told.get(0),
         after=told.get(len(script) - 1),
-        sentinel_failure=sentinel_failure,
+        sentinel_failure=played.sentinel_failure,
     )
 
 
-def _played(
-    script: Sequence[ScriptLine], answered: _Answered, runs: Mapping[str, JobRun], ending: Ending
-) -> tuple[LatbenchError | None, Failure | None, bool]:
-    """Take each answer: how the sentinel failed, the model, and whether all are there."""
+@dataclass(kw_only=True)
+class _Played:
+    """How far the answers went."""
+
+    failed: WorkerName | None = None
+    """The model that failed, or that the first missing answer is of."""
+    failure: Failure | None = None
     sentinel_failure: LatbenchError | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all answers of the models are there."""
+        return self.failed is None
+
+
+def _played(
+    script: Sequence[ScriptLine],
+    answered: _Answered,
+    runs: Mapping[WorkerName, JobRun],
+    ending: Ending,
+) -> _Played:
+    """Take each answer."""
+    played = _Played()
     for number, line in enumerate(script):
-        if line.worker is None or (line.worker == "sentinel" and sentinel_failure):
+        if line.worker is None or (line.worker == SENTINEL and played.sentinel_failure):
             continue
+        model: WorkerName = MODELS[0] if line.worker == SENTINEL else line.worker
         if answered.is_over(number):
-            missing = msgspec.structs.replace(ending.failure, stage=STAGES[line.role])
-            return sentinel_failure, missing, False
+            played.failed = model
+            played.failure = msgspec.structs.replace(ending.failure, stage=STAGES[line.role])
+            return played
         answered.number = number
         try:
             session = _session(script, number) if line.role == "open" else 0
             _take(runs[line.worker], line, session)
         except LatbenchError as error:
-            if line.worker == "model":
-                return sentinel_failure, failure_of(error, STAGES[line.role]), False
-            sentinel_failure = error
-    return sentinel_failure, None, True
+            if line.worker != SENTINEL:
+                played.failed, played.failure = model, failure_of(error, STAGES[line.role])
+                return played
+            played.sentinel_failure = error
+    return played
 
 
 def _take(run: JobRun, line: ScriptLine, session: int) -> None:
@@ -135,8 +179,7 @@ def _session(script: Sequence[ScriptLine], number: int) -> int:
     return count
 
 
-def _job(script: Sequence[ScriptLine], name: str, checked: Checked) -> Job:
-    model = name == "model"
+def _job(script: Sequence[ScriptLine], name: WorkerName, expected: Expected) -> Job:
     request = next(
         line.request
         for line in script
@@ -146,9 +189,9 @@ def _job(script: Sequence[ScriptLine], name: str, checked: Checked) -> Job:
         backend=request.backend,
         artifact=request.artifact,
         path=PurePath(request.path),
-        reference=checked.references[name],
-        tolerance=checked.tolerance if model else None,
-        required=checked.required if model else RequiredUnits(),
+        reference=expected.reference,
+        tolerance=expected.tolerance,
+        required=expected.required,
         threads=request.threads,
         seed=request.seed,
         extra=dict(request.extra),

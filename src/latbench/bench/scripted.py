@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import msgspec
@@ -17,90 +18,127 @@ from latbench.bench.context import RunContext
 from latbench.bench.job import Job, JobRun
 from latbench.bench.left_jobs import LeftJob, forget_job, job_lock, keep_job, record_bytes
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
-from latbench.bench.record_factory import PACKAGES, Measurement, make_record
+from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.rehearsal import A_LOOK, PilotTimes, Rehearsed, fixed_protocol, rehearse
-from latbench.bench.replay import Checked, Ending, Replayed, replay
+from latbench.bench.replay import MODELS, SENTINEL, Ending, Expected, replay
 from latbench.bench.required_units import RequiredUnits
 from latbench.bench.rest import check_rest, rest
+from latbench.bench.sentinel import NO_SENTINEL, sentinel_for, without_sentinel
 from latbench.devices.measured import ScriptedDevice, ScriptUnderWay
 from latbench.devices.remote import user_name
 from latbench.errors import Failure, LatbenchError, Stage, StageError, UsageError, failure_of
 from latbench.schema.environment import Rest
 from latbench.schema.protocol import TimingProtocol, calls_that_fit, protocol_sha256
-from latbench.schema.record import Outcome, Record, Runtime, Sentinel
+from latbench.schema.record import Interleaved, Outcome, Record, Runtime
 from latbench.schema.trace import Placement, Trace
 from latbench.store.rescue import keep
 from latbench.worker import messages
 from latbench.worker.client import A
-from latbench.worker.job_folder import JobAbout
+from latbench.worker.job_folder import JobAbout, WorkerName
 
 PILOT_WARM_NS = 3_000_000_000
 """The second pilot run warms up for no longer: bursts of a phone take half a second."""
+SLOWEST_WARM = 4
+"""In a comparison the slower model may warm up for so many times that."""
 LIMIT_FACTOR, LIMIT_MORE_S = 3, 120.0
 """A script may take so many times as long as expected, and so much longer."""
 NO_PLACEMENT = Placement(units={}, known="unknown")
-NOTHING_BESIDE = Sentinel(
-    name=None, sha256=None, absent="an app is one process: nothing can be timed beside the model"
-)
 
 
 def measure_scripted(
-    resolved: ResolvedRequest, protocol: TimingProtocol, context: RunContext
-) -> Record:
-    """Time one request on a :class:`ScriptedDevice`, store its record and return it.
+    parts: Sequence[ResolvedRequest],
+    protocol: TimingProtocol,
+    context: RunContext,
+    *,
+    order_seed: int,
+) -> tuple[Record, ...]:
+    """Time one request, or two in turn, on a :class:`ScriptedDevice`; store and return the records.
 
-    As :func:`~latbench.bench.measure.measure_request`, without a fallback.
+    As :func:`~latbench.bench.measure.measure_request` and
+    :func:`~latbench.bench.measure.measure_parts`, without a fallback.
     """
-    measurement = _ScriptedMeasurement(resolved, protocol, context)
+    measurement = _ScriptedMeasurement(parts, protocol, context, order_seed)
     try:
         measurement.run()
-        keep((measurement.record,), context.registry)
+        records = measurement.records()
+        keep(records, context.registry)
     finally:
         # Only a harness that is killed leaves a job for `latbench collect`.
         measurement.forget()
-    return measurement.record
+    return records
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """One of the models, as far as it has come."""
+
+    name: WorkerName
+    resolved: ResolvedRequest
+    prepared: PreparedJob | None = None
+    outcome: Outcome = field(default_factory=lambda: Outcome(status="interrupted"))
+    runtime: Runtime | None = None
+
+    @property
+    def job(self) -> Job:
+        """As it is rehearsed: requirements are checked where answers are replayed."""
+        assert self.prepared is not None
+        return replace(self.prepared.job, required=RequiredUnits())
+
+    @property
+    def expected(self) -> Expected:
+        """What its answers are checked against."""
+        assert self.prepared is not None
+        job = self.prepared.job
+        return Expected(reference=job.reference, tolerance=job.tolerance, required=job.required)
 
 
 class _ScriptedMeasurement:
-    """A measurement under way. Whatever ends it, its record holds what was fetched until then."""
+    """A measurement under way. Whatever ends it, its records hold what was fetched until then."""
 
     def __init__(
-        self, resolved: ResolvedRequest, protocol: TimingProtocol, context: RunContext
+        self,
+        parts: Sequence[ResolvedRequest],
+        protocol: TimingProtocol,
+        context: RunContext,
+        order_seed: int,
     ) -> None:
         assert isinstance(context.device, ScriptedDevice)
         self._device: ScriptedDevice = context.device
-        self._resolved = resolved
+        self._parts = [
+            _Part(name=name, resolved=each) for name, each in zip(MODELS, parts, strict=False)
+        ]
         self._asked = protocol
         self._context = replace(context, strict=True)
+        self._order_seed = order_seed
         self._created_unix_ns = time.time_ns()
         self._software = context.device.software(PACKAGES)
         self._before = context.device.conditions()
         self._after = self._before
         self._protocol = protocol
-        self._outcome = Outcome(status="interrupted")
-        self._runtime: Runtime | None = None
-        self._prepared: PreparedJob | None = None
         self._rest: Rest | None = None
         self._left: str | None = None
-        self._sentinel = None if protocol.sentinel_ns is None else NOTHING_BESIDE
-        self.record = self._record()
+        self._comparison = new_comparison_id() if len(parts) > 1 else None
+        alone = len(parts) == 1 or protocol.sentinel_ns is None
+        self._sentinel = None if alone else NO_SENTINEL
+        self._sentinel_job: Job | None = None
 
     def run(self) -> None:
-        """Prepare the job and time it. Raises :class:`UsageError`."""
+        """Prepare the jobs and time them. Raises :class:`UsageError`."""
         try:
             self._time()
         except LatbenchError as error:
             if self._context.sweep is None and isinstance(error, UsageError):
                 raise
-            stage: Stage = "open" if self._prepared else "export"
-            self._outcome = Outcome(status="failed", failure=failure_of(error, stage))
+            self._failed(error)
         except KeyboardInterrupt:
-            self._outcome = msgspec.structs.replace(
-                self._outcome, status="interrupted", stopped=None, failure=None
-            )
-        self.record = self._record()
-        if self._context.profile and self._outcome.status == "measured":
-            self._context.events.warn("no times by operator: a script does not ask for them")
+            for part in self._parts:
+                part.outcome = msgspec.structs.replace(
+                    part.outcome, status="interrupted", stopped=None, failure=None
+                )
+
+    def records(self) -> tuple[Record, ...]:
+        """One record for each model; all have the same environment."""
+        return tuple(self._record(number, part) for number, part in enumerate(self._parts))
 
     def forget(self) -> None:
         """Leave nothing to collect."""
@@ -108,72 +146,101 @@ class _ScriptedMeasurement:
             forget_job(self._left)
 
     def _time(self) -> None:
-        find_fallback(self._resolved, self._context)
-        self._prepared = prepare_job(self._resolved, None, self._asked, self._context)
-        # Requirements are checked where answers are replayed; rehearsed workers have no placement.
-        job = replace(self._prepared.job, required=RequiredUnits())
-        self._events_say("a first look at the model")
-        looked, took_ns = self._pilot(A_LOOK, _guess(job))
+        for part in self._parts:
+            find_fallback(part.resolved, self._context)
+            part.prepared = prepare_job(part.resolved, None, self._asked, self._context)
+        if (first := self._parts[0].prepared) is not None and len(self._parts) == 1:
+            warn = self._context.events.warn
+            self._sentinel_job, self._sentinel = sentinel_for(
+                first, self._asked, self._context.device, warn
+            )
+        self._say("a first look at the model" + "s" * (len(self._parts) > 1))
+        guesses = {part.name: _guess(part.job) for part in self._parts}
+        if self._sentinel_job is not None:
+            guesses[SENTINEL] = _guess(self._sentinel_job)
+        looked = self._pilot(A_LOOK, guesses)
         if looked is None:
             return
-        times = _times(job, looked, warm_after(job, self._asked, looked.trace))
+        times = self._times(looked)
         if self._asked.warmup != "fixed":
-            room = min(self._asked.warmup_limit_ns, PILOT_WARM_NS)
-            calls = calls_that_fit(10**6, times.typical_ns, room)
-            self._events_say("a pilot run finds out when the model is warm")
-            looked, took_ns = self._pilot(max(calls, A_LOOK), times)
-            if looked is None:
+            self._say("a pilot run finds out when it is warm")
+            # The sentinel warms up for a fixed time.
+            models = {name: each for name, each in times.items() if name != SENTINEL}
+            again = self._pilot(self._warmup_calls(models), models)
+            if again is None:
                 return
-            times = _times(job, looked, warm_after(job, self._asked, looked.trace))
+            looked, times = again, {**times, **self._times(again)}
         if self._context.cooldown is not None:
             self._rest = rest(self._context.device, self._context.cooldown, self._context.events)
             check_rest(self._rest)
-        start_ns = max(0, took_ns - looked.known_ns)
-        self._final(rehearse_for_phone(self._asked, times, start_ns, self._context, self._seed))
-
-    @property
-    def _seed(self) -> int:
-        return self._resolved.request.seed
-
-    def _pilot(self, warmup_calls: int, times: PilotTimes) -> tuple[_Looked | None, int]:
-        """One process of fixed numbers, and the nanoseconds it took; ``None`` if it failed."""
-        protocol = fixed_protocol(self._asked, warmup_calls)
-        times = replace(times, warmup_calls=warmup_calls)
-        rehearsed = rehearse_for_phone(protocol, times, 0, self._context, self._seed)
-        self._protocol = protocol
-        begun = time.perf_counter_ns()
-        told = self._executed(rehearsed, left=False)
-        took_ns = time.perf_counter_ns() - begun
-        if told.outcome.status != "measured":
-            return None, took_ns
-        return _Looked(told.outcome.traces[0]), took_ns
-
-    def _final(self, rehearsed: Rehearsed) -> None:
+        rehearsed = self._rehearsed(self._asked, times, looked.start_ns // len(times))
         self._protocol = rehearsed.protocol
         self._executed(rehearsed, left=True)
 
-    def _executed(self, rehearsed: Rehearsed, *, left: bool) -> Replayed:
+    def _warmup_calls(self, times: Mapping[WorkerName, PilotTimes]) -> int:
+        """So many that the quickest model works for :data:`PILOT_WARM_NS`."""
+        room = min(self._asked.warmup_limit_ns, PILOT_WARM_NS)
+        typical = [each.typical_ns for each in times.values()]
+        calls = calls_that_fit(10**6, min(typical), room)
+        return max(A_LOOK, min(calls, calls_that_fit(10**6, max(typical), SLOWEST_WARM * room)))
+
+    def _pilot(self, warmup_calls: int, times: Mapping[WorkerName, PilotTimes]) -> _Looked | None:
+        """One process of fixed numbers; ``None`` if a model failed."""
+        protocol = fixed_protocol(self._asked, warmup_calls)
+        planned = {name: replace(each, warmup_calls=warmup_calls) for name, each in times.items()}
+        self._protocol = protocol
+        begun = time.perf_counter_ns()
+        self._executed(self._rehearsed(protocol, planned, 0), left=False)
+        took_ns = time.perf_counter_ns() - begun
+        outcomes = [part.outcome for part in self._parts]
+        if any(outcome.status != "measured" for outcome in outcomes):
+            return None
+        traces = {p.name: p.outcome.traces[0] for p in self._parts}
+        if self._sentinel_job is not None and outcomes[0].sentinel:
+            traces[SENTINEL] = outcomes[0].sentinel[0]
+        known_ns = sum(map(_known_ns, traces.values()))
+        return _Looked(traces=traces, start_ns=max(0, took_ns - known_ns))
+
+    def _times(self, looked: _Looked) -> dict[WorkerName, PilotTimes]:
+        """What a pilot run says about each worker that it had."""
+        jobs = {part.name: part.job for part in self._parts}
+        if self._sentinel_job is not None:
+            jobs[SENTINEL] = self._sentinel_job
+        return {
+            name: PilotTimes(
+                job=jobs[name],
+                first_ns=trace.first_ns or 0,
+                load_ns=trace.load_ns,
+                typical_ns=_typical_ns(trace),
+                warmup_calls=0 if name == SENTINEL else warm_after(jobs[name], self._asked, trace),
+            )
+            for name, trace in looked.traces.items()
+        }
+
+    def _rehearsed(
+        self, protocol: TimingProtocol, times: Mapping[WorkerName, PilotTimes], start_ns: int
+    ) -> Rehearsed:
+        """The script of ``protocol``. Raises :class:`StageError`."""
+        return rehearse(
+            protocol,
+            times["model"],
+            times.get(SENTINEL),
+            second=times.get("second"),
+            start_ns=start_ns,
+            timeout_s=self._context.timeout_s,
+            order_seed=self._order_seed,
+        )
+
+    def _executed(self, rehearsed: Rehearsed, *, left: bool) -> None:
         """Execute a script; what was fetched becomes the outcome, whatever ends the execution.
 
         If it is ``left``, `latbench collect` makes the record should this harness be killed.
         """
-        assert self._prepared is not None
-        job = self._prepared.job
-        expected_s = rehearsed.expected_ns / 1e9
-        self._outcome = Outcome(status="interrupted")
-        empty = self._record()
-        about = JobAbout(
-            id=empty.id if left else f"{empty.id}-pilot-{time.time_ns():x}",
-            what=f"{self._resolved.request.model} on {job.backend}",
-            harness=f"{user_name()}@{platform.node()}",
-            lock="",
-            created_unix_ns=self._created_unix_ns,
-            limit_s=LIMIT_FACTOR * expected_s + LIMIT_MORE_S + self._context.timeout_s,
-            expected_s=expected_s,
-            protocol=rehearsed.protocol.label,
-            protocol_sha256=protocol_sha256(rehearsed.protocol),
-            artifact_sha256=job.artifact.sha256,
-        )
+        for part in self._parts:
+            part.outcome = Outcome(status="interrupted")
+        empty = self.records()
+        id = empty[0].id if left else f"{empty[0].id}-pilot-{time.time_ns():x}"
+        about = self._about(id, rehearsed)
         script = self._device.script(about, rehearsed.script)
         canceled = False
         try:
@@ -185,56 +252,88 @@ class _ScriptedMeasurement:
             canceled = True
             raise
         finally:
-            told = self._replayed(script, rehearsed, canceled)
-            self._outcome = told.outcome
-            self._runtime = told.runtime or self._runtime
-            self._before = told.before or self._before
-            self._after = told.after or self._after
-        return told
+            self._take(script, rehearsed, canceled)
+
+    def _about(self, id: str, rehearsed: Rehearsed) -> JobAbout:
+        jobs = [part.job for part in self._parts]
+        names = " and ".join(part.resolved.request.model for part in self._parts)
+        expected_s = rehearsed.expected_ns / 1e9
+        return JobAbout(
+            id=id,
+            what=f"{names} on {jobs[0].backend}",
+            harness=f"{user_name()}@{platform.node()}",
+            lock="",
+            created_unix_ns=self._created_unix_ns,
+            limit_s=LIMIT_FACTOR * expected_s + LIMIT_MORE_S + self._context.timeout_s,
+            expected_s=expected_s,
+            protocol=rehearsed.protocol.label,
+            protocol_sha256=protocol_sha256(rehearsed.protocol),
+            artifact_sha256=jobs[0].artifact.sha256,
+        )
 
     def _run_as_job(
-        self, script: ScriptUnderWay, about: JobAbout, rehearsed: Rehearsed, empty: Record
+        self,
+        script: ScriptUnderWay,
+        about: JobAbout,
+        rehearsed: Rehearsed,
+        empty: Sequence[Record],
     ) -> None:
-        assert self._prepared is not None
         job = LeftJob(
             device=self._context.device.row.id,
             about=about,
-            record=record_bytes(empty),
+            record=record_bytes(empty[0]),
+            second=record_bytes(empty[1]) if len(empty) > 1 else None,
             script=rehearsed.script,
         )
         self._left = about.id
         with job_lock(about.id):
-            keep_job(job, {"model": self._prepared.job.reference})
+            keep_job(job, {name: each.reference for name, each in self._expected().items()})
             script.run(self._context.events.progress)
             forget_job(about.id)
 
-    def _replayed(self, script: ScriptUnderWay, rehearsed: Rehearsed, canceled: bool) -> Replayed:
-        assert self._prepared is not None
-        job = self._prepared.job
+    def _expected(self) -> dict[WorkerName, Expected]:
+        found = {part.name: part.expected for part in self._parts}
+        if self._sentinel_job is not None:
+            found[SENTINEL] = Expected(reference=self._sentinel_job.reference)
+        return found
+
+    def _take(self, script: ScriptUnderWay, rehearsed: Rehearsed, canceled: bool) -> None:
+        """Let the parts have what was fetched."""
         missing = Failure(
             stage="time", kind="crash", message="the answers of the device are incomplete"
         )
-        return replay(
+        told = replay(
             rehearsed.script,
             script.answers,
             Ending(canceled=canceled, failure=script.failure or missing),
-            Checked(
-                protocol=rehearsed.protocol,
-                references={"model": job.reference},
-                tolerance=job.tolerance,
-                required=job.required,
-            ),
+            rehearsed.protocol,
+            self._expected(),
         )
+        for part, outcome, runtime in zip(self._parts, told.outcomes, told.runtimes, strict=True):
+            part.outcome = outcome
+            part.runtime = runtime or part.runtime
+        self._before = told.before or self._before
+        self._after = told.after or self._after
+        if (failure := told.sentinel_failure) is not None:
+            self._sentinel, self._sentinel_job = without_sentinel(failure, self._sentinel), None
+            self._context.events.warn(f"the sentinel failed and was left out: {failure.message}")
 
-    def _events_say(self, what: str) -> None:
+    def _failed(self, error: LatbenchError) -> None:
+        """The part that could not be prepared has failed; the others never began."""
+        unprepared = [part for part in self._parts if part.prepared is None]
+        stage: Stage = "export" if unprepared else "open"
+        failed = (unprepared or self._parts)[0]
+        failed.outcome = Outcome(status="failed", failure=failure_of(error, stage))
+
+    def _say(self, what: str) -> None:
         self._context.events.waiting(f"{self._context.device.row.id}: {what}")
 
-    def _record(self) -> Record:
-        prepared, context = self._prepared, self._context
+    def _record(self, number: int, part: _Part) -> Record:
+        context, prepared = self._context, part.prepared
         made = make_record(
-            self._resolved,
+            part.resolved,
             Measurement(
-                created_unix_ns=self._created_unix_ns,
+                created_unix_ns=self._created_unix_ns + number,
                 machine=context.device.machine,
                 link=context.device.link,
                 software=self._software,
@@ -242,56 +341,54 @@ class _ScriptedMeasurement:
                 after=self._after,
                 rest=self._rest,
                 protocol=self._protocol,
-                outcome=self._outcome,
+                outcome=part.outcome,
                 artifact=prepared.cached.artifact if prepared else None,
-                runtime=self._runtime,
+                runtime=part.runtime,
                 sentinel=self._sentinel,
+                interleaved=self._interleaved(number),
                 sweep=context.sweep,
             ),
         )
         # One measurement has one id, which is the job's too.
-        return made if self._left is None else msgspec.structs.replace(made, id=self._left)
+        if self._left is None or number:
+            return made
+        return msgspec.structs.replace(made, id=self._left)
+
+    def _interleaved(self, part: int) -> Interleaved | None:
+        if self._comparison is None:
+            return None
+        return Interleaved(
+            comparison=self._comparison,
+            part=part,
+            parts=len(self._parts),
+            order_seed=self._order_seed,
+        )
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Looked:
     """What a pilot run has found out."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        samples = [ns for block in trace.blocks for ns in block.sample_ns[block.settle_calls :]]
-        self.typical_ns = max(1, round(median(samples)))
-        blocks = sum(sum(block.sample_ns) for block in trace.blocks)
-        self.known_ns = trace.load_ns + (trace.first_ns or 0) + sum(trace.warmup_ns) + blocks
+    traces: Mapping[WorkerName, Trace]
+    start_ns: int
+    """What launching and fetching took."""
+
+
+def _typical_ns(trace: Trace) -> int:
+    samples = [ns for block in trace.blocks for ns in block.sample_ns[block.settle_calls :]]
+    return max(1, round(median(samples)))
+
+
+def _known_ns(trace: Trace) -> int:
+    """How long loading and inferences took."""
+    blocks = sum(sum(block.sample_ns) for block in trace.blocks)
+    return trace.load_ns + (trace.first_ns or 0) + sum(trace.warmup_ns) + blocks
 
 
 def _guess(job: Job) -> PilotTimes:
     """Times of a model that nobody has seen yet; only the script's expected duration needs them."""
     return PilotTimes(
         job=job, first_ns=10**9, load_ns=5 * 10**9, typical_ns=10**8, warmup_calls=A_LOOK
-    )
-
-
-def _times(job: Job, looked: _Looked, warmup_calls: int) -> PilotTimes:
-    return PilotTimes(
-        job=job,
-        first_ns=looked.trace.first_ns or 0,
-        load_ns=looked.trace.load_ns,
-        typical_ns=looked.typical_ns,
-        warmup_calls=warmup_calls,
-    )
-
-
-def rehearse_for_phone(
-    protocol: TimingProtocol, times: PilotTimes, start_ns: int, context: RunContext, seed: int
-) -> Rehearsed:
-    """The script of ``protocol`` without a sentinel. Raises :class:`StageError`."""
-    return rehearse(
-        protocol,
-        times,
-        None,
-        start_ns=start_ns,
-        timeout_s=context.timeout_s,
-        order_seed=seed,
     )
 
 

@@ -21,6 +21,10 @@ from latbench.zoo.resolver import identify
 if TYPE_CHECKING:
     from latbench.devices.measured import MeasuredDevice
 
+NO_SENTINEL = Sentinel(
+    name=None, sha256=None, absent="models that are compared are timed beside each other"
+)
+"""In the records of a comparison, whose protocol may ask for a sentinel."""
 SENTINEL, SENTINEL_MODEL = "inverted-residuals-224@1", "latbench.zoo.nets.sentinel:sentinel"
 """Sentinel of the formats whose exporter has none of its own."""
 

@@ -55,7 +55,7 @@ def command(
                 warn(error.message + (f" ({error.hint})" if error.hint else ""))
                 status = 3
                 continue
-            if result.record is not None and result.record.outcome.status == "failed":
+            if any(record.outcome.status == "failed" for record in result.records):
                 status = 3
             if as_json:
                 told.append(_as_json(result))
@@ -102,11 +102,15 @@ def _print(result: CollectResult, store: Registry) -> None:
     from latbench.report.text.layout import moment
     from latbench.report.units import seconds
 
-    job, record = result.job, result.record
-    if record is not None:
-        short = store.short_ids([record.id])[record.id]
-        echo_result(brief_lines(record, summarize(record), short))
-    elif result.state == "running":
+    job = result.job
+    short = store.short_ids([record.id for record in result.records])
+    for number, record in enumerate(result.records):
+        if number:
+            click.echo()
+        echo_result(brief_lines(record, summarize(record), short[record.id]))
+    if result.records:
+        return
+    if result.state == "running":
         left = f"left {moment(job.about.created_unix_ns)}"
         takes = f"takes about {seconds(job.about.expected_s)}"
         click.echo(f"the job {job.id} still runs on {job.device}: {left}, {takes}")
@@ -120,4 +124,5 @@ def _as_json(result: CollectResult) -> dict[str, Any]:
         "device": result.job.device,
         "state": result.state,
         "record": result.record,
+        "second": result.records[1] if len(result.records) > 1 else None,
     }

@@ -24,8 +24,8 @@ LEAST_LIMIT_S = 120.0
 class PhoneScript:
     """A script on a phone. :attr:`answers` holds what was fetched, whatever ends the execution.
 
-    Each part up to a `close` is a launch of its own, so that a process of the protocol is a process
-    of the phone.
+    Each part up to the last `close` of a process is a launch of its own, so that a process of the
+    protocol is a process of the phone.
     """
 
     def __init__(
@@ -176,10 +176,15 @@ def fetch_answers(
 
 
 def split(script: Sequence[files.ScriptLine]) -> list[tuple[int, int]]:
-    """The parts of a script that are launches of their own: up to each `close` of the model.
+    """The parts of a script that are launches of their own: up to where every model is closed.
 
     What is asked before the first worker and after the last one belongs to its part.
     """
-    ends = [number + 1 for number, line in enumerate(script) if line.role == "close"]
+    roles = [*(line.role for line in script), "conditions"]
+    ends = [
+        number + 1
+        for number, line in enumerate(script)
+        if line.role == "close" and roles[number + 1] != "close"
+    ]
     ends = [*ends[:-1], len(script)] if ends else [len(script)]
     return list(zip([0, *ends[:-1]], ends, strict=True))

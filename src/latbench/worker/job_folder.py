@@ -25,6 +25,8 @@ JOB, SCRIPT, ANSWERS, STATUS, OUTPUT, RESERVE = (
 JOB_VERSION = 1
 """Version of these files. A program that knows only older ones refuses the job."""
 
+WorkerName = Literal["model", "second", "sentinel"]
+"""``second`` is the other model of a comparison. Only a script goes on without ``sentinel``."""
 Role = Literal["conditions", "open", "first", "warmup", "block", "outputs", "close"]
 STAGES: dict[Role, Stage] = {
     "conditions": "probe",
@@ -41,7 +43,7 @@ STAGES: dict[Role, Stage] = {
 class ScriptLine(Value, frozen=True, kw_only=True):
     """One request of a script, in the order in which they are sent."""
 
-    worker: Literal["model", "sentinel"] | None = None
+    worker: WorkerName | None = None
     """Which worker it is for; ``None`` for the program that runs the script."""
     role: Role
     timeout_s: float

@@ -107,7 +107,7 @@ class ScriptRun:
                 if timeout and left_s < line.timeout_s:
                     self._out_of_time()
                     return
-                if name == "model":
+                if name != "sentinel":
                     self._failure = _failure_of(response)
             self._write(number, response)
             if line.role == "close":

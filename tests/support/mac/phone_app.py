@@ -48,19 +48,24 @@ class App:
         if (self.out / files.STATUS).exists():
             self.begun = json.loads((self.out / files.STATUS).read_text())["started_unix_ns"]
         self.failure: Any = None
+        self.ended: set[str] = set()
 
     def run(self, first: int, end: int) -> None:
         self.say("running")
         with ExitStack() as exits, (self.out / files.ANSWERS).open("ab") as answers:
-            worker = Worker(exits)
+            workers: dict[str, Worker] = {}
             for number in range(first, end):
                 line = self.script[number]
                 if line.worker is None:
                     response: Any = self.told(line.request)
-                elif self.failure is not None:
+                elif self.failure is not None or line.worker in self.ended:
                     continue
                 else:
-                    response = self.asked(worker, line)
+                    if line.worker not in workers:
+                        workers[line.worker] = Worker(exits)
+                    response = self.asked(workers[line.worker], line)
+                    if line.role == "close":
+                        del workers[line.worker]
                 raw = msgspec.Raw(msgspec.json.encode(response))
                 at_ns = time.time_ns() - self.begun
                 answer = files.ScriptAnswer(line=number, at_ns=at_ns, response=raw)
@@ -79,10 +84,15 @@ class App:
         if isinstance(answer, messages.BlockTimed):
             # A phone is no virtual machine whose hypervisor takes time away.
             return msgspec.structs.replace(answer, readings=self.heat(sum(answer.sample_ns)))
+        failure: Any = None
         if isinstance(answer, messages.Failed):
-            self.failure = answer.failure
+            failure = answer.failure
         elif isinstance(answer, messages.Refused):
-            self.failure = {"stage": "open", "kind": "error", "message": answer.message}
+            failure = {"stage": "open", "kind": "error", "message": answer.message}
+        if failure is not None:
+            self.ended.add(str(line.worker))
+            if line.worker != "sentinel":
+                self.failure = failure
         return answer
 
     def heat(self, wall_ns: int) -> Readings | None:

@@ -2,8 +2,8 @@ import Foundation
 
 /// A run that nobody talks to: the requests are in a file (docs/PROTOCOL.md, "Scripts").
 ///
-/// The workers `model` and `sentinel` are sessions of this one process, since an app cannot start
-/// others. The lines may be executed in parts, each in a process of its own: see ``run(_:)``.
+/// The workers `model`, `second` and `sentinel` are sessions of this one process, since an app cannot
+/// start others. The lines may be executed in parts, each in a process of its own: see ``run(_:)``.
 public final class Script: @unchecked Sendable {
     /// Where a job's files are.
     public struct Place: Sendable {
@@ -59,6 +59,9 @@ public final class Script: @unchecked Sendable {
         var started_unix_ns: Int64
     }
 
+    /// The one worker without which the script goes on.
+    private static let sentinel = "sentinel"
+
     private let place: Place
     private let probe: HostProbe
     private let facts: [String: String]
@@ -66,6 +69,8 @@ public final class Script: @unchecked Sendable {
     private var workers: [String: Worker] = [:]
     /// Workers that have failed: their other lines are skipped.
     private var ended: Set<String> = []
+    /// How many sessions this process has had.
+    private var opened = 0
     private var startedUnixNs = unixNs()
     private let lock = NSLock()
     private var file: Int32 = -1
@@ -178,7 +183,9 @@ public final class Script: @unchecked Sendable {
 
     private func execute(_ about: About, _ lines: [Line], _ range: Range<Int>) throws {
         var failed: Failure?
-        if ended.contains("model") { failed = Failure("time", "the model had failed before") }
+        if !ended.subtracting([Script.sentinel]).isEmpty {
+            failed = Failure("time", "the model had failed before")
+        }
         for number in range {
             let line = lines[number]
             show(Progress(job: about.id, what: about.what, line: number, lines: lines.count))
@@ -190,7 +197,7 @@ public final class Script: @unchecked Sendable {
                 if let problem = problem(in: response) {
                     ended.insert(name)
                     workers[name] = nil
-                    if name == "model" { failed = problem }
+                    if name != Script.sentinel { failed = problem }
                 }
                 write(number, response)
                 if line.role == "close" {
@@ -212,6 +219,7 @@ public final class Script: @unchecked Sendable {
     ) -> Json {
         let worker = workers[name] ?? Worker(base: place.base, probe: probe, facts: facts)
         workers[name] = worker
+        if case .open = line.request { share(with: worker) }
         let late = DispatchWorkItem { [self] in
             let problem = seconds < line.timeout_s ? outOfTime(about) : Failure(
                 line.request.stage,
@@ -227,6 +235,14 @@ public final class Script: @unchecked Sendable {
         DispatchQueue.global().asyncAfter(deadline: .now() + seconds, execute: late)
         defer { late.cancel() }
         return worker.response(to: line.request)
+    }
+
+    /// Memory is that of the whole process: once a second model is loaded, its peak says nothing about
+    /// either. What the first one had reached until then is its own.
+    private func share(with opening: Worker) {
+        for other in workers.values where other !== opening && other.isOpen { other.keepPeak() }
+        if opened > 0 { opening.peak = .some(nil) }
+        opened += 1
     }
 
     private func outOfTime(_ about: About) -> Failure {

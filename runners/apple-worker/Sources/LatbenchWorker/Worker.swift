@@ -11,6 +11,9 @@ final class Worker {
     private var session: Session?
     private var openedNs: Int64 = 0
     private(set) var closed = false
+    /// The peak of the memory to report, where that of the process has another cause: `.some(nil)` if
+    /// it is not known.
+    var peak: Int64??
 
     private static let mostCalls: Int64 = 4_000_000
     private static let longestPeriodNs: Int64 = 3_600_000_000_000
@@ -178,8 +181,16 @@ final class Worker {
                         ])
                     })
             ),
-            ("peak_rss_bytes", Json(peakMemoryBytes())),
+            ("peak_rss_bytes", Json(peak ?? peakMemoryBytes())),
         ])
+    }
+
+    /// Whether a model is loaded.
+    var isOpen: Bool { session != nil }
+
+    /// Reports what the process has reached until now, from now on.
+    func keepPeak() {
+        if peak == nil { peak = .some(peakMemoryBytes()) }
     }
 
     private func live(_ action: String) throws -> Session {
