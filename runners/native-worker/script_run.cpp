@@ -31,6 +31,7 @@ const std::map<std::string, Role>& roles() {
         {"open", {"opened", "open"}},      {"first", {"timed", "warmup"}},
         {"warmup", {"timed", "warmup"}},   {"block", {"timed", "time"}},
         {"outputs", {"outputs_given", "outputs"}}, {"close", {"closed", "outputs"}},
+        {"operators", {"operators_timed", "time"}},
     };
     return known;
 }

@@ -32,6 +32,8 @@ from latbench.schema.trace import (
     Capability,
     OperatorTime,
     Placement,
+    Plan,
+    PlannedOperator,
     Profile,
     examples_of,
 )
@@ -61,6 +63,9 @@ __all__ = [
     "OperatorTime",
     "Placement",
     "PlacingRunner",
+    "Plan",
+    "PlannedOperator",
+    "PlannedSession",
     "Profile",
     "ProfiledSession",
     "RunOptions",
@@ -343,6 +348,15 @@ class ProfiledSession(Session, Protocol):
 
         Called after timing and after the outputs were read: it may slow down the session.
         """
+        ...
+
+
+@runtime_checkable
+class PlannedSession(Session, Protocol):
+    """A session whose runtime says what it expects of each operator. Optional."""
+
+    def plan(self) -> Plan | None:
+        """Return where each operator is expected to run, and its estimated cost."""
         ...
 
 

@@ -27,7 +27,7 @@ from latbench.schema.trace import (
     Readings,
     Trace,
 )
-from support.records import make_record
+from support.records import make_record, make_trace
 
 
 def trace(process: int, values: list[int]) -> Trace:
@@ -228,8 +228,26 @@ def test_a_change_of_level_is_found_and_shown_as_regimes() -> None:
     assert names["burst"] == pytest.approx(5e5, rel=0.02)
     assert names["steady"] == pytest.approx(1.2e6, rel=0.02)
     assert summary.reliability == "unreliable"
-    assert any("level changed" in reason for reason in summary.reasons)
+    assert "two levels: 6 of 6 sessions began faster than they went on" in summary.reasons
+    assert any("--warmup" in advice for advice in summary.advice)
     assert all(len(starts) == 2 for starts in summary.level_starts)
+
+
+def test_a_burst_in_the_warm_up_is_shown_and_spoils_nothing() -> None:
+    """Whether it is a short part of the samples or a long one."""
+    for fast in (30, 150):
+        traces = []
+        for process in range(6):
+            beginning = noisy(5e5, process, fast) + noisy(1.2e6, process + 50, fast // 2)
+            trace = make_trace(process, noisy(1.2e6, process + 70, 300))
+            traces.append(msgspec.structs.replace(trace, warmup_ns=tuple(beginning)))
+        summary = summarize(with_traces(traces))
+        assert summary is not None
+        names = {regime.name: regime for regime in summary.regimes}
+        assert names["burst"].processes == 6
+        assert names["burst"].median_ns == pytest.approx(5e5, rel=0.02)
+        assert names["steady"].median_ns == pytest.approx(1.2e6, rel=0.02)
+        assert summary.reliability == "reliable", summary.reasons
 
 
 def test_a_process_that_never_gets_steady_says_so() -> None:

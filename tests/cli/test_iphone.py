@@ -7,6 +7,7 @@ the whole way and that its claim is decided, in a registry of the test.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +76,19 @@ def test_a_core_ml_model_on_a_phone(
     assert record["runtime"]["placement"]["known"] == "planned"
     assert record["runtime"]["settings"]["clock"] == "runtime"
     assert record["outcome"]["checks"][0]["max_rel_error"] < 0.01
+    # Core ML times no operators; what it plans for them is told instead.
+    planned = on_phone("run", "--model", model_file, *model[:-1], "--profile")
+    assert planned.status == 0, planned
+    assert "planned by MLComputePlan, not timed: " in planned.out
+    id = on_phone("list", "--json").json[0]["id"]
+    shown = on_phone("profile", id)
+    assert shown.status == 0, shown
+    assert re.match(r"\d+ operators, planned by MLComputePlan, not timed: ", shown.out)
+    assert "50.0%" in shown.out
+    assert "neural_engine" in on_phone("profile", id, "--format", "csv").out
+    assert on_phone("profile", id, "--json").json["plan"]["source"] == "MLComputePlan"
+    refused = on_phone("profile", id, "--against", id)
+    assert "a plan of its operators, but no times" in refused.err
     # The Mac could run it, the system of the phone cannot.
     refused = on_phone(
         "run", "--model", write_stateful(tmp_path / "s.mlpackage"), *model, macos="14.7"

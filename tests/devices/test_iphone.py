@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,53 @@ def test_numbers_are_fixed_after_pilot_runs(phone: StandInPhone, tmp_path: Path)
     assert record.protocol.budget_ns is None
     assert record.environment.machine.emulated
     assert "numbers fixed in advance" in record.protocol.what
-    assert record.sentinel is not None
-    assert "one process" in (record.sentinel.absent or "")
     assert all(
         len(trace.warmup_ns) == record.protocol.warmup_calls for trace in record.outcome.traces
     )
+    # A sentinel alternates with the model, in the same launches: facts, two pilot runs, processes.
+    assert record.sentinel is not None
+    assert (record.sentinel.name, record.sentinel.absent) == ("fake-sentinel@1", None)
+    for model, sentinel in zip(record.outcome.traces, record.outcome.sentinel, strict=True):
+        assert len(sentinel.blocks) == len(model.blocks) > 0
+        assert sentinel.warmup_ns
+    assert phone.state()["launches"] == 3 + 2
+    assert len(record.outcome.checks) == 2
+
+
+def test_the_first_half_second_of_a_phone_is_told_apart(
+    phone: StandInPhone, tmp_path: Path
+) -> None:
+    """The stand-in is quicker for the first 100 calls of each process."""
+    slower = {"shift": "1.5", "warmup": "1", "between": "0.001"}
+    found = msgspec.structs.replace(
+        WARM, processes=6, max_processes=6, min_calls=60, min_ns=0, sentinel_ns=None
+    )
+    record = measured(tmp_path, msgspec.structs.replace(found, budget_ns=10**11), **slower)
+    summary = summarize(record)
+    assert summary is not None
+    regimes = {regime.name: regime for regime in summary.regimes}
+    assert regimes["burst"].processes == 6
+    assert regimes["steady"].median_ns == pytest.approx(1.5 * regimes["burst"].median_ns, rel=0.02)
+    assert summary.median_ns == regimes["steady"].median_ns
+    assert summary.reliability == "reliable", summary.reasons
+    # A protocol that looks for nothing has both in its samples, and says what to do.
+    plain = msgspec.structs.replace(SHORT, processes=6, max_processes=6, min_calls=250)
+    summary = summarize(measured(tmp_path, plain, **slower))
+    assert summary is not None
+    assert summary.reliability == "unreliable"
+    assert "two levels: 6 of 6 sessions began faster than they went on" in summary.reasons
+    assert any("a longer --warmup" in advice for advice in summary.advice)
+
+
+def test_a_sentinel_that_the_phone_refuses_is_left_out(
+    phone: StandInPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATBENCH_FAKE_SENTINEL", "error")
+    failed = measured(tmp_path, msgspec.structs.replace(SHORT, sentinel_ns=10 * 10**6))
+    assert failed.outcome.status == "measured"
+    assert failed.sentinel is not None
+    assert failed.sentinel.absent == "the fake runtime failed"
+    assert failed.outcome.sentinel == ()
 
 
 @pytest.mark.parametrize(
@@ -214,20 +257,55 @@ def test_what_a_phone_does_not_do(phone: StandInPhone, tmp_path: Path) -> None:
     left = latbench("run", "mobilevig_ti", *model, "--detach")
     assert left.status == 2
     assert "a run cannot be left on my-iphone" in left.err
-    compared = latbench("compare", "mobilevig_ti", "mobilevig_s", *model)
-    assert compared.status == 2
-    assert "cannot be timed alternately on my-iphone" in compared.err
     other = latbench("run", "mobilevig_ti", "--device", "my-iphone", "--backend", "onnxruntime")
     assert other.status == 3
     assert "latbench's app runs fake" in other.out + other.err
 
 
+FEW = ("--calls", "10", "--block-calls", "5", "--warmup", "3")
+
+
+def test_two_models_are_timed_alternately(phone: StandInPhone, tmp_path: Path) -> None:
+    common = ("--model", "mobilevig_ti", "--backend", "fake", "--device", "my-iphone", *FEW)
+    common = (*common, "--processes", "6")
+    registry = ("--registry", str(tmp_path / "registry.db"))
+    quiet = "noise=0.005,between=0.001"
+    done = latbench("compare", quiet, f"{quiet},scale=1.2", *common, *registry, "--json")
+    assert done.status == 0, done
+    assert done.json["comparison"]["verdict"] == "slower"
+    assert done.json["comparison"]["interleaved"] is True
+    with Registry.open(str(tmp_path / "registry.db")) as store:
+        one, two = (store.get(each["id"]) for each in done.json["sides"])
+    assert one.interleaved is not None
+    assert two.interleaved is not None
+    assert one.interleaved.comparison == two.interleaved.comparison
+    assert (one.interleaved.part, two.interleaved.part) == (0, 1)
+    for a, b in zip(one.outcome.traces, two.outcome.traces, strict=True):
+        assert a.process == b.process
+        assert len(a.blocks) == len(b.blocks)
+    # One launch for the facts, one for the pilot run, and one for each process.
+    assert phone.state()["launches"] == 2 + 6
+    assert left_jobs() == ()
+
+    failing = "misbehave=error,at=open"
+    done = latbench("compare", quiet, failing, *common, *registry, "--json")
+    assert done.status == 3
+    with Registry.open(str(tmp_path / "registry.db")) as store:
+        one, two = (store.get(each["id"]) for each in done.json["sides"])
+    assert (one.outcome.status, two.outcome.status) == ("interrupted", "failed")
+    assert two.outcome.failure is not None
+    assert two.outcome.failure.message == "the fake runtime failed"
+
+
 def harness(phone: StandInPhone, registry: Path) -> subprocess.Popen[str]:
     command = (sys.executable, "-m", "latbench", "run", "mobilevig_ti", "--backend", "fake")
+    return started(command, registry)
+
+
+def started(command: Sequence[str], registry: Path) -> subprocess.Popen[str]:
     options = ("--device", "my-iphone", "--protocol", "latbench-fixed@1", "--processes", "3")
-    sizes = ("--warmup", "3", "--calls", "10", "--block-calls", "5")
     return subprocess.Popen(
-        [*command, *options, *sizes, "--registry", str(registry)],
+        [*command, *options, *FEW, "--registry", str(registry)],
         env=child_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -269,6 +347,29 @@ def test_a_harness_that_ends_in_the_middle(
     assert record.outcome.status == ("interrupted" if number == signal.SIGINT else "failed")
     assert len(record.outcome.traces) >= (1 if number == signal.SIGKILL else 0)
     assert measured(tmp_path / "again").outcome.status == "measured"
+
+
+def test_a_comparison_whose_harness_is_killed(phone: StandInPhone, tmp_path: Path) -> None:
+    # Facts have 2 answers, the pilot run 14, the first process 14 and conditions.
+    phone.change(stops_after=36, stops_for_s=1.0)
+    registry = tmp_path / "registry.db"
+    sides = ("compare", "scale=1", "scale=1.2", "--model", "mobilevig_ti", "--backend", "fake")
+    running = started((sys.executable, "-m", "latbench", *sides), registry)
+    until_stopped(phone)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate(timeout=60)
+    phone.change(stops_after=None)
+    ended = latbench("collect", "--wait", "--registry", str(registry), "--json")
+    assert ended.status == 3, ended
+    (told,) = ended.json
+    assert left_jobs() == ()
+    with Registry.open(str(registry)) as store:
+        records = [store.get(told[side]["id"]) for side in ("record", "second")]
+    assert sorted(each.outcome.status for each in records) == ["failed", "interrupted"]
+    for part, record in enumerate(records):
+        assert record.interleaved is not None
+        assert record.interleaved.part == part
+        assert record.outcome.traces[0].blocks
 
 
 def test_the_way_to_a_new_phone(phone: StandInPhone, tmp_path: Path) -> None:

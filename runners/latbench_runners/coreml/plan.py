@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
-from latbench.api import Placement, examples_of
+from latbench.api import Placement, Plan, PlannedOperator, examples_of
 from latbench_runners.coreml.errors import reason
 
 DEVICES = {
@@ -17,32 +17,40 @@ DEVICES = {
 }
 
 
-def plan(model: Any, unit: Any, function: str) -> Placement:
-    """Placement of a function of a loaded model according to ``MLComputePlan`` (macOS 14.4) for a
-    ``ComputeUnit``."""
+def plan(model: Any, unit: Any, function: str) -> Plan | str:
+    """The operations of a function of a loaded model according to ``MLComputePlan`` (macOS 14.4)
+    for a ``ComputeUnit``; a text says why there is none."""
     if find_spec("coremltools.models.compute_plan") is None:
-        return _unknown("this coremltools has no MLComputePlan (8.1 or later has)")
+        return "this coremltools has no MLComputePlan (8.1 or later has)"
     try:
         operators = _planned(model, unit, function)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - older systems fail in many ways
-        return _unknown(f"MLComputePlan is not available: {reason(error)}")
-    devices = [device for device, _ in operators]
-    if not devices:
-        return _unknown("MLComputePlan reports no device for any operation")
+        return f"MLComputePlan is not available: {reason(error)}"
+    if not operators:
+        return "MLComputePlan reports no device for any operation"
+    return Plan(source="MLComputePlan", operators=operators)
+
+
+def placement_of(planned: Plan | str) -> Placement:
+    """The placement that a plan stands for."""
+    if isinstance(planned, str):
+        return Placement(units={"Core ML": None}, known="unknown", note=planned)
+    devices = [operator.unit for operator in planned.operators]
     return Placement(
         units={name: devices.count(name) for name in sorted(set(devices))},
         known="planned",
         note="preferred devices of MLComputePlan; Core ML does not report the devices used",
         partitions=sum(1 for _ in groupby(devices)),
-        examples=examples_of(operators),
+        examples=examples_of(
+            (each.unit, f"{each.name} ({each.kind})") for each in planned.operators
+        ),
     )
 
 
-def _planned(model: Any, unit: Any, function: str) -> list[tuple[str, str]]:
-    """Preferred device and name of each operation or layer, in order, without those that need
-    none."""
+def _planned(model: Any, unit: Any, function: str) -> tuple[PlannedOperator, ...]:
+    """Each operation or layer, in order, without those that need no device."""
     from coremltools.models.compute_plan import MLComputePlan
 
     compute_plan = MLComputePlan.load_from_path(model.get_compiled_model_path(), unit)
@@ -52,16 +60,22 @@ def _planned(model: Any, unit: Any, function: str) -> list[tuple[str, str]]:
             raise LookupError(f"the compiled model has no function {function!r}")
         operations = _operations(structure.program.functions[function].block)
         usage_of = compute_plan.get_compute_device_usage_for_mlprogram_operation
+        cost_of = compute_plan.get_estimated_cost_for_mlprogram_operation
     elif structure.neuralnetwork is not None:
         operations = iter(structure.neuralnetwork.layers)
         usage_of = compute_plan.get_compute_device_usage_for_neuralnetwork_layer
+        cost_of = _no_cost
     else:
-        return []
-    return [
-        (_name(usage.preferred_compute_device), _called(operation))
+        return ()
+    return tuple(
+        _operator(operation, usage, cost_of(operation))
         for operation in operations
         if (usage := usage_of(operation)) is not None
-    ]
+    )
+
+
+def _no_cost(operation: Any) -> None:
+    """Core ML estimates no costs of layers."""
 
 
 def _operations(block: Any) -> Iterator[Any]:
@@ -72,12 +86,17 @@ def _operations(block: Any) -> Iterator[Any]:
             yield from _operations(inner)
 
 
-def _called(operation: Any) -> str:
-    """Name and kind of an operation of a program, which its outputs name, or of a layer."""
+def _operator(operation: Any, usage: Any, cost: Any) -> PlannedOperator:
+    """An operation of a program, which its outputs name, or a layer."""
     outputs = getattr(operation, "outputs", ())
     name = getattr(operation, "name", None) or (outputs[0].name if outputs else "unnamed")
-    kind = getattr(operation, "operator_name", None) or getattr(operation, "type", "unknown kind")
-    return f"{name} ({kind})"
+    kind = getattr(operation, "operator_name", None) or getattr(operation, "type", None)
+    return PlannedOperator(
+        name=name,
+        kind=str(kind or "unknown kind"),
+        unit=_name(usage.preferred_compute_device),
+        cost_ppm=None if cost is None else round(1e6 * cost.weight),
+    )
 
 
 def _name(device: Any) -> str:
@@ -86,7 +105,3 @@ def _name(device: Any) -> str:
         return "unknown"
     kind = type(device).__name__
     return DEVICES.get(kind, kind)
-
-
-def _unknown(note: str) -> Placement:
-    return Placement(units={"Core ML": None}, known="unknown", note=note)

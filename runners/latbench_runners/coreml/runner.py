@@ -24,6 +24,7 @@ from latbench.api import (
     Artifact,
     Capability,
     Placement,
+    Plan,
     Runner,
     RunOptions,
     Session,
@@ -41,7 +42,7 @@ from latbench_runners.coreml.loading import (
     load,
     new_state,
 )
-from latbench_runners.coreml.plan import plan
+from latbench_runners.coreml.plan import placement_of, plan
 from latbench_runners.coreml.system import build, runtime_version, thermal_state
 
 UNCONVERTIBLE = "value type not convertible"
@@ -131,7 +132,7 @@ class _LoadedModel:
         self._fed = fed
         self._own_clock = hasattr(type(model), "last_predict_duration_in_nano_seconds")
         self._settings = {**settings, "clock": "runtime" if self._own_clock else "call"}
-        self._placement: Placement | None = None
+        self._planned: Plan | str | None = None
         self._reported: dict[str, str] | None = None
         self._given: Mapping[str, Any] | None = None
         self._call_ns: Sequence[int] = ()
@@ -192,10 +193,18 @@ class _LoadedModel:
 
     def placement(self) -> Placement:
         """Placement planned by Core ML for these compute units (``MLComputePlan``, macOS 14.4)."""
-        if self._placement is None:
+        return placement_of(self._found())
+
+    def plan(self) -> Plan | None:
+        """The same by operation."""
+        found = self._found()
+        return None if isinstance(found, str) else found
+
+    def _found(self) -> Plan | str:
+        if self._planned is None:
             function = self._artifact.details.get("signature", "main")
-            self._placement = plan(self._model, compute_unit(self._settings), function)
-        return self._placement
+            self._planned = plan(self._model, compute_unit(self._settings), function)
+        return self._planned
 
     def settings(self) -> Mapping[str, str]:
         # Read on first use, after loading was timed, so that it is not part of the load time.

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from latbench.analysis.segments import (
-    SegmentedSession,
-)
+from latbench.analysis.segments import SegmentedSession
+from latbench.analysis.steady_state import CHANGE, FEWEST_IN_BURST, fast_start
 from latbench.schema.record import Record
 from latbench.schema.value import Value
 
@@ -61,6 +60,8 @@ def regimes_of(record: Record, runs: Sequence[SegmentedSession]) -> tuple[Regime
             found.setdefault("burst", []).append(median_of(run.all[: run.burst]))
         elif len(medians) > 1 and medians[0] < medians[-1]:
             found.setdefault("burst", []).append(medians[0])
+        elif end := _fast_warmup(run, medians[0]):
+            found.setdefault("burst", []).append(median_of(run.all[:end]))
         # Inferences run back to back, so their sum is the elapsed time.
         last: RegimeName = "sustained" if run.all.sum() >= SUSTAINED_NS else "steady"
         found.setdefault(last, []).append(medians[-1])
@@ -69,3 +70,12 @@ def regimes_of(record: Record, runs: Sequence[SegmentedSession]) -> tuple[Regime
         for name in get_args(RegimeName)
         if name in found
     )
+
+
+def _fast_warmup(run: SegmentedSession, typical: float) -> int:
+    """How many of the first samples were a burst that was over before the samples that count."""
+    before = run.all[: len(run.all) - len(run.steady)]
+    # Most warm-ups are slower, and need no further look.
+    if len(before) < FEWEST_IN_BURST or median_of(before) >= (1 - CHANGE / 2) * typical:
+        return 0
+    return min(fast_start(run.all), len(before))

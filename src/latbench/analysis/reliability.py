@@ -49,6 +49,7 @@ Kind = Literal[
     "two groups",
     "no steady state",
     "level changed",
+    "burst",
     "long warm-up",
     "drift",
     "CPU contention",
@@ -75,6 +76,7 @@ ADVICE: dict[Kind, str] = {
     "two groups": "`latbench show ID --plot FILE` to see the groups, more --processes",
     "no steady state": "a larger --warmup; `latbench show ID --plot FILE` shows the samples",
     "level changed": "a fixed CPU frequency, cooling; `latbench show ID --plot FILE` shows it",
+    "burst": "a longer --warmup leaves the fast start out; `latbench show ID --plot FILE` shows it",
     "long warm-up": "a larger --budget, or --protocol cold-start if the start is what matters",
     "drift": "let the machine cool down, fix the CPU frequency, run it again",
     "CPU contention": QUIET,
@@ -140,6 +142,8 @@ class Findings(Value, frozen=True, kw_only=True):
     """Sessions whose warm-up does not end, or whose level keeps changing."""
     changed: int
     """Sessions with more than one level."""
+    bursts: int
+    """Of these, sessions that began faster than they went on."""
     drifted: int
     shifts: tuple[int, ...]
     """For each process with several loads, whether later ones are slower (1) or faster (-1)."""
@@ -323,7 +327,11 @@ def _trace_reasons(found: Findings) -> Sequence[Reason]:
         reasons.append(Reason(kind="no steady state", text=text))
     elif found.changed > allowed:
         text = f"the level changed during timing in {found.changed} of {of}"
-        reasons.append(Reason(kind="level changed", text=text))
+        kind: Kind = "level changed"
+        if 2 * found.bursts > found.changed:
+            text = f"two levels: {found.bursts} of {of} began faster than they went on"
+            kind = "burst"
+        reasons.append(Reason(kind=kind, text=text))
     if shift := _shift(found.shifts):
         reasons.append(Reason(kind="level changed", text=shift))
     if found.long_warmup > allowed:

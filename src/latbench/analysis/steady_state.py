@@ -106,6 +106,20 @@ def levels(samples: Array) -> tuple[int, ...]:
     return (0, *(start * size for start in starts))
 
 
+def fast_start(samples: Array) -> int:
+    """Return how many of the first ``samples`` came before the last level, if they are faster.
+
+    0 if they are not. A short one is a burst, a longer one a level.
+    """
+    if end := burst_end(samples):
+        return end
+    starts = levels(samples)
+    if len(starts) < 2 or not has_steady_state(len(samples), starts):
+        return 0
+    first, last = middle(samples[: starts[1]]), middle(samples[starts[-1] :])
+    return starts[-1] if first < (1 - CHANGE) * last else 0
+
+
 def trend(samples: Array) -> float:
     """Return the relative change from the first to the last sample of a fitted line; 0 if none.
 

@@ -199,6 +199,7 @@ def summarize(record: Record) -> Summary | None:
             long_warmup=sum(len(loads) for loads in by_load(runs) if _warms_up_for_long(loads)),
             unsteady=sum(run.warmup is None or not run.steady_state for run in runs),
             changed=sum(len(run.starts) > 1 for run in runs),
+            bursts=sum(run.level_medians()[0] < run.level_medians()[-1] for run in runs),
             drifted=sum(run.trend != 0 for run in runs),
             shifts=tuple(shifts_across(runs)),
             sessions=len(runs),

@@ -33,8 +33,8 @@ class LeftJob(msgspec.Struct, frozen=True, kw_only=True):
     about: JobAbout
     record: msgspec.Raw
     """The record without measurements; its id is the job's."""
-    second: msgspec.Raw | None = None
-    """That of the other model, if it is a comparison."""
+    others: tuple[msgspec.Raw, ...] = ()
+    """That of the second model of a comparison."""
     script: tuple[ScriptLine, ...]
 
     @property
@@ -48,7 +48,7 @@ class LeftJob(msgspec.Struct, frozen=True, kw_only=True):
 
     def empty_records(self) -> tuple[Record, ...]:
         """The record of each model without measurements. Raises :class:`LatbenchError`."""
-        raw = [each for each in (self.record, self.second) if each is not None]
+        raw = (self.record, *self.others)
         return tuple(convert_record(msgspec.json.decode(each)) for each in raw)
 
     def reference(self, worker: str) -> Path:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-import msgspec
-
 from latbench.analysis.comparison import Quantity, ratio_is_precise
 from latbench.analysis.estimators import run_is_precise
 from latbench.analysis.reliability import power_problem
@@ -20,7 +18,7 @@ from latbench.analysis.segments import Nested, nested_ratios, nested_samples
 from latbench.bench.context import RunContext
 from latbench.bench.executor import ProtocolExecutor, Schedule
 from latbench.bench.job import Job, JobRun
-from latbench.bench.operator_profile import time_operators
+from latbench.bench.operator_profile import time_operators, with_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.rest import check_rest, rest
@@ -289,9 +287,7 @@ class _Measurement:
         except KeyboardInterrupt:
             warn("no times by operator: interrupted")
             return outcome
-        if found is None:
-            warn(f"no times by operator: {prepared.runner.name} does not report them here")
-        return msgspec.structs.replace(outcome, profile=found)
+        return with_operators(outcome, found, prepared.runner.name, warn)
 
     def _failed(self, error: LatbenchError) -> tuple[Outcome, ...]:
         """The part that could not be prepared has failed; the others never began."""

@@ -74,7 +74,7 @@ def replay(
 
     If one model of a comparison failed, the other one was interrupted, as in a live run.
     """
-    answered = _Answered(script, answers)
+    answered = Answered(script, answers)
     runs = {
         name: JobRun(_job(script, name, expected[name]), protocol, 0, answered.clock)
         for name in (*MODELS, SENTINEL)
@@ -125,7 +125,7 @@ class _Played:
 
 def _played(
     script: Sequence[ScriptLine],
-    answered: _Answered,
+    answered: Answered,
     runs: Mapping[WorkerName, JobRun],
     ending: Ending,
 ) -> _Played:
@@ -199,7 +199,7 @@ def _job(script: Sequence[ScriptLine], name: WorkerName, expected: Expected) -> 
     )
 
 
-class _Answered:
+class Answered:
     """A worker that answers with what was written on the device."""
 
     def __init__(self, script: Sequence[ScriptLine], answers: Mapping[int, ScriptAnswer]) -> None:

@@ -14,13 +14,15 @@ from statistics import median
 
 import msgspec
 
+from latbench.analysis.steady_state import fast_start
 from latbench.bench.context import RunContext
 from latbench.bench.job import Job, JobRun
 from latbench.bench.left_jobs import LeftJob, forget_job, job_lock, keep_job, record_bytes
+from latbench.bench.operator_profile import CALLS, with_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.rehearsal import A_LOOK, PilotTimes, Rehearsed, fixed_protocol, rehearse
-from latbench.bench.replay import MODELS, SENTINEL, Ending, Expected, replay
+from latbench.bench.replay import MODELS, SENTINEL, Answered, Ending, Expected, replay
 from latbench.bench.required_units import RequiredUnits
 from latbench.bench.rest import check_rest, rest
 from latbench.bench.sentinel import NO_SENTINEL, sentinel_for, without_sentinel
@@ -34,10 +36,12 @@ from latbench.schema.trace import Placement, Trace
 from latbench.store.rescue import keep
 from latbench.worker import messages
 from latbench.worker.client import A
-from latbench.worker.job_folder import JobAbout, WorkerName
+from latbench.worker.job_folder import JobAbout, Role, ScriptLine, WorkerName
 
 PILOT_WARM_NS = 3_000_000_000
 """The second pilot run warms up for no longer: bursts of a phone take half a second."""
+BEYOND = 1.1
+"""The warm-up of a script is so many times longer than the fast start that it leaves out."""
 SLOWEST_WARM = 4
 """In a comparison the slower model may warm up for so many times that."""
 LIMIT_FACTOR, LIMIT_MORE_S = 3, 120.0
@@ -176,6 +180,8 @@ class _ScriptedMeasurement:
         rehearsed = self._rehearsed(self._asked, times, looked.start_ns // len(times))
         self._protocol = rehearsed.protocol
         self._executed(rehearsed, left=True)
+        if self._context.profile and self._parts[0].outcome.status == "measured":
+            self._profile(self._parts[0])
 
     def _warmup_calls(self, times: Mapping[WorkerName, PilotTimes]) -> int:
         """So many that the quickest model works for :data:`PILOT_WARM_NS`."""
@@ -240,7 +246,7 @@ class _ScriptedMeasurement:
             part.outcome = Outcome(status="interrupted")
         empty = self.records()
         id = empty[0].id if left else f"{empty[0].id}-pilot-{time.time_ns():x}"
-        about = self._about(id, rehearsed)
+        about = self._about(id, rehearsed.protocol, rehearsed.expected_ns / 1e9)
         script = self._device.script(about, rehearsed.script)
         canceled = False
         try:
@@ -254,10 +260,9 @@ class _ScriptedMeasurement:
         finally:
             self._take(script, rehearsed, canceled)
 
-    def _about(self, id: str, rehearsed: Rehearsed) -> JobAbout:
+    def _about(self, id: str, protocol: TimingProtocol, expected_s: float) -> JobAbout:
         jobs = [part.job for part in self._parts]
         names = " and ".join(part.resolved.request.model for part in self._parts)
-        expected_s = rehearsed.expected_ns / 1e9
         return JobAbout(
             id=id,
             what=f"{names} on {jobs[0].backend}",
@@ -266,8 +271,8 @@ class _ScriptedMeasurement:
             created_unix_ns=self._created_unix_ns,
             limit_s=LIMIT_FACTOR * expected_s + LIMIT_MORE_S + self._context.timeout_s,
             expected_s=expected_s,
-            protocol=rehearsed.protocol.label,
-            protocol_sha256=protocol_sha256(rehearsed.protocol),
+            protocol=protocol.label,
+            protocol_sha256=protocol_sha256(protocol),
             artifact_sha256=jobs[0].artifact.sha256,
         )
 
@@ -282,7 +287,7 @@ class _ScriptedMeasurement:
             device=self._context.device.row.id,
             about=about,
             record=record_bytes(empty[0]),
-            second=record_bytes(empty[1]) if len(empty) > 1 else None,
+            others=tuple(map(record_bytes, empty[1:])),
             script=rehearsed.script,
         )
         self._left = about.id
@@ -290,6 +295,34 @@ class _ScriptedMeasurement:
             keep_job(job, {name: each.reference for name, each in self._expected().items()})
             script.run(self._context.events.progress)
             forget_job(about.id)
+
+    def _profile(self, part: _Part) -> None:
+        """Add what is known of the operators; nothing measured is lost without."""
+        assert part.prepared is not None
+        asked: tuple[tuple[Role, messages.InferenceRequest], ...] = (
+            ("open", part.job.request(process=0)),
+            ("operators", messages.TimeOperators(calls=CALLS)),
+            ("close", messages.Close()),
+        )
+        limit_s, warn = self._context.timeout_s, self._context.events.warn
+        lines = tuple(
+            ScriptLine(worker=part.name, role=role, timeout_s=limit_s, request=request)
+            for role, request in asked
+        )
+        about = self._about(f"{self._left}-operators", self._protocol, 1.0)
+        script = self._device.script(about, lines)
+        try:
+            script.run()
+            answered = Answered(lines, script.answers)
+            answered.number = 1
+            found = answered.ask(asked[1][1], messages.OperatorsTimed, stage="time", timeout_s=0)
+        except LatbenchError as error:
+            warn(f"no times by operator: {(script.failure or error).message}")
+        except KeyboardInterrupt:
+            warn("no times by operator: interrupted")
+        else:
+            name = part.prepared.runner.name
+            part.outcome = with_operators(part.outcome, found, name, warn)
 
     def _expected(self) -> dict[WorkerName, Expected]:
         found = {part.name: part.expected for part in self._parts}
@@ -396,14 +429,21 @@ def warm_after(job: Job, protocol: TimingProtocol, pilot: Trace) -> int:
     """The warm-up calls after which ``protocol`` finds the samples of a pilot run warm.
 
     The analysis of a live run is fed with them. Where they do not suffice, the typical latency
-    follows, as if the model were warm by then.
+    follows, as if the model were warm by then. A fast start, as a phone has it, is left out too:
+    what comes after it can only be seen by looking that far.
     """
+    import numpy as np
+
     samples = _Recorded((pilot.first_ns or 0, *pilot.warmup_ns))
     run = JobRun(job, protocol, 1.0, clock=lambda: samples.at_ns)
     run.start(samples)
     run.open(0, 0, 0)
     run.warm_up(None)
-    return len(run.traces[0].warmup_ns)
+    found = len(run.traces[0].warmup_ns)
+    if protocol.warmup == "fixed":
+        return found
+    fast = fast_start(np.asarray(pilot.warmup_ns, dtype=np.float64))
+    return max(found, round(BEYOND * fast))
 
 
 class _Recorded:

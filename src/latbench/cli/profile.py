@@ -63,6 +63,8 @@ def command(
 
     ID is a record of `latbench run --profile`, or an unambiguous start of its ID. Times are the
     operators' shares of the latency without the profiler, which slows down what it measures.
+
+    Core ML cannot time operators: what it plans is shown instead, their units and estimated costs.
     """
     from latbench.files import write_beside
     from latbench.report.chrome_trace import chrome_trace
@@ -78,6 +80,8 @@ def command(
 
     require_one_format(format, as_json=as_json)
     format = "json" if as_json else format
+    if against is None and trace is None and _show_plan(id, top, format, registry):
+        return
     if against is not None and format in ("markdown", "csv"):
         raise click.UsageError(f"--against has no --format {format}, only text and json")
     with Registry.open(registry, create=False) as store:
@@ -115,6 +119,27 @@ def command(
         click.echo(f"trace written to {trace}")
 
 
+def _show_plan(id: str, top: int, format: str, registry: str | None) -> bool:
+    """Show what is planned of a record's operators; whether there is a plan and no times."""
+    from latbench.report.json import to_json
+    from latbench.report.text.plan import plan_csv, plan_lines
+    from latbench.store.registry import Registry
+
+    with Registry.open(registry, create=False) as store:
+        record = store.get(id)
+        short = store.short_ids([record.id])[record.id]
+    plan = record.outcome.plan
+    if plan is None or record.outcome.profile is not None:
+        return False
+    if format == "json":
+        click.echo(to_json({"record": record.id, "model": record.model.name, "plan": plan}))
+    elif format == "csv":
+        click.echo(plan_csv(plan), nl=False)
+    else:
+        echo_result(plan_lines(record, plan, top=top, id=short))
+    return True
+
+
 def _json(record: Record, summary: Summary | None, shares: ProfileShares) -> dict[str, object]:
     return {
         "record": record.id,
@@ -134,6 +159,11 @@ def _profiled(record: Record) -> tuple[Record, Summary | None, ProfileShares]:
     from latbench.errors import UsageError
     from latbench.file_names import restored_name, shell_word
 
+    if record.outcome.profile is None and record.outcome.plan is not None:
+        raise UsageError(
+            f"record {record.id} has a plan of its operators, but no times",
+            hint=f"latbench profile {record.id} shows the plan",
+        )
     if record.outcome.profile is None:
         model = shell_word(restored_name(record.request.model), argument=True)
         raise UsageError(

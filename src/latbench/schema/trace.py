@@ -147,6 +147,24 @@ class Profile(Value, frozen=True, kw_only=True):
     """In the order of execution."""
 
 
+class PlannedOperator(Value, frozen=True, kw_only=True):
+    """One operator of a plan, which says where it is expected to run; nothing was measured."""
+
+    name: str
+    kind: str
+    unit: str
+    cost_ppm: int | None
+    """Its share of the estimated cost of an inference, in millionths."""
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """What a runtime expects of each operator, where it cannot measure them."""
+
+    source: str
+    operators: tuple[PlannedOperator, ...]
+    """In the order of execution."""
+
+
 class OutputCheck(Value, frozen=True, kw_only=True):
     """Check of the timed session's outputs after timing."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from latbench.api import (
+    PlannedSession,
     ProfiledSession,
     Runner,
     RunOptions,
@@ -51,7 +52,8 @@ class Worker:
                 profile = (
                     session.profile(request.calls) if isinstance(session, ProfiledSession) else None
                 )
-                return messages.OperatorsTimed(profile=profile)
+                plan = session.plan() if isinstance(session, PlannedSession) else None
+                return messages.OperatorsTimed(profile=profile, plan=plan)
             case messages.Outputs():
                 return _outputs(self._live("outputs"))
             case messages.Close():

@@ -27,13 +27,14 @@ JOB_VERSION = 1
 
 WorkerName = Literal["model", "second", "sentinel"]
 """``second`` is the other model of a comparison. Only a script goes on without ``sentinel``."""
-Role = Literal["conditions", "open", "first", "warmup", "block", "outputs", "close"]
+Role = Literal["conditions", "open", "first", "warmup", "block", "operators", "outputs", "close"]
 STAGES: dict[Role, Stage] = {
     "conditions": "probe",
     "open": "open",
     "first": "warmup",
     "warmup": "warmup",
     "block": "time",
+    "operators": "time",
     "outputs": "outputs",
     "close": "outputs",
 }

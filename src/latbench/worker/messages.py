@@ -18,7 +18,7 @@ from latbench.schema.artifact import Artifact
 from latbench.schema.environment import Conditions, Machine, Software
 from latbench.schema.graph import Growth, MergedGraphs, Method, Over
 from latbench.schema.request import Request
-from latbench.schema.trace import Capability, Placement, Profile, Readings
+from latbench.schema.trace import Capability, Placement, Plan, Profile, Readings
 
 VERSION = 2
 """Version of the worker protocol. A program that speaks another version is refused."""
@@ -190,9 +190,13 @@ class TimeOperators(RequestMessage, frozen=True, kw_only=True):
 
 
 class OperatorsTimed(Message, frozen=True, kw_only=True):
-    """The profile; ``None`` if the runtime, or this version of it, cannot profile."""
+    """The profile; ``None`` if the runtime, or this version of it, cannot profile.
+
+    Some runtimes have a plan instead.
+    """
 
     profile: Profile | None
+    plan: Plan | None = None
 
 
 class Outputs(RequestMessage, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ EXPECTED: dict[files.Role, type[messages.Message]] = {
     "first": messages.BlockTimed,
     "warmup": messages.BlockTimed,
     "block": messages.BlockTimed,
+    "operators": messages.OperatorsTimed,
     "outputs": messages.OutputsGiven,
     "close": messages.Closed,
 }

@@ -14,7 +14,7 @@ import numpy as np
 from support.mac.compiled import Loaded, compile_model, read_compiled
 from support.mac.facts import MAC
 from support.mac.features import to_feature, user_info
-from support.mac.structure import UNITS, device, preferred, structure, usage
+from support.mac.structure import UNITS, cost, device, preferred, structure, usage
 
 NEWEST_SPECIFICATION = 10
 
@@ -57,7 +57,7 @@ class _MLComputePlanProxy:
         return usage(UNITS[self._units][0], self._units)
 
     def get_estimated_cost_for_mlprogram_operation(self, operation: Any) -> Any:
-        return None
+        return cost(operation.__proxy__)
 
 
 class _MLModelProxy:

@@ -51,6 +51,7 @@ class App:
         self.ended: set[str] = set()
 
     def run(self, first: int, end: int) -> None:
+        self.change(launches=self.state().get("launches", 0) + 1)
         self.say("running")
         with ExitStack() as exits, (self.out / files.ANSWERS).open("ab") as answers:
             workers: dict[str, Worker] = {}

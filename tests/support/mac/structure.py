@@ -103,6 +103,13 @@ def usage(unit: str | None, units: str) -> Any:
     return MLComputePlanDeviceUsage(preferred_device, [device(each) for each in UNITS[units]])
 
 
+def cost(operation: Any) -> Any:
+    """``MLComputePlanCost``, of convolutions only: nothing is known of how Core ML estimates."""
+    from coremltools.models.compute_plan import MLComputePlanCost
+
+    return MLComputePlanCost(0.5) if operation.type == "conv" else None
+
+
 def device(unit: str) -> Any:
     """An ``MLComputeDevice``."""
     from coremltools import libcoremlpython as bindings

@@ -96,7 +96,11 @@ def test_a_model_is_loaded_timed_and_checked(apple: Sequence[str], package: Path
         answer = worker.ask("outputs")
         assert answer["peak_rss_bytes"] > 2**20
         assert np.array_equal(given(answer)[0], convolved(seeded(X)))
-        assert worker.ask("time_operators", calls=3)["profile"] is None
+        told = worker.ask("time_operators", calls=3)
+        assert told["profile"] is None
+        assert told["plan"]["source"] == "MLComputePlan"
+        (conv,) = (each for each in told["plan"]["operators"] if each["kind"].endswith("conv"))
+        assert (conv["unit"], conv["cost_ppm"]) == ("cpu", 500_000)
         assert worker.ask("close") == {"type": "closed"}
         assert worker.ended() == 0
 

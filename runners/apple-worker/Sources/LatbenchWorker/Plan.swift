@@ -2,9 +2,17 @@ import CoreML
 import Foundation
 
 /// Where operators run, as docs/FORMAT.md describes it.
-struct Placement {
-    /// Unit and name of each operator, in order; empty if they are not known.
-    var operators: [(unit: String, name: String)]
+struct Placement: Sendable {
+    struct Operator: Sendable {
+        var unit: String
+        var name: String
+        var kind: String
+        /// Its share of the estimated cost of an inference, if Core ML estimates one.
+        var cost: Double?
+    }
+
+    /// In order; empty if they are not known.
+    var operators: [Operator]
     var note: String
 
     private static let mostExamples = 12
@@ -25,12 +33,26 @@ struct Placement {
         }
         let examples = names.map { name in
             let found = operators.filter { $0.unit == name }.prefix(Placement.mostExamples)
-            return (name, Json.array(found.map { .text($0.name) }))
+            return (name, Json.array(found.map { .text("\($0.name) (\($0.kind))") }))
         }
         return .object([
             ("units", .object(counts)), ("known", .text("planned")), ("note", .text(note)),
             ("partitions", .number(Int64(changes + 1))), ("examples", .object(examples)),
         ])
+    }
+}
+
+extension Placement {
+    /// The plan by operator; null if there is none.
+    var plan: Json {
+        if operators.isEmpty { return .null }
+        let told = operators.map { each in
+            Json.object([
+                ("name", .text(each.name)), ("kind", .text(each.kind)), ("unit", .text(each.unit)),
+                ("cost_ppm", Json(each.cost.map { Int64(($0 * 1e6).rounded()) })),
+            ])
+        }
+        return .object([("source", .text("MLComputePlan")), ("operators", .array(told))])
     }
 }
 
@@ -68,7 +90,7 @@ private func planned(
         return Placement(
             operators: [], note: "MLComputePlan is not available: \(described(error))")
     }
-    var found: [(unit: String, name: String)] = []
+    var found: [Placement.Operator] = []
     switch plan.modelStructure {
     case .program(let program):
         guard let main = program.functions[function] else {
@@ -80,12 +102,17 @@ private func planned(
         for operation in operations(of: main.block) {
             guard let usage = plan.deviceUsage(for: operation) else { continue }
             let name = operation.outputs.first?.name ?? "unnamed"
-            found.append((unit(usage.preferred), "\(name) (\(operation.operatorName))"))
+            found.append(
+                Placement.Operator(
+                    unit: unit(usage.preferred), name: name, kind: operation.operatorName,
+                    cost: plan.estimatedCost(of: operation)?.weight))
         }
     case .neuralNetwork(let network):
         for layer in network.layers {
             guard let usage = plan.deviceUsage(for: layer) else { continue }
-            found.append((unit(usage.preferred), "\(layer.name) (\(layer.type))"))
+            found.append(
+                Placement.Operator(
+                    unit: unit(usage.preferred), name: layer.name, kind: layer.type, cost: nil))
         }
     default: break
     }

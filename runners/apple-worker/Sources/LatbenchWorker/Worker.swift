@@ -9,6 +9,7 @@ final class Worker {
     /// What relative paths are relative to.
     private let base: URL
     private var session: Session?
+    private var planned: Placement?
     private var openedNs: Int64 = 0
     private(set) var closed = false
     /// The peak of the memory to report, where that of the process has another cause: `.some(nil)` if
@@ -47,7 +48,10 @@ final class Worker {
         case .time(let time): return try self.time(time)
         case .timeOperators:
             _ = try live("time_operators")
-            return .object([("type", .text("operators_timed")), ("profile", .null)])
+            return .object([
+                ("type", .text("operators_timed")), ("profile", .null),
+                ("plan", planned?.plan ?? .null),
+            ])
         case .outputs: return try outputs()
         case .close:
             session = nil
@@ -106,6 +110,7 @@ final class Worker {
         let loadNs = openedNs - start
         let function = request.artifact.details["signature"] ?? "main"
         let plan = placement(of: loaded, function: function)
+        planned = plan
         var settings = loaded.settings.merging(facts) { $1 }
         if inHalf(request.artifact, loaded.configuration, plan) { settings["precision"] = "fp16" }
         return .object([

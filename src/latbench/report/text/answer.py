@@ -9,7 +9,7 @@ from latbench.analysis.summary import Reported, Summary
 from latbench.report.placement import placed
 from latbench.report.text.artifact import parity
 from latbench.report.text.layout import labelled
-from latbench.report.text.operator_times import operators
+from latbench.report.text.operator_times import operators, planned_text
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.record import Record
 
@@ -243,6 +243,8 @@ def _extra_lines(record: Record, summary: Summary) -> list[str]:
     if record.outcome.profile is not None:
         text = operators(record.outcome.profile, summary.median_ns)
         lines.append(labelled("operators", text))
+    elif record.outcome.plan is not None:
+        lines.append(labelled("operators", planned_text(record.outcome.plan)))
     return lines
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from latbench.analysis.operator_shares import profile_shares
 from latbench.report.units import time
-from latbench.schema.trace import Profile
+from latbench.schema.trace import Plan, Profile
 
 MOST_KINDS = 5
 """Kinds that a text lists."""
@@ -27,3 +29,10 @@ def operators(profile: Profile, latency_ns: float | None) -> str:
     if found.ratio is not None:
         profiled += f": {found.ratio:.2g}x the latency"
     return f"{', '.join(shown)}; {profiled}"
+
+
+def planned_text(plan: Plan) -> str:
+    """How many operators are planned for each unit, most first."""
+    units = Counter(each.unit for each in plan.operators)
+    shown = ", ".join(f"{count} on {unit}" for unit, count in units.most_common())
+    return f"planned by {plan.source}, not timed: {shown}"

@@ -19,7 +19,7 @@ from latbench.report.text.answer import (
 from latbench.report.text.artifact import parity
 from latbench.report.text.device import conditions, link_line
 from latbench.report.text.layout import labelled
-from latbench.report.text.operator_times import operators
+from latbench.report.text.operator_times import operators, planned_text
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.record import Record
 
@@ -85,6 +85,8 @@ def _setup(record: Record, summary: Summary | None) -> list[str]:
     if record.outcome.profile is not None:
         latency = None if summary is None else summary.median_ns
         lines.append(labelled("operators", operators(record.outcome.profile, latency)))
+    elif record.outcome.plan is not None:
+        lines.append(labelled("operators", planned_text(record.outcome.plan)))
     return [*lines, labelled("protocol", _protocol(record, summary))]
 
 

@@ -289,6 +289,10 @@ public final class MLComputePlan {
         public let preferred: MLComputeDevice
     }
 
+    public struct Cost {
+        public let weight: Double
+    }
+
     public let modelStructure: MLModelStructure
 
     init(_ structure: MLModelStructure) { modelStructure = structure }
@@ -317,6 +321,10 @@ public final class MLComputePlan {
 
     public func deviceUsage(for operation: MLModelStructure.Program.Operation) -> DeviceUsage? {
         operation.unit.map { DeviceUsage(preferred: MLComputeDevice($0)) }
+    }
+
+    public func estimatedCost(of operation: MLModelStructure.Program.Operation) -> Cost? {
+        operation.operatorName.hasSuffix(".conv") ? Cost(weight: 0.5) : nil
     }
 
     public func deviceUsage(for layer: MLModelStructure.NeuralNetwork.Layer) -> DeviceUsage? {
