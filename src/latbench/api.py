@@ -30,9 +30,9 @@ from latbench.schema.artifact import (
 from latbench.schema.seeded_inputs import make_inputs
 from latbench.schema.trace import (
     Capability,
+    OperatorPlan,
     OperatorTime,
     Placement,
-    Plan,
     PlannedOperator,
     Profile,
     examples_of,
@@ -60,10 +60,10 @@ __all__ = [
     "Model",
     "ModelIdentity",
     "OpenTensor",
+    "OperatorPlan",
     "OperatorTime",
     "Placement",
     "PlacingRunner",
-    "Plan",
     "PlannedOperator",
     "PlannedSession",
     "Profile",
@@ -355,7 +355,7 @@ class ProfiledSession(Session, Protocol):
 class PlannedSession(Session, Protocol):
     """A session whose runtime says what it expects of each operator. Optional."""
 
-    def plan(self) -> Plan | None:
+    def plan(self) -> OperatorPlan | None:
         """Return where each operator is expected to run, and its estimated cost."""
         ...
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
-from latbench.api import Placement, Plan, PlannedOperator, examples_of
+from latbench.api import OperatorPlan, Placement, PlannedOperator, examples_of
 from latbench_runners.coreml.errors import reason
 
 DEVICES = {
@@ -17,7 +17,7 @@ DEVICES = {
 }
 
 
-def plan(model: Any, unit: Any, function: str) -> Plan | str:
+def plan(model: Any, unit: Any, function: str) -> OperatorPlan | str:
     """The operations of a function of a loaded model according to ``MLComputePlan`` (macOS 14.4)
     for a ``ComputeUnit``; a text says why there is none."""
     if find_spec("coremltools.models.compute_plan") is None:
@@ -30,10 +30,10 @@ def plan(model: Any, unit: Any, function: str) -> Plan | str:
         return f"MLComputePlan is not available: {reason(error)}"
     if not operators:
         return "MLComputePlan reports no device for any operation"
-    return Plan(source="MLComputePlan", operators=operators)
+    return OperatorPlan(source="MLComputePlan", operators=operators)
 
 
-def placement_of(planned: Plan | str) -> Placement:
+def placement_of(planned: OperatorPlan | str) -> Placement:
     """The placement that a plan stands for."""
     if isinstance(planned, str):
         return Placement(units={"Core ML": None}, known="unknown", note=planned)

@@ -23,8 +23,8 @@ from latbench.api import (
     Array,
     Artifact,
     Capability,
+    OperatorPlan,
     Placement,
-    Plan,
     Runner,
     RunOptions,
     Session,
@@ -132,7 +132,7 @@ class _LoadedModel:
         self._fed = fed
         self._own_clock = hasattr(type(model), "last_predict_duration_in_nano_seconds")
         self._settings = {**settings, "clock": "runtime" if self._own_clock else "call"}
-        self._planned: Plan | str | None = None
+        self._planned: OperatorPlan | str | None = None
         self._reported: dict[str, str] | None = None
         self._given: Mapping[str, Any] | None = None
         self._call_ns: Sequence[int] = ()
@@ -195,12 +195,12 @@ class _LoadedModel:
         """Placement planned by Core ML for these compute units (``MLComputePlan``, macOS 14.4)."""
         return placement_of(self._found())
 
-    def plan(self) -> Plan | None:
+    def plan(self) -> OperatorPlan | None:
         """The same by operation."""
         found = self._found()
         return None if isinstance(found, str) else found
 
-    def _found(self) -> Plan | str:
+    def _found(self) -> OperatorPlan | str:
         if self._planned is None:
             function = self._artifact.details.get("signature", "main")
             self._planned = plan(self._model, compute_unit(self._settings), function)

@@ -122,7 +122,7 @@ def command(
 def _show_plan(id: str, top: int, format: str, registry: str | None) -> bool:
     """Show what is planned of a record's operators; whether there is a plan and no times."""
     from latbench.report.json import to_json
-    from latbench.report.text.plan import plan_csv, plan_lines
+    from latbench.report.text.operator_plan import operator_plan_csv, operator_plan_lines
     from latbench.store.registry import Registry
 
     with Registry.open(registry, create=False) as store:
@@ -134,9 +134,9 @@ def _show_plan(id: str, top: int, format: str, registry: str | None) -> bool:
     if format == "json":
         click.echo(to_json({"record": record.id, "model": record.model.name, "plan": plan}))
     elif format == "csv":
-        click.echo(plan_csv(plan), nl=False)
+        click.echo(operator_plan_csv(plan), nl=False)
     else:
-        echo_result(plan_lines(record, plan, top=top, id=short))
+        echo_result(operator_plan_lines(record, plan, top=top, id=short))
     return True
 
 

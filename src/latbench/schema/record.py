@@ -18,7 +18,7 @@ from latbench.schema.artifact import Artifact, ModelIdentity
 from latbench.schema.environment import Device, Environment
 from latbench.schema.protocol import TimingProtocol
 from latbench.schema.request import Request
-from latbench.schema.trace import OutputCheck, Placement, Plan, Profile, Trace
+from latbench.schema.trace import OperatorPlan, OutputCheck, Placement, Profile, Trace
 from latbench.schema.value import Value
 
 SCHEMA = 3
@@ -37,7 +37,7 @@ class Outcome(Value, frozen=True, kw_only=True):
     checks: tuple[OutputCheck, ...] = ()
     profile: Profile | None = None
     """``None`` if no profile was requested."""
-    plan: Plan | None = None
+    plan: OperatorPlan | None = None
     """In place of a profile, from a runtime that only plans."""
     failure: Failure | None = None
     loads_limited: str | msgspec.UnsetType = msgspec.UNSET

@@ -157,7 +157,7 @@ class PlannedOperator(Value, frozen=True, kw_only=True):
     """Its share of the estimated cost of an inference, in millionths."""
 
 
-class Plan(Value, frozen=True, kw_only=True):
+class OperatorPlan(Value, frozen=True, kw_only=True):
     """What a runtime expects of each operator, where it cannot measure them."""
 
     source: str

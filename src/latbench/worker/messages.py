@@ -18,7 +18,7 @@ from latbench.schema.artifact import Artifact
 from latbench.schema.environment import Conditions, Machine, Software
 from latbench.schema.graph import Growth, MergedGraphs, Method, Over
 from latbench.schema.request import Request
-from latbench.schema.trace import Capability, Placement, Plan, Profile, Readings
+from latbench.schema.trace import Capability, OperatorPlan, Placement, Profile, Readings
 
 VERSION = 2
 """Version of the worker protocol. A program that speaks another version is refused."""
@@ -196,7 +196,7 @@ class OperatorsTimed(Message, frozen=True, kw_only=True):
     """
 
     profile: Profile | None
-    plan: Plan | None = None
+    plan: OperatorPlan | None = None
 
 
 class Outputs(RequestMessage, frozen=True, kw_only=True):

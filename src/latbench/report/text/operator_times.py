@@ -6,7 +6,7 @@ from collections import Counter
 
 from latbench.analysis.operator_shares import profile_shares
 from latbench.report.units import time
-from latbench.schema.trace import Plan, Profile
+from latbench.schema.trace import OperatorPlan, Profile
 
 MOST_KINDS = 5
 """Kinds that a text lists."""
@@ -31,7 +31,7 @@ def operators(profile: Profile, latency_ns: float | None) -> str:
     return f"{', '.join(shown)}; {profiled}"
 
 
-def planned_text(plan: Plan) -> str:
+def planned_text(plan: OperatorPlan) -> str:
     """How many operators are planned for each unit, most first."""
     units = Counter(each.unit for each in plan.operators)
     shown = ", ".join(f"{count} on {unit}" for unit, count in units.most_common())

@@ -1,57 +1,39 @@
-"""A plan of operators as lines: where a runtime expects each to run, and its estimated cost."""
+"""A plan as lines: what the wanted precision takes first."""
 
 from __future__ import annotations
 
-from collections import Counter
-
-from latbench.report.text.answer import title
-from latbench.report.text.layout import GAP, labelled, table
-from latbench.report.text.operator_times import MOST_KINDS, planned_text
-from latbench.report.writers import csv_table, printable
-from latbench.schema.record import Record
-from latbench.schema.trace import Plan, PlannedOperator
-
-PLAN_FIELDS = ("name", "kind", "unit", "cost_ppm")
-PPM = 1e6
+from latbench.analysis.power import Estimate, Plan
+from latbench.report.text.layout import labelled
+from latbench.report.units import seconds, time
 
 
-def plan_lines(record: Record, plan: Plan, *, top: int, id: str) -> list[str]:
-    """The units, the kinds with the largest estimated costs, and the ``top`` operators."""
-    lines = [f"{len(plan.operators)} operators, {planned_text(plan)}  {title(record)}"]
-    if costs := _costs(plan):
-        shown = ", ".join(
-            f"{printable(kind)} {cost / PPM:.0%}" for kind, cost in costs.most_common(MOST_KINDS)
-        )
-        more = len(costs) - MOST_KINDS
-        shown += f", {more} more kinds" if more > 0 else ""
-        lines.append(labelled("cost", f"estimated by kind: {shown}"))
-    else:
-        lines.append(labelled("cost", "no operator has an estimated cost"))
-    most = sorted(plan.operators, key=lambda each: -(each.cost_ppm or 0))
-    lines += [f"{GAP}{line}" for line in table(_HEAD, [_row(each) for each in most[:top]])]
-    if most[top:]:
-        lines.append(labelled("others", f"{len(most[top:])} more operators (--top, --format csv)"))
-    return [*lines, labelled("record", f"{id} (latbench show {id})")]
+def plan_lines(plan: Plan, name: str) -> list[str]:
+    """What the goals take, then where the variance comes from; ``name`` describes the pilot."""
+    first, *others = plan.estimates
+    lines = [f"{first.goal} takes {_cost(first)}"]
+    if first.how is not None:
+        lines.append(labelled("command", first.how))
+    lines += [
+        labelled("also" if i == 0 else "", f"{each.goal} takes {_cost(each)}{_how(each)}")
+        for i, each in enumerate(others)
+    ]
+    for i, part in enumerate(plan.components):
+        value = "not varied" if part.deviation is None else f"{part.deviation:.2%}"
+        note = f" ({part.note})" if part.note else ""
+        label = "variation" if i == 0 else ""
+        lines.append(labelled(label, f"{part.level.ljust(10)} {value}{note}"))
+    efficient = f"{plan.best_blocks} blocks per process reach a precision in the least time"
+    lines.append(labelled("efficient", efficient))
+    pilot = (
+        f"{plan.processes} processes of {plan.blocks_per_process} blocks of "
+        f"{plan.calls_per_block} calls, {time(plan.median_ns)} per call"
+    )
+    return [*lines, labelled("pilot", pilot), labelled("", name)]
 
 
-def plan_csv(plan: Plan) -> str:
-    """Every operator in the order of execution."""
-    rows = [[getattr(each, name) for name in PLAN_FIELDS] for each in plan.operators]
-    return csv_table(PLAN_FIELDS, rows)
+def _cost(estimate: Estimate) -> str:
+    return f"about {seconds(estimate.seconds)} ({estimate.processes} processes)"
 
 
-_HEAD = ["cost", "operator", "kind", "unit"]
-
-
-def _row(operator: PlannedOperator) -> list[str]:
-    cost = "-" if operator.cost_ppm is None else f"{operator.cost_ppm / PPM:.1%}"
-    return [cost, printable(operator.name), printable(operator.kind), printable(operator.unit)]
-
-
-def _costs(plan: Plan) -> Counter[str]:
-    """The estimated cost of each kind that has one."""
-    costs: Counter[str] = Counter()
-    for each in plan.operators:
-        if each.cost_ppm is not None:
-            costs[each.kind] += each.cost_ppm
-    return costs
+def _how(estimate: Estimate) -> str:
+    return f": {estimate.how}" if estimate.how is not None else ""
