@@ -175,6 +175,15 @@ LAUNCH = "The application failed to launch."
             "cable",
             "disconnected",
         ),
+        (
+            failed(7000, "x", ("NSPOSIXErrorDomain", 28, {})),
+            "my-iphone has no space left",
+            "latbench devices clean my-iphone",
+            "unavailable",
+        ),
+        (failed(10004, "App terminated due to signal 9."), "by iOS", "memory", "crash"),
+        (failed(3002, "DeviceOSVersionTooLow"), "too old", "iOS 17", "unavailable"),
+        (failed(99, "The device is busy."), "still preparing my-iphone", "ready", "unavailable"),
         (failed(99, "Something new."), "Something new.", None, "error"),
     ],
 )
@@ -217,6 +226,24 @@ def test_nested_errors_end() -> None:
         ("error: No profiles for 'dev.latbench' were found", "no profile", "registers the phone"),
         ("codesign: errSecInternalComponent", "keychain of studio is locked", "unlock-keychain"),
         ('Signing for "L" requires a development team.', "was not signed", "--team TEAMID"),
+        (
+            "error: Unable to process request - PLA Update available\n"
+            "error: No profiles for 'dev.latbench' were found",
+            "license agreement that the team T",
+            "developer.apple.com/account",
+        ),
+        ("error: Your session has expired. Please log in.", "is signed out", "Accounts"),
+        ("error: Your maximum App ID limit has been reached.", "used up", "seven days"),
+        (
+            "xcodebuild: error: Unable to find a destination matching the provided specifier\n"
+            "{ platform:iOS, id:1, error:iOS 18.5 is not installed. Please download and install "
+            "the platform from Xcode > Settings > Components. }",
+            "lacks the components of this phone's iOS",
+            "-downloadPlatform iOS",
+        ),
+        ("error: Unable to find a destination matching {id:1}", "not find the phone", "cable"),
+        ("error: You already have a current iOS Development certificate", "certificates", "revoke"),
+        ("error: No space left on device", "studio has no space left", "gigabytes"),
         ("error: use of undeclared type", "use of undeclared type", None),
     ],
 )
@@ -234,3 +261,6 @@ def test_each_process_is_a_launch_of_its_own() -> None:
     block = ScriptLine(worker="model", role="block", timeout_s=1, request=messages.Time(calls=1))
     assert split((around, block, close, block, close, around)) == [(0, 3), (3, 6)]
     assert split((around, around)) == [(0, 2)]
+    # Model and sentinel of a process are closed one after the other.
+    other = ScriptLine(worker="sentinel", role="close", timeout_s=1, request=messages.Close())
+    assert split((around, block, close, other, block, close, other, around)) == [(0, 4), (4, 8)]

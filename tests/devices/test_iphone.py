@@ -211,8 +211,10 @@ def test_a_model_that_the_phone_refuses(phone: StandInPhone, tmp_path: Path) -> 
     ("wrong", "words", "kind"),
     [
         ({}, "latbench's app ended without a word on my-iphone", "crash"),
-        ({"locks": True}, "my-iphone was locked while it measured", "crash"),
+        ({"locks": True}, "my-iphone was locked, or has restarted, while it measured", "crash"),
         ({"runs_empty": True}, "the connection from this machine to my-iphone", "disconnected"),
+        ({"half_written": True}, "latbench's app ended without a word on my-iphone", "crash"),
+        ({"signal": True}, "latbench's app was ended by iOS on my-iphone", "crash"),
     ],
 )
 def test_an_app_that_dies_leaves_what_was_measured(

@@ -14,6 +14,10 @@ from latbench.errors import FailureKind, StageError
 
 DEEPEST_ERROR = 8
 """How many errors may be nested."""
+ENDED_BY_SYSTEM = (
+    "iOS ends an app that takes too much memory, whose phone runs empty, or that somebody closes; "
+    "its crash report is on the phone: Settings, Privacy & Security, Analytics"
+)
 UNLOCK = "unlock it, and let it stay so: Settings, Display & Brightness, Auto-Lock, Never"
 
 
@@ -43,7 +47,7 @@ PROBLEMS = (
     ),
     KnownProblem(
         r"BSErrorCodeDescription.*Locked|FBSOpenApplicationErrorDomain 7\b|"
-        r"could not be, unlocked|device is locked",
+        r"could not be, unlocked|device is locked|passcode.protected|DeviceLocked",
         "{phone} is locked",
         UNLOCK,
     ),
@@ -55,7 +59,30 @@ PROBLEMS = (
     KnownProblem(
         r"explicitly trusted by the user|FBSOpenApplicationErrorDomain 3\b",
         "{phone} does not trust the developer of the app",
-        "on the phone: Settings, General, VPN & Device Management, trust your developer account",
+        "on the phone: Settings, General, VPN & Device Management, trust your developer account; "
+        "seven days after a free account signed it: latbench devices install {id} --team TEAMID",
+    ),
+    KnownProblem(
+        r"due to signal 9\b|SIGKILL",
+        "latbench's app was ended by iOS on {phone}",
+        ENDED_BY_SYSTEM,
+        "crash",
+    ),
+    KnownProblem(
+        r"NSPOSIXErrorDomain 28\b|NSCocoaErrorDomain 640\b|No space left|not enough (free )?space|"
+        r"insufficient storage",
+        "{phone} has no space left",
+        "delete something there; `latbench devices clean {id}` deletes the models of earlier runs",
+    ),
+    KnownProblem(
+        r"DeviceOSVersionTooLow|newer version of iOS|MIInstallerErrorDomain 45\b",
+        "the iOS of {phone} is too old for latbench's app",
+        "update it: iOS 17 or newer is needed",
+    ),
+    KnownProblem(
+        r"device is busy|busy \(|Preparing .* for development|is still being prepared",
+        "{mac} is still preparing {phone}",
+        "wait until Window, Devices and Simulators in Xcode shows it as ready, and repeat",
     ),
     KnownProblem(
         r"CoreDeviceError 12040\b|developer disk image|MobileImageMounter",
@@ -109,6 +136,42 @@ BUILD_PROBLEMS = (
         "no account of the team {team} is in Xcode on {mac}",
         "check the team's id (10 letters and digits, developer.apple.com, Membership), and add "
         "the account: Xcode, Settings, Accounts",
+    ),
+    KnownProblem(
+        r"PLA Update available|Program License Agreement",
+        "Apple has a new license agreement that the team {team} has not accepted",
+        "the holder of the account accepts it on developer.apple.com/account",
+    ),
+    KnownProblem(
+        r"session has expired|Unable to log in|invalid credentials|Failed to authenticate",
+        "the account of the team {team} is signed out in Xcode on {mac}",
+        "sign in again: Xcode, Settings, Accounts",
+    ),
+    KnownProblem(
+        r"maximum App ID limit|maximum number of App IDs",
+        "the free developer account has used up its app identifiers of this week",
+        "wait seven days, or give another --team TEAMID",
+    ),
+    KnownProblem(
+        r"maximum number of (development )?certificates|already ha(s|ve) (a|an) .*certificate",
+        "the team {team} has as many signing certificates as it may",
+        "revoke one that nobody needs: Xcode, Settings, Accounts, Manage Certificates",
+    ),
+    KnownProblem(
+        r"iOS [\d.]+ is not installed|download and install the platform",
+        "Xcode on {mac} lacks the components of this phone's iOS",
+        "Xcode, Settings, Components: install iOS; or: xcodebuild -downloadPlatform iOS",
+    ),
+    KnownProblem(
+        r"Unable to find a (device|destination) matching",
+        "Xcode on {mac} does not find the phone",
+        "connect it by cable, unlock it, and wait until Window, Devices and Simulators shows it as "
+        "ready; an Xcode older than the phone's iOS has to be updated",
+    ),
+    KnownProblem(
+        r"No space left on device|NSPOSIXErrorDomain.*28\b",
+        "{mac} has no space left to build the app",
+        "free some gigabytes there",
     ),
     KnownProblem(
         r"No profiles for|requires a provisioning profile|doesn't include the currently selected "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from latbench.devices.apple_control import DeviceControl
+from latbench.devices.apple_errors import ENDED_BY_SYSTEM, UNLOCK
 from latbench.errors import Failure, StageError
 from latbench.worker import job_folder as files
 from latbench.worker.apple import APP
@@ -144,16 +146,15 @@ class PhoneScript:
             return told.failure
         message, hint = (
             f"latbench's app ended without a word on {self._phone}",
-            "iOS ends an app that takes too much memory, whose phone runs empty, or that somebody "
-            "closes; its crash report is on the phone: Settings, Privacy & Security, Analytics",
+            ENDED_BY_SYSTEM,
         )
-        if self._status is None:
+        if self._status is None and not self.answers:
             message = f"latbench's app did not start its script on {self._phone}"
             hint = "open the app by hand once, and install it again if it does not open"
         try:
             if self._control.locked():
-                message = f"{self._phone} was locked while it measured"
-                hint = "set Settings, Display & Brightness, Auto-Lock to Never on the phone"
+                message = f"{self._phone} was locked, or has restarted, while it measured"
+                hint = UNLOCK
         except StageError:
             message = f"{self._phone} can no longer be reached"
             hint = "has it run empty? Connect it to power"
@@ -164,14 +165,15 @@ class PhoneScript:
 def fetch_answers(
     control: DeviceControl, bundle: str, id: str
 ) -> tuple[files.JobStatus | None, dict[int, files.ScriptAnswer]]:
-    """The status of a script and its answers so far. Raises :class:`StageError`."""
+    """The status of a script and its answers so far. Raises :class:`StageError`.
+
+    A status that was cut off says nothing; nor does an answer that was.
+    """
     found = control.copy_from(bundle, f"Documents/out-{id}", files.STATUS, files.ANSWERS) or {}
     status = None
     if (told := found.get(files.STATUS)) is not None:
-        try:
+        with suppress(msgspec.DecodeError):
             status = msgspec.json.decode(told, type=files.JobStatus)
-        except msgspec.DecodeError as error:
-            raise StageError("probe", f"the app's status cannot be read: {error}") from error
     return status, files.read_answers(found.get(files.ANSWERS, b""))
 
 

@@ -311,7 +311,7 @@ def _build(
     errors = "\n".join(line for line in said.splitlines() if "error:" in line)
     raise in_words(
         BUILD_PROBLEMS,
-        errors or said,
+        f"{said}\n{errors}",
         f"{APP} cannot be built on {control.mac}",
         {**_words(control, team), "id": connection.id, "phone": connection.id},
     )

@@ -125,6 +125,10 @@ class App:
                 self.change(connection="unavailable")
             if wrong.get("locks"):
                 self.change(locked=True)
+            if wrong.get("half_written"):
+                (self.out / files.STATUS).write_text('{"state": "runn')
+                with (self.out / files.ANSWERS).open("ab") as answers:
+                    answers.write(b'{"line": 99, "at_')
             os._exit(9)
         if done == wrong.get("stops_after"):
             (self.phone / "stopped").touch()
