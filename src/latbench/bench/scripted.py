@@ -56,7 +56,7 @@ def measure_scripted(
     *,
     order_seed: int,
 ) -> tuple[Record, ...]:
-    """Time one request, or two in turn, on a :class:`ScriptedDevice`; store and return the records.
+    """Time one request, or two alternately, on a :class:`ScriptedDevice`; return the records.
 
     As :func:`~latbench.bench.measure.measure_request` and
     :func:`~latbench.bench.measure.measure_parts`, without a fallback.
