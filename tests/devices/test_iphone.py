@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,9 @@ def test_the_way_to_a_new_phone(phone: StandInPhone, tmp_path: Path) -> None:
     found = latbench("devices", "discover", "--on", "local")
     line = f"latbench devices add my-iphone-13-mini apple://local/{UDID} --same-as iphone-13-mini"
     assert found.out.startswith(line)
+    phone.change(others=[{"identifier": "B", "udid": "00008110-0019"}])
+    twice = latbench("devices", "discover", "--on", "local")
+    assert "devices add my-iphone-13-mini-2 apple://local/00008110-0019 " in twice.out
     assert latbench(*line.split()[1:]).status == 0
     new = "my-iphone-13-mini"
     checked = latbench("devices", "check", new)
@@ -473,7 +477,20 @@ def test_a_phone_behind_a_mac_that_is_reached_over_ssh(
         assert record.environment.link is not None
         assert record.environment.link.address == f"apple://studio/{UDID}"
         assert not list(mac.path("/tmp").glob("latbench-*"))
-        mac.cut()
+        # The Mac falls asleep while the second process is timed.
+        phone.change(stops_after=phone.state()["answers"] + 22, stops_for_s=2.0)
+
+        def sleep() -> None:
+            until_stopped(phone)
+            mac.cut()
+
+        with ThreadPoolExecutor() as asleep:
+            asleep.submit(sleep)
+            record = measured(tmp_path)
+        failure = record.outcome.failure
+        assert failure is not None
+        assert len(record.outcome.traces) >= 1
+        assert failure.kind in ("disconnected", "timeout")
         failure = measured(tmp_path).outcome.failure
         assert failure is not None
         assert failure.kind in ("disconnected", "unavailable", "timeout")

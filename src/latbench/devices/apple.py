@@ -153,7 +153,7 @@ class AppleDevice:
         raise StageError(
             "open",
             f"{self._connection.id} takes scripts only, and this needs a conversation",
-            hint="measure one model at a time with `latbench run`",
+            hint="`latbench run`, `compare` and `sweep` work there",
             kind="unavailable",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import PurePosixPath
 
 import msgspec
@@ -73,18 +74,26 @@ def find_phones(mac: str) -> tuple[FoundPhone, ...]:
         phones = control.phones()
     finally:
         control.close()
-    there = [read_address(each.address) for each in load_connections()]
-    known = [each.identifier for each in there if isinstance(each, AppleAddress)]
-    return tuple(
-        FoundPhone(
-            id=_id_of(phone),
-            address=f"apple://{mac}/{phone.udid}",
-            described=f"{phone.name}: {phone.described}, {phone.system}",
-            same_as=row_of_product(phone.product),
-            added=any(phone.is_called(each) for each in known),
+    connections = load_connections()
+    found: list[FoundPhone] = []
+    for phone in phones:
+        own = next((each.id for each in connections if _reaches(each, phone)), None)
+        taken = {each.id for each in connections} | {each.id for each in found}
+        found.append(
+            FoundPhone(
+                id=own or _new_id(phone, taken),
+                address=f"apple://{mac}/{phone.udid}",
+                described=f"{phone.name}: {phone.described}, {phone.system}",
+                same_as=row_of_product(phone.product),
+                added=own is not None,
+            )
         )
-        for phone in phones
-    )
+    return tuple(found)
+
+
+def _reaches(connection: Connection, phone: Phone) -> bool:
+    address = read_address(connection.address)
+    return isinstance(address, AppleAddress) and phone.is_called(address.identifier)
 
 
 def row_of_product(product: str) -> str | None:
@@ -317,6 +326,9 @@ def _build(
     )
 
 
-def _id_of(phone: Phone) -> str:
-    id = re.sub(r"[^a-z0-9._-]+", "-", f"my-{phone.marketing_name or 'iphone'}".lower())
-    return id if DEVICE_ID.fullmatch(id) else "my-iphone"
+def _new_id(phone: Phone, taken: set[str]) -> str:
+    """An id that no other device has; two phones may be of one model."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", f"my-{phone.marketing_name or 'iphone'}".lower())
+    plain = plain if DEVICE_ID.fullmatch(plain) else "my-iphone"
+    numbered = (f"{plain}-{number}" for number in count(2))
+    return next(id for id in chain((plain,), numbered) if id not in taken)
