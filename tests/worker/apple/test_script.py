@@ -57,9 +57,10 @@ def process(worker: str) -> list[dict[str, Any]]:
 
 BOTH = [
     line(None, "conditions", type="conditions"),
+    *process("model")[:2],
     opening("sentinel"),
     line("sentinel", "first", type="time", calls=1),
-    *process("model"),
+    *process("model")[2:],
     line("sentinel", "block", type="time", calls=3),
     line("sentinel", "close", type="close"),
     *process("model"),
@@ -106,6 +107,11 @@ def told(answer: ScriptAnswer) -> messages.Response:
     return messages.decode_response(bytes(answer.response))
 
 
+def peaks(found: dict[int, ScriptAnswer]) -> list[int | None]:
+    given = [told(answer) for answer in found.values()]
+    return [each.peak_rss_bytes for each in given if isinstance(each, messages.OutputsGiven)]
+
+
 def test_a_job_is_executed_whole(apple: Sequence[str], base: Path) -> None:
     folder = put(base, "whole", BOTH, lock="lock")
     done = run(apple, folder)
@@ -117,6 +123,9 @@ def test_a_job_is_executed_whole(apple: Sequence[str], base: Path) -> None:
     kinds = [type(told(answer)).__name__ for answer in found.values()]
     assert "Failed" not in kinds
     assert kinds.count("SessionOpened") == 3
+    # Memory is the process's: only what the first model reached before the next one is its own.
+    assert peaks(found)[0] is not None
+    assert peaks(found)[1] is None
     opened = told(found[1])
     assert isinstance(opened, messages.SessionOpened)
     # Model and sentinel share one process here, which no harness would guess.
@@ -140,6 +149,7 @@ def test_a_job_is_executed_in_parts(apple: Sequence[str], base: Path) -> None:
     assert list(found) == list(range(len(BOTH)))
     times = [answer.at_ns for answer in found.values()]
     assert times == sorted(times)
+    assert None not in peaks(found)
     opened = told(found[10])
     assert isinstance(opened, messages.SessionOpened)
     assert opened.settings["processes"] == "one for each part of the script"

@@ -69,8 +69,8 @@ public final class Script: @unchecked Sendable {
     private var workers: [String: Worker] = [:]
     /// Workers that have failed: their other lines are skipped.
     private var ended: Set<String> = []
-    /// How many sessions this process has had.
-    private var opened = 0
+    /// Workers that have loaded a model in this process.
+    private var opened: Set<String> = []
     private var startedUnixNs = unixNs()
     private let lock = NSLock()
     private var file: Int32 = -1
@@ -219,7 +219,7 @@ public final class Script: @unchecked Sendable {
     ) -> Json {
         let worker = workers[name] ?? Worker(base: place.base, probe: probe, facts: facts)
         workers[name] = worker
-        if case .open = line.request { share(with: worker) }
+        if case .open = line.request { share(with: name, worker) }
         let late = DispatchWorkItem { [self] in
             let problem = seconds < line.timeout_s ? outOfTime(about) : Failure(
                 line.request.stage,
@@ -239,10 +239,10 @@ public final class Script: @unchecked Sendable {
 
     /// Memory is that of the whole process: once a second model is loaded, its peak says nothing about
     /// either. What the first one had reached until then is its own.
-    private func share(with opening: Worker) {
+    private func share(with name: String, _ opening: Worker) {
         for other in workers.values where other !== opening && other.isOpen { other.keepPeak() }
-        if opened > 0 { opening.peak = .some(nil) }
-        opened += 1
+        if opening.peak == nil, !opened.subtracting([name]).isEmpty { opening.peak = .some(nil) }
+        opened.insert(name)
     }
 
     private func outOfTime(_ about: About) -> Failure {
