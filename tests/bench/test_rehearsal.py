@@ -19,7 +19,7 @@ from latbench.devices.local import LocalDevice
 from latbench.errors import Failure, StageError
 from latbench.events import SILENT
 from latbench.schema.protocol import TimingProtocol
-from latbench.schema.protocol_catalog import FIXED, QUICK, SHIPPED, WARM
+from latbench.schema.protocol_catalog import COMPARE, FIXED, QUICK, SHIPPED, WARM
 from latbench.worker import messages
 from latbench.worker.client import WorkerClient
 from latbench.worker.job_folder import ScriptAnswer, read_answers
@@ -89,6 +89,33 @@ def test_a_script_asks_what_the_executor_asks(tmp_path: Path) -> None:
     assert outcome.status == "measured"
     assert [line.request for line in script if line.worker] == recorder.asked
     assert [script[0].role, script[-1].role] == ["conditions"] * 2
+
+
+def test_two_models_alternate_with_a_time_for_each_block(tmp_path: Path) -> None:
+    quick, slow = (times(fake_job(tmp_path, ns), ns, calls) for ns, calls in ((MS, 9), (4 * MS, 5)))
+    budget = msgspec.structs.replace(COMPARE, processes=2, max_processes=2, budget_ns=4000 * MS)
+    how: dict[str, Any] = {"start_ns": 0, "timeout_s": 60, "order_seed": 7}
+    found = rehearse(budget, quick, None, second=slow, **how)
+    protocol = found.protocol
+    assert (protocol.block_ns, protocol.warmup, protocol.warmup_calls) == (20 * MS, "fixed", 9)
+    blocks = {
+        name: [
+            line.request.calls - line.request.settle
+            for line in found.script
+            if line.worker == name and line.role == "block"
+            if isinstance(line.request, messages.Time)
+        ]
+        for name in ("model", "second")
+    }
+    assert set(blocks["model"]) == {20}
+    assert max(blocks["second"]) == 5
+    assert len(blocks["model"]) == len(blocks["second"]) > 20
+    # In random order, each in turn.
+    order = [line.worker for line in found.script if line.role == "block"]
+    pairs = list(zip(order[::2], order[1::2], strict=True))
+    assert set(pairs) == {("model", "second"), ("second", "model")}
+    again = rehearse(protocol, quick, None, second=slow, **how)
+    assert again.script == found.script
 
 
 def test_a_fixed_protocol_stays_as_it_is(tmp_path: Path) -> None:

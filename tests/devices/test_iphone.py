@@ -428,6 +428,21 @@ def test_a_phone_that_warms_up_in_mid_run(phone: StandInPhone, tmp_path: Path) -
     assert summary.disturbances == {"the device throttled itself": statuses.count("serious")}
 
 
+def test_a_warm_phone_is_waited_for(
+    phone: StandInPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app is asked again while it cools: at first, for the run, and while it rests."""
+    monkeypatch.setattr(apple, "FRESH_S", 0.0)
+    phone.change(conditions={"thermal_status": "fair"}, cools_at=5)
+    ended = latbench(
+        *("run", "mobilevig_ti", "--backend", "fake", "--device", "my-iphone", *FEW),
+        *("--max-thermal-status", "nominal", "--processes", "1", "--json"),
+    )
+    assert ended.status == 0, ended
+    rest = ended.json["record"]["environment"]["rest"]
+    assert (rest["start_thermal_status"], rest["end_thermal_status"]) == ("fair", "nominal")
+
+
 def measured_answers(phone: StandInPhone, tmp_path: Path) -> int:
     """How many lines the app answers in a run that goes well."""
     record = measured(tmp_path)

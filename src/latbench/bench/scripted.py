@@ -26,10 +26,11 @@ from latbench.bench.replay import MODELS, SENTINEL, Answered, Ending, Expected, 
 from latbench.bench.required_units import RequiredUnits
 from latbench.bench.rest import check_rest, rest
 from latbench.bench.sentinel import NO_SENTINEL, sentinel_for, without_sentinel
-from latbench.devices.measured import ScriptedDevice, ScriptUnderWay
+from latbench.devices.measured import MeasuredDevice, ScriptedDevice, ScriptUnderWay
 from latbench.devices.remote import user_name
+from latbench.devices.unreachable import unread_conditions
 from latbench.errors import Failure, LatbenchError, Stage, StageError, UsageError, failure_of
-from latbench.schema.environment import Rest
+from latbench.schema.environment import Conditions, Rest
 from latbench.schema.protocol import TimingProtocol, calls_that_fit, protocol_sha256
 from latbench.schema.record import Interleaved, Outcome, Record, Runtime
 from latbench.schema.trace import Placement, Trace
@@ -116,8 +117,7 @@ class _ScriptedMeasurement:
         self._order_seed = order_seed
         self._created_unix_ns = time.time_ns()
         self._software = context.device.software(PACKAGES)
-        self._before = context.device.conditions()
-        self._after = self._before
+        self._before = self._after = _conditions_of(context.device)
         self._protocol = protocol
         self._rest: Rest | None = None
         self._left: str | None = None
@@ -396,6 +396,14 @@ class _ScriptedMeasurement:
             parts=len(self._parts),
             order_seed=self._order_seed,
         )
+
+
+def _conditions_of(device: MeasuredDevice) -> Conditions:
+    """The conditions; unknown ones if it does not answer, which its script will say."""
+    try:
+        return device.conditions()
+    except StageError:
+        return unread_conditions()
 
 
 @dataclass(frozen=True, kw_only=True)

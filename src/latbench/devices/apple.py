@@ -40,6 +40,8 @@ FACTS_TIMEOUT_S = 60.0
 FREE_WAIT_S = 20.0
 """An app that another harness has left ends by itself after the process that it times."""
 BUSY_POLL_S = 2.0
+FRESH_S = 15.0
+"""So long the app's answer about its phone is good for: launching it warms the phone a little."""
 
 
 class AppleDevice:
@@ -94,7 +96,9 @@ class AppleDevice:
         )
 
     def conditions(self) -> Conditions:
-        """What the app told last; a script asks again."""
+        """What the app tells, which is asked again after :data:`FRESH_S`. Each takes a launch."""
+        if time.monotonic() >= self._asked_s + FRESH_S:
+            self._machine, self._conditions = self._facts()
         return self._conditions
 
     def software(self, packages: Iterable[str]) -> Software:
@@ -206,6 +210,7 @@ class AppleDevice:
             if failed is not None:
                 raise StageError.of(failed.failure)
             raise StageError("probe", f"the app on {self._connection.id} does not tell its phone")
+        self._asked_s = time.monotonic()
         self._clock_offset_ns = now.conditions.unix_ns - (before + time.time_ns()) // 2
         return self._completed(machine.machine), now.conditions
 

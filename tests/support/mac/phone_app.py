@@ -51,7 +51,10 @@ class App:
         self.ended: set[str] = set()
 
     def run(self, first: int, end: int) -> None:
-        self.change(launches=self.state().get("launches", 0) + 1)
+        launches = self.state().get("launches", 0) + 1
+        self.change(launches=launches)
+        if launches == self.state().get("cools_at"):
+            self.change(conditions={"thermal_status": "nominal"})
         self.say("running")
         with ExitStack() as exits, (self.out / files.ANSWERS).open("ab") as answers:
             workers: dict[str, Worker] = {}
