@@ -317,10 +317,11 @@ def started(command: Sequence[str], registry: Path) -> subprocess.Popen[str]:
     )
 
 
-def until_stopped(phone: StandInPhone) -> None:
-    end = time.monotonic() + 60
+def until_stopped(phone: StandInPhone, running: subprocess.Popen[str] | None = None) -> None:
+    end = time.monotonic() + 240
     while not (phone.folder / "stopped").exists():
         assert time.monotonic() < end
+        assert running is None or running.poll() is None, running.communicate()
         time.sleep(0.02)
 
 
@@ -331,7 +332,7 @@ def test_a_harness_that_ends_in_the_middle(
     phone.change(stops_after=20, stops_for_s=1.0)
     registry = tmp_path / "registry.db"
     running = harness(phone, registry)
-    until_stopped(phone)
+    until_stopped(phone, running)
     os.killpg(running.pid, number)
     out, err = running.communicate(timeout=60)
     phone.change(stops_after=None)
@@ -358,7 +359,7 @@ def test_a_comparison_whose_harness_is_killed(phone: StandInPhone, tmp_path: Pat
     registry = tmp_path / "registry.db"
     sides = ("compare", "scale=1", "scale=1.2", "--model", "mobilevig_ti", "--backend", "fake")
     running = started((sys.executable, "-m", "latbench", *sides), registry)
-    until_stopped(phone)
+    until_stopped(phone, running)
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate(timeout=60)
     phone.change(stops_after=None)
