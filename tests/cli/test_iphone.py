@@ -68,7 +68,7 @@ def test_a_core_ml_model_on_a_phone(
     phone.has_app("my-iphone", "coreml", same_as="iphone-13-mini")
     model = ("--backend", "coreml", "--device", "my-iphone", *QUICK, "--processes", "1", "--json")
     model_file = write_program(convolution, tmp_path / "c.mlpackage", (1, 3, 8, 8))
-    ran = on_phone("run", "--model", model_file, *model)
+    ran = on_phone("run", "--model", model_file, *model, "--profile")
     assert ran.status == 0, ran
     record = ran.json["record"]
     assert record["environment"]["link"]["transport"] == "apple"
@@ -77,15 +77,13 @@ def test_a_core_ml_model_on_a_phone(
     assert record["runtime"]["settings"]["clock"] == "runtime"
     assert record["outcome"]["checks"][0]["max_rel_error"] < 0.01
     # Core ML times no operators; what it plans for them is told instead.
-    planned = on_phone("run", "--model", model_file, *model[:-1], "--profile")
-    assert planned.status == 0, planned
-    assert "planned by MLComputePlan, not timed: " in planned.out
-    id = on_phone("list", "--json").json[0]["id"]
+    id = record["id"]
+    assert "planned by MLComputePlan, not timed: " in on_phone("show", id).out
     shown = on_phone("profile", id)
     assert shown.status == 0, shown
     assert re.match(r"\d+ operators, planned by MLComputePlan, not timed: ", shown.out)
     assert "50.0%" in shown.out
-    assert "neural_engine" in on_phone("profile", id, "--format", "csv").out
+    assert ",gpu,500000" in on_phone("profile", id, "--format", "csv").out
     assert on_phone("profile", id, "--json").json["plan"]["source"] == "MLComputePlan"
     refused = on_phone("profile", id, "--against", id)
     assert "a plan of its operators, but no times" in refused.err
