@@ -238,7 +238,7 @@ def test_nested_errors_end() -> None:
             "xcodebuild: error: Unable to find a destination matching the provided specifier\n"
             "{ platform:iOS, id:1, error:iOS 18.5 is not installed. Please download and install "
             "the platform from Xcode > Settings > Components. }",
-            "lacks the components of this phone's iOS",
+            "has no components for this phone's iOS",
             "-downloadPlatform iOS",
         ),
         ("error: Unable to find a destination matching {id:1}", "not find the phone", "cable"),

@@ -377,6 +377,8 @@ def test_a_comparison_whose_harness_is_killed(phone: StandInPhone, tmp_path: Pat
 
 
 def test_the_way_to_a_new_phone(phone: StandInPhone, tmp_path: Path) -> None:
+    assert "add my-iphone apple" in latbench("devices", "discover", "--on", "local").out
+    assert latbench("devices", "remove", "my-iphone").status == 0
     found = latbench("devices", "discover", "--on", "local")
     line = f"latbench devices add my-iphone-13-mini apple://local/{UDID} --same-as iphone-13-mini"
     assert found.out.startswith(line)

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from latbench.bench.left_jobs import LeftJob, find_left_job, forget_job, job_lock
-from latbench.bench.replay import MODELS, SENTINEL, Ending, Expected, replay
+from latbench.bench.replay import MODELS, SENTINEL_WORKER, Ending, Expected, replay
 from latbench.bench.required_units import required_units
 from latbench.bench.sentinel import without_sentinel
 from latbench.devices.addresses import AppleAddress, read_address
@@ -124,7 +124,7 @@ def _records(job: LeftJob, found: FoundJob, answers: bytes, warn: Warn) -> tuple
         read_answers(answers),
         _ending(job, found),
         empty[0].protocol,
-        {**expected, SENTINEL: Expected(reference=job.reference(SENTINEL))},
+        {**expected, SENTINEL_WORKER: Expected(reference=job.reference(SENTINEL_WORKER))},
     )
     sentinel = empty[0].sentinel
     if told.sentinel_failure is not None:

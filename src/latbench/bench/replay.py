@@ -20,7 +20,7 @@ from latbench.worker.client import A
 from latbench.worker.job_folder import STAGES, ScriptAnswer, ScriptLine, WorkerName
 
 MODELS: tuple[WorkerName, ...] = ("model", "second")
-SENTINEL: WorkerName = "sentinel"
+SENTINEL_WORKER: WorkerName = "sentinel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def replay(
     answered = Answered(script, answers)
     runs = {
         name: JobRun(_job(script, name, expected[name]), protocol, 0, answered.clock)
-        for name in (*MODELS, SENTINEL)
+        for name in (*MODELS, SENTINEL_WORKER)
         if any(line.worker == name for line in script)
     }
     for run in runs.values():
@@ -85,7 +85,7 @@ def replay(
     played = _played(script, answered, runs, ending)
     told = answered.conditions()
     canceled = ending.canceled and not played.complete
-    sentinel: tuple[Trace, ...] = runs[SENTINEL].traces if SENTINEL in runs else ()
+    sentinel: tuple[Trace, ...] = runs[SENTINEL_WORKER].traces if SENTINEL_WORKER in runs else ()
 
     def outcome(name: WorkerName) -> Outcome:
         failed = played.failed == name and not canceled
@@ -132,9 +132,9 @@ def _played(
     """Take each answer."""
     played = _Played()
     for number, line in enumerate(script):
-        if line.worker is None or (line.worker == SENTINEL and played.sentinel_failure):
+        if line.worker is None or (line.worker == SENTINEL_WORKER and played.sentinel_failure):
             continue
-        model: WorkerName = MODELS[0] if line.worker == SENTINEL else line.worker
+        model: WorkerName = MODELS[0] if line.worker == SENTINEL_WORKER else line.worker
         if answered.is_over(number):
             played.failed = model
             played.failure = msgspec.structs.replace(ending.failure, stage=STAGES[line.role])
@@ -144,7 +144,7 @@ def _played(
             session = _session(script, number) if line.role == "open" else 0
             _take(runs[line.worker], line, session)
         except LatbenchError as error:
-            if line.worker != SENTINEL:
+            if line.worker != SENTINEL_WORKER:
                 played.failed, played.failure = model, failure_of(error, STAGES[line.role])
                 return played
             played.sentinel_failure = error

@@ -22,7 +22,7 @@ from latbench.bench.operator_profile import CALLS, with_operators
 from latbench.bench.prepare import PreparedJob, ResolvedRequest, find_fallback, prepare_job
 from latbench.bench.record_factory import PACKAGES, Measurement, make_record, new_comparison_id
 from latbench.bench.rehearsal import A_LOOK, PilotTimes, Rehearsed, fixed_protocol, rehearse
-from latbench.bench.replay import MODELS, SENTINEL, Answered, Ending, Expected, replay
+from latbench.bench.replay import MODELS, SENTINEL_WORKER, Answered, Ending, Expected, replay
 from latbench.bench.required_units import RequiredUnits
 from latbench.bench.rest import check_rest, rest
 from latbench.bench.sentinel import NO_SENTINEL, sentinel_for, without_sentinel
@@ -161,7 +161,7 @@ class _ScriptedMeasurement:
         self._say("a first look at the model" + "s" * (len(self._parts) > 1))
         guesses = {part.name: _guess(part.job) for part in self._parts}
         if self._sentinel_job is not None:
-            guesses[SENTINEL] = _guess(self._sentinel_job)
+            guesses[SENTINEL_WORKER] = _guess(self._sentinel_job)
         looked = self._pilot(A_LOOK, guesses)
         if looked is None:
             return
@@ -169,7 +169,7 @@ class _ScriptedMeasurement:
         if self._asked.warmup != "fixed":
             self._say("a pilot run finds out when it is warm")
             # The sentinel warms up for a fixed time.
-            models = {name: each for name, each in times.items() if name != SENTINEL}
+            models = {name: each for name, each in times.items() if name != SENTINEL_WORKER}
             again = self._pilot(self._warmup_calls(models), models)
             if again is None:
                 return
@@ -203,7 +203,7 @@ class _ScriptedMeasurement:
             return None
         traces = {p.name: p.outcome.traces[0] for p in self._parts}
         if self._sentinel_job is not None and outcomes[0].sentinel:
-            traces[SENTINEL] = outcomes[0].sentinel[0]
+            traces[SENTINEL_WORKER] = outcomes[0].sentinel[0]
         known_ns = sum(map(_known_ns, traces.values()))
         return _Looked(traces=traces, start_ns=max(0, took_ns - known_ns))
 
@@ -211,14 +211,16 @@ class _ScriptedMeasurement:
         """What a pilot run says about each worker that it had."""
         jobs = {part.name: part.job for part in self._parts}
         if self._sentinel_job is not None:
-            jobs[SENTINEL] = self._sentinel_job
+            jobs[SENTINEL_WORKER] = self._sentinel_job
         return {
             name: PilotTimes(
                 job=jobs[name],
                 first_ns=trace.first_ns or 0,
                 load_ns=trace.load_ns,
                 typical_ns=_typical_ns(trace),
-                warmup_calls=0 if name == SENTINEL else warm_after(jobs[name], self._asked, trace),
+                warmup_calls=0
+                if name == SENTINEL_WORKER
+                else warm_after(jobs[name], self._asked, trace),
             )
             for name, trace in looked.traces.items()
         }
@@ -230,7 +232,7 @@ class _ScriptedMeasurement:
         return rehearse(
             protocol,
             times["model"],
-            times.get(SENTINEL),
+            times.get(SENTINEL_WORKER),
             second=times.get("second"),
             start_ns=start_ns,
             timeout_s=self._context.timeout_s,
@@ -327,7 +329,7 @@ class _ScriptedMeasurement:
     def _expected(self) -> dict[WorkerName, Expected]:
         found = {part.name: part.expected for part in self._parts}
         if self._sentinel_job is not None:
-            found[SENTINEL] = Expected(reference=self._sentinel_job.reference)
+            found[SENTINEL_WORKER] = Expected(reference=self._sentinel_job.reference)
         return found
 
     def _take(self, script: ScriptUnderWay, rehearsed: Rehearsed, canceled: bool) -> None:

@@ -159,7 +159,7 @@ BUILD_PROBLEMS = (
     ),
     KnownProblem(
         r"iOS [\d.]+ is not installed|download and install the platform",
-        "Xcode on {mac} lacks the components of this phone's iOS",
+        "Xcode on {mac} has no components for this phone's iOS",
         "Xcode, Settings, Components: install iOS; or: xcodebuild -downloadPlatform iOS",
     ),
     KnownProblem(
