@@ -6,6 +6,8 @@ QUIET := $(shell test -t 2 && test -z "$$CI" || echo --quiet)
 INSTALL := -m pip install $(QUIET) --disable-pip-version-check
 PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
 ARGS ?=
+# One more than two cores: tests of links and devices wait four fifths of their time.
+WORKERS ?= 3
 
 # Most mistakes show without the folders whose tests start commands or servers, export models or build packages.
 FAST := -m "not slow and not torch" $(addprefix --ignore=tests/,audit benchmarks bundle cli conformance contracts packaging store support_hosts)
@@ -22,7 +24,7 @@ run: .venv/run.stamp  ## measure MobileViG-Ti on ONNX Runtime and store the reco
 	$(BIN)/latbench run --model mobilevig_ti --backend onnxruntime $(ARGS)
 
 test: .venv/test.stamp .venv/tflite-runtime.stamp  ## run all tests (30 to 40 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 fast: .venv/test.stamp  ## run the tests that finish in less than a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST) $(ARGS)

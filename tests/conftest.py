@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,24 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if data.exists():
             server_command(folder / "pg_ctl", "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(place, ignore_errors=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile latbench where PYTHONDONTWRITEBYTECODE is set: else each program compiles it anew."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        for package in ("latbench", "latbench_exporters", "latbench_runners"):
+            for folder in import_module(package).__path__:
+                compileall.compile_dir(folder, quiet=2)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the modules of slow tests: at the end, no worker is left alone with a long one.
+
+    Modules stay whole, for their fixtures, and in order.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

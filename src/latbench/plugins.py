@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import cast
 
 from latbench.api import Exporter, PlacingRunner, Runner
@@ -19,12 +21,12 @@ from latbench.errors import (
 
 def runner_names() -> tuple[str, ...]:
     """Names of all installed runners, sorted."""
-    return tuple(sorted(entry_points(group="latbench.runners").names))
+    return tuple(sorted(_installed("latbench.runners").names))
 
 
 def format_names() -> tuple[str, ...]:
     """Formats for which an exporter is installed, sorted."""
-    return tuple(sorted(entry_points(group="latbench.exporters").names))
+    return tuple(sorted(_installed("latbench.exporters").names))
 
 
 def load_runner(name: str) -> Runner:
@@ -134,8 +136,19 @@ def _who_takes(suffix: str) -> str | None:
     return "; ".join(parts) or None
 
 
+def _installed(group: str) -> EntryPoints:
+    """The entry points of ``group``."""
+    return _read_metadata(group, tuple(sys.path))
+
+
+@cache
+def _read_metadata(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """Those of all packages on ``path``, which is ``sys.path``: reading them takes long."""
+    return entry_points(group=group)
+
+
 def _load(group: str, name: str, what: str, known: tuple[str, ...]) -> object:
-    found: tuple[EntryPoint, ...] = tuple(entry_points(group=group, name=name))
+    found: tuple[EntryPoint, ...] = tuple(_installed(group).select(name=name))
     if not found:
         raise UsageError(f"unknown {what} {name!r}", hint=suggest(name, known))
     origins = {entry.dist.name for entry in found if entry.dist}

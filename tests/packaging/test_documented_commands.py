@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from support.command_line import Ended, in_process
 from support.environment import child_environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,17 +34,12 @@ def commands(page: str) -> list[str]:
     ]
 
 
-def run(command: str, place: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def run(command: str, place: Path, *more: str) -> Ended:
+    """Run a command as printed, in this process; its workers are processes."""
     program, *arguments = shlex.split(command)
     assert program == "latbench", command
-    return subprocess.run(
-        [sys.executable, "-m", "latbench", *arguments, *more],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=child_environment(LATBENCH_REGISTRY=str(place / "registry.db"), COLUMNS="80"),
-    )
+    environment = child_environment(LATBENCH_REGISTRY=str(place / "registry.db"), COLUMNS="80")
+    return in_process([*arguments, *more], environment, place)
 
 
 def write_files(page: str, place: Path) -> None:
@@ -65,8 +59,8 @@ def test_the_tutorial_works_as_printed(tmp_path: Path) -> None:
         done = run(command, tmp_path)
         # Inconclusive is an answer that a busy machine may give.
         allowed = {0, 4} if " compare " in command else {0}
-        assert done.returncode in allowed, f"{command}\n{done.stdout}{done.stderr}"
-        assert done.stdout.strip(), command
+        assert done.status in allowed, f"{command}\n{done.out}{done.err}"
+        assert done.out.strip(), command
 
 
 @pytest.mark.slow
@@ -77,17 +71,17 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
         pytest.skip("needs the extra timm")
     write_files("docs/tutorial.md", tmp_path)
     made = run("latbench export net.py:make_net --output model.onnx", tmp_path)
-    assert made.returncode == 0, made.stderr
+    assert made.status == 0, made.err
     for name in ("old.onnx", "new.onnx"):
         (tmp_path / name).write_bytes((tmp_path / "model.onnx").read_bytes())
     # The README's board is this machine under another name.
-    assert run("latbench devices add pi5 local://", tmp_path).returncode == 0
+    assert run("latbench devices add pi5 local://", tmp_path).status == 0
     typed = commands("README.md")
     assert len(typed) > 5
     for command in typed:
         measures = command.split()[1] in ("run", "compare")
         done = run(command, tmp_path, *(QUICK if measures else ()))
-        assert done.returncode in ({0, 4} if measures else {0}), f"{command}\n{done.stderr}"
+        assert done.status in ({0, 4} if measures else {0}), f"{command}\n{done.err}"
 
 
 def test_the_two_commands_at_the_readmes_top_are_targets_of_make() -> None:

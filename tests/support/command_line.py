@@ -102,12 +102,15 @@ def _redirected(descriptor: int, name: str) -> Iterator[Callable[[], str]]:
 def in_process(arguments: list[str], environment: Mapping[str, str], folder: Path) -> Ended:
     """Run the command in this interpreter, which saves starting another; workers are processes.
 
-    It sees the same arguments, environment, working directory and standard streams as a program.
+    It sees the same arguments, environment, working directory, standard streams and search path as
+    a program; what was imported before remains imported.
     """
     from latbench.cli import main
 
-    kept = (sys.argv, dict(os.environ), Path.cwd())
+    kept = (sys.argv, dict(os.environ), Path.cwd(), list(sys.path))
     sys.argv = ["latbench", *arguments]
+    searched = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = dict.fromkeys((*searched, *sys.path))
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -122,4 +125,5 @@ def in_process(arguments: list[str], environment: Mapping[str, str], folder: Pat
         os.environ.clear()
         os.environ.update(kept[1])
         os.chdir(kept[2])
+        sys.path[:] = kept[3]
     raise AssertionError("the command line returned without an exit status")
