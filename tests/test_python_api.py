@@ -19,6 +19,7 @@ QUICK = msgspec.structs.replace(
 )
 
 
+@pytest.mark.slow
 def test_run_and_read_back(tmp_path: Path) -> None:
     path = onnx_files.classifier(tmp_path / "c.onnx")
     seen: list[tuple[int, int]] = []

@@ -137,6 +137,7 @@ def test_what_builds_calibrates_and_checks_counts(
     assert code_digest(exporter, (*CHECKING, *BUILDING)) != before
 
 
+@pytest.mark.slow
 def test_the_hint_of_a_slow_export_names_no_option_of_a_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

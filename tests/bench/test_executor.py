@@ -256,6 +256,7 @@ def after_each_block(
     monkeypatch.setattr(WorkerClient, "ask", asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latency_s", [0.5, 1])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_slow_models_get_fewer_samples_and_not_too_few_processes(

@@ -141,6 +141,7 @@ def run(path: Path, registry: Path, require: str, **fields: object) -> latbench.
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "require", "met"),
     [

@@ -384,6 +384,7 @@ def test_refused(content: bytes, words: str) -> None:
         read_output(content, AUTO)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_damage_is_an_error_in_words(name: str) -> None:
     """Cut, doubled and changed anywhere, a file is read or refused."""

@@ -19,9 +19,9 @@ from support.hosts.spec import BACK, LAB
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark tests on the emulated device as slow."""
+    """Mark tests that start a device as slow."""
     for item in items:
-        if "arm" in getattr(item, "fixturenames", ()):
+        if "ssh_bed" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 
