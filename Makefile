@@ -9,8 +9,8 @@ ARGS ?=
 # One more than two cores: tests of links and devices wait four fifths of their time.
 WORKERS ?= 3
 
-# Most mistakes show without the folders whose tests start commands or servers, export models or build packages.
-FAST := -m "not slow and not torch" $(addprefix --ignore=tests/,audit benchmarks bundle cli conformance contracts packaging store support_hosts)
+# Most mistakes show without the folders whose tests start commands or servers, import torch or build packages.
+FAST := -m "not slow and not torch" $(addprefix --ignore=tests/,audit benchmarks bundle cli conformance contracts exporters packaging runners store support_hosts zoo)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test fast format check docs wheel lock clean
