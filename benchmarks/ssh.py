@@ -7,8 +7,9 @@ the same model and are timed block by block, in random order, the other one stop
 *Latency*: the ratio of the medians with its 95 % interval over rounds. Goal: 1.00 +- 0.01.
 *Cost of a block*: the wall time of a block besides its calls, with stopping and continuing.
 Goal: at most 10 ms. *Second start*: from asking for a worker to its greeting. Goal: at most 1 s.
-*A device half as fast*: the same inferences, of 100 ms and more, on a device that has half of a
-CPU by quota; by mean, because each inference waits for whole periods. Known: 2.
+*A device half as fast*: the same inferences, of 100 ms and more, on two devices that have the same CPU
+alone. While the second one is timed, a program of the same weight competes for it, so it gets half
+of the time (:mod:`support.hosts.control_group`); by mean. Known: 2.
 
 Needs Linux, root and sshd; elsewhere it says so.
 """
@@ -17,95 +18,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import numpy as np
-
-from latbench.api import ExportSpec
 from latbench.devices.local import LocalDevice
 from latbench.devices.measured import MeasuredDevice
 from latbench.devices.opening import Devices
-from latbench.worker import messages
-from latbench.worker.client import WorkerClient
-from latbench_exporters.onnx.exporter import exporter
 from support import onnx_files
+from support.alternating import alternate, competing, ratio
 from support.devices import add_with_checkout, use_home
 from support.hosts import Bed, Host, why_unavailable
 from support.hosts.spec import CHECKOUT
-from support.records import make_artifact
-
-TIMEOUT_S = 120.0
-
-
-class Timed:
-    """One worker with an open model, and what its blocks took."""
-
-    def __init__(self, worker: WorkerClient, request: messages.Open) -> None:
-        self.worker = worker
-        worker.ask(request, messages.SessionOpened, stage="open", timeout_s=TIMEOUT_S)
-        worker.ask(messages.Time(calls=10), messages.BlockTimed, stage="time", timeout_s=TIMEOUT_S)
-        self.blocks: list[Sequence[int]] = []
-        self.besides_s: list[float] = []
-
-    def block(self, calls: int) -> None:
-        """Time one block."""
-        begun = perf_counter()
-        asked = messages.Time(calls=calls)
-        timed = self.worker.ask(asked, messages.BlockTimed, stage="time", timeout_s=TIMEOUT_S)
-        self.worker.pause()
-        wall = perf_counter() - begun
-        self.besides_s.append(wall - sum(timed.sample_ns) / 1e9)
-        self.blocks.append(timed.sample_ns)
-
-
-def alternate(
-    here: MeasuredDevice, there: MeasuredDevice, model: Path, rounds: int, calls: int
-) -> tuple[Timed, Timed]:
-    """Time a model on two devices block by block."""
-    fixed = model.with_suffix(".fixed.onnx")
-    exported = exporter().adopt(model, ExportSpec(), fixed)
-    artifact = make_artifact(fixed, exported, "onnx")
-    draw = random.Random(0)
-    with ExitStack() as exits:
-        pair = []
-        for device in (here, there):
-            worker = exits.enter_context(device.start_worker("a benchmark"))
-            request = messages.Open(
-                backend="onnxruntime",
-                artifact=artifact,
-                path=str(device.place(fixed)),
-                threads=1,
-                seed=0,
-                process=0,
-                extra={},
-            )
-            pair.append(Timed(worker, request))
-            worker.pause()
-        for _ in range(rounds):
-            for timed in draw.sample(pair, 2):
-                timed.block(calls)
-        return pair[0], pair[1]
-
-
-def ratio(
-    one: Timed, two: Timed, of: Callable[[Sequence[int]], float]
-) -> tuple[float, float, float]:
-    """Ratio of the second to the first with its interval, by resampling rounds."""
-    pairs = [(of(a), of(b)) for a, b in zip(one.blocks, two.blocks, strict=True)]
-    draw = np.random.default_rng(0)
-    logs = np.log([b / a for a, b in pairs])
-    resampled = np.median(draw.choice(logs, (2000, len(logs))), axis=1)
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return float(np.exp(np.median(logs))), float(np.exp(low)), float(np.exp(high))
 
 
 def started_s(device: MeasuredDevice, rounds: int) -> float:
@@ -121,9 +49,10 @@ def started_s(device: MeasuredDevice, rounds: int) -> float:
 def compare(bed: Bed, folder: Path, rounds: int, calls: int, side: int) -> None:
     """Print the four results."""
     fast = bed.started(name="board", visible=CHECKOUT)
-    slow = bed.started(name="slow", visible=CHECKOUT, cpus=0.5)
-    with fast as board, slow as half, Devices() as devices:
-        for host in (board, half):
+    alone = bed.started(name="alone", visible=CHECKOUT, cpu=0)
+    half = bed.started(name="half", visible=CHECKOUT, cpu=0)
+    with fast as board, alone as whole, half as shared, Devices() as devices:
+        for host in (board, whole, shared):
             known(host, folder)
         here, there = LocalDevice(), devices.open("board")
         model = onnx_files.stack(folder / "model.onnx", side=side)
@@ -140,9 +69,10 @@ def compare(bed: Bed, folder: Path, rounds: int, calls: int, side: int) -> None:
         print(f"start of a worker: local {started_s(here, times):.2f} s, ", end="")
         print(f"ssh {started_s(there, times):.2f} s")
         large = onnx_files.stack(folder / "large.onnx", side=4 * side)
-        one, two = alternate(here, devices.open("slow"), large, max(2, rounds // 4), 4)
+        pair = devices.open("alone"), devices.open("half")
+        one, two = alternate(*pair, large, max(2, rounds // 4), 4, lambda: competing(shared))
         found, low, high = ratio(one, two, mean)
-        print(f"half a CPU / local: {found:.2f} ({low:.2f} to {high:.2f}), known: 2")
+        print(f"half of a CPU / all of it: {found:.3f} ({low:.3f} to {high:.3f}), known: 2")
 
 
 def known(host: Host, folder: Path) -> None:

@@ -20,8 +20,9 @@ CHILD = """
 import sys
 from support.hosts import Bed, HostSpec
 bed = Bed()
-host = bed.host(HostSpec(name="left", cpus=0.5))
+host = bed.host(HostSpec(name="left", cpus=0.5, cpu=0))
 host.start()
+host.compete(True)
 assert host.ssh("sleep 1000 > /dev/null 2>&1 & true").returncode == 0
 print(host._init, bed.network.uplink, bed.folder, flush=True)
 sys.stdin.read()

@@ -103,7 +103,7 @@ class Bed:
                 self.network.cable(network, last, index)
                 for index, network in enumerate(spec.networks)
             ),
-            group=ControlGroup(f"{PREFIX}{os.getpid()}-{folder.name}"),
+            group=ControlGroup(f"{PREFIX}{os.getpid()}-{folder.name}", spec.cpu),
         )
         if spec.cpus is not None:
             host.slow_by(spec.cpus)
@@ -171,7 +171,8 @@ def remove_leftovers() -> None:
     """Delete folders and control groups of test processes that were killed."""
     places = [*Path(tempfile.gettempdir()).glob(f"{PREFIX}*"), *stale(PREFIX)]
     for place in places:
-        found = re.match(rf"{PREFIX}(\d+)-", place.name)
+        # A group of shares has two others in it.
+        found = re.search(rf"/{PREFIX}(\d+)-", str(place))
         if found is None or Path("/proc", found[1]).exists():
             continue
         if place.is_relative_to("/sys"):

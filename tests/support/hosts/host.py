@@ -188,6 +188,10 @@ class Host:
         """Limit all processes together to ``cpus`` CPUs of time; ``None`` removes the limit."""
         self._group.limit(cpus)
 
+    def compete(self, on: bool) -> None:
+        """Let a program of equal weight share the only CPU, or end it: half as fast, or not."""
+        self._group.compete(on)
+
     def hang(self) -> None:
         """Stop all processes: the kernel still accepts connections, and nobody answers."""
         for each in self._all():

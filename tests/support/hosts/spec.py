@@ -32,6 +32,8 @@ class HostSpec:
     """The device that leads to a device outside of the lab's network."""
     cpus: float | None = None
     """Quota of CPU time; 0.5 is half a CPU."""
+    cpu: int | None = None
+    """The CPU of this machine that is its only one, and that it has before everybody else."""
     python: bool = True
     sftp: bool = True
     files: Mapping[str, str] = field(default_factory=dict)
