@@ -7,9 +7,9 @@ the same model and are timed block by block, in random order, the other one stop
 *Latency*: the ratio of the medians with its 95 % interval over rounds. Goal: 1.00 +- 0.01.
 *Cost of a block*: the wall time of a block besides its calls, with stopping and continuing.
 Goal: at most 10 ms. *Second start*: from asking for a worker to its greeting. Goal: at most 1 s.
-*A device half as fast*: the same inferences, of 100 ms and more, on two devices that have the same CPU
-alone. While the second one is timed, a program of the same weight competes for it, so it gets half
-of the time (:mod:`support.hosts.control_group`); by mean. Known: 2.
+*A device half as fast*: the same inferences, of 100 ms and more, on two devices that have the same
+CPU alone. While the second one is timed, a program of the same weight competes for it, so it gets
+half of the time (:mod:`support.hosts.control_group`); by mean. Known: 2.
 
 Needs Linux, root and sshd; elsewhere it says so.
 """

@@ -10,7 +10,6 @@ import asyncio
 import concurrent.futures
 import hashlib
 import os
-import shlex
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -20,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from latbench.devices.addresses import SshAddress
+from latbench.devices.login_shell import LONGEST_GREETING, after_greeting, login_shell_line
 from latbench.devices.receiving import check_received, receive_timeout_s, receiver
 from latbench.devices.transport import (
     COMMAND_TIMEOUT_S,
@@ -79,7 +79,7 @@ class SshTransport:
 
     def run(self, command: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end. Raises :class:`StageError`."""
-        return self._waited(self._run(_shell_line(command, {}), stdin), timeout_s, command[0])
+        return self._waited(self._run(login_shell_line(command, {}), stdin), timeout_s, command[0])
 
     def start(
         self,
@@ -89,7 +89,7 @@ class SshTransport:
         alive_every_s: float | None = None,
     ) -> Channel:
         """Start a program. Raises :class:`StageError`."""
-        line = _shell_line(command, environment)
+        line = login_shell_line(command, environment)
         process = self._waited(self._created(line), COMMAND_TIMEOUT_S, command[0])
         channel = SshChannel(self, process)
         if alive_every_s is not None:
@@ -99,7 +99,7 @@ class SshTransport:
     def push(self, source: Path, target: str) -> None:
         """Copy a file to an absolute path on the device. Raises :class:`StageError`."""
         timeout_s = receive_timeout_s(source.stat().st_size)
-        line = _shell_line(receiver(target), {})
+        line = login_shell_line(receiver(target), {})
         done, sent = self._waited(self._sent(source, line), timeout_s, f"copying {source.name}")
         check_received(done, sent, target, self._name)
 
@@ -185,11 +185,7 @@ class SshTransport:
     async def _run(self, line: str, stdin: bytes) -> Completed:
         process = await self._created(line)
         try:
-            stdout, stderr = await process.communicate(stdin)
-            status = _status(process)
-            if status is None:
-                raise ConnectionError
-            return Completed(status=status, stdout=stdout or b"", stderr=stderr or b"")
+            return _completed(process, *await process.communicate(stdin))
         finally:
             process.close()
 
@@ -204,12 +200,7 @@ class SshTransport:
                     await process.stdin.drain()
             with suppress(BrokenPipeError):
                 process.stdin.write_eof()
-            stdout, stderr = await process.communicate()
-            status = _status(process)
-            if status is None:
-                raise ConnectionError
-            done = Completed(status=status, stdout=stdout or b"", stderr=stderr or b"")
-            return done, total.hexdigest()
+            return _completed(process, *await process.communicate()), total.hexdigest()
         finally:
             process.close()
 
@@ -238,6 +229,7 @@ class SshChannel:
         self._process = process
         self._rest = bytearray()
         self._errors = bytearray()
+        self._begun = False
         self._closed = False
         transport.spawn(self._gather_errors())
 
@@ -281,7 +273,20 @@ class SshChannel:
         with suppress(OSError):
             self._process.stdin.write(data)
 
+    async def _begin(self) -> None:
+        """Drop what the login shell prints before the program."""
+        self._begun = True
+        while (rest := after_greeting(self._rest)) is None and len(self._rest) < LONGEST_GREETING:
+            data = await self._read(self._process.stdout)
+            if not data:
+                return
+            self._rest += data
+        if rest is not None:
+            self._rest = bytearray(rest)
+
     async def _line(self, longest: int) -> bytes:
+        if not self._begun:
+            await self._begin()
         while (end := self._rest.find(b"\n")) < 0 and len(self._rest) < longest:
             data = await self._read(self._process.stdout)
             if not data:
@@ -312,19 +317,21 @@ async def _stay_alive(process: SSHClientProcess[bytes], every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
+def _completed(
+    process: SSHClientProcess[bytes], stdout: bytes | None, stderr: bytes | None
+) -> Completed:
+    """How a command has ended. Raises :class:`ConnectionError`."""
+    status, output = _status(process), stdout or b""
+    if status is None:
+        raise ConnectionError
+    found = after_greeting(output)
+    return Completed(status=status, stdout=output if found is None else found, stderr=stderr or b"")
+
+
 def _status(process: SSHClientProcess[bytes]) -> int | None:
     """The exit status, negative for a signal."""
     found = process.returncode
     return None if found is None else signal_or_status(found)
-
-
-def _shell_line(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """What the login shell of the device executes: every word is quoted.
-
-    ``exec`` leaves no shell between sshd and the program, which then receives its signals.
-    """
-    variables = [f"{name}={value}" for name, value in environment.items()]
-    return f"exec {shlex.join([*(['env', *variables] if variables else []), *command])}"
 
 
 def _asyncssh() -> ModuleType:
