@@ -11,7 +11,14 @@ import msgspec
 import pytest
 
 import latbench
-from latbench.devices.connections import Connection, find_connection, store_connection
+from latbench.devices.connections import (
+    Connection,
+    find_connection,
+    known_connection,
+    store_connection,
+)
+from latbench.devices.installation import look_around
+from latbench.devices.jobs import connect_to_jobs
 from latbench.devices.opening import connect
 from latbench.devices.transport import Transport
 from latbench.errors import StageError
@@ -157,7 +164,11 @@ def test_a_device_that_greets_and_has_another_time(
         pytest.skip("a device with another time needs a C compiler")
     with ssh_bed.started(name="chatty", visible=CHECKOUT, clock_offset_s=3600, **greets) as host:
         use_home(home, host, monkeypatch)
+        host.ssh("printf 'printf \"no line break\"\\n' >> .bashrc", check=True)
+        assert host.ssh("echo x").stdout == "welcome\n{not json\n\nno line breakx\n"
         add_with_checkout(host)
+        assert look_around(known_connection("chatty"), to(host)).system == "Linux"
+        assert connect_to_jobs(known_connection("chatty")).listed() == ()
         place = str(tmp_path / "registry.db")
         result = latbench.run(
             "mobilevig_ti", backend="fake", device="chatty", budget_s=1, registry=place

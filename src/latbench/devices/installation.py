@@ -130,7 +130,7 @@ def look_around(connection: Connection, transport: Transport) -> Surroundings:
         raise StageError(
             "probe",
             f"{connection.id} does not execute commands: {done.said}",
-            hint="its login shell must be a POSIX shell that runs `sh -c`",
+            hint="its user needs a login shell that executes `sh -c`, and no forced command",
             kind="unavailable",
         )
     python = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", told.get("python", ""))
