@@ -241,3 +241,27 @@ def test_no_ssh_configuration() -> None:
     assert done.out == "no host is named in ~/.ssh/config, and adb sees no device\n"
     assert "phones are not listed: LATBENCH_ADB names /no/adb" in done.err
     assert (done.status, "platform-tools" in done.err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ssh://a b", "ssh:// a", "ssh://a\nb", "ssh://@host", "ssh://host:0", "ssh://a\tb"],
+)
+def test_an_address_without_spaces(address: str) -> None:
+    with pytest.raises(UsageError, match="is not an address"):
+        read_address(address)
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_address("ssh://fe80::1")
+    assert "ssh://[fe80::1]" in (caught.value.hint or "")
+
+
+def test_an_id_that_names_something_else() -> None:
+    """Else another machine is measured, or records decide claims about hardware they are not of."""
+    with pytest.raises(UsageError, match="always names the machine that latbench runs on"):
+        new_connection("local", "ssh://board")
+    with pytest.raises(UsageError, match="is a row of facts") as caught:
+        new_connection("iphone-13-mini", "ssh://board")
+    assert "--same-as iphone-13-mini" in (caught.value.hint or "")

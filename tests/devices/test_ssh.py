@@ -137,6 +137,30 @@ def test_a_host_whose_key_would_not_be_checked(
     assert "UserKnownHostsFile none" in hint
 
 
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("Host *\n  ProxyJump gate\n", "leads to gate through gate itself"),
+        ("Host board\n  ProxyJump board\n", "leads to board through board itself"),
+        (
+            "Host board\n  ProxyJump a\nHost a\n  ProxyJump u@b:22\nHost b\n  ProxyJump a\n",
+            "to a t",
+        ),
+        ("Host board\n  ProxyJump [::1]:22\nHost ::1\n  ProxyJump board\n", "leads to board"),
+        ("Host board\n  IdentityFile ~/.ssh/none\n", "/.ssh/none, which cannot be read: No such"),
+    ],
+)
+def test_a_configuration_that_leads_nowhere(
+    board: Host, home: Path, monkeypatch: pytest.MonkeyPatch, lines: str, words: str
+) -> None:
+    use_home(home, board, monkeypatch)
+    config = home / ".ssh" / "config"
+    config.write_text(lines + config.read_text())
+    message, hint = refused(board)
+    assert words in message
+    assert hint
+
+
 def test_what_does_not_answer(gone: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_home(home, gone, monkeypatch)
     monkeypatch.setattr("latbench.devices.ssh._CONNECT_TIMEOUT_S", 1.0)

@@ -81,8 +81,14 @@ def _ssh(address: str, rest: str) -> SshAddress:
         port = parts.port
     except ValueError as error:
         raise UsageError(
-            f"{address!r} is not an address: {error}", hint="write ssh://USER@HOST:PORT"
+            f"{address!r} is not an address: {error}",
+            hint="write ssh://USER@HOST:PORT; an IPv6 address stands in brackets: ssh://[fe80::1]",
         ) from error
+    if port == 0 or parts.username == "" or not rest.isprintable() or " " in rest:
+        raise UsageError(
+            f"{address!r} is not an address",
+            hint="write ssh://USER@HOST or ssh://USER@HOST:PORT, without spaces",
+        )
     if parts.password is not None:
         raise UsageError(
             "an address with a password is not stored",

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from latbench.defaults import LOCAL
 from latbench.devices.addresses import AdbAddress, read_address
 from latbench.devices.catalog import load_devices, user_devices_path
 from latbench.errors import UsageError, suggest
@@ -148,6 +149,12 @@ def new_connection(id: str, address: str, *, same_as: str | None = None) -> Conn
     """A checked connection. Raises :class:`UsageError`."""
     check_id(id)
     row_of(same_as)
+    if any(id == row.id for row in load_devices(user_devices_path())):
+        raise UsageError(
+            f"{id!r} is a row of facts in devices.yaml: records of your device would count as its",
+            hint=f"another id; if it is the same hardware: "
+            f"latbench devices add my-{id} {address} --same-as {id}",
+        )
     made = Connection(id=id, address=address, same_as=same_as)
     if isinstance(read_address(address), AdbAddress):
         return msgspec.structs.replace(made, folder=PHONE_FOLDER)
@@ -156,6 +163,10 @@ def new_connection(id: str, address: str, *, same_as: str | None = None) -> Conn
 
 def check_id(id: str) -> None:
     """Refuse an id that cannot name a device. Raises :class:`UsageError`."""
+    if id == LOCAL:
+        raise UsageError(
+            f"{id!r} always names the machine that latbench runs on", hint="choose another id"
+        )
     if not DEVICE_ID.fullmatch(id):
         raise UsageError(
             f"{id!r} cannot name a device",

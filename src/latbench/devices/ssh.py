@@ -373,6 +373,12 @@ def _explained(
     elif isinstance(error, _UncheckedHostError):
         message = f"the check of host keys is turned off for {error}"
         hint = "remove `UserKnownHostsFile none` from ~/.ssh/config, then connect once by hand"
+    elif isinstance(error, _JumpLoopError):
+        message = f"~/.ssh/config leads to {error} through {error} itself"
+        hint = "exclude the jump host from what jumps (`Host * !NAME`), or give it `ProxyJump none`"
+    elif isinstance(error, OSError) and error.filename is not None and error.errno:
+        message = f"~/.ssh/config names {error.filename}, which cannot be read: {error.strerror}"
+        hint = "remove that line from ~/.ssh/config, or put the file there"
     elif isinstance(error, asyncssh.ConfigParseError):
         message, hint = f"~/.ssh/config cannot be read: {error}", f"see what ssh says: {by_hand}"
     elif isinstance(error, OSError):
@@ -401,13 +407,26 @@ class _UncheckedHostError(Exception):
     """The configuration accepts any host key."""
 
 
-def _check_keys_are_checked(asyncssh: ModuleType, host: str, options: Any) -> None:
-    """Refuse a configuration by which any host key is accepted, also that of a jump host."""
+class _JumpLoopError(Exception):
+    """A jump host is reached through itself."""
+
+
+def _check_keys_are_checked(
+    asyncssh: ModuleType, host: str, options: Any, behind: tuple[str, ...] = ()
+) -> None:
+    """Refuse a configuration by which any host key is accepted, also that of a jump host.
+
+    ``behind`` are the hosts that are reached through this one.
+    """
     if options.known_hosts is None:
         raise _UncheckedHostError(host)
+    way = (*behind, host)
     for jump in options.tunnel.split(",") if isinstance(options.tunnel, str) else ():
-        name = jump.rpartition("@")[2].partition(":")[0]
-        _check_keys_are_checked(asyncssh, name, _read_config(asyncssh, name))
+        place = jump.rpartition("@")[2]
+        name = place[1:].partition("]")[0] if place[:1] == "[" else place.partition(":")[0]
+        if name in way:
+            raise _JumpLoopError(name)
+        _check_keys_are_checked(asyncssh, name, _read_config(asyncssh, name), way)
 
 
 def _has_other_key(asyncssh: ModuleType, address: SshAddress) -> bool:
