@@ -86,7 +86,7 @@ def exporter_for(runner: Runner, suffix: str | None = None) -> Exporter:
     raise UnfitError(
         f"backend {runner.name!r} cannot read pre-exported {suffix} files"
         + (f", only {listed(takes)}" if takes else ""),
-        hint=_who_takes(suffix),
+        hint=who_reads(suffix),
     )
 
 
@@ -122,8 +122,25 @@ def _read_by(backend: str) -> set[str]:
         return set()
 
 
-def _who_takes(suffix: str) -> str | None:
-    """Which backends read pre-exported files with that extension, and which cannot be loaded."""
+_WEIGHTS = "weights need their network: latbench run path/to/net.py:factory --weights FILE"
+_PROGRAM = "convert it with torch.onnx.export, or name the network's factory in Python"
+_TENSORFLOW = "convert it to .tflite (tf.lite.TFLiteConverter) or .onnx (tf2onnx)"
+_COMPILED = "it is made for one runtime and cannot be read back: pass the {} that it was made from"
+UNREAD: Mapping[str, str] = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"), _WEIGHTS),
+    **dict.fromkeys((".jit", ".torchscript", ".ptl", ".pt2"), _PROGRAM),
+    **dict.fromkeys((".pb", ".h5", ".keras"), _TENSORFLOW),
+    ".mlmodelc": _COMPILED.format(".mlpackage or .mlmodel"),
+    ".ort": _COMPILED.format(".onnx file"),
+    **dict.fromkeys((".xml", ".param"), _COMPILED.format(".onnx file or network")),
+    ".py": "a network is a function of it: path/to/net.py:FUNCTION",
+}
+"""Extension of files that are often given but not read as models -> what to do."""
+
+
+def who_reads(suffix: str) -> str | None:
+    """Which backends read pre-exported files with that extension, and which cannot be loaded; if
+    none does, what to do instead."""
     able, broken = [], []
     for name in runner_names():
         try:
@@ -133,7 +150,7 @@ def _who_takes(suffix: str) -> str | None:
             broken.append(name)
     parts = [f"another backend does: {listed(able)}"] if able else []
     parts += [f"cannot be loaded: {listed(broken)} (see latbench backends)"] if broken else []
-    return "; ".join(parts) or None
+    return "; ".join(parts) or UNREAD.get(suffix)
 
 
 def _installed(group: str) -> EntryPoints:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support import onnx_files
+from support import onnx_files, tflite_files
 from support.command_line import QUICK, Latbench
 
 ONE = ("--threads", "1", *QUICK)
@@ -279,6 +279,18 @@ def test_outputs_without_numbers_are_not_checked(latbench: Latbench, tmp_path: P
     ran = latbench("run", onnx_files.with_strings(tmp_path / "s.onnx"), "--input", "text:a", *ONE)
     assert ran.status == 0, ran
     assert "no output is a tensor of numbers: y (a tensor of strings)" in ran.out
+
+
+def test_strings_of_tflite_files(latbench: Latbench, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    path = tflite_files.words(tmp_path / "w.tflite", echo=True)
+    asked = latbench("run", path, *ONE)
+    assert asked.status == 2
+    assert "input 't' holds strings, and none is given" in asked.err
+    assert "--input t=text:VALUE" in latbench("inspect", path).out
+    record = record_of(latbench, path, "--input", "text:red", "--option", "xnnpack=off")
+    assert record["outcome"]["checks"][0]["max_rel_error"] == 0
+    assert record["artifact"]["details"]["not_compared"] == "t (string)"
 
 
 @pytest.mark.torch

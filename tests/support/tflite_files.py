@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -75,53 +76,100 @@ def adder(path: Path, *operators: str, width: int = 4) -> Path:
 
 def filler(path: Path) -> Path:
     """Ones, as many as the integer input ``n`` says, and their sum; needs the runtime's schema."""
+    return _write(
+        path,
+        {
+            "n": ("INT32", [1], None),
+            "axis": ("INT32", [1], np.zeros(1, np.int32).tobytes()),
+            "one": ("FLOAT32", [], np.ones(1, np.float32).tobytes()),
+            "ones": ("FLOAT32", [1], None),
+            "sum": ("FLOAT32", [], None),
+        },
+        [("FILL", ["n", "one"], ["ones"], None), ("SUM", ["ones", "axis"], ["sum"], "Reducer")],
+        ["n"],
+        ["sum"],
+    )
+
+
+def words(path: Path, *, echo: bool = False) -> Path:
+    """1 for each of two strings ``t`` that is ``red`` or ``blue``, in this order; with ``echo``,
+    the strings are an output too."""
+    texts = (b"red", b"blue")
+    starts = [16, 19, 23]
+    packed = struct.pack("<4i", len(texts), *starts) + b"".join(texts)
+    return _write(
+        path,
+        {
+            "t": ("STRING", [2], None),
+            "known": ("STRING", [2], packed),
+            "same": ("BOOL", [2], None),
+            "y": ("FLOAT32", [2], None),
+        },
+        [("EQUAL", ["t", "known"], ["same"], "Equal"), ("CAST", ["same"], ["y"], None)],
+        ["t"],
+        ["y", "t"] if echo else ["y"],
+    )
+
+
+def narrow(path: Path, kind: str) -> Path:
+    """Four elements of a type such as ``INT4``, made 32-bit floats."""
+    tensors = {"x": (kind, [4], None), "y": ("FLOAT32", [4], None)}
+    return _write(path, tensors, [("CAST", ["x"], ["y"], None)], ["x"], ["y"])
+
+
+def _write(
+    path: Path,
+    tensors: dict[str, tuple[str, list[int], bytes | None]],
+    operators: list[tuple[str, list[str], list[str], str | None]],
+    inputs: list[str],
+    outputs: list[str],
+) -> Path:
+    """A file of ``tensors`` (type, shape, constant) and ``operators`` (name, inputs, outputs,
+    options)."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    kinds = {"n": schema.TensorType.INT32, "axis": schema.TensorType.INT32}
-    shapes = {"n": [1], "axis": [1], "one": [], "ones": [1], "sum": []}
-    contents = {"axis": np.zeros(1, np.int32), "one": np.ones(1, np.float32)}
-    names = list(shapes)
+    names = list(tensors)
+
+    def places(each: list[str]) -> object:
+        return np.array([names.index(name) for name in each], dtype=np.int32)
 
     def tensor(name: str) -> object:
         made = schema.TensorT()
+        kind, shape, _ = tensors[name]
         made.name, made.buffer = name.encode(), names.index(name) + 1
-        made.type = kinds.get(name, schema.TensorType.FLOAT32)
-        made.shape = np.array(shapes[name], dtype=np.int32)
+        made.type = getattr(schema.TensorType, kind)
+        made.shape = np.array(shape, dtype=np.int32)
         return made
 
-    def buffer(name: str | None) -> object:
+    def buffer(content: bytes | None) -> object:
         made = schema.BufferT()
-        held = contents.get(name or "")
-        made.data = None if held is None else np.frombuffer(held.tobytes(), dtype=np.uint8)
+        made.data = None if content is None else np.frombuffer(content, dtype=np.uint8)
         return made
 
-    def operator(code: int, inputs: list[str], outputs: list[str]) -> object:
+    def operator(index: int) -> object:
+        _, taken, given, options = operators[index]
         made = schema.OperatorT()
-        made.opcodeIndex = code
-        made.inputs = np.array([names.index(each) for each in inputs], dtype=np.int32)
-        made.outputs = np.array([names.index(each) for each in outputs], dtype=np.int32)
+        made.opcodeIndex, made.inputs, made.outputs = index, places(taken), places(given)
+        if options is not None:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, f"{options}Options")
+            made.builtinOptions = getattr(schema, f"{options}OptionsT")()
         return made
 
-    def code(number: int) -> object:
+    def code(name: str) -> object:
         made = schema.OperatorCodeT()
-        made.builtinCode = made.deprecatedBuiltinCode = number
+        made.builtinCode = made.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
         made.version = 1
         return made
 
-    total = operator(1, ["ones", "axis"], ["sum"])
-    total.builtinOptionsType = schema.BuiltinOptions.ReducerOptions  # type: ignore[attr-defined]
-    total.builtinOptions = schema.ReducerOptionsT()  # type: ignore[attr-defined]
     graph = schema.SubGraphT()
     graph.tensors = [tensor(name) for name in names]
-    graph.inputs, graph.outputs = (
-        np.array([names.index(each)], dtype=np.int32) for each in ("n", "sum")
-    )
-    graph.operators, graph.name = [operator(0, ["n", "one"], ["ones"]), total], b"main"
+    graph.inputs, graph.outputs = places(inputs), places(outputs)
+    graph.operators, graph.name = [operator(i) for i in range(len(operators))], b"main"
     model = schema.ModelT()
     model.version, model.subgraphs = 3, [graph]
-    model.operatorCodes = [code(schema.BuiltinOperator.FILL), code(schema.BuiltinOperator.SUM)]
-    model.buffers = [buffer(None), *map(buffer, names)]
+    model.operatorCodes = [code(each[0]) for each in operators]
+    model.buffers = [buffer(None), *(buffer(content) for _, _, content in tensors.values())]
     builder = flatbuffers.Builder(256)
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 from latbench.api import ExportSpec, TensorSpec, UsageError
-from latbench_exporters.pre_exported import IMAGE_AXES, check_axes, given_shapes
+from latbench_exporters.pre_exported import IMAGE_AXES, check_axes, given_shapes, quoted, shown
 from latbench_exporters.tflite.deciding import deciding_inputs
 from latbench_exporters.tflite.edits import select_graph, set_shapes
 from latbench_exporters.tflite.file import (
@@ -19,6 +19,7 @@ from latbench_exporters.tflite.file import (
     parse_all,
     pixels,
     refuse_custom,
+    refuse_inputs,
 )
 
 
@@ -33,6 +34,7 @@ def adopt_file(path: Path, spec: ExportSpec, out: Path) -> tuple[Graph, dict[str
     refuse_custom(graph, path.name)
     details = _selected(content, graph, spec.signature)
     graph = parse(bytes(content), path.name)
+    refuse_inputs(graph, path.name)
     shapes = _sizes(graph, spec)
     if shapes:
         set_shapes(content, shapes)
@@ -101,8 +103,8 @@ def _sizes(graph: Graph, spec: ExportSpec) -> dict[int, tuple[int, ...]]:
             found[index] = whole
     if missing:
         raise UsageError(
-            "no size given for the open axes of " + ", ".join(tensor.name for tensor in missing),
-            hint=" ".join(f"--shape {tensor.name}={_template(tensor)}" for tensor in missing)
+            "no size given for the open axes of " + ", ".join(shown(each.name) for each in missing),
+            hint=" ".join(f"--shape {quoted(each.name)}={_template(each)}" for each in missing)
             + " with a number for each ?; or --resolution",
         )
     return found

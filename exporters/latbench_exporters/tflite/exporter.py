@@ -33,6 +33,8 @@ from latbench_exporters.tflite.file import (
     computed_twice,
     count,
     describe,
+    is_numeric,
+    not_compared,
     precision_of,
     read,
     uncounted,
@@ -103,6 +105,7 @@ class TfliteExporter:
                 "route": "pre-exported",
                 "operators": str(len(graph.operators)),
                 **uncounted(graph),
+                **not_compared(graph),
                 **details,
             },
             precision=precision_of(graph),
@@ -112,10 +115,13 @@ class TfliteExporter:
         return inspect_file(path)
 
     def evaluate(self, path: Path, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
-        """Run one inference with the runtime's own kernels, without a delegate."""
+        """The outputs of numbers of one inference with the runtime's own kernels, without a
+        delegate."""
         interpreter = _interpreter(path)
         if interpreter is None:
             return None
+        graph = read(path)
+        outputs = [graph.tensors[i] for i in graph.outputs]
         try:
             interpreter.allocate_tensors()
             for detail, array in zip(interpreter.get_input_details(), inputs, strict=True):
@@ -123,7 +129,8 @@ class TfliteExporter:
             interpreter.invoke()
             return tuple(
                 interpreter.get_tensor(detail["index"]).copy()
-                for detail in interpreter.get_output_details()
+                for detail, tensor in zip(interpreter.get_output_details(), outputs, strict=True)
+                if is_numeric(tensor)
             )
         except (RuntimeError, ValueError) as error:
             raise StageError(

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from latbench.api import Counts, StageError, TensorSpec
+from latbench.schema.input_content import STRING
 from latbench_exporters.tflite.flatbuffer import Table
 
 IDENTIFIER = b"TFL3"
@@ -26,11 +27,16 @@ DTYPES = {
     7: "int16",
     9: "int8",
     10: "float64",
+    **{12: "uint64", 15: "uint32", 16: "uint16"},
 }
-OTHER_TYPES = {17: "int4", 18: "bfloat16", 19: "int2"}
+OTHER_TYPES = {
+    **{5: STRING, 8: "complex64", 11: "complex128", 13: "resource", 14: "variant"},
+    **{17: "int4", 18: "bfloat16", 19: "int2"},
+}
+"""Types of elements that are not, or not as they are, arrays of numbers."""
 ITEM_BITS = {
     **{"float64": 64, "int64": 64, "float32": 32, "int32": 32, "float16": 16, "bfloat16": 16},
-    **{"int16": 16, "int4": 4, "int2": 2},
+    **{"uint64": 64, "uint32": 32, "uint16": 16, "int16": 16, "int4": 4, "int2": 2},
 }
 CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, FULLY_CONNECTED = 3, 4, 6, 9
 CUSTOM, TRANSPOSE_CONV, BATCH_MATMUL = 32, 67, 126
@@ -160,11 +166,35 @@ def parse_all(content: bytes) -> tuple[Graph, ...]:
 
 
 def describe(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs."""
+    """Inputs, and the outputs that are numbers."""
     return (
         tuple(_spec(graph.tensors[i]) for i in graph.inputs),
-        tuple(_spec(graph.tensors[i]) for i in graph.outputs),
+        tuple(_spec(graph.tensors[i]) for i in graph.outputs if is_numeric(graph.tensors[i])),
     )
+
+
+def is_numeric(tensor: Tensor) -> bool:
+    """Whether numpy has the tensor's type of elements, and they are numbers."""
+    return tensor.dtype in DTYPES.values()
+
+
+def not_compared(graph: Graph) -> dict[str, str]:
+    """A detail that names the outputs that are no numbers, if any."""
+    outputs = [graph.tensors[i] for i in graph.outputs]
+    named = [f"{each.name} ({each.dtype})" for each in outputs if not is_numeric(each)]
+    return {"not_compared": ", ".join(named)} if named else {}
+
+
+def refuse_inputs(graph: Graph, name: str) -> None:
+    """Raise :class:`StageError` if an input is of elements that cannot be given."""
+    for tensor in (graph.tensors[i] for i in graph.inputs):
+        if not is_numeric(tensor) and tensor.dtype != STRING:
+            raise StageError(
+                "export",
+                f"input {tensor.name!r} of {name} has elements of type {tensor.dtype}; only "
+                "numbers of whole bytes and strings can be given",
+                hint="convert the model with another type at its boundary",
+            )
 
 
 def pixels(tensor: TensorSpec) -> tuple[int, int]:

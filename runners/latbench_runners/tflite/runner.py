@@ -150,7 +150,10 @@ class _InterpreterSession:
         self._path = path
         self._settings = settings
         self._halves = halves
-        self._outputs = [detail["index"] for detail in interpreter.get_output_details()]
+        # Strings are no arrays of numbers, and cannot be compared.
+        outputs = interpreter.get_output_details()
+        self._outputs = [each["index"] for each in outputs if each["dtype"].__name__ != "bytes_"]
+        self._strings = len(self._outputs) < len(outputs)
 
     def run(self) -> None:
         self._interpreter.invoke()
@@ -206,7 +209,7 @@ class _InterpreterSession:
         """Profile with the new runtime and XNNPACK only; its profiler supports nothing else."""
         if self._settings["runtime"] != NEW or "delegate" in self._settings:
             return None
-        if self._settings["xnnpack"] == "off":
+        if self._settings["xnnpack"] == "off" or self._strings:
             return None
         inputs = [
             self._interpreter.get_tensor(detail["index"])

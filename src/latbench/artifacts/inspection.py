@@ -14,7 +14,8 @@ from latbench.api import FileContent, InspectingExporter, OpenTensor
 from latbench.errors import StageError, UsageError, first_line
 from latbench.file_names import shell_word, stored_name
 from latbench.files import content_bytes
-from latbench.plugins import loaded_exporters, read_suffixes
+from latbench.plugins import loaded_exporters, read_suffixes, who_reads
+from latbench.schema.input_content import STRING, TEXT
 from latbench.zoo.checkpoint.read import (
     DAMAGE,
     CheckpointEntry,
@@ -130,6 +131,9 @@ def _refuse_others(path: Path) -> None:
             f"{path} is Python code, not a model file",
             hint=f"to measure a network that one of its functions returns: {path}:FUNCTION",
         )
+    if path.suffix.lower() == ".mlmodelc":
+        # A folder, which would be taken for one of a checkpoint.
+        raise UsageError(f"{path} cannot be described", hint=who_reads(path.suffix.lower()))
     others = {each.suffix for each in loaded_exporters()[0]} | read_suffixes()
     if path.suffix.lower() in others:
         raise UsageError(
@@ -235,7 +239,10 @@ def _for_model(path: str, content: FileContent) -> tuple[str, ...]:
         if each.shape is not None and not each.fixed
     ]
     values = [
-        f"--input {shell_word(f'{each.name}=VALUE')}" for each in content.inputs if each.decides
+        f"--input {shell_word(f'{each.name}={kind}VALUE')}"
+        for each in content.inputs
+        if each.decides or each.dtype == STRING
+        for kind in [TEXT if each.dtype == STRING else ""]
     ]
     return (" ".join(("latbench run", shell_word(path, argument=True), *shapes, *values)),)
 
