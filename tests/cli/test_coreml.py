@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from latbench.analysis.parity import TOLERANCE
 from support.command_line import QUICK, Ended, in_process
 from support.coreml import on_a_mac, write_functions, write_image_program, write_stateful
 from support.environment import ROOT, TINY
@@ -71,11 +72,14 @@ def test_packages_of_other_kinds_are_measured(on_mac: Callable[..., Ended], tmp_
     image = on_mac(write_image_program(tmp_path / "image.mlpackage", "BGR"))
     settings = image.json["record"]["runtime"]["settings"]
     assert (settings["input"], settings["input_bits"]) == ("image", "8")
+    gray = on_mac(write_image_program(tmp_path / "gray.mlpackage", "GRAYSCALE_FLOAT16"))
+    assert gray.json["record"]["artifact"]["precision"] == "fp32"
+    assert gray.json["record"]["outcome"]["checks"][0]["tolerance"] == TOLERANCE["fp16"]
     both = on_mac(write_functions(tmp_path / "both.mlpackage"), "--signature", "large")
     assert both.json["record"]["artifact"]["outputs"][0]["shape"] == [2, 4, 3, 3]
     states = on_mac(write_stateful(tmp_path / "state.mlpackage"))
     assert "states" in states.json["record"]["runtime"]["settings"]
-    for ran in (image, both, states):
+    for ran in (image, gray, both, states):
         assert ran.status == 0, ran
         assert ran.json["record"]["outcome"]["status"] == "measured"
 

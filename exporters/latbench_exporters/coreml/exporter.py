@@ -238,6 +238,8 @@ def _details(package: Package, found: Interface) -> dict[str, str]:
         details["color_spaces"] = ", ".join(unusual)
     if outputs := [spec.name for spec in found.outputs if spec.name in found.images]:
         details["image_outputs"] = ",".join(outputs)
+        if any(found.images[name] == HALF_IMAGE for name in outputs):
+            details["output_bits"] = "16"
     if found.sizes:
         details["flexible"] = ", ".join(f"{name} {sizes}" for name, sizes in found.sizes.items())
     if found.states:

@@ -317,8 +317,9 @@ class JobRun:
         assert self.runtime is not None
         settings = self.runtime.settings
         # A runtime may compute in a lower precision than the file's, or take inputs rounded to 8
-        # bits (images); its settings report that.
-        rounded = "fp16" if settings.get("input_bits") == "8" else "fp32"
+        # bits (images); its settings report that. The file says if outputs are rounded to 16.
+        halved = self._job.artifact.details.get("output_bits") == "16"
+        rounded = "fp16" if halved or settings.get("input_bits") == "8" else "fp32"
         precision = max(
             (self._job.artifact.precision, settings.get("precision", "fp32"), rounded),
             key=tolerance_of,

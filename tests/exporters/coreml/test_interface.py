@@ -131,6 +131,7 @@ def test_gray_images_of_floats_hold_halves(tmp_path: Path) -> None:
     assert (pixels.astype(np.float16) != pixels).any()
     assert outputs[0].dtype == np.float32
     np.testing.assert_array_equal(outputs[0], 2 * pixels.astype(np.float32).astype(np.float16))
+    assert found.details["output_bits"] == "16"
 
 
 def test_an_image_of_several_sizes(tmp_path: Path) -> None:
