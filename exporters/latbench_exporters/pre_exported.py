@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 
 from latbench.api import ExportSpec, TensorSpec, UsageError
@@ -50,9 +51,9 @@ def given_shapes(inputs: Sequence[TensorSpec], spec: ExportSpec) -> dict[str, tu
         found[name] = shape
     for tensor in inputs:
         if tensor.name in found and tensor.shape and len(tensor.shape) != len(found[tensor.name]):
-            shown = "x".join(map(str, found[tensor.name])) or "scalar"
+            asked = "x".join(map(str, found[tensor.name])) or "scalar"
             raise UsageError(
-                f"input {tensor.name!r} has {len(tensor.shape)} axes, but {shown} has "
+                f"input {tensor.name!r} has {len(tensor.shape)} axes, but {asked} has "
                 f"{len(found[tensor.name])}"
             )
     return found
@@ -73,6 +74,16 @@ def check_plain(spec: ExportSpec, *, signatures: bool = False) -> None:
             f"--precision {spec.precision} is invalid for a pre-exported file, which has its own",
             hint="omit --precision",
         )
+
+
+def shown(name: str) -> str:
+    """A name in a file for a message: characters that cannot be printed become escapes."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def quoted(name: str) -> str:
+    """A name in a file for a command that a hint offers."""
+    return shlex.quote(name) if name.isprintable() else f"$'{shown(name)}'"
 
 
 def check_axes(inputs: Sequence[TensorSpec], spec: ExportSpec) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from latbench.api import ExportSpec, StageError, UsageError
 from latbench_exporters.onnx.graph import real_inputs, tensor_spec
-from latbench_exporters.pre_exported import IMAGE_AXES, check_axes, given_shapes
+from latbench_exporters.pre_exported import IMAGE_AXES, check_axes, given_shapes, quoted, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,7 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
     tensors = tuple(tensor_spec(value) for value in inputs)
     check_axes(tensors, spec)
     shapes = given_shapes(tensors, spec)
-    missing: dict[str, str] = {}
+    missing: dict[str, onnx.ValueInfoProto] = {}
     unused = set(spec.dims)
     for position, value in enumerate(inputs):
         if not value.type.tensor_type.HasField("shape"):
@@ -44,7 +44,7 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
             fixed = _size(dim)
             if asked is None:
                 if fixed is None:
-                    missing[value.name] = _template(value)
+                    missing[value.name] = value
                 continue
             option, size = asked
             if fixed is None:
@@ -56,12 +56,13 @@ def fix_shapes(model: onnx.ModelProto, spec: ExportSpec) -> None:
                     hint="omit the option, or export the file again with that size",
                 )
     if unused:
-        raise UsageError(f"the file has no axis named {', '.join(sorted(unused))}")
+        raise UsageError(f"the file has no axis named {', '.join(map(shown, sorted(unused)))}")
     if missing:
         raise UsageError(
-            f"no size given for the dynamic axes of {', '.join(missing)}",
-            hint=" ".join(f"--shape {name}={shape}" for name, shape in missing.items())
-            + " with a number for each name and each ?; or --batch, --resolution, --dim NAME=SIZE",
+            f"no size given for the dynamic axes of {', '.join(map(shown, missing))}",
+            hint=" ".join(map(_template, missing.values()))
+            + " with a number for each ?; or "
+            + ", ".join((*_axis_names(missing.values()), "--batch", "--resolution")),
         )
     # Shapes of other tensors may still contain the axis names, so infer them again.
     del model.graph.value_info[:]
@@ -98,11 +99,18 @@ def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
 
 
 def _template(value: onnx.ValueInfoProto) -> str:
-    """The shape of an input with the names of its dynamic axes: ``1xseqx?``."""
-    return "x".join(
-        str(size) if (size := _size(dim)) is not None else dim.dim_param or "?"
-        for dim in value.type.tensor_type.shape.dim
-    )
+    """The option with all sizes of an input, a question mark for each dynamic axis."""
+    sizes = [_size(dim) for dim in value.type.tensor_type.shape.dim]
+    shape = "x".join("?" if size is None else str(size) for size in sizes)
+    return f"--shape {quoted(value.name)}={shape}"
+
+
+def _axis_names(values: Iterable[onnx.ValueInfoProto]) -> list[str]:
+    """The options that give a size to the named dynamic axes of inputs."""
+    dims = [dim for value in values for dim in value.type.tensor_type.shape.dim]
+    names = dict.fromkeys(dim.dim_param for dim in dims if _size(dim) is None)
+    # Some converters call every axis "?".
+    return [f"--dim {quoted(name)}=SIZE" for name in names if name.strip("?")]
 
 
 def _add_axes(value: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -110,7 +118,7 @@ def _add_axes(value: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -
     if value.name not in shapes:
         raise UsageError(
             f"the file does not say how many axes input {value.name!r} has",
-            hint=f"give all of its sizes: --shape {value.name}=1x3x224x224",
+            hint=f"give all of its sizes: --shape {quoted(value.name)}=1x3x224x224",
         )
     shape = value.type.tensor_type.shape
     shape.SetInParent()
@@ -149,10 +157,10 @@ def _asked(
         if option == "--resolution" or "--shape" not in found or _size(axes[axis]) is None:
             found[option] = placed
     if len(set(found.values())) > 1:
-        shown = ", ".join(f"{size} by {option}" for option, size in found.items())
-        label = f" ({name})" if name else ""
+        sizes_asked = ", ".join(f"{size} by {option}" for option, size in found.items())
+        label = f" ({shown(name)})" if name else ""
         raise UsageError(
-            f"axis {axis}{label} of input {value.name!r} has two requested sizes: {shown}",
+            f"axis {axis}{label} of input {value.name!r} has two requested sizes: {sizes_asked}",
             hint="omit one of the options",
         )
     return next(iter(found.items()), None)

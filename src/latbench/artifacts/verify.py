@@ -27,7 +27,7 @@ from latbench.errors import StageError, UsageError, suggest
 from latbench.events import Events, Warn
 from latbench.file_names import stored_name
 from latbench.files import read_arrays
-from latbench.plugins import format_names, load_exporter
+from latbench.plugins import format_names, load_exporter, who_reads
 from latbench.schema.artifact import Artifact, Counts, Parity, shape_text
 from latbench.schema.request import Request, make_request
 from latbench.zoo.given_inputs import load_inputs
@@ -168,7 +168,8 @@ def _reader(path: str, format: str | None) -> Exporter:
                 found.append(exporter)
     if not found:
         raise UsageError(
-            f"no format reads pre-exported {suffix} files", hint=suggest(suffix, endings)
+            f"no format reads pre-exported {suffix} files",
+            hint=who_reads(suffix) or suggest(suffix, endings),
         )
     return next((exporter for exporter in found if exporter.suffix == suffix), found[0])
 

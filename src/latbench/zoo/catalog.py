@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from latbench.errors import UsageError, suggest
 from latbench.file_names import restored_name
 from latbench.schema.value import Value
@@ -227,6 +229,11 @@ def find(name: str) -> ZooModel:
             hint=f"name the network, and the file with --weights {name}",
         )
     if name not in known:
+        if Path(restored_name(name)).is_file():
+            raise UsageError(
+                f"the format of the file {restored_name(name)} is unknown: it has no extension",
+                hint="give it the extension of its format, such as .onnx or .tflite",
+            )
         offered = f"did you mean timm:{name}?" if timm.has(name) else suggest(name, known)
         others = "timm:NAME, package.module:factory, path/to/file.py:factory or an existing file"
         raise UsageError(
