@@ -170,12 +170,14 @@ class Judgement(Value, frozen=True, kw_only=True):
 
 
 def judge(record: Record, found: Findings) -> Judgement:
-    """Decide whether the record's number is reliable, with every reason against it."""
+    """Decide whether the record's number is reliable, with every reason against it: what spoils
+    the number itself first, then causes, then what they show as in the times."""
     against = (
         *_outcome_reasons(record),
-        *_trace_reasons(found),
+        *_setting_reasons(record),
         *_disturbance_reasons(found),
-        *_condition_reasons(record),
+        *_between_reasons(record),
+        *_trace_reasons(found),
     )
     if against:
         return Judgement(reliability="unreliable", reasons=against)
@@ -402,14 +404,6 @@ def _disturbance_reasons(found: Findings) -> Sequence[Reason]:
     return () if text is None else (Reason(kind=causes[0], text=text, causes=causes),)
 
 
-def _condition_reasons(record: Record) -> Sequence[Reason]:
-    before, after = record.environment.before, record.environment.after
-    if after is None:
-        return _setting_reasons(record)
-    cpus = record.environment.machine.logical_cpus or 1
-    return (*_setting_reasons(record), *_between(before, after, cpus))
-
-
 def _setting_reasons(record: Record) -> Sequence[Reason]:
     before, reasons = record.environment.before, []
     had = record.runtime.settings if record.runtime else {}
@@ -438,8 +432,13 @@ def power_problem(now: Conditions) -> str | None:
     return "power saving is on" if now.low_power_mode else None
 
 
-def _between(before: Conditions, after: Conditions, cpus: int) -> Sequence[Reason]:
+def _between_reasons(record: Record) -> Sequence[Reason]:
+    """What changed from before the run to after it."""
+    before, after = record.environment.before, record.environment.after
+    cpus = record.environment.machine.logical_cpus or 1
     reasons: list[Reason] = []
+    if after is None:
+        return reasons
     if None not in (before.throttled_ns, after.throttled_ns) and (
         (after.throttled_ns or 0) > (before.throttled_ns or 0)
     ):
