@@ -9,7 +9,7 @@ from statistics import NormalDist, median, quantiles, variance
 from latbench.analysis.comparison import POWER
 from latbench.analysis.estimators import SEQUENTIAL_CONFIDENCE
 from latbench.analysis.interference import STEAL, WAIT
-from latbench.analysis.power import MEDIAN_COST
+from latbench.analysis.sizes import MEDIAN_COST
 from latbench.schema.noise import NoiseCause, NoiseReport, NoiseSettings, NoiseSlice
 from latbench.schema.protocol_catalog import COMPARE
 

@@ -106,8 +106,8 @@ def _check_can_be_left(device: MeasuredDevice) -> None:
     if isinstance(device, ScriptedDevice):
         raise UsageError(
             f"a run cannot be left on {device.row.id}: its Mac launches each process",
-            hint="leave out --detach, or run latbench on the Mac itself with nohup; if it is killed, "
-            "latbench collect fetches what was measured until then",
+            hint="leave out --detach, or run latbench on the Mac itself with nohup; if it is "
+            "killed, latbench collect fetches what was measured until then",
         )
     if isinstance(device, RemoteDevice):
         able_to_run_alone(device.connection)
