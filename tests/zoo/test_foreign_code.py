@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the `export` extra")
 
-from latbench.errors import StageError  # noqa: E402
+from latbench.errors import LatbenchError, StageError  # noqa: E402
 from latbench.zoo.builder import BuiltModel, build  # noqa: E402
 from latbench.zoo.resolver import resolve  # noqa: E402
 
@@ -59,6 +59,30 @@ class Part(Net):
         super().__init__()
         self.body = torch.jit.script(self.body)
 
+class Batched(Net):
+    input_shape = (1, 3, 8, 8)
+
+class Vague(Net):
+    input_shape = "8x8"
+
+class Complex(Net):
+    def forward(self, x):
+        return torch.fft.fft(super().forward(x))
+
+class Failing(Net):
+    def forward(self, x):
+        raise ValueError("first\\nsecond")
+
+class KeywordOnly(Net):
+    def forward(self, x, *, mask):
+        return super().forward(x) * mask
+
+def lazy(): return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten())
+def meta():
+    with torch.device("meta"):
+        return Net()
+def program(): return torch.export.export(Net().eval(), (torch.zeros(1, 3, 8, 8),)).module()
+def with_classes(classes): return Net()
 def half(): return Net().half()
 def bfloat(): return Net().bfloat16()
 def double(): return Net().double()
@@ -118,6 +142,31 @@ def test_a_plain_network_is_taken(tmp_path: Path, factory: str, note: str) -> No
     found = built(tmp_path, factory)
     assert found.notes == {"network": note}
     assert all(parameter.dtype == torch.float32 for parameter in found.module.parameters())
+
+
+def test_an_input_shape_with_a_batch_is_taken(tmp_path: Path) -> None:
+    assert built(tmp_path, "Batched").inputs.specs == built(tmp_path, "Net").inputs.specs
+
+
+@pytest.mark.parametrize(
+    ("factory", "message", "hint"),
+    [
+        ("Vague", "the input_shape of .* is '8x8', not channels", "--shape"),
+        ("Complex", "returns complex numbers", "view_as_real"),
+        ("Failing", r"ValueError: first \(nets.py:\d+\)$", "--shape"),
+        ("KeywordOnly", "mask", "by keyword only"),
+        ("lazy", "without values: 0.weight is lazy", "once with an example"),
+        ("meta", "without values: body.weight is on the meta device", "on the CPU"),
+        ("program", "has no evaluation mode", "the network's own code"),
+        ("with_classes", "classes", "--model-arg"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_words(
+    tmp_path: Path, factory: str, message: str, hint: str
+) -> None:
+    with pytest.raises(LatbenchError, match=message) as caught:
+        built(tmp_path, factory)
+    assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("factory", ["scripted", "traced", "Part"])

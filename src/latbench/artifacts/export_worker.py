@@ -95,12 +95,12 @@ def _export_model(message: messages.Export, model: LazyModel) -> Artifact:
     exporter = load_exporter(message.format)
     try:
         exported = exporter.export(model, _model_spec(request, model), out)
+        exported = countable(model, exported)
+        if exported.from_module:
+            exported = replace(exported, details={**exported.details, **model.notes()})
+        counted = checked_counts(model, exported, request)
     except StageError as error:
         raise _of_random_network(error, model) from error
-    exported = countable(model, exported)
-    if exported.from_module:
-        exported = replace(exported, details={**exported.details, **model.notes()})
-    counted = checked_counts(model, exported, request)
     precision = exported.precision or request.precision
     filled = FilledInputs(specs=exported.inputs)
     if counted is not None:

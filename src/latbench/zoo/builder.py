@@ -16,7 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.errors import LatbenchError, StageError, UsageError, is_out_of_memory
+from latbench.errors import (
+    LatbenchError,
+    StageError,
+    UsageError,
+    first_line,
+    is_out_of_memory,
+)
 from latbench.schema.artifact import Counts, TensorSpec
 from latbench.zoo import timm
 from latbench.zoo.catalog import ZooModel
@@ -112,7 +118,8 @@ def build_trained(model: ResolvedModel, reads: FileReads | None = None) -> Train
         notes |= {"weights": "; ".join(used.remarks)} if used.remarks else {}
     elif model.module is None:
         seed_weights(module, model.seed)
-    module.eval().requires_grad_(False)
+    with summary(f"{model.identity.name} has no evaluation mode"):
+        module.eval().requires_grad_(False)
     filled = module_inputs(model, module)
     inputs = tuple(torch.from_numpy(array) for array in filled.arrays(model.seed))
     given = copies(inputs)
@@ -188,7 +195,28 @@ def _construct(model: ResolvedModel, reads: FileReads) -> nn.Module:
             "exporters cannot follow",
             hint="return the network itself, without torch.jit.script, trace or load",
         )
+    if (empty := _without_values(built)) is not None:
+        raise StageError(
+            "build",
+            f"{model.identity.name} returned a network without values: {empty}",
+            hint="call a lazy network once with an example before it is returned, and create the "
+            "network on the CPU, not on the meta device",
+        )
     return built
+
+
+def _without_values(module: nn.Module) -> str | None:
+    """Return a parameter or buffer that has no values yet, and why; ``None`` if all have."""
+    from itertools import chain
+
+    from torch.nn.parameter import is_lazy
+
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if is_lazy(tensor):
+            return f"{name} is lazy"
+        if tensor.is_meta:
+            return f"{name} is on the meta device"
+    return None
 
 
 def _call_factory(model: ResolvedModel, source: Path, reads: FileReads) -> object:
@@ -291,6 +319,12 @@ def _with_plain_outputs(module: nn.Module, outputs: object) -> nn.Module:
     """
     import torch
 
+    if any(tensor.is_complex() for tensor in tensors_in(outputs)):
+        raise StageError(
+            "build",
+            "the network returns complex numbers, which artifacts and their checks do not have",
+            hint="return torch.view_as_real(OUTPUT): the last axis has real and imaginary part",
+        )
     plain = outputs if isinstance(outputs, tuple) else (outputs,)
     if plain and all(isinstance(value, torch.Tensor) for value in plain):
         return module
@@ -333,7 +367,8 @@ def summary(what: str) -> Iterator[None]:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise StageError(
             "build",
-            f"{what}: {type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})",
+            f"{what}: {type(error).__name__}: {first_line(error)} "
+            f"({Path(frame.filename).name}:{frame.lineno})",
             hint=_hint_of(error),
         ) from error
 
@@ -346,6 +381,12 @@ def _hint_of(error: Exception) -> str:
         )
     if "unexpected keyword argument" in str(error):
         return "--model-arg NAME=VALUE takes the names of the factory's parameters"
+    if "required positional argument" in str(error) or "required keyword-only" in str(error):
+        return (
+            "a factory's arguments: --model-arg NAME=VALUE; the inputs of a network's forward are "
+            "given by position (--shape NAME=1x3x224x224 for each): wrap one that takes them by "
+            "keyword only"
+        )
     if "Long, Int" in str(error) or "must be integers" in str(error):
         return "an input of integers: --shape NAME=1x128:int64 --input NAME=0:LARGEST"
     return "another input (--shape, --resolution, --batch), or a mistake in the network's own code"

@@ -89,10 +89,25 @@ def _declared(model: ResolvedModel, module: nn.Module) -> tuple[int, ...]:
         if len(shape) != 4:
             return (model.identity.batch or shape[0], *shape[1:]) if shape else shape
         own = shape[1:]
-    channels, height, width = own or timm.declared_input(module) or DEFAULT_INPUT
+    channels, height, width = _image_of(own, model) or timm.declared_input(module) or DEFAULT_INPUT
     if model.identity.resolution is not None:
         height, width = model.identity.resolution
     return (model.identity.batch or 1, channels, height, width)
+
+
+def _image_of(declared: object, model: ResolvedModel) -> tuple[int, int, int] | None:
+    """Channels, height and width of a network's ``input_shape``, with or without the batch."""
+    if declared is None:
+        return None
+    sizes = tuple(declared) if isinstance(declared, Sequence) else ()
+    if len(sizes) not in (3, 4) or not all(isinstance(each, int) and each > 0 for each in sizes):
+        raise UsageError(
+            f"the input_shape of {model.identity.name} is {declared!r}, not channels, height and "
+            "width",
+            hint="give the input's shape: --shape NAME=1x3x224x224",
+        )
+    channels, height, width = sizes[-3:]
+    return channels, height, width
 
 
 def _example(module: nn.Module, names: Sequence[str]) -> list[TensorSpec]:
