@@ -78,7 +78,7 @@ def command(
     from latbench.bench.plan import make_plan
     from latbench.report.json import to_json
     from latbench.report.text.answer import head_lines, title
-    from latbench.report.text.layout import labelled
+    from latbench.report.text.layout import labeled
     from latbench.report.text.plan import plan_lines
     from latbench.schema.request import make_request
 
@@ -112,7 +112,7 @@ def command(
         else:
             lines = [
                 "INCONCLUSIVE: the pilot gave too few samples to plan from",
-                labelled("measured", title(last)),
+                labeled("measured", title(last)),
             ]
         echo_result(lines)
     measured = last.outcome.status == "measured"

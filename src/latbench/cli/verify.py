@@ -95,36 +95,36 @@ def command(
 
 
 def _lines(found: VerifyResult) -> list[str]:
-    from latbench.report.text.layout import labelled
+    from latbench.report.text.layout import labeled
     from latbench.report.units import size
 
     artifact = found.artifact
     lines = [
         found.path,
-        labelled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
-        labelled("inputs", _tensors(artifact.inputs)),
-        labelled("outputs", _tensors(artifact.outputs)),
-        labelled("counts", f"unknown: {artifact.details.get('uncounted', 'not available')}"),
-        labelled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
-        labelled("executed", "outputs are finite for seeded inputs"),
+        labeled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
+        labeled("inputs", _tensors(artifact.inputs)),
+        labeled("outputs", _tensors(artifact.outputs)),
+        labeled("counts", f"unknown: {artifact.details.get('uncounted', 'not available')}"),
+        labeled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
+        labeled("executed", "outputs are finite for seeded inputs"),
     ]
     if artifact.counts is not None:
-        lines[4] = labelled("counts", _counts(artifact.counts))
+        lines[4] = labeled("counts", _counts(artifact.counts))
     if (against := found.against) is None:
         return lines
     form = " (trained form)" if against.form == "trained" else ""
-    lines.append(labelled("model", f"{against.model}{form}: {_counts(against.counts)}"))
+    lines.append(labeled("model", f"{against.model}{form}: {_counts(against.counts)}"))
     if (parity := against.parity) is not None:
         lines.append(
-            labelled(
+            labeled(
                 "outputs",
                 f"relative error {parity.max_rel_error:.1g} against {parity.reference} "
                 f"(allowed {parity.tolerance:.0e})",
             )
         )
-    lines.append(labelled("verdict", VERDICT[found.equal]))
-    lines += [labelled("", difference) for difference in against.differences]
-    lines += [labelled("", f"not compared: {what}") for what in against.not_compared]
+    lines.append(labeled("verdict", VERDICT[found.equal]))
+    lines += [labeled("", difference) for difference in against.differences]
+    lines += [labeled("", f"not compared: {what}") for what in against.not_compared]
     return lines
 
 

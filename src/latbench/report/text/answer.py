@@ -8,7 +8,7 @@ from latbench.analysis.settings import input_texts, own_options
 from latbench.analysis.summary import Reported, Summary
 from latbench.report.placement import placed
 from latbench.report.text.artifact import parity
-from latbench.report.text.layout import labelled
+from latbench.report.text.layout import labeled
 from latbench.report.text.operator_times import operators, planned_text
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.record import Record
@@ -34,16 +34,16 @@ def brief_lines(record: Record, summary: Summary | None, id: str) -> list[str]:
     lines = head_lines(record, summary)
     failed = record.outcome.failure is not None
     if summary is not None and failed:
-        lines.append(labelled("until then", latency_text(summary)))
+        lines.append(labeled("until then", latency_text(summary)))
     elif summary is not None:
         lines += number_lines(record, summary)
-        lines.append(labelled("cold start", _start(record, summary)))
+        lines.append(labeled("cold start", _start(record, summary)))
         lines += _extra_lines(record, summary)
-        lines += [labelled("outputs", why) for why in unverified(record)]
+        lines += [labeled("outputs", why) for why in unverified(record)]
         lines += reliability_lines(summary, most=MOST_REASONS)
     elif not failed:
-        lines.append(labelled("outcome", _without_samples(record)))
-    lines.append(labelled("record", f"{id} (latbench show {id}; --verbose for all details)"))
+        lines.append(labeled("outcome", _without_samples(record)))
+    lines.append(labeled("record", f"{id} (latbench show {id}; --verbose for all details)"))
     return lines
 
 
@@ -60,8 +60,8 @@ def head_lines(record: Record, summary: Summary | None) -> list[str]:
     if failure is not None:
         lines.append(f"FAILED at {failure.stage} ({failure.kind}): {failure.message}")
         if failure.hint:
-            lines.append(labelled("try", failure.hint))
-        return [*lines, labelled("measured", title(record))]
+            lines.append(labeled("try", failure.hint))
+        return [*lines, labeled("measured", title(record))]
     if summary is None:
         status = "no result" if record.outcome.status == "measured" else record.outcome.status
         return [*lines, f"{status.upper()}  {title(record)}"]
@@ -95,7 +95,7 @@ def _fallback_lines(record: Record) -> list[str]:
     ]
     if why is not None and why.artifact is not None:
         lines.append(
-            labelled(
+            labeled(
                 f"for {asked}",
                 f"exported and checked, not executed: {why.artifact.format} "
                 f"{why.artifact.precision}, {size(why.artifact.size_bytes)}, "
@@ -103,7 +103,7 @@ def _fallback_lines(record: Record) -> list[str]:
             )
         )
     if why is not None and why.failure is not None:
-        lines += [labelled(f"for {asked}", f"not exported: {why.failure.message}")]
+        lines += [labeled(f"for {asked}", f"not exported: {why.failure.message}")]
     return lines
 
 
@@ -136,16 +136,16 @@ def number_lines(record: Record, summary: Summary) -> list[str]:
     """The protocol's own number if it is not the latency, then latency and best case."""
     lines = []
     if record.protocol.statistic.kind not in ("median", "cold"):
-        lines.append(labelled("result", _reported(summary.reported, summary.confidence)))
+        lines.append(labeled("result", _reported(summary.reported, summary.confidence)))
     if not summary.warm:
         value = _reported(summary.reported, summary.confidence)
-        return [labelled("latency", f"{value}, {_counts(summary)}")]
+        return [labeled("latency", f"{value}, {_counts(summary)}")]
     text = latency_text(summary)
     if summary.target is not None and not summary.reached:
         stopped = record.outcome.stopped
         why = f" ({STOPPED[stopped]})" if stopped is not None else ""
         text += f"; target ±{100 * summary.target:g}% not reached{why}"
-    return [*lines, labelled("latency", text), labelled("best case", _best_case(summary))]
+    return [*lines, labeled("latency", text), labeled("best case", _best_case(summary))]
 
 
 def latency_text(summary: Summary) -> str:
@@ -236,24 +236,24 @@ def _extra_lines(record: Record, summary: Summary) -> list[str]:
     """Details that change how a number is read: accuracy, a split placement, operators."""
     lines = []
     if record.artifact is not None and record.artifact.precision != "fp32":
-        lines.append(labelled("accuracy", parity(record.artifact)))
+        lines.append(labeled("accuracy", parity(record.artifact)))
     placement = record.runtime.placement if record.runtime is not None else None
     if placement is not None and len(placement.units) > 1:
-        lines.append(labelled("placement", placed(placement)))
+        lines.append(labeled("placement", placed(placement)))
     if record.outcome.profile is not None:
         text = operators(record.outcome.profile, summary.median_ns)
-        lines.append(labelled("operators", text))
+        lines.append(labeled("operators", text))
     elif record.outcome.plan is not None:
-        lines.append(labelled("operators", planned_text(record.outcome.plan)))
+        lines.append(labeled("operators", planned_text(record.outcome.plan)))
     return lines
 
 
 def reliability_lines(summary: Summary, *, most: int | None = None) -> list[str]:
     """The reliability with its reasons, and what to try; at most ``most`` of each."""
     if summary.reliability == "reliable":
-        return [labelled("reliability", "reliable")]
+        return [labeled("reliability", "reliable")]
     reasons, advice = summary.reasons[:most], summary.advice[:most]
     hidden = len(summary.reasons) - len(reasons)
     more = f"; {hidden} more reason{'s' if hidden > 1 else ''}" if hidden else ""
-    lines = [labelled("reliability", f"{summary.reliability.upper()}: {'; '.join(reasons)}{more}")]
-    return [*lines, *([labelled("", f"try: {'; '.join(advice)}")] if advice else [])]
+    lines = [labeled("reliability", f"{summary.reliability.upper()}: {'; '.join(reasons)}{more}")]
+    return [*lines, *([labeled("", f"try: {'; '.join(advice)}")] if advice else [])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latbench.report.text.layout import labelled
+from latbench.report.text.layout import labeled
 from latbench.report.units import size
 from latbench.schema.artifact import Artifact, shape_text
 
@@ -30,20 +30,20 @@ def artifact_lines(artifact: Artifact, path: str) -> list[str]:
     )
     lines = [
         path,
-        labelled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
-        labelled("inputs", shapes),
-        labelled("sha256", artifact.sha256),
-        labelled("toolchain", ", ".join(f"{k} {v}" for k, v in artifact.toolchain.items())),
-        labelled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
+        labeled("format", f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}"),
+        labeled("inputs", shapes),
+        labeled("sha256", artifact.sha256),
+        labeled("toolchain", ", ".join(f"{k} {v}" for k, v in artifact.toolchain.items())),
+        labeled("details", ", ".join(f"{k} {v}" for k, v in artifact.details.items())),
     ]
     if (counts := artifact.counts) is not None:
         operators = ", ".join(f"{n} {name}" for name, n in counts.operators.items())
         lines.append(
-            labelled(
+            labeled(
                 "counts", f"{counts.macs:,} MACs, {counts.parameters:,} parameters, {operators}"
             )
         )
     elif why := artifact.details.get("uncounted"):
-        lines.append(labelled("counts", f"unknown: {why}"))
-    lines.append(labelled("parity", parity(artifact)))
+        lines.append(labeled("counts", f"unknown: {why}"))
+    lines.append(labeled("parity", parity(artifact)))
     return lines

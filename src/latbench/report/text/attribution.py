@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import factorial, floor, log10
 
 from latbench.attribution.shapley import Account, Part, Share
-from latbench.report.text.layout import labelled, table
+from latbench.report.text.layout import labeled, table
 from latbench.report.units import time
 
 DESIGNS = {
@@ -32,8 +32,8 @@ def account_lines(found: Account, registry: str | None, width: int | None = None
     """The ratio, both latencies, one row per factor, their product and the residual."""
     lines = [
         f"B / A {_ratio(found.ratio)}",
-        labelled("A", f"{found.a}, {time(found.a_ns)}{_again(found.a_again_ns)}"),
-        labelled("B", f"{found.b}, {time(found.b_ns)}{_again(found.b_again_ns)}"),
+        labeled("A", f"{found.a}, {time(found.a_ns)}{_again(found.a_again_ns)}"),
+        labeled("B", f"{found.b}, {time(found.b_ns)}{_again(found.b_again_ns)}"),
     ]
     rows = [_row(part) for part in found.parts]
     rows.append(("explained", "", "", share_text(found.explained), ""))
@@ -41,13 +41,13 @@ def account_lines(found: Account, registry: str | None, width: int | None = None
     lines += table(("factor", "A", "B", "contribution", "evidence"), rows, width)
     if found.alike:
         alike = ", ".join(f"{name} {value}" for name, value in found.alike.items() if name in SHOWN)
-        lines.append(labelled("equal", alike))
-    lines.append(labelled("measured", _design(found)))
-    lines += [labelled("note", note) for note in found.notes]
+        lines.append(labeled("equal", alike))
+    lines.append(labeled("measured", _design(found)))
+    lines += [labeled("note", note) for note in found.notes]
     if found.records:
         where = f" in {registry}" if registry else ""
         span = f"{found.records[0]} to {found.records[-1]}"
-        lines.append(labelled("records", f"{len(found.records)}, {span}{where}"))
+        lines.append(labeled("records", f"{len(found.records)}, {span}{where}"))
     return lines
 
 

@@ -11,7 +11,7 @@ from latbench.report.tables import row
 from latbench.report.text.answer import STOPPED, measured, title
 from latbench.report.text.columns import COLUMNS, SETTINGS
 from latbench.report.text.device import conditions
-from latbench.report.text.layout import labelled
+from latbench.report.text.layout import labeled
 from latbench.report.units import decimals, seconds
 from latbench.schema.record import Record
 from latbench.schema.value import Value
@@ -66,35 +66,35 @@ def comparison_lines(
     turns = "interleaved" if found.interleaved else "not interleaved"
     lines = [
         verdict_line(found),
-        *(labelled(name, _side(each)) for name, each in zip("AB", (a, b), strict=True)),
+        *(labeled(name, _side(each)) for name, each in zip("AB", (a, b), strict=True)),
     ]
     if differing := _differing(a, b):
-        lines.append(labelled("differ in", differing))
+        lines.append(labeled("differ in", differing))
     if found.ratio is not None:
         ratio = _ratio(found.ratio, found.interval)
-        lines.append(labelled("ratio", f"B/A {ratio} of the {QUANTITY[found.quantity]}"))
+        lines.append(labeled("ratio", f"B/A {ratio} of the {QUANTITY[found.quantity]}"))
     if found.other_ratio is not None:
         text = f"B/A {_ratio(found.other_ratio, found.other_interval)} of the {QUANTITY[other]}"
-        lines.append(labelled("", text))
-    lines.append(labelled("based on", f"{pairs}, {turns}"))
+        lines.append(labeled("", text))
+    lines.append(labeled("based on", f"{pairs}, {turns}"))
     notes = found.reasons[1:] if found.verdict == "inconclusive" else found.reasons
-    lines += [labelled("note" if i == 0 else "", why) for i, why in enumerate(notes)]
+    lines += [labeled("note" if i == 0 else "", why) for i, why in enumerate(notes)]
     if disagree(found):
         lines.append(
-            labelled(
+            labeled(
                 "warning",
                 "median and best case disagree: the disturbances may differ between A and B; "
                 "run it again on a quiet machine",
             )
         )
     if a.artifact_sha256 is not None and a.artifact_sha256 == b.artifact_sha256:
-        lines.append(labelled("artifact", f"A and B are the same file ({a.artifact_sha256[:12]})"))
+        lines.append(labeled("artifact", f"A and B are the same file ({a.artifact_sha256[:12]})"))
     elif a.artifact_sha256 is not None and b.artifact_sha256 is not None:
         text = f"A sha256 {a.artifact_sha256[:12]}, B sha256 {b.artifact_sha256[:12]}"
-        lines.append(labelled("artifact", text))
+        lines.append(labeled("artifact", text))
     if found.verdict == "inconclusive":
-        lines.append(labelled("try", a.hint or b.hint or _advice(found)))
-    lines.append(labelled("records", f"{short[a.id]} {short[b.id]} (latbench show ID)"))
+        lines.append(labeled("try", a.hint or b.hint or _advice(found)))
+    lines.append(labeled("records", f"{short[a.id]} {short[b.id]} (latbench show ID)"))
     return lines
 
 
@@ -115,9 +115,9 @@ def _differing(a: ComparedSide, b: ComparedSide) -> str:
 def detail_lines(a: Record, found: Comparison, registry: str) -> list[str]:
     """What ``--verbose`` adds."""
     return [
-        labelled("protocol", _protocol(a, found)),
-        labelled("conditions", conditions(a)),
-        labelled("registry", registry),
+        labeled("protocol", _protocol(a, found)),
+        labeled("conditions", conditions(a)),
+        labeled("registry", registry),
     ]
 
 

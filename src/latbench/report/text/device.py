@@ -9,7 +9,7 @@ from latbench.analysis.settings import settings
 from latbench.devices.check_step import CheckStep
 from latbench.devices.connections import Connection
 from latbench.devices.discovery import FoundAndroid, SshHost
-from latbench.report.text.layout import labelled
+from latbench.report.text.layout import labeled
 from latbench.report.units import size, time
 from latbench.schema.cpu_choice import CPUS_SETTING
 from latbench.schema.environment import (
@@ -35,19 +35,19 @@ LEVEL_TEXTS: Mapping[Level, str] = {
 def device_lines(device: Device) -> list[str]:
     """A device, with the source of each fact."""
     lines = [f"{device.id}: {device.name} ({device.kind})"]
-    lines.append(labelled("reached by", device.transport or "not reachable by latbench"))
+    lines.append(labeled("reached by", device.transport or "not reachable by latbench"))
     for name in ("product", "soc", "cpu", "gpu", "npu", "memory_bytes", "os", "year", "backends"):
         fact: Fact | None = getattr(device, name)
         label = name.removesuffix("_bytes")
         if fact is None:
-            lines.append(labelled(label, "unknown"))
+            lines.append(labeled(label, "unknown"))
             continue
         value = ", ".join(fact.value) if isinstance(fact.value, tuple) else str(fact.value)
         if name == "memory_bytes" and isinstance(fact.value, int):
             value = size(fact.value)
-        lines.append(labelled(label, f"{value}  [{fact.source}]"))
+        lines.append(labeled(label, f"{value}  [{fact.source}]"))
     if device.note:
-        lines.append(labelled("note", device.note))
+        lines.append(labeled("note", device.note))
     return lines
 
 
@@ -61,9 +61,9 @@ def connection_lines(connection: Connection) -> list[str]:
         if installed
         else f"nothing: latbench devices install {connection.id}"
     )
-    lines = [labelled("address", connection.address), labelled("installed", there)]
+    lines = [labeled("address", connection.address), labeled("installed", there)]
     if connection.emulated:
-        lines.append(labelled("emulated", "its times mean nothing"))
+        lines.append(labeled("emulated", "its times mean nothing"))
     return lines
 
 

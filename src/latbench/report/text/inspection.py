@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from latbench.api import FileContent, OpenTensor
 from latbench.artifacts.inspection import Inspection, StoredWeights
-from latbench.report.text.layout import labelled, table
+from latbench.report.text.layout import labeled, table
 from latbench.report.units import size
 from latbench.report.writers import printable
 
@@ -101,4 +101,4 @@ def _listed(label: str, found: Sequence[str], *, verbose: bool) -> list[str]:
 
 def _labels(label: str, found: Sequence[str]) -> list[str]:
     """One line for each, the label on the first."""
-    return [labelled(label if i == 0 else "", each) for i, each in enumerate(found)]
+    return [labeled(label if i == 0 else "", each) for i, each in enumerate(found)]

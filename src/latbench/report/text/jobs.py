@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from latbench.report.text.layout import labelled, moment
+from latbench.report.text.layout import labeled, moment
 from latbench.report.units import seconds
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ def started_lines(job: LeftJob, asked: TimingProtocol, done: TimingProtocol) -> 
     numbers = f"{done.label} with fixed numbers: {done.processes} processes, {calls}"
     lines = [
         f"the job {job.id} runs on {job.device}, about {seconds(job.about.expected_s)}",
-        labelled("what", job.about.what),
-        labelled("protocol", numbers),
+        labeled("what", job.about.what),
+        labeled("protocol", numbers),
     ]
     if asked.target_ppm is not None:
         target = f"±{asked.target_ppm / 10_000:g} %"
         lines.append(
-            labelled("precision", f"the target of {target} is not followed up on the device")
+            labeled("precision", f"the target of {target} is not followed up on the device")
         )
-    lines.append(labelled("limit", f"it ends after {seconds(job.about.limit_s)} at the latest"))
-    lines.append(labelled("next", f"latbench collect {job.id}"))
+    lines.append(labeled("limit", f"it ends after {seconds(job.about.limit_s)} at the latest"))
+    lines.append(labeled("next", f"latbench collect {job.id}"))
     return lines
 
 

@@ -102,7 +102,7 @@ def moment(unix_ns: int) -> str:
     return datetime.fromtimestamp(unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def labelled(label: str, text: str) -> str:
+def labeled(label: str, text: str) -> str:
     """A line below a title: two spaces, the label, the text."""
     return f"  {label.ljust(LABEL - 1)} {text}"
 

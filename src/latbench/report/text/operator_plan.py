@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from latbench.report.text.answer import title
-from latbench.report.text.layout import GAP, labelled, table
+from latbench.report.text.layout import GAP, labeled, table
 from latbench.report.text.operator_times import MOST_KINDS, planned_text
 from latbench.report.writers import csv_table, printable
 from latbench.schema.record import Record
@@ -24,14 +24,14 @@ def operator_plan_lines(record: Record, plan: OperatorPlan, *, top: int, id: str
         )
         more = len(costs) - MOST_KINDS
         shown += f", {more} more kinds" if more > 0 else ""
-        lines.append(labelled("cost", f"estimated by kind: {shown}"))
+        lines.append(labeled("cost", f"estimated by kind: {shown}"))
     else:
-        lines.append(labelled("cost", "no operator has an estimated cost"))
+        lines.append(labeled("cost", "no operator has an estimated cost"))
     most = sorted(plan.operators, key=lambda each: -(each.cost_ppm or 0))
     lines += [f"{GAP}{line}" for line in table(_HEAD, [_row(each) for each in most[:top]])]
     if most[top:]:
-        lines.append(labelled("others", f"{len(most[top:])} more operators (--top, --format csv)"))
-    return [*lines, labelled("record", f"{id} (latbench show {id})")]
+        lines.append(labeled("others", f"{len(most[top:])} more operators (--top, --format csv)"))
+    return [*lines, labeled("record", f"{id} (latbench show {id})")]
 
 
 def operator_plan_csv(plan: OperatorPlan) -> str:

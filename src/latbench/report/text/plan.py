@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latbench.analysis.power import Estimate, Plan
-from latbench.report.text.layout import labelled
+from latbench.report.text.layout import labeled
 from latbench.report.units import seconds, time
 
 
@@ -12,23 +12,23 @@ def plan_lines(plan: Plan, name: str) -> list[str]:
     first, *others = plan.estimates
     lines = [f"{first.goal} takes {_cost(first)}"]
     if first.how is not None:
-        lines.append(labelled("command", first.how))
+        lines.append(labeled("command", first.how))
     lines += [
-        labelled("also" if i == 0 else "", f"{each.goal} takes {_cost(each)}{_how(each)}")
+        labeled("also" if i == 0 else "", f"{each.goal} takes {_cost(each)}{_how(each)}")
         for i, each in enumerate(others)
     ]
     for i, part in enumerate(plan.components):
         value = "not varied" if part.deviation is None else f"{part.deviation:.2%}"
         note = f" ({part.note})" if part.note else ""
         label = "variation" if i == 0 else ""
-        lines.append(labelled(label, f"{part.level.ljust(10)} {value}{note}"))
+        lines.append(labeled(label, f"{part.level.ljust(10)} {value}{note}"))
     efficient = f"{plan.best_blocks} blocks per process reach a precision in the least time"
-    lines.append(labelled("efficient", efficient))
+    lines.append(labeled("efficient", efficient))
     pilot = (
         f"{plan.processes} processes of {plan.blocks_per_process} blocks of "
         f"{plan.calls_per_block} calls, {time(plan.median_ns)} per call"
     )
-    return [*lines, labelled("pilot", pilot), labelled("", name)]
+    return [*lines, labeled("pilot", pilot), labeled("", name)]
 
 
 def _cost(estimate: Estimate) -> str:

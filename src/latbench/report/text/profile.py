@@ -13,7 +13,7 @@ from latbench.analysis.operator_shares import (
 )
 from latbench.analysis.summary import Summary
 from latbench.report.text.answer import reliability_lines, start_text, title
-from latbench.report.text.layout import GAP, labelled, shortened, table
+from latbench.report.text.layout import GAP, labeled, shortened, table
 from latbench.report.text.operator_times import MOST_KINDS
 from latbench.report.units import size, time
 from latbench.report.writers import csv_table, markdown_table, markdown_text, printable
@@ -38,15 +38,15 @@ def profile_lines(
     """What takes most of the time, then the ``top`` operators."""
     most = _most(shares)
     rest = most[top:]
-    lines = [f"{_answer(shares)}  {title(record)}", labelled("profile", _source(shares))]
-    lines.append(labelled("by kind", _kinds(shares)))
+    lines = [f"{_answer(shares)}  {title(record)}", labeled("profile", _source(shares))]
+    lines.append(labeled("by kind", _kinds(shares)))
     lines += _listed(most[:top], width)
     if rest:
         others = f"{len(rest)} other operator{'' if len(rest) == 1 else 's'}"
-        lines.append(labelled("others", f"{others}: {sum(each.share for each in rest):.1%}"))
+        lines.append(labeled("others", f"{others}: {sum(each.share for each in rest):.1%}"))
     if shares.outside > 0:
-        lines.append(labelled("outside", f"{shares.outside:.1%} of the time is in no operator"))
-    return [*lines, *_measured(summary), labelled("record", f"{id} (latbench show {id})")]
+        lines.append(labeled("outside", f"{shares.outside:.1%} of the time is in no operator"))
+    return [*lines, *_measured(summary), labeled("record", f"{id} (latbench show {id})")]
 
 
 def against_lines(
@@ -67,12 +67,12 @@ def against_lines(
     alone = f"{len(a.operators) - len(both)} only in A, {len(b.operators) - len(both)} only in B"
     lines = [
         f"B takes {time(_whole(b))}, A {time(_whole(a))}: {_signed(_whole(b) - _whole(a))}",
-        labelled("A", names[0]),
-        labelled("", _source(a)),
-        labelled("B", names[1]),
-        labelled("", _source(b)),
-        labelled("verdict", f"latbench compare --records {' '.join(ids)}"),
-        labelled("operators", f"{len(both)} with the same name in both, {alone}"),
+        labeled("A", names[0]),
+        labeled("", _source(a)),
+        labeled("B", names[1]),
+        labeled("", _source(b)),
+        labeled("verdict", f"latbench compare --records {' '.join(ids)}"),
+        labeled("operators", f"{len(both)} with the same name in both, {alone}"),
     ]
     if both:
         return [*lines, *_paired(pairs[:top], width), *_left_of(pairs[top:])]
@@ -157,9 +157,9 @@ def _measured(summary: Summary | None) -> list[str]:
         return []
     lines = []
     if summary.first_ns is not None:
-        lines.append(labelled("cold start", start_text(summary)))
+        lines.append(labeled("cold start", start_text(summary)))
     if summary.peak_rss_bytes is not None:
-        lines.append(labelled("peak memory", f"{size(summary.peak_rss_bytes)} (worker process)"))
+        lines.append(labeled("peak memory", f"{size(summary.peak_rss_bytes)} (worker process)"))
     return [*lines, *reliability_lines(summary, most=1)]
 
 
@@ -202,7 +202,7 @@ def _left_of(pairs: Sequence[OperatorPair]) -> list[str]:
     if not pairs:
         return []
     total = _signed(sum(pair.difference_ns for pair in pairs))
-    return [labelled("others", f"{len(pairs)} operators: {total}")]
+    return [labeled("others", f"{len(pairs)} operators: {total}")]
 
 
 def _signed(value_ns: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from latbench.report.text.layout import labelled, table
+from latbench.report.text.layout import labeled, table
 from latbench.report.units import time
 from latbench.schema.protocol import TimingProtocol, protocol_sha256
 
@@ -51,7 +51,7 @@ def protocol_lines(protocol: TimingProtocol) -> list[str]:
     if protocol.threads is not None:
         pinned = ", pinned to as many CPUs" if protocol.pinned else ""
         facts.insert(-3, ("threads", f"{protocol.threads} unless set with --threads{pinned}"))
-    return [protocol.label, *(labelled(label, text) for label, text in facts)]
+    return [protocol.label, *(labeled(label, text) for label, text in facts)]
 
 
 def _sentinel(protocol: TimingProtocol) -> str:

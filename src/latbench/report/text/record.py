@@ -18,7 +18,7 @@ from latbench.report.text.answer import (
 )
 from latbench.report.text.artifact import parity
 from latbench.report.text.device import conditions, link_line
-from latbench.report.text.layout import labelled
+from latbench.report.text.layout import labeled
 from latbench.report.text.operator_times import operators, planned_text
 from latbench.report.units import decimals, duration, size, time
 from latbench.schema.record import Record
@@ -32,18 +32,18 @@ def record_lines(record: Record, summary: Summary | None, registry: str | None) 
         lines += _numbers(record, summary)
         lines += reliability_lines(summary)
     elif failure is None:
-        lines.append(labelled("outcome", f"{record.outcome.status}, without one timed sample"))
+        lines.append(labeled("outcome", f"{record.outcome.status}, without one timed sample"))
     if failure is not None and failure.detail:
         lines += ["", *(f"    {line}" for line in failure.detail.rstrip().splitlines()), ""]
     lines += _setup(record, summary)
-    lines.append(labelled("conditions", conditions(record)))
+    lines.append(labeled("conditions", conditions(record)))
     if (link := record.environment.link) is not None:
-        lines.append(labelled("reached by", link_line(link)))
+        lines.append(labeled("reached by", link_line(link)))
     if (back_ns := set_back_ns(record)) is not None:
         text = f"set back by {time(back_ns)} or more during the run; durations are not affected"
-        lines.append(labelled("clock", text))
+        lines.append(labeled("clock", text))
     where = f" in {registry}" if registry else ""
-    lines.append(labelled("record", f"{record.id}{where}"))
+    lines.append(labeled("record", f"{record.id}{where}"))
     return lines
 
 
@@ -52,19 +52,19 @@ def _numbers(record: Record, summary: Summary) -> list[str]:
     if summary.warm:
         if summary.normalized is not None:
             text = _normalized(summary.normalized, summary.confidence)
-            lines.append(labelled("normalized", text))
-        lines.append(labelled("spread", _spread(summary)))
-    lines.append(labelled("cold start", start_text(summary)))
+            lines.append(labeled("normalized", text))
+        lines.append(labeled("spread", _spread(summary)))
+    lines.append(labeled("cold start", start_text(summary)))
     if summary.warm:
-        lines.append(labelled("warm-up", _warmup(summary)))
+        lines.append(labeled("warm-up", _warmup(summary)))
     if summary.peak_rss_bytes is not None:
-        lines.append(labelled("peak memory", f"{size(summary.peak_rss_bytes)} (worker process)"))
+        lines.append(labeled("peak memory", f"{size(summary.peak_rss_bytes)} (worker process)"))
     if len(summary.regimes) > 2 or "changing" in {regime.name for regime in summary.regimes}:
-        lines.append(labelled("regimes", _regimes(summary)))
+        lines.append(labeled("regimes", _regimes(summary)))
     if any(len(levels) > 1 for levels in summary.level_ns):
-        lines.append(labelled("levels", _levels(summary)))
+        lines.append(labeled("levels", _levels(summary)))
     if summary.disturbed_blocks:
-        lines.append(labelled("disturbed", _disturbed(summary)))
+        lines.append(labeled("disturbed", _disturbed(summary)))
     return lines
 
 
@@ -77,17 +77,17 @@ def _setup(record: Record, summary: Summary | None) -> list[str]:
             f"{artifact.format} {artifact.precision}, {size(artifact.size_bytes)}, "
             f"sha256 {artifact.sha256[:12]}"
         )
-        lines.append(labelled("artifact", text))
+        lines.append(labeled("artifact", text))
         if artifact.precision != "fp32":
-            lines.append(labelled("accuracy", parity(artifact)))
+            lines.append(labeled("accuracy", parity(artifact)))
     if runtime is not None and runtime.placement is not None:
-        lines.append(labelled("placement", placed(runtime.placement)))
+        lines.append(labeled("placement", placed(runtime.placement)))
     if record.outcome.profile is not None:
         latency = None if summary is None else summary.median_ns
-        lines.append(labelled("operators", operators(record.outcome.profile, latency)))
+        lines.append(labeled("operators", operators(record.outcome.profile, latency)))
     elif record.outcome.plan is not None:
-        lines.append(labelled("operators", planned_text(record.outcome.plan)))
-    return [*lines, labelled("protocol", _protocol(record, summary))]
+        lines.append(labeled("operators", planned_text(record.outcome.plan)))
+    return [*lines, labeled("protocol", _protocol(record, summary))]
 
 
 def _normalized(ratio: SentinelRatio, confidence: float) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from latbench.analysis.reported_latency import reported_latency
-from latbench.report.text.layout import labelled, moment
+from latbench.report.text.layout import labeled, moment
 from latbench.report.units import size, time
 from latbench.reported.tools import unknown_facts
 from latbench.schema.artifact import shape_text
@@ -31,7 +31,7 @@ def reported_time(value_ns: float) -> str:
 
 
 def lines_beside(results: Sequence[ReportedResult]) -> list[str]:
-    """The newest results as lines beside a claim or verdict, labelled as no evidence."""
+    """The newest results as lines beside a claim or verdict, labeled as no evidence."""
     lines = [f"reported, decides nothing: {line_beside(each)}" for each in results[:BESIDE]]
     if len(results) > BESIDE:
         lines.append(f"{len(results) - BESIDE} more are reported (latbench reported list)")
@@ -60,40 +60,40 @@ def reported_lines(entry: ReportedResult, registry: str | None) -> list[str]:
         units = Counter(each.unit for each in result.operators if each.unit is not None)
         where = ", ".join(f"{count} on {unit}" for unit, count in units.items())
         shown = f"{len(result.operators)}" + (f": {where}" if where else "")
-        lines.append(labelled("operators", shown))
+        lines.append(labeled("operators", shown))
     if result.settings:
         shown = "; ".join(f"{name} {value}".rstrip() for name, value in result.settings.items())
-        lines.append(labelled("settings", shown))
+        lines.append(labeled("settings", shown))
     stated = [name for name in entry.stated.__struct_fields__ if getattr(entry.stated, name)]
     if stated:
         names = ", ".join(name.replace("_", " ") for name in stated)
         who = "by the user at import, not by the file" if entry.run is None else "by latbench"
-        lines.append(labelled("stated", f"{who}: {names}"))
+        lines.append(labeled("stated", f"{who}: {names}"))
     missing = unknown_facts(entry)
     if missing and entry.run is not None:
-        lines.append(labelled("unknown", ", ".join(missing)))
+        lines.append(labeled("unknown", ", ".join(missing)))
     elif missing:
         options = " ".join(f"--{name} …" for name in missing)
-        lines.append(labelled("unknown", f"import again with {options}"))
-    lines += [labelled("note", note) for note in result.notes]
-    lines.append(labelled("evidence", NO_EVIDENCE))
+        lines.append(labeled("unknown", f"import again with {options}"))
+    lines += [labeled("note", note) for note in result.notes]
+    lines.append(labeled("evidence", NO_EVIDENCE))
     if entry.date is not None:
-        lines.append(labelled("taken", entry.date.replace("T", " ")))
+        lines.append(labeled("taken", entry.date.replace("T", " ")))
     lines += _run_lines(entry)
     if entry.run is None:
         source = f"{entry.file} ({result.form} of {entry.tool}), sha256 {entry.sha256[:12]}"
-        lines.append(labelled("source", f"{source}, imported {moment(entry.created_unix_ns)}"))
+        lines.append(labeled("source", f"{source}, imported {moment(entry.created_unix_ns)}"))
     where = f" in {registry}" if registry else ""
-    lines.append(labelled("result", f"{entry.id}{where}"))
+    lines.append(labeled("result", f"{entry.id}{where}"))
     return lines
 
 
 def _failure_lines(entry: ReportedResult) -> Iterator[str]:
     if entry.failure is None:
         return
-    yield labelled("failed", f"{entry.failure.kind}: {entry.failure.message}")
+    yield labeled("failed", f"{entry.failure.kind}: {entry.failure.message}")
     if entry.failure.hint:
-        yield labelled("hint", entry.failure.hint)
+        yield labeled("hint", entry.failure.hint)
 
 
 def _run_lines(entry: ReportedResult) -> Iterator[str]:
@@ -102,13 +102,13 @@ def _run_lines(entry: ReportedResult) -> Iterator[str]:
     if run is None:
         return
     variables = [f"{name}={value}" for name, value in run.variables.items()]
-    yield labelled("command", shlex.join([*variables, *run.command]))
+    yield labeled("command", shlex.join([*variables, *run.command]))
     digest = (run.program_sha256 or "")[:12] or "unknown"
     took = f"in {time(run.wall_ns)}, with {run.artifact.format} {run.artifact.sha256[:12]}"
-    yield labelled("run", f"by latbench {moment(run.started_unix_ns)}, {took}; program {digest}")
-    yield labelled("device", _device(run))
+    yield labeled("run", f"by latbench {moment(run.started_unix_ns)}, {took}; program {digest}")
+    yield labeled("device", _device(run))
     if not run.reserved:
-        yield labelled("note", "the device could not be reserved: others may have measured there")
+        yield labeled("note", "the device could not be reserved: others may have measured there")
 
 
 def _device(run: ToolRun) -> str:
@@ -143,23 +143,23 @@ def _numbers(entry: ReportedResult) -> Iterator[str]:
     result = entry.result
     for quantity, statistics in result.statistics_ns.items():
         text = ", ".join(f"{name} {reported_time(ns)}" for name, ns in statistics.items())
-        yield labelled(quantity, text)
+        yield labeled(quantity, text)
     for quantity, times in result.times_ns.items():
         label = quantity if quantity not in result.statistics_ns else "times"
         ends = f"{reported_time(min(times))} to {reported_time(max(times))}"
-        yield labelled(label, f"{len(times)} times that the tool took, {ends}")
+        yield labeled(label, f"{len(times)} times that the tool took, {ends}")
     if result.once_ns:
         shown = ", ".join(f"{name} {reported_time(ns)}" for name, ns in result.once_ns.items())
-        yield labelled("once", shown)
+        yield labeled("once", shown)
     if result.counts:
         shown = ", ".join(f"{count} {name}" for name, count in result.counts.items())
-        yield labelled("counts", shown)
+        yield labeled("counts", shown)
     if result.throughput_milli:
         rates = result.throughput_milli.items()
-        yield labelled("throughput", ", ".join(f"{rate / 1000:.5g} {unit}" for unit, rate in rates))
+        yield labeled("throughput", ", ".join(f"{rate / 1000:.5g} {unit}" for unit, rate in rates))
     if result.memory_bytes:
         shown = ", ".join(f"{name} {size(count)}" for name, count in result.memory_bytes.items())
-        yield labelled("memory", shown)
+        yield labeled("memory", shown)
     if result.operators and LATENCY not in {*result.statistics_ns, *result.times_ns}:
         timed = [each.time_ns for each in result.operators if each.time_ns is not None]
-        yield labelled("layers", f"{len(timed)} with times, {reported_time(sum(timed))} together")
+        yield labeled("layers", f"{len(timed)} with times, {reported_time(sum(timed))} together")

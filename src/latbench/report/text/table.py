@@ -20,7 +20,7 @@ from latbench.report.text.columns import (
     latency,
     short_latency,
 )
-from latbench.report.text.layout import GAP, labelled, shortened, table, wrapped
+from latbench.report.text.layout import GAP, labeled, shortened, table, wrapped
 from latbench.report.units import decimals
 from latbench.report.writers import (
     latex_table,
@@ -103,9 +103,9 @@ def to_text(
     if chosen.shared:
         same = " · ".join(f"{name} {text}" for name, text in chosen.shared.items())
         label = "all rows" if len(rows) > 1 else "settings"
-        after.append(labelled(label, printable(same)))
+        after.append(labeled(label, printable(same)))
     if gone:
-        after.append(labelled("left out", f"{', '.join(gone)} (--columns NAME,... chooses)"))
+        after.append(labeled("left out", f"{', '.join(gone)} (--columns NAME,... chooses)"))
     if width is None:
         return [*lines, *notes(rows), *after]
     lines += [part for line in notes(rows) for part in wrapped(line, width, hanging=len(INDENT))]
