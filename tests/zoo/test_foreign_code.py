@@ -16,6 +16,7 @@ pytestmark = pytest.mark.torch
 
 NETWORKS = """
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 class Net(nn.Module):
@@ -58,6 +59,18 @@ class Part(Net):
     def __init__(self):
         super().__init__()
         self.body = torch.jit.script(self.body)
+
+def weight_normed():
+    net = Net()
+    torch.nn.utils.parametrizations.weight_norm(net.body)
+    torch.nn.utils.parametrizations.spectral_norm(net.head)
+    return net
+
+def hooked():
+    net = Net()
+    torch.nn.utils.weight_norm(net.body)
+    torch.nn.utils.prune.l1_unstructured(net.head, "weight", amount=0.5)
+    return net
 
 class Batched(Net):
     input_shape = (1, 3, 8, 8)
@@ -142,6 +155,17 @@ def test_a_plain_network_is_taken(tmp_path: Path, factory: str, note: str) -> No
     found = built(tmp_path, factory)
     assert found.notes == {"network": note}
     assert all(parameter.dtype == torch.float32 for parameter in found.module.parameters())
+
+
+@pytest.mark.parametrize("factory", ["weight_normed", "hooked"])
+def test_weights_that_are_computed_are_plain_in_the_deployed_form(
+    tmp_path: Path, factory: str
+) -> None:
+    found, plain = built(tmp_path, factory), built(tmp_path, "Net")
+    assert found.counts == plain.counts
+    assert found.trained_parameters >= plain.trained_parameters
+    assert found.notes["fused"] == "computed weights"
+    assert set(found.module.state_dict()) == set(plain.module.state_dict())
 
 
 def test_an_input_shape_with_a_batch_is_taken(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from latbench.errors import first_line
@@ -40,10 +41,17 @@ class Fused:
 def fuse_branches(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Fused:
     """Call the methods of each class of parts, outer ones first, and keep what leaves the outputs
     on ``inputs`` equal. ``module`` itself is not changed."""
-    if next(_asked(module), None) is None:
+    if next(_asked(module), None) is None and not any(map(_computed, module.modules())):
         return Fused(module=module)
     expected = call(module, inputs)
     done, refused, parts = list[str](), list[str](), set[str]()
+    if any(map(_computed, module.modules())):
+        plain = _with_plain_weights(module, inputs, expected)
+        if isinstance(plain, str):
+            refused.append(f"computed weights {plain}")
+        else:
+            module = plain
+            done.append("computed weights")
     tried: set[type[nn.Module]] = set()
     while (found := next((f for f in _asked(module) if f[0] not in tried), None)) is not None:
         kind, methods = found
@@ -64,6 +72,54 @@ def fuse_branches(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Fused:
             if not all(_within(name, parts) for name in names):
                 refused += reasons
     return Fused(module=module, done=tuple(done), refused=tuple(refused))
+
+
+def _computed(part: nn.Module) -> list[tuple[str, Callable[[], object]]]:
+    """Weights of ``part`` that are computed from others at each call (weight norm, spectral norm,
+    pruning), each with what makes it plain."""
+    from torch.nn.utils import parametrize, prune
+    from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
+    from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
+
+    found = list[tuple[str, Callable[[], object]]]()
+    if parametrize.is_parametrized(part):
+        found += [
+            (name, partial(parametrize.remove_parametrizations, part, name))
+            for name, _ in part.parametrizations.named_children()  # type: ignore[union-attr]
+        ]
+    for hook in part._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            found.append((hook.name, partial(remove_weight_norm, part, hook.name)))
+        elif isinstance(hook, SpectralNorm):
+            found.append((hook.name, partial(remove_spectral_norm, part, hook.name)))
+        elif isinstance(hook, prune.BasePruningMethod):
+            found.append((hook._tensor_name, partial(prune.remove, part, hook._tensor_name)))
+    return found
+
+
+def _with_plain_weights(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], expected: object
+) -> nn.Module | str:
+    """A copy whose weights are all plain, or why there is none."""
+    import torch
+
+    try:
+        plain = copy.deepcopy(module)
+        with torch.no_grad():
+            for part in list(plain.modules()):
+                for name, make_plain in _computed(part):
+                    make_plain()
+                    if name not in part._parameters:
+                        value = getattr(part, name).detach()
+                        delattr(part, name)
+                        part.register_parameter(name, torch.nn.Parameter(value))
+        plain.eval().requires_grad_(False)
+        actual = call(plain, inputs)
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        return f"cannot be made plain ({type(error).__name__}: {first_line(error)})"
+    return plain if same_outputs(expected, actual) else "change the outputs when they are plain"
 
 
 def same_outputs(expected: object, actual: object) -> bool:
