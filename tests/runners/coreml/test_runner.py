@@ -260,7 +260,7 @@ def test_a_plan_names_what_would_run_elsewhere(mac: Mac, case: Cases) -> None:
 
 def test_the_plan_counts_operations_of_blocks(mac: Mac, tmp_path: Path) -> None:
     model = ct.models.MLModel(str(branches(tmp_path / "b.mlpackage")))
-    found = plan.plan(model, ct.ComputeUnit.CPU_ONLY, "main")
+    found = plan.placement_of(plan.plan(model, ct.ComputeUnit.CPU_ONLY, "main"))
     kinds = ("reduce_sum", "greater", "cond", "relu", "square", "tanh")
     assert found.units == {"cpu": len(kinds)}
 
@@ -312,7 +312,7 @@ def test_a_device_that_the_bindings_do_not_know(mac: Mac, case: Cases) -> None:
 
 def test_a_function_that_is_not_in_the_compiled_model(mac: Mac, packages: Any) -> None:
     model = ct.models.MLModel(str(packages("plain")))
-    found = plan.plan(model, ct.ComputeUnit.ALL, "other")
+    found = plan.placement_of(plan.plan(model, ct.ComputeUnit.ALL, "other"))
     assert found.known == "unknown"
     assert "no function 'other'" in (found.note or "")
 
@@ -516,7 +516,7 @@ def test_loading_asks_the_machine_nothing(
     asked: list[str] = []
     monkeypatch.setattr(runners, "build", lambda: asked.append("build"))
     monkeypatch.setattr(runners, "thermal_state", lambda: asked.append("state"))
-    monkeypatch.setattr(runners, "plan", lambda *given: asked.append("plan"))
+    monkeypatch.setattr(runners, "plan", lambda *given: asked.append("plan") or "no plan")
     with case("plain").opened() as session:
         assert asked == []
         session.settings()
