@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import msgspec
-from neighbour import neighbours
+from neighbor import neighbors
 from nested import timed_ns
 
 import latbench
@@ -101,7 +101,7 @@ def main() -> None:
                 assert result.summary is not None, result.record.outcome.failure
                 return result, time.perf_counter() - begun
 
-            with neighbours(noise == "noisy", seed=1):
+            with neighbors(noise == "noisy", seed=1):
                 for _ in range(args.repeats):
                     for protocol in draw.sample(shipped, 2):
                         name = protocol.label
