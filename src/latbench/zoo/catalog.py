@@ -229,7 +229,7 @@ def find(name: str) -> ZooModel:
             hint=f"name the network, and the file with --weights {name}",
         )
     if name not in known:
-        if Path(restored_name(name)).is_file():
+        if _is_file(restored_name(name)):
             raise UsageError(
                 f"the format of the file {restored_name(name)} is unknown: it has no extension",
                 hint="give it the extension of its format, such as .onnx or .tflite",
@@ -241,3 +241,10 @@ def find(name: str) -> ZooModel:
             hint=f"{offered or '`latbench models` lists the known names'} (also: {others})",
         )
     return known[name]
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a name that is too long for a file
+        return False
