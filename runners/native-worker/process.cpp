@@ -62,10 +62,14 @@ std::optional<bool> is_marked(pid_t pid, const char* variable, const std::string
     // The state follows the name, which may contain anything; one that has ended is a zombie.
     const std::size_t name = stat->rfind(") ");
     if (name == std::string::npos || stat->compare(name + 2, 1, "Z") == 0) return std::nullopt;
-    const auto variables = read_bytes(folder + "/environ");
-    if (!variables) return false;
+    const std::string environ_path = folder + "/environ";
+    const int file = open(environ_path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Of another user. Any other error says that it has ended since.
+    if (file < 0) return errno == EACCES ? std::optional(false) : std::nullopt;
+    close(file);
+    const auto variables = read_bytes(environ_path);
     // One that is just ending has no memory any more.
-    if (variables->empty()) return std::nullopt;
+    if (!variables || variables->empty()) return std::nullopt;
     const std::string wanted = std::string(variable) + "=" + value;
     std::size_t at = 0;
     while (at < variables->size()) {

@@ -126,7 +126,7 @@ _WEIGHTS = "weights need their network: latbench run path/to/net.py:factory --we
 _PROGRAM = "convert it with torch.onnx.export, or name the network's factory in Python"
 _TENSORFLOW = "convert it to .tflite (tf.lite.TFLiteConverter) or .onnx (tf2onnx)"
 _COMPILED = "it is made for one runtime and cannot be read back: pass the {} that it was made from"
-UNREAD: Mapping[str, str] = {
+UNREADABLE: Mapping[str, str] = {
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"), _WEIGHTS),
     **dict.fromkeys((".jit", ".torchscript", ".ptl", ".pt2"), _PROGRAM),
     **dict.fromkeys((".pb", ".h5", ".keras"), _TENSORFLOW),
@@ -150,7 +150,7 @@ def who_reads(suffix: str) -> str | None:
             broken.append(name)
     parts = [f"another backend does: {listed(able)}"] if able else []
     parts += [f"cannot be loaded: {listed(broken)} (see latbench backends)"] if broken else []
-    return "; ".join(parts) or UNREAD.get(suffix)
+    return "; ".join(parts) or UNREADABLE.get(suffix)
 
 
 def _installed(group: str) -> EntryPoints:

@@ -81,7 +81,6 @@ def test_addresses_of_phones(text: str, address: Address) -> None:
         ("ftp://pi5", "unknown way to reach a device: ftp://"),
         ("adb://", "write adb://SERIAL"),
         ("adb://-s", "write adb://SERIAL"),
-        ("adb://two parts", "write adb://SERIAL"),
         ("apple://0000", "write apple://MAC/IDENTIFIER"),
         ("apple://studio/", "write apple://MAC/IDENTIFIER"),
         ("apple://studio/a/b", "write apple://MAC/IDENTIFIER"),

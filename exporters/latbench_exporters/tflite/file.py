@@ -179,7 +179,7 @@ def is_numeric(tensor: Tensor) -> bool:
 
 
 def not_compared(graph: Graph) -> dict[str, str]:
-    """A detail that names the outputs that are no numbers, if any."""
+    """A detail that names the outputs without numbers, if any."""
     outputs = [graph.tensors[i] for i in graph.outputs]
     named = [f"{each.name} ({each.dtype})" for each in outputs if not is_numeric(each)]
     return {"not_compared": ", ".join(named)} if named else {}

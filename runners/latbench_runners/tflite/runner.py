@@ -150,7 +150,7 @@ class _InterpreterSession:
         self._path = path
         self._settings = settings
         self._halves = halves
-        # Strings are no arrays of numbers, and cannot be compared.
+        # Strings cannot be compared as numbers are.
         outputs = interpreter.get_output_details()
         self._outputs = [each["index"] for each in outputs if each["dtype"].__name__ != "bytes_"]
         self._strings = len(self._outputs) < len(outputs)
